@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Needed: Python 3.11 or newer and make. Another interpreter: `make demo PYTHON=python3.12`.
+SHELL := /bin/sh
+PY := .venv/bin/python
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+
+# The demo runs in this folder whatever an organisers' server exports.
+unexport SM_CHANNEL_TRAIN SM_CHANNEL_EVAL SM_MODEL_DIR SM_OUTPUT_DATA_DIR
+
+.PHONY: help demo test test-all lint .venv
+
+help:
+	@echo "make demo      install, draw demo data, train folds, write and score submissions/demo.csv"
+	@echo "make test      install, lint and run the tests (under 6 minutes on two cores)"
+	@echo "make test-all  the tests marked slow as well"
+	@echo "make lint      ruff check and ruff format --check"
+	@echo "make .venv     install only"
+
+demo: .venv
+	@$(PY) scripts/make_demo_data.py --out data/demo --people 120 --eval-people 40
+	@$(PY) scripts/prepare.py --data data/demo --folds 3
+	@$(PY) scripts/train.py configs/demo.yaml
+	@$(PY) scripts/submit.py runs/demo --tta none hflip --out submissions/demo.csv
+	@$(PY) scripts/evaluate.py --submission submissions/demo.csv --truth data/demo/answers.csv
+
+test: lint
+	@$(PY) -m pytest
+
+test-all: lint
+	@$(PY) -m pytest -m 'slow or not slow'
+
+lint: .venv
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+
+.venv: .venv/.installed
+
+# uv is quick and shares files between environments; where it can't serve, pip installs the same list.
+.venv/.installed: requirements.txt pyproject.toml
+	@python="$(PYTHON)"; \
+	for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if [ -z "$$python" ] && "$$candidate" -c '$(NEW_ENOUGH)' 2>/dev/null; then python="$$candidate"; fi; \
+	done; \
+	if [ -z "$$python" ]; then echo "error: no Python 3.11 or newer found; name one: make PYTHON=/path/to/python" >&2; exit 2; fi; \
+	echo "installing into .venv (once; some minutes, several GB)"; \
+	"$$python" -m venv .venv
+	@if $(PY) -m pip install -q --disable-pip-version-check uv \
+	  && $(PY) -m uv pip install -q --python $(PY) -r requirements.txt -e '.[dev]'; then :; \
+	else $(PY) -m pip install -q --disable-pip-version-check -r requirements.txt -e '.[dev]'; fi
+	@touch $@
