@@ -1,0 +1,100 @@
+"""What the scripts share: flags made from the schema, one way to end."""
+
+import argparse
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn, get_args
+
+from maskfold.config import Config, Section
+from maskfold.errors import UserError, nearest
+
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+# What the user's machine refuses, told as such rather than as a fault of ours.
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with errors as UserError, the nearest flag named, and - and _ alike in flags."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        known = [flag for action in self._actions for flag in action.option_strings]
+        spelled = {flag.replace("-", "_"): flag for flag in known}
+        words = []
+        for word in sys.argv[1:] if args is None else args:
+            flag, equals, value = word.partition("=")
+            words.append(spelled.get(flag.replace("-", "_"), flag) + equals + value)
+        parsed, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+            said = [f"{flag}: unknown flag{nearest(flag, known)}" for flag in flags]
+            self.error("; ".join(said) or f"{unknown[0]!r} is not expected here")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def add_config_flags(parser: Parser) -> None:
+    """One flag a key of the schema, `--section.key VALUE`, with its default and meaning in the help."""
+    for name, field in Config.model_fields.items():
+        if isinstance(field.default, Section):
+            group = parser.add_argument_group(name)
+            for key, inner in type(field.default).model_fields.items():
+                _add_flag(group, f"{name}.{key}", inner)
+        else:
+            _add_flag(parser, name, field)
+
+
+def _add_flag(group, dotted: str, field) -> None:
+    literals = [value for value in get_args(field.annotation) if isinstance(value, str)]
+    several = isinstance(field.default, tuple)
+    default = " ".join(map(str, field.default)) if several else field.default
+    group.add_argument(
+        f"--{dotted}",
+        # Values stay text: the schema alone reads them, as it reads a file's.
+        nargs=len(field.default) if several else None,
+        metavar="{" + ",".join(literals) + "}" if literals else ("H", "W") if several else "VALUE",
+        default=argparse.SUPPRESS,
+        help=f"{field.description} (default: {'none' if default is None else default})".replace("%", "%%"),
+    )
+
+
+def config_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """The schema's keys among the parsed flags, as given; `none` empties a key that may be empty."""
+    flags = {key: value for key, value in vars(args).items() if "." in key or key in Config.model_fields}
+    for key, value in flags.items():
+        section, _, name = key.rpartition(".")
+        fields = type(Config.model_fields[section].default).model_fields if section else Config.model_fields
+        if value in ("none", "null") and type(None) in get_args(fields[name].annotation):
+            flags[key] = None
+    return flags
+
+
+def _terminate(_signal, _frame) -> NoReturn:
+    raise SystemExit(TERMINATED)
+
+
+def run(main: Callable[[], None]) -> NoReturn:
+    """Call main and exit: 0 done, 2 the user can mend it, 130 interrupted, 143 terminated, 1 a fault of ours."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        main()
+    except UserError as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except OSError as fault:
+        if fault.errno not in _REFUSED:
+            raise
+        where = f" {fault.filename}" if fault.filename else ""
+        print(f"error:{where} {os.strerror(fault.errno)}; make room or choose another place", file=sys.stderr)
+        sys.exit(2)
+    sys.exit(0)

@@ -1,0 +1,224 @@
+"""The schema of an experiment: every key with its default and meaning; files and flags are checked against it alone."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from maskfold.errors import UserError, listed, nearest
+from maskfold.files import write_text
+
+
+def _no_bool(value: Any) -> Any:
+    # pydantic reads `true` as 1; a learning rate of `yes` is a slip.
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_no_bool)]
+Float = Annotated[float, BeforeValidator(_no_bool)]
+Pixels = Annotated[int, BeforeValidator(_no_bool), Field(ge=16, le=4096)]
+
+
+class Section(BaseModel):
+    """Unknown keys are refused, values can't change, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Data(Section):
+    root: Path | None = Field(None, description="raw data folder; without it SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
+    prepared: Path | None = Field(None, description="prepared folder; without it data/prepared/<name of root>")
+    folds: Int = Field(5, ge=2, description="folds over people, used where there is no folds.csv yet")
+    fold_seed: Int = Field(42, ge=0, description="shuffles people into folds, used where there is no folds.csv yet")
+    image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width that the backbone sees")
+    crop: Literal["none", "center"] = Field("center", description="what is cut out of a photo before resizing")
+    crop_size: tuple[Pixels, Pixels] = Field((384, 288), description="height and width of the centre crop")
+    augment: Literal["none", "light", "strong"] = Field("light", description="training augmentation preset")
+    num_workers: Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=64)] | Literal["auto"] = Field(
+        "auto", description="loader processes; auto: 0 beside a CPU model, up to 8 beside a GPU; changes no number"
+    )
+    corrections: Path | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
+
+
+class Model(Section):
+    backbone: str = Field("resnet18", description="any timm model name")
+    pretrained: bool = Field(False, description="start from timm's weights (downloads them)")
+    weights: Path | None = Field(None, description="safetensors file to start from; implies and overrides pretrained")
+    head: Literal["joint"] = Field("joint", description="joint: one layer of 18 logits")
+    drop_rate: Float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+
+
+class Loss(Section):
+    name: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="loss on log-probabilities")
+    gamma: Float = Field(2.0, ge=0, description="focusing of the focal loss; 0 is cross entropy")
+    label_smoothing: Float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    class_weights: Literal["none", "inverse"] = Field(
+        "none", description="inverse: by 1 / class count, mean 1 over the training photos"
+    )
+
+
+class Optim(Section):
+    name: Literal["adamw"] = Field("adamw", description="optimiser")
+    lr: Float = Field(1e-3, gt=0, description="peak learning rate")
+    weight_decay: Float = Field(0.05, ge=0, description="decoupled weight decay; not on biases and norms")
+    epochs: Int = Field(5, ge=1, description="passes over the training photos")
+    warmup_epochs: Float = Field(0.5, ge=0, description="linear warm-up, in epochs, a fraction allowed")
+    batch_size: Int = Field(64, ge=1, description="photos per optimiser update")
+    accum_steps: Int = Field(1, ge=1, description="parts a batch is split into to fit memory; same gradient")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after the warm-up, by update")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Optim":
+        if self.accum_steps > self.batch_size:
+            raise ValueError(f"accum_steps {self.accum_steps} is more than batch_size {self.batch_size}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
+        return self
+
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+class Run(Section):
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
+    precision: Precision = Field(
+        "auto", description="of training; auto: fp32 on a CPU, on a GPU bf16 from compute capability 8.0, else fp16"
+    )
+    predict_precision: Precision = Field(
+        "auto", description="of all predictions; auto: as precision, but bf16 on a CPU with bf16 instructions"
+    )
+    wandb: Literal["auto", "online", "offline", "disabled"] = Field(
+        "auto", description="Weights & Biases; auto: online where there is a key, else offline"
+    )
+    keep: Literal["last", "best"] = Field(
+        "last", description="epoch whose weights are saved; best is selected on the fold's own validation"
+    )
+
+
+class Config(Section):
+    seed: Int = Field(42, ge=0, description="seeds weights, order, augmentation and dropout")
+    data: Data = Data()
+    model: Model = Model()
+    loss: Loss = Loss()
+    optim: Optim = Optim()
+    run: Run = Run()
+
+
+# What may differ between two starts of one run: it changes no number.
+NOT_COMPARED = ("data.num_workers", "run.device", "run.wandb")
+
+
+def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
+    """{'optim': {'lr': 1}} -> {'optim.lr': 1}."""
+    flat = {}
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+KEYS = tuple(flatten(Config().model_dump()))
+
+
+def compared(config: Config) -> dict[str, Any]:
+    """The keys that make a run what it is, dotted, as JSON values."""
+    flat = flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key not in NOT_COMPARED}
+
+
+def config_hash(config: Config) -> str:
+    return hashlib.sha256(json.dumps(compared(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def replaced(config: Config, **sections: dict[str, Any]) -> Config:
+    """The config with some keys changed: replaced(config, run={'precision': 'fp32'})."""
+    changed = {name: getattr(config, name).model_copy(update=keys) for name, keys in sections.items()}
+    return config.model_copy(update=changed)
+
+
+class _Loader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice, which YAML would answer with the last one."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (at, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(problem=f"key {key!r} given twice", problem_mark=at.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict:
+    """A YAML mapping. Raises UserError for a missing file, broken YAML, Python objects and anything but a mapping."""
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        there = sorted(str(file) for file in path.parent.glob("*.yaml"))
+        raise UserError(
+            f"{path}: no such configuration file{nearest(str(path), there) or listed_names(there)}"
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as fault:
+        where = " ".join(str(fault).split())
+        raise UserError(f"{path}: not readable as plain YAML ({where}); mend the file") from fault
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a mapping of sections is expected, like `optim: {{lr: 0.001}}`; it holds {content!r}")
+    return content
+
+
+def listed_names(names: list[str]) -> str:
+    return f"; there are {', '.join(names)}" if names else ""
+
+
+def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
+    """The file's keys, overridden by `flags` {dotted key: text or list of texts}, checked as one.
+
+    Raises UserError that names every wrong key, where it was given, and the nearest right one.
+    """
+    content = read_yaml(path)
+    flags = flags or {}
+    for dotted, value in flags.items():
+        section, _, key = dotted.rpartition(".")
+        holder = content.setdefault(section, {}) if section else content
+        if holder is None:
+            holder = content[section] = {}
+        if not isinstance(holder, dict):
+            raise UserError(f"{path}: {section}: keys are expected, like `{section}: {{{key}: ...}}`")
+        holder[key] = value
+    # A section with all its keys commented out is an empty one.
+    content = {key: {} if value is None and key in _SECTIONS else value for key, value in content.items()}
+    try:
+        return Config.model_validate(content)
+    except ValidationError as fault:
+        raise UserError(_explain(fault, path, flags)) from None
+
+
+_SECTIONS = tuple(key for key, value in Config() if isinstance(value, Section))
+
+
+def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
+    lines = []
+    for error in fault.errors():
+        known = [part for part in error["loc"] if isinstance(part, str)]
+        dotted = next(
+            (name for n in (3, 2, 1) if (name := ".".join(known[:n])) in KEYS), ".".join(map(str, error["loc"]))
+        )
+        where = f"--{dotted}" if dotted in flags else f"{path}: {dotted}"
+        if error["type"] == "extra_forbidden":
+            last = [key for key in KEYS if key.rpartition(".")[2] == dotted.rpartition(".")[2]]
+            line = f"{where}: unknown key{nearest(dotted, KEYS) or listed_names(last)}"
+        else:
+            message = error["msg"].removeprefix("Value error, ")
+            line = f"{where}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+        if line not in lines:
+            lines.append(line)
+    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{listed(lines)}"
+
+
+def save_config(config: Config, path: Path) -> None:
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))

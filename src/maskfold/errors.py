@@ -1,0 +1,22 @@
+"""The one exception for what the user can mend."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """What is wrong, where, and what to do. A script prints it after `error:` and exits 2, without a traceback."""
+
+
+def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
+    """`; did you mean a, b?` for the known words that resemble `word`, or an empty string where none does."""
+    close = get_close_matches(word, list(known), n=n, cutoff=0.6)
+    return f"; did you mean {', '.join(close)}?" if close else ""
+
+
+def listed(faults: list[str], most: int = 100) -> str:
+    """The faults as an indented list, the ones beyond `most` counted."""
+    lines = [f"  {fault}" for fault in faults[:most]]
+    if len(faults) > most:
+        lines.append(f"  ... and {len(faults) - most} more")
+    return "\n".join(lines)

@@ -1,0 +1,67 @@
+"""Files are written beside their place and renamed into it: a reader sees the old one or the new one, never a half."""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from maskfold.errors import UserError
+
+
+def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+    """Call `write(temporary path)`, flush what it wrote and rename it to `path`; on any failure nothing is left."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays: numpy and others choose the format by it.
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(beside)
+        with beside.open("rb+") as written:
+            os.fsync(written.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, content: dict) -> None:
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, mend: str) -> dict:
+    """A JSON object. Raises UserError, ending with `mend`, where the file is missing or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; {mend}") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as fault:
+        raise UserError(f"{path}: not readable as JSON ({fault}); {mend}") from fault
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a JSON object is expected; {mend}")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
+    """Hold `folder` (made where it is missing) against other processes; the lock ends with its process, even killed.
+
+    With `busy`, a folder that another process holds raises UserError(busy); without, its end is waited for.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+        except BlockingIOError:
+            raise UserError(busy) from None
+        yield

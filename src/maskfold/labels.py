@@ -1,0 +1,59 @@
+"""The 18 classes, and the only file that knows how they are made.
+
+label = mask * 6 + gender * 3 + age group, with
+mask 0 worn, 1 incorrect, 2 not worn; gender 0 male, 1 female; age group 0 under 30, 1 from 30 to 59, 2 from 60 on.
+"""
+
+import numpy as np
+
+MASKS = ("worn", "incorrect", "not worn")
+GENDERS = ("male", "female")
+AGE_GROUPS = ("<30", "30-59", ">=60")
+AXES = {"mask": MASKS, "gender": GENDERS, "age": AGE_GROUPS}
+NUM_CLASSES = len(MASKS) * len(GENDERS) * len(AGE_GROUPS)
+NUM_STRATA = len(GENDERS) * len(AGE_GROUPS)
+CLASS_NAMES = tuple(f"{mask}, {gender}, {age}" for mask in MASKS for gender in GENDERS for age in AGE_GROUPS)
+
+# A person's photos: the file's stem and the mask class it shows.
+KIND_MASK = {"mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2}
+PHOTOS_PER_PERSON = len(KIND_MASK)
+
+AGE_BORDERS = (30, 60)
+POSSIBLE_AGES = range(1, 121)
+
+
+def age_group(age):
+    """Age in years (int or array) -> 0 under 30, 1 from 30 to 59, 2 from 60 on."""
+    return np.digitize(age, AGE_BORDERS)
+
+
+def encode(mask, gender, age):
+    """Class indices of the three axes (ints or arrays that broadcast) -> label 0..17.
+
+    Raises ValueError for an index outside its axis.
+    """
+    for name, value in (("mask", mask), ("gender", gender), ("age", age)):
+        if np.any(np.asarray(value) < 0) or np.any(np.asarray(value) >= len(AXES[name])):
+            raise ValueError(f"{name} index outside 0..{len(AXES[name]) - 1}")
+    return (np.asarray(mask) * len(GENDERS) + np.asarray(gender)) * len(AGE_GROUPS) + np.asarray(age)
+
+
+def decode(label):
+    """Label 0..17 (int or array) -> (mask, gender, age group) indices. Raises ValueError outside 0..17."""
+    label = np.asarray(label)
+    if np.any(label < 0) or np.any(label >= NUM_CLASSES):
+        raise ValueError(f"label outside 0..{NUM_CLASSES - 1}")
+    rest, age = np.divmod(label, len(AGE_GROUPS))
+    mask, gender = np.divmod(rest, len(GENDERS))
+    return mask, gender, age
+
+
+def stratum(label):
+    """Label 0..17 -> its person's gender x age bin, 0..5: what all seven photos of a person share."""
+    return np.asarray(label) % NUM_STRATA
+
+
+def marginals(probs):
+    """Probabilities [N, 18] -> {'mask': [N, 3], 'gender': [N, 2], 'age': [N, 3]}, summed over the other two axes."""
+    cube = np.asarray(probs).reshape(-1, len(MASKS), len(GENDERS), len(AGE_GROUPS))
+    return {"mask": cube.sum((2, 3)), "gender": cube.sum((1, 3)), "age": cube.sum((1, 2))}

@@ -1,0 +1,50 @@
+"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere; both on stderr."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 10
+
+
+@contextmanager
+def progress(task: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+    """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; shows the rate in `unit`/s."""
+    start, done, said = time.monotonic(), 0, time.monotonic()
+    console = Console(stderr=True)
+    columns = (
+        "{task.description}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    shown = bar.add_task(task, total=total, rate="")
+
+    def advance(n: int, note: str = "") -> None:
+        nonlocal done, said
+        done += n
+        now = time.monotonic()
+        rate = done / max(now - start, 1e-9)
+        words = f"{rate:,.0f} {unit}/s {note}".rstrip()
+        bar.update(shown, advance=n, rate=words)
+        if bar.disable and now - said > SECONDS_BETWEEN_LINES:
+            said = now
+            left = (total - done) / max(rate, 1e-9)
+            print(f"{task}: {done}/{total}, {words}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    with bar:
+        yield advance
+
+
+def track(items: Iterable, task: str, total: int, unit: str = "people") -> Iterator:
+    """The items, with progress shown."""
+    with progress(task, total, unit) as advance:
+        for item in items:
+            yield item
+            advance(1, "")
