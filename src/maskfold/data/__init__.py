@@ -1,0 +1,1 @@
+"""From the raw folder to batches of photos."""

@@ -1,0 +1,200 @@
+"""Raw folder -> table of photos. Every fault is found before any is told, so that one run tells them all."""
+
+import io
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import pandas as pd
+
+from maskfold.data.layout import Layout
+from maskfold.errors import UserError, listed
+from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode
+
+PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
+TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
+EVAL_COLUMNS = ("ImageID", "ans")
+
+
+@dataclass
+class Catalog:
+    """What a raw folder holds; `faults` end the run, `warnings` don't.
+
+    people: id, person_id (the folder), gender, age in years. images: image_id, path, person_id, kind.
+    evaluation: image_id, path, in info.csv's order; None without an eval side. Paths are relative to the
+    root where they lie in it.
+    """
+
+    people: pd.DataFrame
+    images: pd.DataFrame
+    evaluation: pd.DataFrame | None
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_catalog(layout: Layout) -> Catalog:
+    """List people and photos; raises UserError only where a table can't be read at all."""
+    faults: list[str] = []
+    warnings: list[str] = []
+    table = read_table(layout.train_csv, TRAIN_COLUMNS)
+    people = _read_people(table, layout.train_csv, faults)
+    if not layout.train_images.is_dir():
+        raise UserError(f"{layout.train_images}: no such folder; it is the one with a folder a person")
+    images = _find_photos(people, layout, faults, warnings)
+    try:
+        evaluation = _read_eval(layout, faults, warnings)
+    except UserError as fault:
+        faults.append(str(fault))
+        evaluation = None
+    return Catalog(people, images, evaluation, faults, warnings)
+
+
+def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: set[str] = frozenset()) -> pd.DataFrame:
+    """The photos with gender, age, mask 0..2 and label 0..17; `swapped` people's two odd photos exchange masks."""
+    table = images.merge(people[["person_id", "gender", "age"]], on="person_id", how="left", validate="many_to_one")
+    mask = table.kind.map(KIND_MASK)
+    exchange = table.person_id.isin(swapped) & (mask > 0)
+    table["mask"] = mask.where(~exchange, 3 - mask)
+    table["label"] = encode(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
+    return table
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A CSV as text, with at least these columns and one row. Raises UserError that names what is wrong."""
+    wanted = f"a CSV with the columns {','.join(columns)} is expected"
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: not found; {wanted}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; {wanted}") from None
+    if b"\0" in content:
+        raise UserError(f"{path}: is not text; {wanted}")
+    try:
+        text = io.StringIO(content.decode("utf-8-sig"))
+        table = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True).fillna("")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text; {wanted}") from None
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{path}: is empty; {wanted}") from None
+    except pd.errors.ParserError as fault:
+        raise UserError(f"{path}: not readable as CSV ({fault}); {wanted}") from None
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise UserError(f"{path}: column {', '.join(missing)} is missing; {wanted}, it has {','.join(table.columns)}")
+    if table.empty:
+        raise UserError(f"{path}: has no rows; {wanted}")
+    return table
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a name from a table is absolute or points out of the folder it is looked up in, on any system."""
+    windows = PureWindowsPath(name)
+    return (
+        not name.strip()
+        or PurePosixPath(name).is_absolute()
+        or bool(windows.anchor)
+        or ".." in windows.parts
+        or name == "."
+    )
+
+
+def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataFrame:
+    rows, seen = [], {}
+    for line, row in enumerate(table.itertuples(), 2):
+        where = f"{path} line {line}"
+        folder = row.path
+        before = len(faults)
+        if leaves_folder(folder):
+            faults.append(f"{where}: path {folder!r} leaves train/images; give the folder's name")
+        else:
+            folder = str(PurePosixPath(folder))
+            if folder in seen:
+                faults.append(f"{where}: folder {folder} is listed already in line {seen[folder]}; keep one of them")
+            seen.setdefault(folder, line)
+        if row.gender not in GENDERS:
+            faults.append(f"{where}: gender {row.gender!r}; {' or '.join(GENDERS)} is expected")
+        # isdigit and \d would take other scripts' digits too.
+        if not re.fullmatch(r"[0-9]{1,3}", row.age.strip()) or int(row.age) not in POSSIBLE_AGES:
+            faults.append(
+                f"{where}: age {row.age!r}; a whole number, {POSSIBLE_AGES.start} to {POSSIBLE_AGES[-1]}, is expected"
+            )
+        if len(faults) == before:
+            rows.append((row.id, folder, row.gender, int(row.age)))
+    return pd.DataFrame(rows, columns=["id", "person_id", "gender", "age"])
+
+
+def photos_in(folder: Path) -> dict[str, list[Path]]:
+    """The photos of a folder by their stem; names that start with a dot are passed over."""
+    by_stem = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if not path.name.startswith(".") and path.suffix.lower() in PHOTO_ENDINGS and path.is_file():
+            by_stem[path.stem].append(path)
+    return by_stem
+
+
+def _relative(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()
+
+
+def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame:
+    rows = []
+    for person in people.person_id:
+        folder = layout.train_images / person
+        if not folder.is_dir():
+            faults.append(f"{folder}: the folder is missing; {layout.train_csv} lists it")
+            continue
+        found = photos_in(folder)
+        for kind in KIND_MASK:
+            paths = found.pop(kind, [])
+            if not paths:
+                faults.append(f"{folder / kind}: the photo is missing (as jpg, jpeg or png)")
+            elif len(paths) > 1:
+                names = " and ".join(path.name for path in paths)
+                faults.append(f"{folder}: {names} are one photo twice; keep one of them")
+            else:
+                rows.append((f"{person}/{kind}", _relative(paths[0], layout.root), person, kind))
+        if found:
+            warnings.append(f"{folder}: not used: {', '.join(path.name for paths in found.values() for path in paths)}")
+    listed_folders = {Path(person).parts[0] for person in people.person_id}
+    there = (p.name for p in layout.train_images.iterdir() if p.is_dir() and not p.name.startswith("."))
+    spare = sorted(set(there) - listed_folders)
+    # A folder whose row is faulty is told by its row.
+    if spare and not faults:
+        warnings.append(f"{layout.train_images}: {len(spare)} folders are not in train.csv, first {spare[0]}")
+    return pd.DataFrame(rows, columns=["image_id", "path", "person_id", "kind"])
+
+
+def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame | None:
+    has_photos = layout.eval_images.is_dir() and any(photos_in(layout.eval_images))
+    if not layout.info_csv.exists():
+        if has_photos:
+            raise UserError(f"{layout.info_csv}: not found, though {layout.eval_images} holds photos; put it there")
+        warnings.append(f"{layout.eval_dir}: no eval side; no submission can be made")
+        return None
+    table = read_table(layout.info_csv, EVAL_COLUMNS)
+    rows, seen = [], {}
+    for line, name in enumerate(table.ImageID, 2):
+        where = f"{layout.info_csv} line {line}"
+        if leaves_folder(name):
+            faults.append(f"{where}: ImageID {name!r} leaves eval/images; give the file's name")
+        elif name in seen:
+            faults.append(f"{where}: ImageID {name} is listed already in line {seen[name]}; keep one of them")
+        elif not (layout.eval_images / name).is_file():
+            faults.append(f"{where}: {layout.eval_images / name} is missing")
+        else:
+            rows.append((name, _relative(layout.eval_images / name, layout.root)))
+        seen.setdefault(name, line)
+    if has_photos:
+        there = {path.name for paths in photos_in(layout.eval_images).values() for path in paths}
+        if spare := sorted(there - set(table.ImageID)):
+            warnings.append(f"{layout.eval_images}: {len(spare)} photos are not in info.csv, first {spare[0]}")
+    return pd.DataFrame(rows, columns=["image_id", "path"])
+
+
+def tell(faults: list[str], root: Path) -> None:
+    """Raises one UserError with all faults, if there are any."""
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UserError(f"{root}: {count} in the data; mend the files and run again:\n{listed(faults)}")

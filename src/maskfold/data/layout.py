@@ -1,0 +1,48 @@
+"""Where the raw data lies, in one folder or as the organisers' environment says."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskfold.errors import UserError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The places of a raw data set: train/train.csv, train/images, eval (with info.csv and images)."""
+
+    root: Path
+    train_csv: Path
+    train_images: Path
+    eval_dir: Path
+
+    @property
+    def info_csv(self) -> Path:
+        return self.eval_dir / "info.csv"
+
+    @property
+    def eval_images(self) -> Path:
+        return self.eval_dir / "images"
+
+
+def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> Layout:
+    """`root` where it is given, else SM_CHANNEL_TRAIN (its parent holds train.csv) and SM_CHANNEL_EVAL.
+
+    Raises UserError where nothing says where the data is, or the place does not exist.
+    """
+    if root is not None:
+        if not root.is_dir():
+            raise UserError(f"{root}: no such data folder; give the folder that holds train/ and eval/")
+        train = root / "train"
+        return Layout(root, train / "train.csv", train / "images", root / "eval")
+    if "SM_CHANNEL_TRAIN" not in environ:
+        raise UserError(
+            "no data folder: give it by flag (--data.root or --data), as data.root in the YAML, or as SM_CHANNEL_TRAIN"
+        )
+    images = Path(environ["SM_CHANNEL_TRAIN"])
+    if not images.is_dir():
+        raise UserError(f"SM_CHANNEL_TRAIN={images}: no such folder; it is the one with a folder a person")
+    train = images.parent
+    evaluation = environ.get("SM_CHANNEL_EVAL")
+    return Layout(train.parent, train / "train.csv", images, Path(evaluation) if evaluation else train.parent / "eval")
