@@ -1,0 +1,21 @@
+"""Heads: pooled features -> log-probabilities of the 18 classes."""
+
+import torch
+from torch import nn
+
+from maskfold.labels import NUM_CLASSES
+
+
+class JointHead(nn.Module):
+    """One layer of 18 logits; features [B, F] -> log-probabilities float32 [B, 18]."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.linear = nn.Linear(features, NUM_CLASSES)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        # In float32 whatever the backbone computes in: bf16 keeps three digits, too few for a probability.
+        return self.linear(features).float().log_softmax(1)
+
+
+HEADS = {"joint": JointHead}
