@@ -1,0 +1,33 @@
+#!/usr/bin/env python
+"""Train the folds of an experiment: configuration -> runs/NAME. The same command goes on where it was stopped.
+
+Every key of the configuration is a flag as well: --section.key VALUE overrides the file.
+"""
+
+from pathlib import Path
+
+from maskfold.cli import Parser, add_config_flags, config_flags, run
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("file", type=Path, help="the experiment, a YAML such as configs/demo.yaml")
+    parser.add_argument("--folds", type=int, nargs="+", help="folds to train (default: all)")
+    parser.add_argument("--name", help="run name (default: the file's)")
+    parser.add_argument("--fresh", action="store_true", help="delete the run first (default: go on with it)")
+    add_config_flags(parser)
+    args = parser.parse_args()
+
+    from maskfold.config import load_config
+
+    config = load_config(args.file, config_flags(args))
+    from maskfold.analysis.tables import print_summary
+    from maskfold.training.fit import fit_run
+
+    trained, summary = fit_run(config, args.name or args.file.stem, args.folds, args.fresh)
+    print_summary(summary)
+    print(f"run: {trained.folder}")
+
+
+if __name__ == "__main__":
+    run(main)

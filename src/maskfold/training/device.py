@@ -1,0 +1,56 @@
+"""Device and precision by fixed rules, so that no measured time decides a number."""
+
+import os
+
+import torch
+
+from maskfold.config import Run
+from maskfold.errors import UserError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_WORKERS = 8
+
+
+def pick_device(run: Run) -> torch.device:
+    """Raises UserError where run.device asks for a GPU that is not there or too old for this torch."""
+    there = torch.cuda.is_available()
+    if run.device == "cuda" and not there:
+        raise UserError(
+            "run.device: cuda is asked for, but torch sees no GPU; use --run.device cpu, or mend the driver"
+        )
+    if run.device == "cpu" or not there:
+        return torch.device("cpu")
+    major, minor = torch.cuda.get_device_capability()
+    oldest = min(
+        int(arch.partition("_")[2].rstrip("af")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")
+    )
+    if major * 10 + minor < oldest:
+        raise UserError(
+            f"run.device: this GPU has compute capability {major}.{minor}, this torch needs {oldest / 10}; "
+            "install torch 2.8 to 2.10 (they serve a V100), or use --run.device cpu"
+        )
+    return torch.device("cuda")
+
+
+def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
+    """(training, prediction) with auto resolved: see the keys' help. Raises UserError for fp16 on a CPU."""
+    train, predict = run.precision, run.predict_precision
+    if predict == "auto" and train != "auto":
+        predict = train
+    if device.type == "cuda":
+        by_rule = "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+        train, predict = (by_rule if chosen == "auto" else chosen for chosen in (train, predict))
+    else:
+        train = "fp32" if train == "auto" else train
+        if predict == "auto":
+            predict = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+        if "fp16" in (train, predict):
+            raise UserError("run.precision: fp16 needs a GPU; use fp32 or bf16 on a CPU")
+    return train, predict
+
+
+def pick_workers(wanted: int | str, device: torch.device) -> int:
+    """Loader processes. Beside a CPU model they would only take its cores: a stored sample costs 0.1 ms."""
+    if wanted != "auto":
+        return wanted
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1)

@@ -1,0 +1,210 @@
+"""The run folder: what it holds, who may write it, and how a stopped run goes on."""
+
+import json
+import os
+import pickle
+import platform
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from maskfold.analysis.metrics import intervals, scores
+from maskfold.config import Config, compared, config_hash, load_config, save_config
+from maskfold.data.prepare import Prepared
+from maskfold.errors import UserError, listed
+from maskfold.files import locked, read_json, write_atomic, write_json, write_text
+from maskfold.predictions import OOF_FIELDS, Predictions, load_predictions
+
+PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "numpy", "scikit-learn")
+# The last character of a name is no dot, which some systems drop.
+NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
+
+
+def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where run folders go: SM_MODEL_DIR where it is set, else runs/."""
+    return Path(environ.get("SM_MODEL_DIR", "runs"))
+
+
+def find_run(given: Path) -> Path:
+    """A run folder by its path, or by its name under runs_root(). Raises UserError where there is none."""
+    for folder in (given, runs_root() / given):
+        if (folder / "config.yaml").is_file():
+            return folder
+    there = sorted(str(path.parent) for path in runs_root().glob("*/config.yaml"))
+    raise UserError(
+        f"{given}: no run folder (it has no config.yaml); there are {', '.join(there) or 'none yet: train one first'}"
+    )
+
+
+class RunFolder:
+    """One run on disk. A fold's folder, once it holds oof.npz, is finished."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def fold_dir(self, fold: int) -> Path:
+        return self.folder / f"fold{fold}"
+
+    def lock(self):
+        return locked(
+            self.folder, f"{self.folder}: another process is writing this run; wait for it, or give another --name"
+        )
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.folder / "config.yaml")
+
+    @property
+    def started(self) -> bool:
+        return (self.folder / "config.yaml").exists()
+
+    def finished(self, fold: int) -> bool:
+        return (self.fold_dir(fold) / "oof.npz").exists()
+
+    @property
+    def finished_folds(self) -> list[int]:
+        found = (re.fullmatch(r"fold(\d+)", path.parent.name) for path in self.folder.glob("fold*/oof.npz"))
+        return sorted(int(match[1]) for match in found if match)
+
+    def check_same(self, config: Config, prepared: Prepared) -> None:
+        """Raises UserError where the started run's configuration or data differ from these."""
+        ways = "give another --name, or delete the run and start again with --fresh"
+        old, new = compared(self.config), compared(config)
+        differing = [f"{key}: started with {old[key]}, asked for {new[key]}" for key in old if old[key] != new[key]]
+        if differing:
+            raise UserError(f"{self.folder} was started with another configuration; {ways}:\n{listed(differing)}")
+        known = read_json(self.folder / "provenance.json", ways)["dataset"]
+        if known != prepared.meta["fingerprint"]:
+            raise UserError(
+                f"{self.folder}: the data in {prepared.folder} has changed since this run was started; {ways}"
+            )
+
+    def start(self, config: Config, prepared: Prepared) -> None:
+        data = {"dataset": prepared.meta["fingerprint"], "eval_people": prepared.eval_people}
+        provenance = {**data, "config_hash": config_hash(config), **code_state()}
+        write_json(self.folder / "provenance.json", provenance)
+        # Last: a run is started once its config is there.
+        save_config(config, self.folder / "config.yaml")
+
+    def clear(self) -> None:
+        """Delete all but the lock, which this process holds."""
+        (self.folder / "config.yaml").unlink(missing_ok=True)
+        for path in self.folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+
+    # A fold on its way
+
+    def save_state(self, fold: int, state: dict) -> None:
+        write_atomic(self.fold_dir(fold) / "state" / "last.pt", lambda beside: torch.save(state, beside))
+
+    def load_state(self, fold: int, belongs: str) -> dict | None:
+        """The last checkpoint, or None before the first. Raises UserError for one that is broken or of another run."""
+        path = self.fold_dir(fold) / "state" / "last.pt"
+        if not path.exists():
+            return None
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            owner = state["belongs"]
+        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as fault:
+            reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
+            raise UserError(
+                f"{path}: no readable checkpoint ({reason}); delete {path.parent} to train fold {fold} anew"
+            ) from fault
+        if owner != belongs:
+            raise UserError(
+                f"{path}: a checkpoint of another run or fold; delete {path.parent} to train fold {fold} anew"
+            )
+        return state
+
+    def write_metrics(self, fold: int, history: list[dict]) -> None:
+        """metrics.jsonl, an object an epoch, from the checkpoint's own list: no epoch is missing or there twice."""
+        write_text(self.fold_dir(fold) / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+
+    def read_metrics(self, fold: int) -> list[dict]:
+        path = self.fold_dir(fold) / "metrics.jsonl"
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, json.JSONDecodeError) as fault:
+            raise UserError(
+                f"{path}: not readable ({fault}); delete {path.parent} and train fold {fold} again"
+            ) from fault
+
+    def weights_path(self, fold: int) -> Path:
+        return self.fold_dir(fold) / "model.safetensors"
+
+    def save_weights(self, fold: int, weights: dict[str, torch.Tensor]) -> None:
+        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+        write_atomic(self.weights_path(fold), lambda beside: save_file(tensors, beside))
+
+    def finish(self, fold: int, oof: Predictions) -> None:
+        oof.save(self.fold_dir(fold) / "oof.npz")
+        shutil.rmtree(self.fold_dir(fold) / "state", ignore_errors=True)
+
+    # The run as a whole
+
+    def gather(self, prepared: Prepared) -> dict:
+        """Join the finished folds' out-of-fold predictions, write oof.npz and summary.json, return the summary."""
+        parts = [load_predictions(self.fold_dir(fold) / "oof.npz", out_of_fold=True) for fold in self.finished_folds]
+        fields = ("image_id", "probs", *OOF_FIELDS)
+        oof = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+        known = set(oof.image_id)
+        oof.aligned([name for name in prepared.images.image_id if name in known]).save(self.folder / "oof.npz")
+        summary = self.summarise()
+        write_json(self.folder / "summary.json", summary)
+        return summary
+
+    def summarise(self) -> dict:
+        """summary.json's content, computed from oof.npz and metrics.jsonl. Raises UserError where they are missing."""
+        oof = load_predictions(self.folder / "oof.npz", out_of_fold=True)
+        provenance = read_json(self.folder / "provenance.json", "start the run again with --fresh")
+        keep, rows = self.config.run.keep, []
+        for fold in np.unique(oof.fold):
+            history = self.read_metrics(fold)
+            seconds = sum(row["seconds"] for row in history)
+            rate = sum(row["images_per_second"] * row["seconds"] for row in history) / seconds
+            best = max(history, key=lambda row: row["macro_f1"])["epoch"]
+            mine = oof.fold == fold
+            found = scores(oof.label[mine], oof.answers[mine])
+            rows.append({"fold": int(fold), **found, "best_epoch": best, "seconds": seconds, "images_per_second": rate})
+        whole = scores(oof.label, oof.answers)
+        return {
+            "name": self.name,
+            "oof": whole | intervals(oof.label, oof.answers, oof.person_id, provenance["eval_people"]),
+            "folds": rows,
+            "complete": len(rows) == self.config.data.folds,
+            "selection": "selected on its own validation fold" if keep == "best" else "last epoch",
+            **provenance,
+        }
+
+
+def code_state() -> dict:
+    """git_commit (None outside a checkout; -dirty with uncommitted changes) and versions."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str | None:
+        try:
+            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return None
+
+    commit = git("rev-parse", "HEAD")
+    if commit and git("status", "--porcelain", "--untracked-files=no"):
+        commit += "-dirty"
+    return {
+        "git_commit": commit,
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+    }

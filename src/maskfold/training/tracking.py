@@ -1,0 +1,53 @@
+"""Mirrors metrics.jsonl to Weights & Biases. The run folder is the truth: nothing here may stop or change a run."""
+
+import netrc
+import os
+import sys
+from pathlib import Path
+
+from maskfold.config import Config, flatten
+
+SECONDS_TO_CONNECT = 20
+
+
+def has_key() -> bool:
+    """Whether a W&B key is at hand: in the environment, or left by `wandb login` in the netrc file."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("//")[2].partition("/")[0]
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+class Tracker:
+    """One W&B run a fold, grouped by the run's name."""
+
+    def __init__(self, config: Config, folder: Path, fold: int):
+        self._run = None
+        mode = config.run.wandb
+        if mode == "auto":
+            # WANDB_MODE is the user's own word; None leaves it to W&B.
+            mode = None if os.environ.get("WANDB_MODE") else "online" if has_key() else "offline"
+        if mode == "disabled" or os.environ.get("WANDB_MODE") == "disabled":
+            return
+        import wandb
+
+        settings = wandb.Settings(init_timeout=SECONDS_TO_CONNECT, silent=True, console="off", x_disable_stats=True)
+        options = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-fold{fold}", "dir": str(folder)}
+        try:
+            flat = flatten(config.model_dump(mode="json"))
+            self._run = wandb.init(mode=mode, config=flat | {"fold": fold}, settings=settings, **options)
+        except (wandb.errors.Error, OSError) as fault:
+            print(f"W&B does not answer ({fault}); training goes on without it", file=sys.stderr)
+
+    def log(self, row: dict) -> None:
+        """One epoch's metrics."""
+        if self._run is not None:
+            self._run.log(row, step=row["epoch"])
+
+    def finish(self, summary: dict) -> None:
+        if self._run is not None:
+            self._run.summary.update(summary)
+            self._run.finish()
