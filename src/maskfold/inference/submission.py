@@ -1,0 +1,122 @@
+"""Ensemble -> submission.csv, checked against info.csv, and the manifest that says what made it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from maskfold.analysis.metrics import intervals, macro_f1
+from maskfold.config import config_hash
+from maskfold.data.catalog import EVAL_COLUMNS, read_table
+from maskfold.errors import UserError
+from maskfold.files import read_json, sha256, write_atomic, write_json
+from maskfold.inference.predict import canonical_views, checkpoint_hashes, predict_run, prepared_of
+from maskfold.labels import NUM_CLASSES
+from maskfold.predictions import mean
+from maskfold.training.runs import RunFolder, code_state
+
+
+def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where submissions go: SM_OUTPUT_DATA_DIR where it is set, else submissions/."""
+    return Path(environ.get("SM_OUTPUT_DATA_DIR", "submissions"))
+
+
+def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) -> dict:
+    """Average fold models over folds, views and runs, write `out` and the manifest beside it; returns the manifest.
+
+    The expected score is the out-of-fold score of the same blend with the same views. Raises UserError for runs on
+    different eval photos, and where the result would not be info.csv with answers.
+    """
+    if out.suffix != ".csv":
+        raise UserError(f"--out {out}: a name ending in .csv is expected")
+    names = [run.folder.resolve() for run in runs]
+    if len(set(names)) < len(names):
+        raise UserError("a run is named twice; name each member once")
+    views = canonical_views(tta)
+    datasets = [prepared_of(run) for run in runs]
+    first = datasets[0]
+    predicted = [predict_run(run, prepared, views) for run, prepared in zip(runs, datasets, strict=True)]
+    for run, (evaluation, _) in zip(runs, predicted, strict=True):
+        if set(evaluation.image_id) != set(first.evaluation.image_id):
+            raise UserError(
+                f"{run.folder}: was made for other eval photos than {runs[0].folder}; blend runs on the same data"
+            )
+    info = Path(first.meta["eval"]) / "info.csv"
+    blend = mean([evaluation for evaluation, _ in predicted])
+    ids = read_table(info, EVAL_COLUMNS).ImageID.to_numpy()
+    if set(ids) != set(blend.image_id):
+        raise UserError(f"{info}: its ids have changed since the data was prepared; prepare and train again")
+    answers = pd.DataFrame({"ImageID": ids, "ans": blend.aligned(ids).answers})
+
+    def write(beside: Path) -> None:
+        answers.to_csv(beside, index=False)
+        check_submission(beside, info)
+
+    write_atomic(out, write)
+    oof = mean([oof for _, oof in predicted])
+    manifest = {
+        "name": out.stem,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "members": [_member(run) for run in runs],
+        "weights": [1 / len(runs)] * len(runs),
+        "tta": list(views),
+        "expected": {
+            "macro_f1": macro_f1(oof.label, oof.answers),
+            **intervals(oof.label, oof.answers, oof.person_id, first.eval_people),
+        },
+        "dataset": first.meta["fingerprint"],
+        "csv_sha256": sha256(out),
+        "git_commit": code_state()["git_commit"],
+    }
+    write_json(out.with_suffix(".json"), manifest)
+    return manifest
+
+
+def _member(run: RunFolder) -> dict:
+    hashes = checkpoint_hashes(run)
+    summary = read_json(run.folder / "summary.json", "train the run to its end first")
+    return {
+        "run": run.name,
+        "folds": list(hashes),
+        "checkpoints": {f"fold{fold}": digest for fold, digest in hashes.items()},
+        "config_hash": config_hash(run.config),
+        "selection": summary["selection"],
+    }
+
+
+def check_submission(path: Path, info: Path) -> pd.DataFrame:
+    """Read a submission. Raises UserError where it is not exactly info.csv's ids in its order with answers 0..17."""
+    wanted = read_table(info, EVAL_COLUMNS).ImageID
+    table = read_answers(path)
+    if len(table) != len(wanted) or (table.ImageID.to_numpy() != wanted.to_numpy()).any():
+        raise UserError(f"{path}: its ImageIDs are not those of {info} in their order")
+    return table
+
+
+def read_answers(path: Path) -> pd.DataFrame:
+    """A CSV of ImageID and ans. Raises UserError for ids twice and answers that are no integers 0..17."""
+    table = read_table(path, EVAL_COLUMNS)
+    valid = table.ans.str.strip().isin([str(label) for label in range(NUM_CLASSES)])
+    if not valid.all():
+        line = int(np.flatnonzero(~valid)[0]) + 2
+        raise UserError(
+            f"{path} line {line}: ans {table.ans[line - 2]!r}; an integer from 0 to {NUM_CLASSES - 1} is expected"
+        )
+    if table.ImageID.duplicated().any():
+        raise UserError(f"{path}: ImageID {table.ImageID[table.ImageID.duplicated()].iloc[0]} is there twice; keep one")
+    return table.astype({"ans": int})
+
+
+def with_truth(submission: Path, truth: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(true, submitted) labels joined by id. Raises UserError where the two files hold different ids."""
+    said, true = read_answers(submission), read_answers(truth)
+    if set(said.ImageID) != set(true.ImageID):
+        missing = len(set(true.ImageID) - set(said.ImageID))
+        raise UserError(
+            f"{submission}: holds other ImageIDs than {truth} ({missing} of {len(true)} are missing); give its truth"
+        )
+    joined = said.merge(true, on="ImageID", suffixes=("_said", "_true"))
+    return joined.ans_true.to_numpy(), joined.ans_said.to_numpy()
