@@ -24,7 +24,7 @@ def main() -> None:
     from maskfold.analysis.tables import print_summary
     from maskfold.training.fit import fit_run
 
-    trained, summary = fit_run(config, args.name or args.file.stem, args.folds, args.fresh)
+    trained, summary = fit_run(config, args.file.stem if args.name is None else args.name, args.folds, args.fresh)
     print_summary(summary)
     print(f"run: {trained.folder}")
 

@@ -9,8 +9,10 @@ class UserError(Exception):
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
-    """`; did you mean a, b?` for the known words that resemble `word`, or an empty string where none does."""
-    close = get_close_matches(word, list(known), n=n, cutoff=0.6)
+    """`; did you mean a, b?` for the known words that begin with or resemble `word`, or an empty string for none."""
+    known = list(known)
+    close = [*(other for other in known if word and other.startswith(word)), *get_close_matches(word, known, n, 0.6)]
+    close = list(dict.fromkeys(close))[:n]
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 

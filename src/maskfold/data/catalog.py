@@ -79,7 +79,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: is empty; {wanted}") from None
     except pd.errors.ParserError as fault:
-        raise UserError(f"{path}: not readable as CSV ({fault}); {wanted}") from None
+        reason = str(fault).rpartition("error: ")[2].strip()
+        raise UserError(f"{path}: not readable as CSV ({reason}); {wanted}") from None
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; {wanted}, it has {','.join(table.columns)}")

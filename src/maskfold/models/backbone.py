@@ -40,7 +40,7 @@ def build_backbone(model: Model, data: Data) -> torch.nn.Module:
             ) from fault
         raise UserError(
             f"model.pretrained: no weights of {model.backbone} can be had here ({reason}); give a file "
-            "downloaded elsewhere (--model.weights model.safetensors), or start from random ones (--model.pretrained false)"
+            "downloaded elsewhere (--model.weights model.safetensors), or start from none (--model.pretrained false)"
         ) from fault
     if model.weights is not None:
         load_weights(backbone, model.weights, model.backbone)

@@ -1,0 +1,101 @@
+"""What the tests share: small drawn data, in a folder whose name has a space and Korean letters, and the scripts' real mains."""
+
+import os
+import runpy
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ["WANDB_MODE"] = "disabled"
+# One thread everywhere, so that runs in this process and in others agree to the bit.
+os.environ["OMP_NUM_THREADS"] = "1"
+for name in [name for name in os.environ if name.startswith("SM_")]:
+    del os.environ[name]
+
+import pytest
+
+from maskfold.demo import make_demo
+
+ROOT = Path(__file__).parent.parent
+# A tiny net with layer norm instead of batch norm, on tiny photos: the real recipe, shrunk.
+TINY = [
+    "--model.backbone",
+    "test_convnext",
+    "--data.image_size",
+    "32",
+    "32",
+    "--optim.epochs",
+    "2",
+    "--optim.warmup_epochs",
+    "0",
+]
+TINY += ["--optim.batch_size", "16", "--run.wandb", "disabled", "--run.device", "cpu"]
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory) -> Path:
+    """A raw data set of 12 + 6 people. Not to be changed: tests that spoil data copy it."""
+    folder = tmp_path_factory.mktemp("한글 folder") / "원본 raw"
+    make_demo(folder, 12, 6, seed=3)
+    return folder
+
+
+@pytest.fixture
+def raw(drawn, tmp_path) -> Path:
+    """A copy of the drawn data, to spoil."""
+    return Path(shutil.copytree(drawn, tmp_path / "raw data 사본"))
+
+
+@pytest.fixture
+def script(capfd, monkeypatch, tmp_path):
+    """Run a script's real main in this process, in a folder of its own: script('train', 'a.yaml') -> code, out, err."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(name: str, *args: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, args)])
+        handler = signal.getsignal(signal.SIGTERM)
+        capfd.readouterr()
+        try:
+            runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        out, err = capfd.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained(drawn, tmp_path_factory) -> SimpleNamespace:
+    """A finished run of two tiny folds: its run folder, raw and prepared folders. Not to be changed."""
+    from maskfold.cli import Parser, add_config_flags, config_flags
+    from maskfold.config import load_config
+    from maskfold.training.fit import fit_run
+
+    home = tmp_path_factory.mktemp("학습 runs")
+    parser = Parser()
+    add_config_flags(parser)
+    places = ["--data.root", str(drawn), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
+    config = load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([*TINY, *places])))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SM_MODEL_DIR", str(home / "runs"))
+        run, summary = fit_run(config, "tiny")
+    return SimpleNamespace(run=run, summary=summary, config=config, raw=drawn, prepared=home / "prepared", home=home)
+
+
+def tiny_args(raw: Path, *more: object) -> list[object]:
+    """What train.py is called with for a tiny run on `raw`, in two folds."""
+    return [ROOT / "configs" / "demo.yaml", *TINY, "--data.root", raw, "--data.folds", 2, *more]
+
+
+def refused(result: SimpleNamespace, *words: str) -> None:
+    """The call ended as a user's mistake should: status 2, one error message without a traceback, naming all `words`."""
+    assert result.code == 2, result.err
+    assert result.err.count("error:") == 1
+    assert "Traceback" not in result.err + result.out
+    for word in words:
+        assert word in result.err, f"{word!r} is not in: {result.err}"

@@ -1,0 +1,305 @@
+"""Raw data through scripts/prepare.py: what is taken, what is refused, and how it is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import refused
+
+from maskfold.data.catalog import leaves_folder
+from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
+
+OUT = Path("data/prepared/raw data 사본")
+
+
+def table_of(raw):
+    return pd.read_csv(raw / "train" / "train.csv", dtype=str)
+
+
+def edit(raw, change):
+    table = table_of(raw)
+    change(table)
+    table.to_csv(raw / "train" / "train.csv", index=False)
+
+
+def folder_of(raw, row=1):
+    return raw / "train" / "images" / table_of(raw).path[row]
+
+
+def photo_of(raw, kind="mask1", row=1):
+    return next(folder_of(raw, row).glob(f"{kind}.*"))
+
+
+def info_of(raw):
+    return raw / "eval" / "info.csv"
+
+
+def test_prepared_files_hold_what_the_format_says(script, raw):
+    done = script("prepare", "--data", raw, "--folds", 3)
+    assert done.code == 0, done.err
+    images = pd.read_csv(OUT / "images.csv", dtype={"person_id": str})
+    assert list(images) == ["image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"]
+    assert len(images) == 12 * 7
+    assert (images.image_id == images.person_id + "/" + images.kind).all()
+    assert all((raw / path).is_file() for path in images.path)
+    expected = encode(images.kind.map(KIND_MASK), images.gender.map(GENDERS.index), age_group(images.age))
+    assert (images.label == expected).all()
+    # Two people share an id, and stay two.
+    assert images.person_id.nunique() == 12
+    folds = pd.read_csv(OUT / "folds.csv", dtype={"person_id": str})
+    assert list(folds) == ["person_id", "gender", "age", "fold"]
+    assert set(folds.fold) == {0, 1, 2}
+    evaluation = pd.read_csv(OUT / "eval.csv")
+    assert list(evaluation) == ["image_id", "path"]
+    assert (evaluation.image_id == pd.read_csv(info_of(raw)).ImageID).all()
+    meta = json.loads((OUT / "dataset.json").read_text())
+    assert meta["counts"] == {"people": 12, "images": 84, "eval_images": 42, "folds": 3}
+    assert {"root", "fingerprint", "corrections", "warnings"} <= set(meta)
+
+
+def test_more_folds_than_the_rarest_bin_is_a_warning(script, raw):
+    done = script("prepare", "--data", raw, "--folds", 5)
+    assert done.code == 0
+    assert "warning: 5 folds" in done.out
+
+
+def test_more_folds_than_people_is_refused(script, raw):
+    refused(script("prepare", "--data", raw, "--folds", 13), "folds 13", "12 people")
+    assert not (OUT / "dataset.json").exists()
+
+
+def _unlink(path):
+    path.unlink()
+
+
+def _twice(raw):
+    photo = photo_of(raw)
+    shutil.copy(photo, photo.with_suffix(".jpeg"))
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-2000])
+
+
+def _append(path, line):
+    path.write_text(path.read_text() + line + "\n")
+
+
+def _set(column, value, row=1):
+    return lambda raw: edit(
+        raw, lambda table: table.__setitem__(column, table[column].where(table.index != row, value))
+    )
+
+
+def _drop(column):
+    return lambda raw: table_of(raw).drop(columns=column).to_csv(raw / "train" / "train.csv", index=False)
+
+
+def _png_cut(raw):
+    photo = photo_of(raw)
+    image = cv2.imread(str(photo))
+    _unlink(photo)
+    _, png = cv2.imencode(".png", image)
+    photo.with_suffix(".png").write_bytes(png.tobytes()[: len(png) // 2])
+
+
+def _swap_for(name):
+    """info.csv's first ImageID replaced."""
+
+    def change(raw):
+        table = pd.read_csv(info_of(raw))
+        table.loc[0, "ImageID"] = name
+        table.to_csv(info_of(raw), index=False)
+
+    return change
+
+
+FAULTS = {
+    "no train.csv": (lambda raw: _unlink(raw / "train" / "train.csv"), ["train.csv", "not found"]),
+    "empty train.csv": (lambda raw: (raw / "train" / "train.csv").write_text(""), ["train.csv", "empty"]),
+    "train.csv of its header": (
+        lambda raw: (raw / "train" / "train.csv").write_text("id,gender,race,age,path\n"),
+        ["no rows"],
+    ),
+    "binary train.csv": (
+        lambda raw: (raw / "train" / "train.csv").write_bytes(bytes(range(256))),
+        ["train.csv", "not text"],
+    ),
+    "not UTF-8": (
+        lambda raw: (raw / "train" / "train.csv").write_bytes(b"id,gender\n\xff\xfe,1\n"),
+        ["train.csv", "UTF-8"],
+    ),
+    "ragged train.csv": (lambda raw: _append(raw / "train" / "train.csv", "1,2,3,4,5,6,7,8"), ["train.csv", "CSV"]),
+    "no age column": (_drop("age"), ["train.csv", "column age"]),
+    "no path column": (_drop("path"), ["train.csv", "column path"]),
+    "no images": (lambda raw: shutil.rmtree(raw / "train" / "images"), ["images", "no such folder"]),
+    "no folder": (lambda raw: shutil.rmtree(folder_of(raw)), ["folder is missing"]),
+    "no photo": (lambda raw: _unlink(photo_of(raw, "normal")), ["normal", "missing"]),
+    "photo twice": (_twice, ["mask1.jpeg", "twice"]),
+    "empty photo": (lambda raw: photo_of(raw).write_bytes(b""), ["mask1", "empty"]),
+    "photo cut short": (lambda raw: _cut(photo_of(raw)), ["mask1", "cut short"]),
+    "png cut short": (_png_cut, ["mask1.png", "cut short"]),
+    "text for a photo": (lambda raw: photo_of(raw).write_text("no image"), ["mask1", "no JPEG or PNG"]),
+    "nothing but a JPEG's ends": (
+        lambda raw: photo_of(raw).write_bytes(b"\xff\xd8\xff\xda00\xff\xd9"),
+        ["mask1", "decoded"],
+    ),
+    "eval photo cut short": (lambda raw: _cut(next((raw / "eval" / "images").glob("[0-9a-f]*.jpg"))), ["cut short"]),
+    "ImageID without a file": (_swap_for("nothere.jpg"), ["info.csv line 2", "nothere.jpg"]),
+    "ImageID twice": (
+        lambda raw: _append(info_of(raw), pd.read_csv(info_of(raw)).ImageID[0] + ",0"),
+        ["already in line 2"],
+    ),
+    "ImageID above": (_swap_for("../info.csv"), ["../info.csv", "leaves"]),
+    "ImageID absolute": (_swap_for("/etc/passwd"), ["/etc/passwd", "leaves"]),
+    "no info.csv": (lambda raw: _unlink(info_of(raw)), ["info.csv", "not found"]),
+    "empty info.csv": (lambda raw: info_of(raw).write_text(""), ["info.csv", "empty"]),
+    "folder twice": (lambda raw: _set("path", table_of(raw).path[0])(raw), ["line 3", "already in line 2"]),
+    "age in words": (_set("age", "old"), ["line 3", "'old'"]),
+    "age in parts": (_set("age", "30.5"), ["line 3", "'30.5'"]),
+    "no age": (_set("age", ""), ["line 3", "age"]),
+    "age below": (_set("age", "-3"), ["line 3", "'-3'"]),
+    "age zero": (_set("age", "0"), ["line 3", "'0'"]),
+    "age beyond": (_set("age", "200"), ["line 3", "'200'"]),
+    "third gender": (_set("gender", "femail"), ["line 3", "'femail'", "female"]),
+    "path above": (_set("path", "../../secret"), ["line 3", "leaves"]),
+    "path absolute": (_set("path", "/etc"), ["line 3", "leaves"]),
+    "path of Windows": (_set("path", "C:\\people"), ["line 3", "leaves"]),
+    "no path": (_set("path", ""), ["line 3", "leaves"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_ends_with_one_message_and_nothing_written(script, raw, fault):
+    spoil, words = FAULTS[fault]
+    spoil(raw)
+    refused(script("prepare", "--data", raw), *words)
+    assert not OUT.exists() or not any(OUT.iterdir())
+
+
+def test_train_tells_the_same_and_starts_no_run(script, raw, tmp_path):
+    (tmp_path / "x.yaml").write_text("")
+    _cut(photo_of(raw))
+    refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), "cut short")
+    assert not Path("runs").exists()
+
+
+def test_many_faults_are_told_together(script, raw):
+    gone = folder_of(raw, 4)
+    shutil.rmtree(gone)
+    _set("age", "old", row=2)(raw)
+    _cut(photo_of(raw, "mask3", row=1))
+    photo_of(raw, "normal", row=0).unlink()
+    _swap_for("nothere.jpg")(raw)
+    refused(script("prepare", "--data", raw), "5 faults", gone.name, "'old'", "mask3", "normal", "nothere.jpg")
+
+
+def test_no_data_root(script):
+    refused(script("prepare", "--data", "nowhere"), "nowhere", "train/")
+    refused(script("prepare"), "SM_CHANNEL_TRAIN")
+
+
+def test_junk_and_spare_photos_are_no_faults(script, raw):
+    (folder_of(raw) / "._mask1.png").write_bytes(b"junk")
+    (folder_of(raw) / "Thumbs.db").write_bytes(b"junk")
+    (raw / "train" / "images" / "._junk").write_bytes(b"junk")
+    (raw / "eval" / "images" / ".DS_Store").write_bytes(b"junk")
+    shutil.copytree(folder_of(raw), raw / "train" / "images" / "nobody")
+    shutil.copy(photo_of(raw), folder_of(raw) / "selfie.jpg")
+    done = script("prepare", "--data", raw)
+    assert done.code == 0, done.err
+    assert "nobody" in done.out
+    assert "selfie.jpg" in done.out
+
+
+def test_without_an_eval_side(script, raw):
+    shutil.rmtree(raw / "eval")
+    done = script("prepare", "--data", raw)
+    assert done.code == 0
+    assert "no submission" in done.out
+    assert not (OUT / "eval.csv").exists()
+
+
+def test_endings_in_any_case(script, raw):
+    photo = photo_of(raw, "mask2")
+    photo.rename(photo.with_suffix(".JPG"))
+    assert script("prepare", "--data", raw).code == 0
+
+
+def test_a_read_only_root_is_enough(script, raw):
+    before = sorted((path, path.stat().st_mtime_ns) for path in raw.rglob("*"))
+    for path in [raw, *raw.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        assert script("prepare", "--data", raw).code == 0
+        assert sorted((path, path.stat().st_mtime_ns) for path in raw.rglob("*")) == before
+    finally:
+        for path in [raw, *raw.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_a_prepared_folder_of_another_root_is_refused(script, raw, tmp_path):
+    assert script("prepare", "--data", raw, "--out", "mine").code == 0
+    before = (tmp_path / "mine" / "dataset.json").read_text()
+    other = shutil.copytree(raw, tmp_path / "other")
+    refused(script("prepare", "--data", other, "--out", "mine"), "mine", str(raw))
+    assert (tmp_path / "mine" / "dataset.json").read_text() == before
+
+
+def test_folds_stand_when_prepared_again(script, raw):
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    before = (OUT / "folds.csv").read_text()
+    done = script("prepare", "--data", raw, "--folds", 4, "--seed", 7)
+    assert done.code == 0
+    assert "3 folds and stands" in done.out
+    assert (OUT / "folds.csv").read_text() == before
+
+
+def test_other_people_than_folds_csv_are_refused(script, raw):
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    before = {path.name: path.read_bytes() for path in OUT.iterdir() if path.is_file()}
+    table_of(raw).drop(index=3).to_csv(raw / "train" / "train.csv", index=False)
+    refused(script("prepare", "--data", raw), "folds.csv", "other people")
+    assert {path.name: path.read_bytes() for path in OUT.iterdir() if path.is_file()} == before
+
+
+def test_the_organisers_environment(script, raw, monkeypatch, tmp_path):
+    """train and eval may lie in different places."""
+    elsewhere = tmp_path / "elsewhere"
+    shutil.move(raw / "eval", elsewhere)
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(raw / "train" / "images"))
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(elsewhere))
+    done = script("prepare")
+    assert done.code == 0, done.err
+    evaluation = pd.read_csv(OUT / "eval.csv")
+    assert len(evaluation) == 42
+    assert all((raw / path).is_file() for path in evaluation.path)
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(tmp_path / "gone"))
+    refused(script("prepare"), "SM_CHANNEL_TRAIN", "gone")
+
+
+@pytest.mark.parametrize("name", ["..", "a/../../b", "/a", "\\\\server\\x", "C:x", "", " ", "."])
+def test_names_that_leave(name):
+    assert leaves_folder(name)
+
+
+@pytest.mark.parametrize("name", ["000001_male_Asian_20", "a b.jpg", "한글.jpg", "..a", "a..b"])
+def test_names_that_stay(name):
+    assert not leaves_folder(name)
+
+
+def test_fingerprint_follows_content_not_place(script, raw, tmp_path):
+    def fingerprint(root, out):
+        assert script("prepare", "--data", root, "--out", out).code == 0
+        return json.loads((Path(out) / "dataset.json").read_text())["fingerprint"]
+
+    first = fingerprint(raw, "a")
+    assert fingerprint(shutil.copytree(raw, tmp_path / "moved"), "b") == first
+    photo = photo_of(raw, "mask4")
+    image = np.zeros((512, 384, 3), np.uint8)
+    photo.write_bytes(cv2.imencode(photo.suffix, image)[1].tobytes())
+    assert fingerprint(raw, "a") != first

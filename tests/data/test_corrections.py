@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import ROOT, refused
+
+OUT = Path("out")
+
+
+def prepared(script, raw, rows):
+    Path("fix.csv").write_text("person_id,field,value,reason\n" + "".join(f"{row},because\n" for row in rows))
+    return script("prepare", "--data", raw, "--out", OUT, "--corrections", "fix.csv")
+
+
+def images():
+    return pd.read_csv(OUT / "images.csv", dtype={"person_id": str}).set_index("image_id")
+
+
+def people_of(raw):
+    return pd.read_csv(raw / "train" / "train.csv", dtype=str)
+
+
+def test_corrections_change_labels_in_memory_only(script, raw):
+    people = people_of(raw)
+    before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
+    man = people[people.gender == "male"].iloc[0]
+    young = people[people.age.astype(int) < 30].iloc[-1]
+    rows = [f"{man.path},gender,female", f"{young.path},age,60", f"{people.path[7]},swap,incorrect_mask|normal"]
+    assert script("prepare", "--data", raw, "--out", "plain").code == 0
+    plain = pd.read_csv("plain/images.csv").set_index("image_id")
+    done = prepared(script, raw, rows)
+    assert done.code == 0, done.err
+    assert "3 made, 0 were so already" in done.out
+    fixed = images()
+    assert (fixed.loc[fixed.person_id == man.path, "gender"] == "female").all()
+    assert (fixed.label - plain.label)[fixed.person_id == man.path].eq(3 + 2 * (man.path == young.path)).all()
+    assert (fixed.loc[fixed.person_id == young.path, "age"] == 60).all()
+    swapped = people.path[7]
+    assert fixed["mask"][f"{swapped}/normal"] == 1
+    assert fixed["mask"][f"{swapped}/incorrect_mask"] == 2
+    assert (fixed["mask"][[f"{swapped}/mask{n}" for n in range(1, 6)]] == 0).all()
+    assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
+
+
+def test_twice_is_as_once(script, raw):
+    swap = f"{people_of(raw).path[7]},swap,incorrect_mask|normal"
+    assert prepared(script, raw, [swap]).code == 0
+    once = images()
+    done = prepared(script, raw, [swap, swap])
+    assert done.code == 0
+    assert "1 made" in done.out
+    pd.testing.assert_frame_equal(images(), once)
+    assert prepared(script, raw, [swap]).code == 0
+    pd.testing.assert_frame_equal(images(), once)
+
+
+def test_an_id_is_taken_where_it_is_one_persons(script, raw):
+    people = people_of(raw)
+    lone = people[~people.id.duplicated(keep=False)].iloc[0]
+    assert prepared(script, raw, [f"{lone.id},age,60"]).code == 0
+    assert (images().query("age == 60").person_id == lone.path).any()
+
+
+def test_an_ambiguous_id_is_refused(script, raw):
+    people = people_of(raw)
+    shared = people[people.id.duplicated(keep=False)]
+    refused(prepared(script, raw, [f"{shared.id.iloc[0]},age,60"]), *shared.path, "fix.csv line 2")
+    assert not (OUT / "images.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("{},gender,man", ["gender 'man'"]),
+        ("{},age,old", ["age 'old'"]),
+        ("{},swap,mask1|normal", ["swap 'mask1|normal'"]),
+        ("{},hair,grey", ["field 'hair'"]),
+    ],
+)
+def test_a_faulty_row_is_told(script, raw, row, words):
+    refused(prepared(script, raw, [row.format(people_of(raw).path[7])]), "fix.csv line 2", *words)
+
+
+def test_contradicting_rows_are_told(script, raw):
+    person = people_of(raw).path[7]
+    refused(prepared(script, raw, [f"{person},age,29", f"{person},age,60"]), "line 3", "29 in line 2")
+
+
+def test_the_agreed_list_is_applied_to_those_who_are_there(script, raw):
+    done = script("prepare", "--data", raw, "--out", OUT, "--corrections", ROOT / "configs" / "corrections.csv")
+    assert done.code == 0
+    assert "0 made, 0 were so already, 18 not in the data" in done.out
+
+
+def test_a_run_asks_for_the_corrections_its_data_was_prepared_with(script, raw):
+    assert script("prepare", "--data", raw, "--out", OUT).code == 0
+    Path("fix.csv").write_text(f"person_id,field,value,reason\n{people_of(raw).path[7]},age,60,so\n")
+    Path("x.yaml").write_text("")
+    given = ["--data.root", raw, "--data.prepared", OUT, "--data.corrections"]
+    refused(script("train", "x.yaml", *given, "fix.csv"), "data.corrections", "fix.csv")
+    refused(script("train", "x.yaml", *given, "gone.csv"), "data.corrections", "gone.csv")

@@ -1,0 +1,167 @@
+"""Submissions through scripts/submit.py and evaluate.py."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import refused, tiny_args
+from sklearn.metrics import f1_score
+
+from maskfold.errors import UserError
+from maskfold.files import sha256
+from maskfold.inference.submission import check_submission
+from maskfold.predictions import Predictions, load_predictions
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run, to write predictions into."""
+    return Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "tiny"))
+
+
+def test_a_submission_is_info_csv_with_answers(script, run, trained):
+    done = script("submit", run, "--tta", "none", "hflip", "--out", "subs/a.csv")
+    assert done.code == 0, done.err
+    info, found = pd.read_csv(trained.raw / "eval" / "info.csv"), pd.read_csv("subs/a.csv")
+    assert list(found) == ["ImageID", "ans"]
+    assert found.ImageID.tolist() == info.ImageID.tolist()
+    assert found.ans.between(0, 17).all()
+    evaluation = load_predictions(run / "eval-none+hflip.npz")
+    by_id = dict(zip(evaluation.image_id, evaluation.probs.argmax(1), strict=True))
+    assert found.ans.tolist() == [by_id[name] for name in info.ImageID]
+    manifest = json.loads(Path("subs/a.json").read_text())
+    assert manifest["csv_sha256"] == sha256(Path("subs/a.csv"))
+    assert manifest["tta"] == ["none", "hflip"]
+    assert manifest["weights"] == [1.0]
+    member = manifest["members"][0]
+    assert (member["run"], member["folds"]) == ("tiny", [0, 1])
+    assert member["checkpoints"]["fold1"] == sha256(run / "fold1" / "model.safetensors")
+    oof = load_predictions(run / "oof-none+hflip.npz", out_of_fold=True)
+    expected = f1_score(oof.label, oof.probs.argmax(1), labels=range(18), average="macro", zero_division=0)
+    assert manifest["expected"]["macro_f1"] == pytest.approx(expected)
+    assert manifest["dataset"] == trained.summary["dataset"]
+
+
+def test_out_of_fold_without_tta_is_that_of_training(script, run):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    again, before = load_predictions(run / "oof-none.npz", True), load_predictions(run / "oof.npz", True)
+    assert again.image_id.tolist() == before.image_id.tolist()
+    np.testing.assert_array_equal(again.probs, before.probs)
+
+
+def test_cached_predictions_serve_until_a_checkpoint_changes(script, run):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    stamp = (run / "eval-none.npz").stat().st_mtime_ns
+    assert script("submit", run, "--out", "b.csv").code == 0
+    assert (run / "eval-none.npz").stat().st_mtime_ns == stamp
+    shutil.copy(run / "fold0" / "model.safetensors", run / "fold1" / "model.safetensors")
+    assert script("submit", run, "--out", "c.csv").code == 0
+    assert (run / "eval-none.npz").stat().st_mtime_ns != stamp
+
+
+def test_runs_are_blended_by_id(script, run, trained, tmp_path):
+    other = tmp_path / "runs" / "other"
+    shutil.copytree(run, other)
+    assert script("submit", run, other, "--out", "a.csv").code == 0
+    # The other member's files in another order, with opinions of its own.
+    names = load_predictions(run / "eval-none.npz")
+    order = np.random.default_rng(0).permutation(len(names.image_id))
+    probs = np.random.default_rng(1).dirichlet(np.ones(18), len(order)).astype(np.float32)
+    Predictions(names.image_id[order], probs, source=load_predictions(other / "eval-none.npz").source).save(
+        other / "eval-none.npz"
+    )
+    assert script("submit", run, other, "--out", "a.csv").code == 0
+    found = pd.read_csv("a.csv").set_index("ImageID").ans
+    for row, at in enumerate(order):
+        mixed = names.probs[at].astype(float) + probs[row]
+        assert found[names.image_id[at]] == mixed.argmax()
+    assert len(json.loads(Path("a.json").read_text())["members"]) == 2
+    refused(script("submit", run, run, "--out", "b.csv"), "twice")
+
+
+def test_a_run_by_its_name_and_the_organisers_output(script, run, monkeypatch, tmp_path):
+    monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "output"))
+    done = script("submit", "tiny")
+    assert done.code == 0, done.err
+    assert (tmp_path / "output" / "tiny.csv").exists()
+
+
+def test_scores_a_submission_whose_truth_is_known(script, run, trained):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    truth = trained.raw / "answers.csv"
+    done = script("evaluate", "--submission", "a.csv", "--truth", truth)
+    assert done.code == 0
+    joined = pd.read_csv(truth).merge(pd.read_csv("a.csv"), on="ImageID")
+    expected = f1_score(joined.ans_x, joined.ans_y, labels=range(18), average="macro", zero_division=0)
+    assert f"macro F1 {expected:.4f}" in done.out
+    assert "board95 [" in done.out
+    perfect = pd.read_csv(truth)[["ImageID", "ans"]].sample(frac=1, random_state=0)
+    perfect.to_csv("best.csv", index=False)
+    assert "macro F1 1.0000" in script("evaluate", "--submission", "best.csv", "--truth", truth).out
+    perfect.iloc[1:].to_csv("short.csv", index=False)
+    refused(script("evaluate", "--submission", "short.csv", "--truth", truth), "short.csv", "missing")
+    refused(script("evaluate", "--submission", "a.csv"), "--truth")
+    refused(script("evaluate"), "runs")
+
+
+def test_evaluate_shows_the_run_as_training_did(script, run, trained):
+    done = script("evaluate", run)
+    assert done.code == 0, done.err
+    oof = trained.summary["oof"]
+    assert f"{oof['macro_f1']:.4f}" in done.out
+    assert f"[{oof['board95'][0]:.4f}, {oof['board95'][1]:.4f}]" in done.out
+    for title in ("macro F1", "accuracy", "mask", "gender", "age"):
+        assert title in done.out
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["nowhere"], ["nowhere", "no run folder"]),
+        (["tiny", "--tta", "vflip"], ["vflip", "hflip"]),
+        (["tiny", "--out", "a.txt"], ["a.txt", ".csv"]),
+        (["tiny", "--tat", "none"], ["--tat", "--tta"]),
+    ],
+)
+def test_a_wrong_call_is_told(script, run, args, words):
+    refused(script("submit", *args), *words)
+    assert not list(Path().glob("*.csv"))
+
+
+def test_what_is_missing_is_told(script, run):
+    (run / "fold1" / "model.safetensors").unlink()
+    refused(script("submit", run, "--out", "a.csv"), "fold1", "model.safetensors")
+    (run / "oof.npz").write_bytes(b"broken")
+    refused(script("evaluate", run), "oof.npz")
+    shutil.rmtree(run / "fold0")
+    shutil.rmtree(run / "fold1")
+    refused(script("submit", run, "--out", "a.csv"), "no fold is finished")
+
+
+def test_data_without_an_eval_side_makes_no_submission(script, raw):
+    shutil.rmtree(raw / "eval")
+    assert script("train", *tiny_args(raw, "--name", "lone", "--folds", 0)).code == 0
+    assert "none (no eval side)" in script("evaluate", "lone").out
+    refused(script("submit", "lone", "--out", "a.csv"), "no eval side")
+
+
+def test_a_faulty_submission_is_refused(tmp_path):
+    info = tmp_path / "info.csv"
+    info.write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n")
+    good = tmp_path / "s.csv"
+    good.write_text("ImageID,ans\na.jpg,17\nb.jpg,3\n")
+    assert check_submission(good, info).ans.tolist() == [17, 3]
+    for text in (
+        "b.jpg,3\na.jpg,17",
+        "a.jpg,17",
+        "a.jpg,18\nb.jpg,3",
+        "a.jpg,1.0\nb.jpg,3",
+        "a.jpg,\nb.jpg,3",
+        "a.jpg,1\na.jpg,1",
+    ):
+        good.write_text(f"ImageID,ans\n{text}\n")
+        with pytest.raises(UserError, match=r"s\.csv"):
+            check_submission(good, info)

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskfold.labels import CLASS_NAMES, NUM_CLASSES, age_group, decode, encode, marginals, stratum
+
+
+def test_classes_by_hand():
+    assert NUM_CLASSES == 18
+    assert encode(0, 0, 0) == 0
+    assert encode(1, 0, 2) == 8
+    assert encode(2, 1, 2) == 17
+    assert CLASS_NAMES[8] == "incorrect, male, >=60"
+
+
+@pytest.mark.parametrize(("age", "group"), [(18, 0), (29, 0), (30, 1), (59, 1), (60, 2), (61, 2)])
+def test_age_borders(age, group):
+    assert age_group(age) == group
+
+
+@given(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
+def test_decode_inverts_encode(mask, gender, age):
+    label = encode(mask, gender, age)
+    assert tuple(int(part) for part in decode(label)) == (mask, gender, age)
+    assert stratum(label) == stratum(encode(0, gender, age))
+
+
+@pytest.mark.parametrize("parts", [(3, 0, 0), (0, 2, 0), (0, 0, -1)])
+def test_an_index_outside_its_axis_is_refused(parts):
+    with pytest.raises(ValueError, match="outside"):
+        encode(*parts)
+
+
+@pytest.mark.parametrize("label", [-1, 18])
+def test_a_label_outside_is_refused(label):
+    with pytest.raises(ValueError, match="outside"):
+        decode(label)
+
+
+def test_marginals_sum_the_other_axes_out():
+    probs = np.zeros((1, 18))
+    probs[0, [0, 5, 17]] = 0.5, 0.3, 0.2
+    found = marginals(probs)
+    np.testing.assert_allclose(found["mask"], [[0.8, 0, 0.2]])
+    np.testing.assert_allclose(found["gender"], [[0.5, 0.5]])
+    np.testing.assert_allclose(found["age"], [[0.5, 0, 0.5]])

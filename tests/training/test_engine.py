@@ -1,0 +1,175 @@
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from maskfold.config import Config, Data, Loss, Model, Optim, Run
+from maskfold.errors import UserError
+from maskfold.models.classifier import build_classifier
+from maskfold.models.losses import build_loss
+from maskfold.training import device as devices
+from maskfold.training.engine import VIEWS, Hardware, predict_probs, train_one_epoch
+from maskfold.training.schedule import lr_factor, make_optimizer, make_scheduler
+
+CPU = Hardware(torch.device("cpu"), torch.float32)
+CONFIG = Config(model=Model(backbone="test_convnext"), data=Data(image_size=(32, 32)))
+
+
+def photos(n, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 18, (n,), generator=generator)
+    return [(images[i], labels[i], i) for i in range(n)]
+
+
+def gradients(accum_steps, loss, n=70):
+    """The gradients of each update over one epoch of `n` photos in batches of 32, the last one of 6, without moving the weights."""
+    torch.manual_seed(0)
+    model = build_classifier(CONFIG)
+    seen = []
+
+    class Recorder(torch.optim.SGD):
+        def step(self, closure=None):
+            seen.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
+
+    data = photos(n)
+    counts = np.bincount([int(label) for _, label, _ in data], minlength=18)
+    optimizer = Recorder(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    mean = train_one_epoch(
+        model, DataLoader(data, 32), build_loss(loss, counts), optimizer, scheduler, scaler, CPU, accum_steps
+    )
+    return seen, mean
+
+
+@pytest.mark.parametrize("weights", ["none", "inverse"])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_accumulation_gives_the_unsplit_gradient(weights, name):
+    loss = Loss(name=name, class_weights=weights, label_smoothing=0.1)
+    whole, mean = gradients(1, loss)
+    assert len(whole) == 3
+    for steps in (2, 4):
+        parts, part_mean = gradients(steps, loss)
+        assert part_mean == pytest.approx(mean, rel=1e-5)
+        for ours, expected in zip(parts, whole, strict=True):
+            for a, b in zip(ours, expected, strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_the_gradient_is_that_of_the_mean_loss_over_the_batch():
+    """By torch's own words, not by another call of ours."""
+    seen, _ = gradients(4, Loss())
+    torch.manual_seed(0)
+    model = build_classifier(CONFIG).train()
+    last = photos(70)[64:]
+    images, labels = torch.stack([image for image, _, _ in last]), torch.stack([label for _, label, _ in last])
+    torch.nn.functional.nll_loss(model(images), labels).backward()
+    for ours, parameter in zip(seen[2], model.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_hflip_is_the_mean_of_two_softmaxes():
+    torch.manual_seed(0)
+    model = build_classifier(CONFIG).eval()
+    data = photos(5)
+    rows, probs = predict_probs(model, DataLoader(data, 2), CPU, ("none", "hflip"))
+    images = torch.stack([image for image, _, _ in data])
+    with torch.inference_mode():
+        expected = (model(images).softmax(1) + model(images.flip(3)).softmax(1)) / 2
+    assert rows.tolist() == [0, 1, 2, 3, 4]
+    assert probs.dtype == np.float32
+    np.testing.assert_allclose(probs, expected.numpy(), atol=1e-6)
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+def test_hflip_mirrors_left_and_right():
+    image = torch.arange(6).view(1, 1, 2, 3)
+    assert VIEWS["hflip"](image)[0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
+
+
+def test_bf16_predictions_are_probabilities():
+    model = build_classifier(CONFIG)
+    _, probs = predict_probs(model, DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
+    np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
+
+
+def test_prediction_leaves_the_weights_alone():
+    model = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32))))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    predict_probs(model, DataLoader(photos(6), 3), CPU)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_schedule_by_hand():
+    optim = Optim(epochs=4, warmup_epochs=1, schedule="cosine")
+    factors = [lr_factor(optim, update, 10) for update in range(41)]
+    assert factors[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
+    assert factors[10] == 1
+    assert factors[25] == pytest.approx(0.5)
+    assert factors[39] == pytest.approx(0.5 * (1 + math.cos(math.pi * 29 / 30)))
+    assert factors[40] == pytest.approx(0)
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+    constant = Optim(epochs=4, warmup_epochs=1, schedule="constant")
+    assert [lr_factor(constant, update, 10) for update in (9, 10, 39)] == pytest.approx([10 / 11, 1, 1])
+
+
+def test_the_optimiser_follows_the_schedule_and_spares_biases_the_decay():
+    model = build_classifier(CONFIG)
+    optim = Optim(lr=0.01, weight_decay=0.1, epochs=2, warmup_epochs=0)
+    optimizer = make_optimizer(model, optim)
+    decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0), name
+    scheduler = make_scheduler(optimizer, optim, 5)
+    for update in range(10):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.01 * lr_factor(optim, update, 5))
+        optimizer.step()
+        scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("keys", "bf16", "expected"),
+    [
+        ({}, True, ("fp32", "bf16")),
+        ({}, False, ("fp32", "fp32")),
+        ({"precision": "fp32"}, True, ("fp32", "fp32")),
+        ({"precision": "bf16"}, False, ("bf16", "bf16")),
+        ({"predict_precision": "fp32"}, True, ("fp32", "fp32")),
+    ],
+)
+def test_precision_on_a_cpu(monkeypatch, keys, bf16, expected):
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16, raising=False)
+    assert devices.pick_precisions(Run(**keys), torch.device("cpu")) == expected
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp16")])
+def test_precision_on_a_gpu(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert devices.pick_precisions(Run(), torch.device("cuda")) == (expected, expected)
+    assert devices.pick_precisions(Run(precision="fp32"), torch.device("cuda")) == ("fp32", "fp32")
+
+
+def test_what_the_machine_lacks_is_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=r"run\.device.*no GPU"):
+        devices.pick_device(Run(device="cuda"))
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        devices.pick_precisions(Run(precision="fp16"), torch.device("cpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_120a"])
+    with pytest.raises(UserError, match=r"compute capability 7\.0.*7\.5.*2\.8"):
+        devices.pick_device(Run())
+    assert devices.pick_device(Run(device="cpu")) == torch.device("cpu")
+
+
+def test_workers_by_device(monkeypatch):
+    assert devices.pick_workers("auto", SimpleNamespace(type="cpu")) == 0
+    assert devices.pick_workers(3, SimpleNamespace(type="cpu")) == 3
+    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(32)))
+    assert devices.pick_workers("auto", SimpleNamespace(type="cuda")) == 8

@@ -1,0 +1,267 @@
+"""Training through scripts/train.py on tiny data: what a run holds, how it goes on, and what it refuses."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from conftest import ROOT, refused, tiny_args
+from safetensors import safe_open
+from sklearn.metrics import f1_score
+
+from maskfold.predictions import load_predictions
+from maskfold.training import fit
+from maskfold.training.runs import RunFolder
+
+TIMING = ("seconds", "images_per_second")
+
+
+def metrics_of(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def same_run(a: Path, b: Path, folds=(0, 1)) -> None:
+    for fold in folds:
+        one, other = a / f"fold{fold}", b / f"fold{fold}"
+        assert metrics_of(one) == metrics_of(other)
+        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+        assert np.array_equal(load_predictions(one / "oof.npz").probs, load_predictions(other / "oof.npz").probs)
+
+
+def test_a_run_folder_holds_what_the_format_says(trained):
+    folder = trained.run.folder
+    for name in (
+        "config.yaml",
+        "summary.json",
+        "oof.npz",
+        "fold0/model.safetensors",
+        "fold1/metrics.jsonl",
+        "fold1/oof.npz",
+    ):
+        assert (folder / name).is_file(), name
+    assert not list(folder.rglob("last.pt"))
+    with np.load(folder / "oof.npz", allow_pickle=False) as oof:
+        assert set(oof.files) == {"image_id", "probs", "label", "fold", "person_id"}
+        assert oof["image_id"].dtype.kind == oof["person_id"].dtype.kind == "U"
+        assert oof["probs"].dtype == np.float32
+        np.testing.assert_allclose(oof["probs"].sum(1), 1, atol=1e-5)
+        images = pd.read_csv(trained.prepared / "images.csv")
+        assert oof["image_id"].tolist() == images.image_id.tolist()
+        assert oof["label"].tolist() == images.label.tolist()
+        folds = pd.read_csv(trained.prepared / "folds.csv").set_index("person_id").fold
+        assert oof["fold"].tolist() == folds[oof["person_id"]].tolist()
+    rows = metrics_of(folder / "fold0")
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert {
+        "lr",
+        "train_loss",
+        "val_loss",
+        "macro_f1",
+        "accuracy",
+        "mask_accuracy",
+        "gender_accuracy",
+        "age_accuracy",
+    } <= set(rows[0])
+    with safe_open(folder / "fold0" / "model.safetensors", "pt") as weights:
+        assert any(key.startswith("backbone.") for key in weights.keys())  # noqa: SIM118 - it is no dict
+
+
+def test_the_summary_is_the_official_metric_over_the_whole_set(trained):
+    summary = json.loads((trained.run.folder / "summary.json").read_text())
+    oof = load_predictions(trained.run.folder / "oof.npz", out_of_fold=True)
+    expected = f1_score(oof.label, oof.probs.argmax(1), labels=range(18), average="macro", zero_division=0)
+    assert summary["oof"]["macro_f1"] == pytest.approx(expected)
+    assert set(summary["oof"]) == {
+        *("macro_f1", "macro_f1_ci95", "board95", "board_half95"),
+        *("accuracy", "mask_accuracy", "gender_accuracy", "age_accuracy"),
+    }
+    assert {"name", "oof", "folds", "dataset", "config_hash", "git_commit", "versions"} <= set(summary)
+    for row in summary["folds"]:
+        assert {"fold", "macro_f1", "best_epoch", "seconds", "images_per_second"} <= set(row)
+    low, high = summary["oof"]["board95"]
+    assert 0 <= low < high <= 1
+    assert summary["selection"] == "last epoch"
+
+
+def test_the_resolved_config_has_no_open_choice(trained):
+    config = yaml.safe_load((trained.run.folder / "config.yaml").read_text())
+    assert config["run"]["precision"] == "fp32"
+    assert config["run"]["predict_precision"] in ("fp32", "bf16")
+    assert Path(config["data"]["root"]) == trained.raw.resolve()
+
+
+def start(raw, home, *more, **kwargs):
+    """train.py as a process of its own."""
+    command = [sys.executable, ROOT / "scripts" / "train.py", *tiny_args(raw, "--data.prepared", home / "p", *more)]
+    return subprocess.Popen(list(map(str, command)), cwd=home, stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def wait_for(path: Path, process, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("how", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path, how, status):
+    process = start(drawn, tmp_path)
+    wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
+    process.send_signal(getattr(signal, how))
+    _, err = process.communicate()
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    again = script("train", *tiny_args(drawn, "--data.prepared", tmp_path / "p"))
+    assert again.code == 0, again.err
+    assert "goes on after epoch" in again.err or "finished before" in again.err
+    same_run(tmp_path / "runs" / "demo", trained.run.folder)
+
+
+def test_finished_work_is_not_repeated(script, trained, monkeypatch):
+    monkeypatch.setenv("SM_MODEL_DIR", str(trained.run.folder.parent))
+    before = {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")}
+    done = script("train", *tiny_args(trained.raw, "--name", "tiny", "--data.prepared", trained.prepared))
+    assert done.code == 0, done.err
+    assert done.err.count("finished before") == 2
+    assert {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")} == before
+
+
+def test_folds_by_number_and_then_the_rest(script, drawn):
+    done = script("train", *tiny_args(drawn, "--name", "part", "--folds", 1))
+    assert done.code == 0, done.err
+    assert "not all folds" in done.out
+    folder = Path("runs/part")
+    assert not (folder / "fold0").exists()
+    assert set(load_predictions(folder / "oof.npz").fold) == {1}
+    refused(script("train", *tiny_args(drawn, "--name", "part", "--folds", 2)), "--folds 2", "0 to 1")
+    refused(script("train", *tiny_args(drawn, "--name", "part", "--folds", -1)), "--folds")
+    assert script("train", *tiny_args(drawn, "--name", "part")).code == 0
+    assert set(load_predictions(folder / "oof.npz").fold) == {0, 1}
+
+
+def test_another_config_is_refused_with_the_differing_keys(script, trained, monkeypatch):
+    monkeypatch.setenv("SM_MODEL_DIR", str(trained.run.folder.parent))
+    before = {path: path.read_bytes() for path in trained.run.folder.rglob("*") if path.is_file()}
+    args = tiny_args(trained.raw, "--name", "tiny", "--data.prepared", trained.prepared)
+    refused(script("train", *args, "--optim.lr", "0.5", "--seed", 3), "optim.lr", "0.5", "seed", "--fresh", "--name")
+    assert {path: path.read_bytes() for path in trained.run.folder.rglob("*") if path.is_file()} == before
+    same = script("train", *args, "--data.num_workers", 1, "--run.wandb", "offline")
+    assert same.code == 0, same.err
+
+
+def test_fresh_deletes_only_what_can_be_trained_again(script, drawn):
+    args = tiny_args(drawn, "--name", "fresh", "--folds", 0)
+    assert script("train", *args).code == 0
+    kept = Path("runs/fresh/fold0/model.safetensors").read_bytes()
+    refused(script("train", *args, "--fresh", "--model.backbone", "resnet19"), "model.backbone")
+    assert Path("runs/fresh/fold0/model.safetensors").read_bytes() == kept
+    done = script("train", *args, "--fresh", "--seed", 9)
+    assert done.code == 0, done.err
+    assert Path("runs/fresh/fold0/model.safetensors").read_bytes() != kept
+
+
+def test_a_run_that_is_being_written_is_refused(script, drawn, tmp_path):
+    folder = tmp_path / "runs" / "held"
+    code = f"from maskfold.files import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('held', flush=True)\n input()"
+    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    refused(script("train", *tiny_args(drawn, "--name", "held")), "another process", "--name")
+    holder.communicate("\n")
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a b\n"])
+def test_a_name_that_is_no_folder_name_is_refused(script, drawn, name):
+    refused(script("train", *tiny_args(drawn), f"--name={name}"), "run name")
+
+
+def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, drawn, monkeypatch):
+    """The first epoch is trained, then the run is broken off by a fault."""
+    args = tiny_args(drawn, "--name", "broken", "--folds", 0)
+
+    def fail(*_):
+        raise RuntimeError("broken off")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "_tell", fail)
+        with pytest.raises(RuntimeError, match="broken off"):
+            script("train", *args)
+    state = Path("runs/broken/fold0/state/last.pt")
+    good = state.read_bytes()
+    for bad in (good[: len(good) // 2], b"", b"no checkpoint"):
+        state.write_bytes(bad)
+        refused(script("train", *args), "last.pt", "delete")
+        assert state.read_bytes() == bad
+    state.write_bytes(good)
+    foreign = torch.load(state, weights_only=True) | {"belongs": "somebody else"}
+    torch.save(foreign, state)
+    refused(script("train", *args), "last.pt", "another run")
+    state.write_bytes(good)
+    assert script("train", *args).code == 0
+    assert [row["epoch"] for row in metrics_of(Path("runs/broken/fold0"))] == [1, 2]
+
+
+def test_changed_data_is_refused(script, raw):
+    args = tiny_args(raw, "--name", "data", "--data.prepared", "p", "--folds", 0)
+    assert script("train", *args).code == 0
+    table = pd.read_csv(raw / "train" / "train.csv", dtype=str)
+    Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[7]},swap,incorrect_mask|normal,so\n")
+    assert script("prepare", "--data", raw, "--out", "p", "--corrections", "fix.csv").code == 0
+    refused(script("train", *args), "data", "has changed")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(script, drawn):
+    result = script("train", *tiny_args(drawn, "--name", "hot", "--folds", 0, "--optim.lr", "1e30"))
+    refused(result, "loss", "epoch", "optim.lr")
+
+
+def test_workers_change_no_number(script, drawn):
+    probs = []
+    for workers in (0, 1, 3):
+        args = tiny_args(drawn, "--name", f"w{workers}", "--data.num_workers", workers, "--folds", 0)
+        assert script("train", *args).code == 0
+        probs.append(load_predictions(Path(f"runs/w{workers}/oof.npz")).probs)
+    assert np.array_equal(probs[0], probs[1])
+    assert np.array_equal(probs[0], probs[2])
+
+
+def test_keep_best_saves_the_best_epoch_and_says_so(script, drawn, trained):
+    args = tiny_args(
+        drawn, "--name", "best", "--folds", 0, "--run.keep", "best", "--optim.lr", "0.05", "--optim.epochs", 3
+    )
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert "selected on its own validation fold" in done.out
+    summary = json.loads(Path("runs/best/summary.json").read_text())
+    assert summary["selection"] == "selected on its own validation fold"
+    rows = metrics_of(Path("runs/best/fold0"))
+    assert summary["oof"]["macro_f1"] == pytest.approx(max(row["macro_f1"] for row in rows))
+
+
+def test_the_organisers_environment_places_the_run(script, drawn, monkeypatch, tmp_path):
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(drawn / "train" / "images"))
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(drawn / "eval"))
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "model"))
+    (tmp_path / "x.yaml").write_text("")
+    tiny = [arg for arg in tiny_args("", "--folds", 0)[1:] if arg not in ("--data.root", "")]
+    done = script("train", "x.yaml", *tiny)
+    assert done.code == 0, done.err
+    assert (tmp_path / "model" / "x" / "oof.npz").exists()
+
+
+def test_gathering_needs_every_file(trained, tmp_path):
+    folder = Path(shutil.copytree(trained.run.folder, tmp_path / "tiny"))
+    (folder / "fold0" / "metrics.jsonl").unlink()
+    from maskfold.errors import UserError
+
+    with pytest.raises(UserError, match=r"metrics\.jsonl"):
+        RunFolder(folder).summarise()
