@@ -18,7 +18,7 @@ def main() -> None:
     add_config_flags(parser)
     args = parser.parse_args()
 
-    from maskfold.config import load_config
+    from maskfold.configfile import load_config
 
     config = load_config(args.file, config_flags(args))
     from maskfold.analysis.tables import print_summary

@@ -73,7 +73,7 @@ def script(capfd, monkeypatch, tmp_path):
 def trained(drawn, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Not to be changed."""
     from maskfold.cli import Parser, add_config_flags, config_flags
-    from maskfold.config import load_config
+    from maskfold.configfile import load_config
     from maskfold.training.fit import fit_run
 
     home = tmp_path_factory.mktemp("학습 runs")

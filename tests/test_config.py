@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT, refused
 
 from maskfold.cli import Parser, add_config_flags, config_flags
-from maskfold.config import KEYS, Config, config_hash, load_config, save_config
+from maskfold.config import KEYS, Config, config_hash
+from maskfold.configfile import load_config, save_config
 from maskfold.errors import UserError
 
 

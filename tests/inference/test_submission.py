@@ -12,7 +12,7 @@ from sklearn.metrics import f1_score
 
 from maskfold.errors import UserError
 from maskfold.files import sha256
-from maskfold.inference.submission import check_submission
+from maskfold.inference.answers import check_submission
 from maskfold.predictions import Predictions, load_predictions
 
 

@@ -11,8 +11,9 @@ from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.models.losses import build_loss
 from maskfold.training import device as devices
-from maskfold.training.engine import VIEWS, Hardware, predict_probs, train_one_epoch
+from maskfold.training.engine import Hardware, predict_probs, train_one_epoch
 from maskfold.training.schedule import lr_factor, make_optimizer, make_scheduler
+from maskfold.training.views import VIEWS
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 CONFIG = Config(model=Model(backbone="test_convnext"), data=Data(image_size=(32, 32)))

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from maskfold.analysis.metrics import scores
 from maskfold.files import read_json
-from maskfold.inference.submission import with_truth
+from maskfold.inference.answers import with_truth
 
 COLUMNS = {
     "macro_f1": "macro F1",

@@ -1,20 +1,18 @@
 """Raw folder -> table of photos. Every fault is found before any is told, so that one run tells them all."""
 
-import io
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from maskfold.data.layout import Layout
+from maskfold.data.tables import EVAL_COLUMNS, TRAIN_COLUMNS, leaves_folder, read_table
 from maskfold.errors import UserError, listed
 from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode
 
 PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
-TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
-EVAL_COLUMNS = ("ImageID", "ans")
 
 
 @dataclass
@@ -58,47 +56,6 @@ def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: set[str] = fro
     table["mask"] = mask.where(~exchange, 3 - mask)
     table["label"] = encode(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
     return table
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV as text, with at least these columns and one row. Raises UserError that names what is wrong."""
-    wanted = f"a CSV with the columns {','.join(columns)} is expected"
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: not found; {wanted}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; {wanted}") from None
-    if b"\0" in content:
-        raise UserError(f"{path}: is not text; {wanted}")
-    try:
-        text = io.StringIO(content.decode("utf-8-sig"))
-        table = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True).fillna("")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; {wanted}") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path}: is empty; {wanted}") from None
-    except pd.errors.ParserError as fault:
-        reason = str(fault).rpartition("error: ")[2].strip()
-        raise UserError(f"{path}: not readable as CSV ({reason}); {wanted}") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; {wanted}, it has {','.join(table.columns)}")
-    if table.empty:
-        raise UserError(f"{path}: has no rows; {wanted}")
-    return table
-
-
-def leaves_folder(name: str) -> bool:
-    """Whether a name from a table is absolute or points out of the folder it is looked up in, on any system."""
-    windows = PureWindowsPath(name)
-    return (
-        not name.strip()
-        or PurePosixPath(name).is_absolute()
-        or bool(windows.anchor)
-        or ".." in windows.parts
-        or name == "."
-    )
 
 
 def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataFrame:

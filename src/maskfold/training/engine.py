@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-VIEWS = {"none": lambda images: images, "hflip": lambda images: images.flip(-1)}
+from maskfold.training.views import VIEWS
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from maskfold.analysis.metrics import scores
 from maskfold.config import Config, config_hash, replaced
@@ -21,6 +20,7 @@ from maskfold.models.classifier import build_classifier
 from maskfold.models.losses import build_loss
 from maskfold.predictions import Predictions
 from maskfold.progress import progress
+from maskfold.training.checkpoints import load_fold, load_state, save_state, save_weights
 from maskfold.training.device import DTYPES, pick_device, pick_precisions, pick_workers
 from maskfold.training.engine import Hardware, predict_probs, train_one_epoch
 from maskfold.training.runs import NAME, RunFolder, runs_root
@@ -92,7 +92,7 @@ def fit_fold(run: RunFolder, config: Config, prepared: Prepared, fold: int, devi
     train_rows, valid_rows = split(images, prepared.folds, fold)
     store = open_store(prepared, images, config.data)
     belongs = f"{config_hash(config)} {prepared.meta['fingerprint']} fold {fold}"
-    state = run.load_state(fold, belongs)
+    state = load_state(run, fold, belongs)
 
     workers = pick_workers(config.data.num_workers, device)
     trained_on = PhotoDataset(store, labels, train_transform(config.data), config.seed)
@@ -146,14 +146,15 @@ def fit_fold(run: RunFolder, config: Config, prepared: Prepared, fold: int, devi
             best = {"score": found["macro_f1"], "weights": {k: v.cpu().clone() for k, v in model.state_dict().items()}}
         # The metrics go first: an epoch whose checkpoint exists is never missing in them.
         run.write_metrics(fold, history)
-        run.save_state(
+        save_state(
+            run,
             fold,
             {"belongs": belongs, "history": history, "best": best}
             | {name: part.state_dict() for name, part in parts.items()},
         )
         tracker.log(row)
         _tell(fold, optim.epochs, row)
-    run.save_weights(fold, best["weights"] if config.run.keep == "best" else model.state_dict())
+    save_weights(run, fold, best["weights"] if config.run.keep == "best" else model.state_dict())
     # Predicted from the file, so that oof.npz is what these weights say to whoever loads them.
     load_fold(model, run, fold)
     rows, probs = predict_probs(model, valid_loader, predict_on)
@@ -162,14 +163,6 @@ def fit_fold(run: RunFolder, config: Config, prepared: Prepared, fold: int, devi
     oof = Predictions(ids, probs, labels[rows], np.full(len(rows), fold), people)
     tracker.finish(scores(oof.label, oof.answers))
     run.finish(fold, oof)
-
-
-def load_fold(model: torch.nn.Module, run: RunFolder, fold: int) -> None:
-    """Put a finished fold's weights into the model. Raises UserError where they are missing."""
-    path = run.weights_path(fold)
-    if not path.exists():
-        raise UserError(f"{path}: not found; delete {path.parent} and train fold {fold} again")
-    model.load_state_dict(load_file(path))
 
 
 def _log_loss(probs: np.ndarray, labels: np.ndarray) -> float:

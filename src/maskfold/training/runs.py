@@ -2,7 +2,6 @@
 
 import json
 import os
-import pickle
 import platform
 import re
 import shutil
@@ -12,14 +11,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors.torch import save_file
 
 from maskfold.analysis.metrics import intervals, scores
-from maskfold.config import Config, compared, config_hash, load_config, save_config
+from maskfold.config import Config, compared, config_hash
+from maskfold.configfile import load_config, save_config
 from maskfold.data.prepare import Prepared
 from maskfold.errors import UserError, listed
-from maskfold.files import locked, read_json, write_atomic, write_json, write_text
+from maskfold.files import locked, read_json, write_json, write_text
 from maskfold.predictions import OOF_FIELDS, Predictions, load_predictions
 
 PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "numpy", "scikit-learn")
@@ -108,27 +106,11 @@ class RunFolder:
 
     # A fold on its way
 
-    def save_state(self, fold: int, state: dict) -> None:
-        write_atomic(self.fold_dir(fold) / "state" / "last.pt", lambda beside: torch.save(state, beside))
+    def state_path(self, fold: int) -> Path:
+        return self.fold_dir(fold) / "state" / "last.pt"
 
-    def load_state(self, fold: int, belongs: str) -> dict | None:
-        """The last checkpoint, or None before the first. Raises UserError for one that is broken or of another run."""
-        path = self.fold_dir(fold) / "state" / "last.pt"
-        if not path.exists():
-            return None
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            owner = state["belongs"]
-        except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as fault:
-            reason = str(fault).splitlines()[0] if str(fault) else type(fault).__name__
-            raise UserError(
-                f"{path}: no readable checkpoint ({reason}); delete {path.parent} to train fold {fold} anew"
-            ) from fault
-        if owner != belongs:
-            raise UserError(
-                f"{path}: a checkpoint of another run or fold; delete {path.parent} to train fold {fold} anew"
-            )
-        return state
+    def weights_path(self, fold: int) -> Path:
+        return self.fold_dir(fold) / "model.safetensors"
 
     def write_metrics(self, fold: int, history: list[dict]) -> None:
         """metrics.jsonl, an object an epoch, from the checkpoint's own list: no epoch is missing or there twice."""
@@ -142,13 +124,6 @@ class RunFolder:
             raise UserError(
                 f"{path}: not readable ({fault}); delete {path.parent} and train fold {fold} again"
             ) from fault
-
-    def weights_path(self, fold: int) -> Path:
-        return self.fold_dir(fold) / "model.safetensors"
-
-    def save_weights(self, fold: int, weights: dict[str, torch.Tensor]) -> None:
-        tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-        write_atomic(self.weights_path(fold), lambda beside: save_file(tensors, beside))
 
     def finish(self, fold: int, oof: Predictions) -> None:
         oof.save(self.fold_dir(fold) / "oof.npz")
