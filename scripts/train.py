@@ -13,6 +13,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("file", type=Path, help="the experiment, a YAML such as configs/demo.yaml")
     parser.add_argument("--folds", type=int, nargs="+", help="folds to train (default: all)")
+    parser.add_argument("--refit", action="store_true", help="train on everybody too, into full/ (default: folds only)")
     parser.add_argument("--name", help="run name (default: the file's)")
     parser.add_argument("--fresh", action="store_true", help="delete the run first (default: go on with it)")
     add_config_flags(parser)
@@ -24,9 +25,12 @@ def main() -> None:
     from maskfold.analysis.tables import print_summary
     from maskfold.training.fit import fit_run
 
-    trained, summary = fit_run(config, args.file.stem if args.name is None else args.name, args.folds, args.fresh)
-    print_summary(summary)
-    print(f"run: {trained.folder}")
+    trained, summary = fit_run(
+        config, args.file.stem if args.name is None else args.name, args.folds, args.refit, args.fresh
+    )
+    if summary is not None:
+        print_summary(summary)
+        print(f"run: {trained.folder}")
 
 
 if __name__ == "__main__":

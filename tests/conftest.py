@@ -15,6 +15,7 @@ for name in [name for name in os.environ if name.startswith("SM_")]:
     del os.environ[name]
 
 import pytest
+from accelerate.state import AcceleratorState
 
 from maskfold.demo import make_demo
 
@@ -32,6 +33,13 @@ TINY = [
     "0",
 ]
 TINY += ["--optim.batch_size", "16", "--run.wandb", "disabled", "--run.device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator():
+    """Accelerate keeps one state a process; the scripts run in processes of their own, the tests share one."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -65,7 +65,7 @@ def test_parsing_a_command_line_loads_no_heavy_library():
 def test_the_class_formula_stands_in_one_file():
     """A comparison with an age limit, or a number of classes written out, outside labels.py."""
     for path in PACKAGE.rglob("*.py"):
-        if path.name in ("labels.py", "drawing.py", "demo.py"):
+        if path.name in ("labels.py", "drawing.py", "portrait.py", "demo.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):

@@ -83,10 +83,14 @@ def _terminate(_signal, _frame) -> NoReturn:
 def run(main: Callable[[], None]) -> NoReturn:
     """Call main and exit: 0 done, 2 the user can mend it, 130 interrupted, 143 terminated, 1 a fault of ours."""
     signal.signal(signal.SIGTERM, _terminate)
+    # A shell's background jobs start with SIGINT ignored; to save and end on it is our contract everywhere.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
     except UserError as fault:
-        print(f"error: {fault}", file=sys.stderr)
+        # Under torchrun every process meets the same fault; one tells it.
+        if os.environ.get("RANK", "0") == "0":
+            print(f"error: {fault}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -47,6 +47,11 @@ class Model(Section):
     weights: Path | None = Field(None, description="safetensors file to start from; implies and overrides pretrained")
     head: Literal["joint"] = Field("joint", description="joint: one layer of 18 logits")
     drop_rate: Float = Field(0.0, ge=0, lt=1, description="dropout before the head")
+    frozen_epochs: Annotated[int, BeforeValidator(_no_bool), Field(ge=0)] | Literal["all"] = Field(
+        0, description="epochs that train the head alone; all: the backbone's features are computed once per view"
+    )
+    cache_features: bool = Field(True, description="with frozen_epochs all: false computes features anew each epoch")
+    grad_checkpointing: bool = Field(False, description="recompute activations backward: less memory, more time")
 
 
 class Loss(Section):
@@ -59,14 +64,29 @@ class Loss(Section):
 
 
 class Optim(Section):
-    name: Literal["adamw"] = Field("adamw", description="optimiser")
-    lr: Float = Field(1e-3, gt=0, description="peak learning rate")
+    name: str = Field("adamw", description="any timm optimiser: adamw, sgd, lion, ...")
+    lr: Float = Field(1e-3, gt=0, description="peak learning rate of the backbone")
+    head_lr: Annotated[float, BeforeValidator(_no_bool), Field(gt=0)] | None = Field(
+        None, description="peak learning rate of the head; without it lr"
+    )
+    layer_decay: Float = Field(1.0, gt=0, le=1, description="factor on the learning rate per layer, from the head down")
     weight_decay: Float = Field(0.05, ge=0, description="decoupled weight decay; not on biases and norms")
     epochs: Int = Field(5, ge=1, description="passes over the training photos")
     warmup_epochs: Float = Field(0.5, ge=0, description="linear warm-up, in epochs, a fraction allowed")
     batch_size: Int = Field(64, ge=1, description="photos per optimiser update")
     accum_steps: Int = Field(1, ge=1, description="parts a batch is split into to fit memory; same gradient")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after the warm-up, by update")
+    clip_norm: Float = Field(0.0, ge=0, description="bound on the gradient's norm; 0 is none")
+    ema_decay: Float = Field(
+        0.0, ge=0, lt=1, description="moving average of the weights, validated and saved; 0 is none"
+    )
+    schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
+        "cosine", description="learning rate after the warm-up; plateau looks at the fold's own macro F1"
+    )
+    schedule_by: Literal["update", "epoch"] = Field("update", description="when warm-up, cosine and step move the rate")
+    step_epochs: Float = Field(20.0, gt=0, description="step: epochs between two falls")
+    step_gamma: Float = Field(0.5, gt=0, lt=1, description="step and plateau: factor of a fall")
+    plateau_patience: Int = Field(2, ge=0, description="plateau: epochs without a better macro F1 before a fall")
+    early_stop: Int = Field(0, ge=0, description="epochs without a better macro F1 before the fold ends; 0 is never")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Optim":
@@ -88,6 +108,8 @@ class Run(Section):
     predict_precision: Precision = Field(
         "auto", description="of all predictions; auto: as precision, but bf16 on a CPU with bf16 instructions"
     )
+    compile: bool = Field(False, description="torch.compile the model: a slow first step, then quicker ones")
+    checkpoint_updates: Int = Field(0, ge=0, description="a checkpoint every so many updates too; 0: each epoch alone")
     wandb: Literal["auto", "online", "offline", "disabled"] = Field(
         "auto", description="Weights & Biases; auto: online where there is a key, else offline"
     )
@@ -106,7 +128,7 @@ class Config(Section):
 
 
 # What may differ between two starts of one run: it changes no number.
-NOT_COMPARED = ("data.num_workers", "run.device", "run.wandb")
+NOT_COMPARED = ("data.num_workers", "run.device", "run.wandb", "run.checkpoint_updates")
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
@@ -129,6 +151,11 @@ def compared(config: Config) -> dict[str, Any]:
 
 def config_hash(config: Config) -> str:
     return hashlib.sha256(json.dumps(compared(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def selects_on_validation(config: Config) -> bool:
+    """Whether an option looks at the fold it is scored on: the best epoch, early stopping, a plateau schedule."""
+    return config.run.keep == "best" or config.optim.early_stop > 0 or config.optim.schedule == "plateau"
 
 
 def replaced(config: Config, **sections: dict[str, Any]) -> Config:

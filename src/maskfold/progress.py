@@ -12,8 +12,8 @@ SECONDS_BETWEEN_LINES = 10
 
 
 @contextmanager
-def progress(task: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
-    """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; shows the rate in `unit`/s."""
+def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
+    """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; shows the rate in `unit`/s, if `shown`."""
     start, done, said = time.monotonic(), 0, time.monotonic()
     console = Console(stderr=True)
     columns = (
@@ -23,8 +23,8 @@ def progress(task: str, total: int, unit: str) -> Iterator[Callable[[int, str], 
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-    shown = bar.add_task(task, total=total, rate="")
+    bar = Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True)
+    bar_task = bar.add_task(task, total=total, rate="")
 
     def advance(n: int, note: str = "") -> None:
         nonlocal done, said
@@ -32,8 +32,8 @@ def progress(task: str, total: int, unit: str) -> Iterator[Callable[[int, str], 
         now = time.monotonic()
         rate = done / max(now - start, 1e-9)
         words = f"{rate:,.0f} {unit}/s {note}".rstrip()
-        bar.update(shown, advance=n, rate=words)
-        if bar.disable and now - said > SECONDS_BETWEEN_LINES:
+        bar.update(bar_task, advance=n, rate=words)
+        if shown and bar.disable and now - said > SECONDS_BETWEEN_LINES:
             said = now
             left = (total - done) / max(rate, 1e-9)
             print(f"{task}: {done}/{total}, {words}, {left:.0f} s left", file=sys.stderr, flush=True)

@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maskfold.config import Config, Data
-from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.dataset import NO_LABEL, Batches, PhotoDataset, make_loader
 from maskfold.data.layout import find_layout
 from maskfold.data.photos import photo_fault, read_photo
 from maskfold.data.prepare import prepare
@@ -94,8 +96,8 @@ def batches(prepared, workers: int, epoch: int, augment: str = "strong"):
     data = data_config(augment=augment)
     store = open_store(prepared, prepared.images, data)
     dataset = PhotoDataset(store, prepared.images.label.to_numpy(), train_transform(data), seed=5)
-    loader = make_loader(dataset, np.arange(20), 8, shuffle=True, workers=workers, pin=False)
-    loader.sampler.set_epoch(epoch)
+    loader = make_loader(dataset, Batches(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
+    loader.batch_sampler.set_epoch(epoch)
     return [torch.cat(parts) for parts in zip(*loader, strict=True)]
 
 
@@ -120,10 +122,10 @@ def test_augmentation_is_the_samples_own(prepared, augment):
 def test_persistent_workers_get_the_epoch(prepared):
     data = data_config(augment="light")
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, train_transform(data), seed=5)
-    loader = make_loader(dataset, np.arange(6), 6, shuffle=False, workers=1, pin=False)
+    loader = make_loader(dataset, Batches(np.arange(6), 6, shuffle=False), workers=1, pin=False)
     seen = []
     for epoch in (1, 2, 1):
-        loader.sampler.set_epoch(epoch)
+        loader.batch_sampler.set_epoch(epoch)
         seen.append(next(iter(loader))[0])
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[0], seen[1])
@@ -213,3 +215,35 @@ def test_eval_view_has_no_chance_in_it():
     np.testing.assert_array_equal(view(image), view(image))
     assert view(image).shape == (32, 24, 3)
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+@given(n=st.integers(1, 40), size=st.integers(1, 12), world=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_processes_share_each_batch(n, size, world, epoch):
+    """Together the processes' shares are the one process' batches; where a share would be empty, a row goes unlabelled."""
+    whole = Batches(np.arange(n), size, shuffle=True, seed=1)
+    shares = [Batches(np.arange(n), size, shuffle=True, seed=1, rank=rank, world=world) for rank in range(world)]
+    for batches in (whole, *shares):
+        batches.set_epoch(epoch)
+    assert sorted(row for batch in whole for _, row in batch) == list(range(n))
+    for number, batch, *parts in zip(range(len(whole)), whole, *shares, strict=True):
+        assert len(batch) == whole.size(number)
+        assert all(parts)
+        assert sorted(at for part in parts for at in part if at[1] >= 0) == sorted(batch)
+
+
+def test_a_pass_goes_on_in_the_middle():
+    batches = Batches(np.arange(10), 3, shuffle=True, seed=1)
+    batches.set_epoch(2)
+    whole = list(batches)
+    batches.set_epoch(2, first=2)
+    assert list(batches) == whole[2:]
+
+
+def test_an_unlabelled_row_is_the_same_photo(prepared):
+    data = data_config(augment="light")
+    store, labels = open_store(prepared, prepared.images, data), prepared.images.label.to_numpy()
+    dataset = PhotoDataset(store, labels, train_transform(data), seed=5)
+    (image, label, row), (bare, none, again) = dataset[1, 7], dataset[1, ~7]
+    assert torch.equal(image, bare)
+    assert (label, row) == (labels[7], 7)
+    assert (none, again) == (NO_LABEL, 7)

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from sklearn.metrics import f1_score
 
 from maskfold.predictions import load_predictions
-from maskfold.training import fit
+from maskfold.training import part
 from maskfold.training.runs import RunFolder
 
 TIMING = ("seconds", "images_per_second")
@@ -192,7 +192,7 @@ def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, drawn, mo
         raise RuntimeError("broken off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(fit, "_tell", fail)
+        patch.setattr(part.Tracker, "log", fail)
         with pytest.raises(RuntimeError, match="broken off"):
             script("train", *args)
     state = Path("runs/broken/fold0/state/last.pt")

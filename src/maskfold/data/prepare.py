@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from maskfold.config import Data
 from maskfold.data.catalog import Catalog, labelled, read_catalog, tell
 from maskfold.data.corrections import apply_corrections
 from maskfold.data.folds import check_folds, draw_folds
@@ -107,19 +108,18 @@ def load_prepared(folder: Path) -> Prepared:
     return Prepared(folder, meta=meta, **tables)
 
 
-def ensure_prepared(
-    root: Path | None, folder: Path | None, folds: int, seed: int, corrections: Path | None
-) -> Prepared:
+def ensure_prepared(data: Data) -> Prepared:
     """The prepared folder, made where it is missing.
 
     Raises UserError where it belongs to another root, or was made with other corrections than asked for.
     """
+    root, folder, corrections = data.root, data.prepared, data.corrections
     if root is None and folder is not None and (folder / "dataset.json").exists():
         return load_prepared(folder)
     layout = find_layout(root)
     folder = folder or default_folder(layout)
     if not (folder / "dataset.json").exists():
-        return prepare(layout, folder, folds, seed, corrections)
+        return prepare(layout, folder, data.folds, data.fold_seed, corrections)
     _refuse_other_root(folder, {"root": str(layout.root.resolve()), "eval": str(layout.eval_dir.resolve())})
     prepared = load_prepared(folder)
     if corrections is not None:

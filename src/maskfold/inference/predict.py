@@ -27,21 +27,18 @@ def prepared_of(run: RunFolder) -> Prepared:
     return prepared
 
 
-def checkpoint_hashes(run: RunFolder) -> dict[int, str]:
-    """Finished fold -> sha256 of its weights. Raises UserError without a finished fold or with weights missing."""
-    folds = run.finished_folds
-    if not folds:
+def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
+    """Finished part (fold0, ..., full) -> sha256 of its weights. Raises UserError without a fold or with weights missing."""
+    if not run.finished_folds:
         raise UserError(f"{run.folder}: no fold is finished; train it first")
-    for fold in folds:
-        if not run.weights_path(fold).exists():
-            raise UserError(
-                f"{run.weights_path(fold)}: not found; delete {run.fold_dir(fold)} and train fold {fold} again"
-            )
-    return {fold: sha256(run.weights_path(fold)) for fold in folds}
+    for part in run.finished_parts:
+        if not run.weights_path(part).exists():
+            raise UserError(f"{run.weights_path(part)}: not found; delete {run.part_dir(part)} and train {part} again")
+    return {part: sha256(run.weights_path(part)) for part in run.finished_parts}
 
 
 def predict_run(run: RunFolder, prepared: Prepared, views: tuple[str, ...]) -> tuple[Predictions, Predictions]:
-    """(eval, out-of-fold) predictions of all finished folds with these views, from eval-<tta>.npz and oof-<tta>.npz
+    """(eval, out-of-fold) predictions of all finished parts with these views, from eval-<tta>.npz and oof-<tta>.npz
     where the same checkpoints made them, else computed and written there.
 
     Raises UserError where the data has no eval side.
@@ -49,7 +46,7 @@ def predict_run(run: RunFolder, prepared: Prepared, views: tuple[str, ...]) -> t
     if prepared.evaluation is None:
         raise UserError(f"{prepared.meta['eval']}: the data has no eval side; no submission can be made")
     hashes = checkpoint_hashes(run)
-    source = np.array([f"fold{fold}:{digest}" for fold, digest in hashes.items()])
+    source = np.array([f"{part}:{digest}" for part, digest in hashes.items()])
     tta = "+".join(views)
     paths = {side: run.folder / f"{side}-{tta}.npz" for side in ("eval", "oof")}
     if all(path.exists() for path in paths.values()):

@@ -15,7 +15,7 @@ from maskfold.files import read_json, sha256, write_atomic, write_json
 from maskfold.inference.answers import check_submission
 from maskfold.inference.predict import canonical_views, checkpoint_hashes, predict_run, prepared_of
 from maskfold.predictions import mean
-from maskfold.training.runs import RunFolder, code_state
+from maskfold.training.runs import FULL, RunFolder, code_state
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -79,8 +79,10 @@ def _member(run: RunFolder) -> dict:
     summary = read_json(run.folder / "summary.json", "train the run to its end first")
     return {
         "run": run.name,
-        "folds": list(hashes),
-        "checkpoints": {f"fold{fold}": digest for fold, digest in hashes.items()},
+        "folds": run.finished_folds,
+        # Trained on everybody and predicted together with the folds; the expected score knows the folds alone.
+        "refit": FULL in hashes,
+        "checkpoints": hashes,
         "config_hash": config_hash(run.config),
         "selection": summary["selection"],
     }

@@ -16,14 +16,14 @@ from maskfold.errors import UserError, nearest
 
 
 def build_backbone(model: Model, data: Data) -> torch.nn.Module:
-    """A timm model without its classifier: [B, 3, H, W] -> pooled features [B, head_hidden_size], dropout included.
+    """A timm model without its classifier: [B, 3, H, W] -> pooled features [B, head_hidden_size].
 
     Raises UserError for an unknown name, for weights that can't be had and for a file that does not fit.
     """
     if not timm.is_model(model.backbone):
         close = nearest(model.backbone, timm.list_models(), n=5) or "; timm.list_models() lists all"
         raise UserError(f"model.backbone: timm has no {model.backbone}{close}")
-    options = {"num_classes": 0, "drop_rate": model.drop_rate}
+    options = {"num_classes": 0}
     cfg = timm.get_pretrained_cfg(model.backbone)
     if cfg is not None and cfg.fixed_input_size and tuple(cfg.input_size[1:]) != data.image_size:
         options["img_size"] = data.image_size

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from maskfold.config import Config
+from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
 from maskfold.models.heads import HEADS
 
@@ -16,7 +17,7 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.backbone, self.head, self.frozen = backbone, head, False
         for name in ("mean", "std"):
             value = torch.tensor(backbone.pretrained_cfg[name]).view(1, 3, 1, 1) * 255
             self.register_buffer(name, value, persistent=False)
@@ -26,12 +27,35 @@ class Classifier(nn.Module):
         images = images.to(torch.float32, memory_format=torch.channels_last)
         return (images - self.mean) / self.std
 
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, 3, H, W] -> the backbone's pooled features [B, F]."""
+        return self.backbone(self.normalise(images))
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(self.normalise(images)))
+        return self.head(self.features(images))
+
+    def freeze_backbone(self, frozen: bool) -> None:
+        """Keep the backbone as it is, batch norm's statistics included, or let it train again."""
+        self.frozen = frozen
+        self.backbone.requires_grad_(not frozen)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
 
 def build_classifier(config: Config) -> Classifier:
     """The model that the config describes, on the CPU, initialised from torch's global generator."""
     backbone = build_backbone(config.model, config.data)
-    model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size))
+    if config.model.grad_checkpointing:
+        try:
+            backbone.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError, NotImplementedError) as fault:
+            raise UserError(
+                f"model.grad_checkpointing: {config.model.backbone} does not offer it; set it false"
+            ) from fault
+    model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size, config.model.drop_rate))
     return model.to(memory_format=torch.channels_last)

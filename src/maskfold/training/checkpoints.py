@@ -1,25 +1,29 @@
-"""A fold's tensors on disk: the state to go on from, and the weights it ends with."""
+"""A part's tensors on disk: the state to go on from, and the weights it ends with."""
 
+import io
 import pickle
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from maskfold.errors import UserError
 from maskfold.files import write_atomic
 from maskfold.training.runs import RunFolder
 
 
-def save_state(run: RunFolder, fold: int, state: dict) -> None:
-    write_atomic(run.state_path(fold), lambda beside: torch.save(state, beside))
+def save_state(run: RunFolder, part: str, state: dict) -> None:
+    # Through memory: a full disk is then an OSError that names it, whatever the library would have made of it.
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_atomic(run.state_path(part), lambda beside: beside.write_bytes(content.getbuffer()))
 
 
-def load_state(run: RunFolder, fold: int, belongs: str) -> dict | None:
+def load_state(run: RunFolder, part: str, belongs: str) -> dict | None:
     """The last checkpoint, or None before the first. Raises UserError for one that is broken or of another run."""
-    path = run.state_path(fold)
+    path = run.state_path(part)
     if not path.exists():
         return None
-    mend = f"delete {path.parent} to train fold {fold} anew"
+    mend = f"delete {path.parent} to train {part} anew"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         owner = state["belongs"]
@@ -27,18 +31,18 @@ def load_state(run: RunFolder, fold: int, belongs: str) -> dict | None:
         reason = (str(fault).splitlines() or [type(fault).__name__])[0]
         raise UserError(f"{path}: no readable checkpoint ({reason}); {mend}") from fault
     if owner != belongs:
-        raise UserError(f"{path}: a checkpoint of another run or fold; {mend}")
+        raise UserError(f"{path}: a checkpoint of another run or part; {mend}")
     return state
 
 
-def save_weights(run: RunFolder, fold: int, weights: dict[str, torch.Tensor]) -> None:
+def save_weights(run: RunFolder, part: str, weights: dict[str, torch.Tensor]) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    write_atomic(run.weights_path(fold), lambda beside: save_file(tensors, beside))
+    write_atomic(run.weights_path(part), lambda beside: beside.write_bytes(save(tensors)))
 
 
-def load_fold(model: torch.nn.Module, run: RunFolder, fold: int) -> None:
-    """Put a finished fold's weights into the model. Raises UserError where they are missing."""
-    path = run.weights_path(fold)
+def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:
+    """Put a finished part's weights into the model. Raises UserError where they are missing."""
+    path = run.weights_path(part)
     if not path.exists():
-        raise UserError(f"{path}: not found; delete {path.parent} and train fold {fold} again")
+        raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")
     model.load_state_dict(load_file(path))

@@ -1,18 +1,84 @@
 """The only two loops over batches."""
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
 
 from maskfold.training.views import VIEWS
 
 
+@dataclass
+class Trainee:
+    """What a training step works on. `stepped` is what is called: the model itself, or it wrapped (DDP, compiled).
+
+    loss_of: (log_probs [B, 18], labels [B]) -> weighted loss a photo [B].
+    """
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    stepped: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    ema: ModelEmaV3 | None = None
+    accum_steps: int = 1
+    clip_norm: float = 0.0
+
+
+def train_one_epoch(
+    trainee: Trainee,
+    loader: Iterable,
+    before: Callable[[int], None] = lambda step: None,
+    after: Callable[[int, int, torch.Tensor, torch.Tensor], None] = lambda step, photos, loss, total: None,
+    first: int = 0,
+    total: torch.Tensor | None = None,
+) -> float:
+    """One pass over the loader; returns the mean training loss a photo.
+
+    Each whole batch is one update. It is split over processes and then into `accum_steps` parts, whose losses
+    sum(w * l) / B add up to the batch's: the gradient is the unsplit one's, for the last, smaller batch too.
+
+    before(step) sets the update's learning rate and seed; after(step, photos, loss, total) may stop the pass. A pass broken
+    off goes on with its `first` step left and the `total` loss so far.
+    """
+    accelerator, model, batches = trainee.accelerator, trainee.stepped, loader.batch_sampler
+    model.train()
+    total = torch.zeros((), device=accelerator.device) if total is None else total.to(accelerator.device)
+    for step, (images, labels, _) in enumerate(loader, first):
+        before(step)
+        size = batches.size(step)
+        parts = list(zip(images.chunk(trainee.accum_steps), labels.chunk(trainee.accum_steps), strict=True))
+        batch_loss = torch.zeros((), device=accelerator.device)
+        for n, (part, truth) in enumerate(parts, 1):
+            part = part.to(accelerator.device, non_blocking=True)
+            truth = truth.to(accelerator.device, non_blocking=True)
+            # Processes exchange gradients once an update, with the last part.
+            with nullcontext() if n == len(parts) else accelerator.no_sync(model):
+                with accelerator.autocast():
+                    each = trainee.loss_of(model(part), truth.clamp(min=0))
+                loss = (each * (truth >= 0)).sum() / size
+                # DDP takes the mean over processes, the batch's loss is their sum.
+                accelerator.backward(loss * accelerator.num_processes)
+            batch_loss += loss.detach()
+        if trainee.clip_norm:
+            accelerator.clip_grad_norm_(trainee.model.parameters(), trainee.clip_norm)
+        trainee.optimizer.step()
+        trainee.optimizer.zero_grad(set_to_none=True)
+        if trainee.ema is not None:
+            trainee.ema.update(trainee.model)
+        # Summed on the device: reading it each step would make the host wait for it.
+        total = total + batch_loss * size
+        after(step, size, batch_loss, total)
+    return float(accelerator.reduce(total, "sum")) / len(batches.rows)
+
+
 @dataclass(frozen=True)
 class Hardware:
-    """Where and in what precision a model computes."""
+    """Where and in what precision a model predicts."""
 
     device: torch.device
     dtype: torch.dtype
@@ -21,49 +87,10 @@ class Hardware:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def train_one_epoch(
-    model: torch.nn.Module,
-    loader: DataLoader,
-    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    scaler: torch.amp.GradScaler,
-    hardware: Hardware,
-    accum_steps: int = 1,
-    on_batch: Callable[[int, torch.Tensor], None] = lambda photos, loss: None,
-) -> float:
-    """One pass over the loader; returns the mean training loss a photo.
-
-    Each whole batch is one update. It is split into `accum_steps` parts, whose losses sum(w * l) / B add up to the
-    batch's: the gradient is the unsplit one's, for the last, smaller batch too.
-    """
-    model.train()
-    total = torch.zeros((), device=hardware.device)
-    seen = 0
-    for images, labels, _ in loader:
-        batch_loss = torch.zeros((), device=hardware.device)
-        for part, part_labels in zip(images.chunk(accum_steps), labels.chunk(accum_steps), strict=True):
-            part = part.to(hardware.device, non_blocking=True)
-            part_labels = part_labels.to(hardware.device, non_blocking=True)
-            with hardware.autocast():
-                loss = loss_of(model(part), part_labels).sum() / len(labels)
-            scaler.scale(loss).backward()
-            batch_loss += loss.detach()
-        scaler.step(optimizer)
-        scaler.update()
-        optimizer.zero_grad(set_to_none=True)
-        scheduler.step()
-        # Summed on the device: reading it each step would make the host wait for it.
-        total += batch_loss * len(labels)
-        seen += len(labels)
-        on_batch(len(labels), batch_loss)
-    return float(total) / seen
-
-
 @torch.inference_mode()
 def predict_probs(
     model: torch.nn.Module,
-    loader: DataLoader,
+    loader: Iterable,
     hardware: Hardware,
     views: Iterable[str] = ("none",),
     on_batch: Callable[[int], None] = lambda photos: None,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.analysis.metrics import intervals, scores
-from maskfold.config import Config, compared, config_hash
+from maskfold.config import Config, compared, config_hash, selects_on_validation
 from maskfold.configfile import load_config, save_config
 from maskfold.data.prepare import Prepared
 from maskfold.errors import UserError, listed
@@ -22,7 +22,13 @@ from maskfold.predictions import OOF_FIELDS, Predictions, load_predictions
 
 PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "numpy", "scikit-learn")
 # The last character of a name is no dot, which some systems drop.
+FULL = "full"
+SELECTED = "selected on its own validation fold"
 NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
+
+
+def fold_name(fold: int) -> str:
+    return f"fold{fold}"
 
 
 def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -42,7 +48,7 @@ def find_run(given: Path) -> Path:
 
 
 class RunFolder:
-    """One run on disk. A fold's folder, once it holds oof.npz, is finished."""
+    """One run on disk."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -51,8 +57,8 @@ class RunFolder:
     def name(self) -> str:
         return self.folder.name
 
-    def fold_dir(self, fold: int) -> Path:
-        return self.folder / f"fold{fold}"
+    def part_dir(self, part: str) -> Path:
+        return self.folder / part
 
     def lock(self):
         return locked(
@@ -67,13 +73,20 @@ class RunFolder:
     def started(self) -> bool:
         return (self.folder / "config.yaml").exists()
 
-    def finished(self, fold: int) -> bool:
-        return (self.fold_dir(fold) / "oof.npz").exists()
+    def finished(self, part: str) -> bool:
+        if part == FULL:
+            return self.weights_path(part).exists() and not self.state_path(part).exists()
+        return (self.part_dir(part) / "oof.npz").exists()
 
     @property
     def finished_folds(self) -> list[int]:
         found = (re.fullmatch(r"fold(\d+)", path.parent.name) for path in self.folder.glob("fold*/oof.npz"))
         return sorted(int(match[1]) for match in found if match)
+
+    @property
+    def finished_parts(self) -> list[str]:
+        """The folds in order, then the refit on everybody if it is there."""
+        return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
         """Raises UserError where the started run's configuration or data differ from these."""
@@ -104,36 +117,40 @@ class RunFolder:
             elif path.name != ".lock":
                 path.unlink()
 
-    # A fold on its way
+    # A part (a fold, or everybody) on its way
 
-    def state_path(self, fold: int) -> Path:
-        return self.fold_dir(fold) / "state" / "last.pt"
+    def state_path(self, part: str) -> Path:
+        return self.part_dir(part) / "state" / "last.pt"
 
-    def weights_path(self, fold: int) -> Path:
-        return self.fold_dir(fold) / "model.safetensors"
+    def weights_path(self, part: str) -> Path:
+        return self.part_dir(part) / "model.safetensors"
 
-    def write_metrics(self, fold: int, history: list[dict]) -> None:
+    def write_metrics(self, part: str, history: list[dict]) -> None:
         """metrics.jsonl, an object an epoch, from the checkpoint's own list: no epoch is missing or there twice."""
-        write_text(self.fold_dir(fold) / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
+        write_text(self.part_dir(part) / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
-    def read_metrics(self, fold: int) -> list[dict]:
-        path = self.fold_dir(fold) / "metrics.jsonl"
+    def read_metrics(self, part: str) -> list[dict]:
+        path = self.part_dir(part) / "metrics.jsonl"
         try:
             return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, json.JSONDecodeError) as fault:
-            raise UserError(
-                f"{path}: not readable ({fault}); delete {path.parent} and train fold {fold} again"
-            ) from fault
+            raise UserError(f"{path}: not readable ({fault}); delete {path.parent} and train {part} again") from fault
 
-    def finish(self, fold: int, oof: Predictions) -> None:
-        oof.save(self.fold_dir(fold) / "oof.npz")
-        shutil.rmtree(self.fold_dir(fold) / "state", ignore_errors=True)
+    def finish(self, part: str, oof: Predictions | None) -> None:
+        """The last step of a part: a fold is finished with its oof.npz, the refit when its state is gone."""
+        if oof is not None:
+            oof.save(self.part_dir(part) / "oof.npz")
+        self.state_path(part).unlink(missing_ok=True)
+        shutil.rmtree(self.state_path(part).parent, ignore_errors=True)
 
     # The run as a whole
 
     def gather(self, prepared: Prepared) -> dict:
         """Join the finished folds' out-of-fold predictions, write oof.npz and summary.json, return the summary."""
-        parts = [load_predictions(self.fold_dir(fold) / "oof.npz", out_of_fold=True) for fold in self.finished_folds]
+        parts = [
+            load_predictions(self.part_dir(fold_name(fold)) / "oof.npz", out_of_fold=True)
+            for fold in self.finished_folds
+        ]
         fields = ("image_id", "probs", *OOF_FIELDS)
         oof = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
         known = set(oof.image_id)
@@ -146,9 +163,9 @@ class RunFolder:
         """summary.json's content, computed from oof.npz and metrics.jsonl. Raises UserError where they are missing."""
         oof = load_predictions(self.folder / "oof.npz", out_of_fold=True)
         provenance = read_json(self.folder / "provenance.json", "start the run again with --fresh")
-        keep, rows = self.config.run.keep, []
+        config, rows = self.config, []
         for fold in np.unique(oof.fold):
-            history = self.read_metrics(fold)
+            history = self.read_metrics(fold_name(fold))
             seconds = sum(row["seconds"] for row in history)
             rate = sum(row["images_per_second"] * row["seconds"] for row in history) / seconds
             best = max(history, key=lambda row: row["macro_f1"])["epoch"]
@@ -160,8 +177,8 @@ class RunFolder:
             "name": self.name,
             "oof": whole | intervals(oof.label, oof.answers, oof.person_id, provenance["eval_people"]),
             "folds": rows,
-            "complete": len(rows) == self.config.data.folds,
-            "selection": "selected on its own validation fold" if keep == "best" else "last epoch",
+            "complete": len(rows) == config.data.folds,
+            "selection": SELECTED if selects_on_validation(config) else "last epoch",
             **provenance,
         }
 

@@ -22,10 +22,12 @@ def has_key() -> bool:
 
 
 class Tracker:
-    """One W&B run a fold, grouped by the run's name."""
+    """One W&B run a fold (or refit), grouped by the run's name; a silent one does nothing."""
 
-    def __init__(self, config: Config, folder: Path, fold: int):
+    def __init__(self, config: Config, folder: Path, part: str, silent: bool = False):
         self._run = None
+        if silent:
+            return
         mode = config.run.wandb
         if mode == "auto":
             # WANDB_MODE is the user's own word; None leaves it to W&B.
@@ -35,10 +37,10 @@ class Tracker:
         import wandb
 
         settings = wandb.Settings(init_timeout=SECONDS_TO_CONNECT, silent=True, console="off", x_disable_stats=True)
-        options = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-fold{fold}", "dir": str(folder)}
+        options = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}", "dir": str(folder)}
         try:
             flat = flatten(config.model_dump(mode="json"))
-            self._run = wandb.init(mode=mode, config=flat | {"fold": fold}, settings=settings, **options)
+            self._run = wandb.init(mode=mode, config=flat | {"part": part}, settings=settings, **options)
         except (wandb.errors.Error, OSError) as fault:
             print(f"W&B does not answer ({fault}); training goes on without it", file=sys.stderr)
 

@@ -1,0 +1,86 @@
+"""Features of a frozen backbone, computed once per view and kept beside the photos' store, for all folds and runs."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from maskfold.data.dataset import NO_LABEL, Batches, PhotoDataset, make_loader
+from maskfold.data.store import Store
+from maskfold.files import locked, write_atomic
+from maskfold.models.classifier import Classifier
+from maskfold.progress import progress
+from maskfold.training.engine import Hardware
+from maskfold.training.views import VIEWS
+
+
+class Features:
+    """Rows of a store -> float32 [N, F] features of a backbone, each view computed when it is first asked for."""
+
+    def __init__(self, model: Classifier, store: Store, transform, batch_size: int, workers: int):
+        self.model, self.store, self.transform = model, store, transform
+        self.batch_size, self.workers = batch_size, workers
+        self._weights: str | None = None
+        self._views: dict[Path, np.ndarray] = {}
+
+    def view(self, name: str, hardware: Hardware) -> np.ndarray:
+        """float32 [N, F]: from the file where these weights computed it before, on these photos, in this precision."""
+        key = f"{self.weights_hash()} {self.store.path.name} {name} {hardware.dtype}"
+        path = self.store.path.parent / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+        if path not in self._views:
+            with locked(path.parent):
+                if not path.exists():
+                    computed = self._compute(name, hardware)
+                    write_atomic(path, lambda beside: np.save(beside, computed))
+            self._views[path] = np.load(path)
+        return self._views[path]
+
+    def weights_hash(self) -> str:
+        """Of the backbone's tensors and its normalisation: what the features depend on beside the photos."""
+        if self._weights is None:
+            digest = hashlib.sha256()
+            tensors = {**self.model.backbone.state_dict(), "mean": self.model.mean, "std": self.model.std}
+            for name, tensor in tensors.items():
+                digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
+            self._weights = digest.hexdigest()
+        return self._weights
+
+    @torch.inference_mode()
+    def _compute(self, view: str, hardware: Hardware) -> np.ndarray:
+        self.model.eval()
+        rows = np.arange(len(self.store))
+        dataset = PhotoDataset(self.store, None, self.transform)
+        loader = make_loader(dataset, Batches(rows, self.batch_size, shuffle=False), self.workers, pin=False)
+        found = []
+        with progress(f"features ({view})", len(rows), "images") as advance:
+            for images, _, at in loader:
+                with hardware.autocast():
+                    features = self.model.features(VIEWS[view](images.to(hardware.device)))
+                found.append(features.float().cpu())
+                advance(len(at), "")
+        return torch.cat(found).numpy()
+
+
+class FeatureLoader:
+    """Batches as a photo loader gives them, with features [B, F] for images.
+
+    Of several views each row gets one a time, seeded by (seed, epoch, row): what a flip is to photos.
+    """
+
+    def __init__(
+        self, features: Features, labels: np.ndarray, batches: Batches, views: tuple[str, ...], hardware: Hardware
+    ):
+        self.features, self.labels, self.batch_sampler = features, labels, batches
+        self.views, self.hardware = views, hardware
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        views = [self.features.view(name, self.hardware) for name in self.views]
+        for batch in self.batch_sampler:
+            rows = np.array([max(row, ~row) for _, row in batch])
+            labels = np.where([row >= 0 for _, row in batch], self.labels[rows], NO_LABEL)
+            epoch, seed = batch[0][0], self.batch_sampler.seed
+            picks = [int(np.random.default_rng((seed, epoch, row)).integers(len(views))) for row in rows]
+            images = np.stack([views[pick][row] for pick, row in zip(picks, rows, strict=True)])
+            yield torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(rows)
