@@ -15,11 +15,12 @@ def main() -> None:
     if bool(args.runs) == bool(args.submission) or bool(args.submission) != bool(args.truth):
         parser.error("give runs, or --submission with --truth")
 
+    from maskfold.analysis.ladder import best_rung
     from maskfold.analysis.tables import print_submission_score, print_summary
     from maskfold.training.runs import RunFolder, find_run
 
     for run_folder in [RunFolder(find_run(given)) for given in args.runs]:
-        print_summary(run_folder.summarise())
+        print_summary(run_folder.summarise(), baseline=best_rung(run_folder))
     if args.submission:
         print_submission_score(args.submission, args.truth)
 

@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 10
 
 @contextmanager
 def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
-    """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; shows the rate in `unit`/s, if `shown`."""
+    """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; if `shown`, so is the rate."""
     start, done, said = time.monotonic(), 0, time.monotonic()
     console = Console(stderr=True)
     columns = (

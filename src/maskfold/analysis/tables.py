@@ -18,12 +18,12 @@ COLUMNS = {
 }
 
 
-def interval(bounds: list[float] | None) -> str:
-    return "none (no eval side)" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
+def interval(bounds: list[float] | None, digits: int = 4) -> str:
+    return "none (no eval side)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
 
-def print_summary(summary: dict, console: Console | None = None) -> None:
-    """A run's out-of-fold scores per fold and overall, and what a new set may score."""
+def print_summary(summary: dict, console: Console | None = None, baseline: tuple[str, float] | None = None) -> None:
+    """A run's out-of-fold scores per fold and overall, what a new set may score, and whether it beats the baseline."""
     # A pipe has no width of its own: rich would cut the table at 80.
     console = console or Console(width=None if Console().is_terminal else 110)
     table = Table(title=f"{summary['name']}: out-of-fold", title_justify="left")
@@ -46,6 +46,8 @@ def print_summary(summary: dict, console: Console | None = None) -> None:
     )
     if summary["selection"] != "last epoch":
         console.print(f"these scores flatter: {summary['selection']}", highlight=False)
+    if baseline is not None and whole["macro_f1"] <= baseline[1]:
+        console.print(f"it does not beat a baseline: {baseline[0]} scores {baseline[1]:.4f}", highlight=False)
     if not summary["complete"]:
         console.print("not all folds are trained: these scores are of the finished ones", highlight=False)
 
@@ -61,3 +63,17 @@ def print_submission_score(submission: Path, truth: Path) -> None:
     if bounds := expected["board95"]:
         where = "under" if found["macro_f1"] < bounds[0] else "over" if found["macro_f1"] > bounds[1] else "inside"
         print(f"out-of-fold {expected['macro_f1']:.4f}, board95 {interval(bounds)}: the score is {where} it")
+
+
+def print_ladder(found: dict[str, dict], console: Console | None = None) -> None:
+    """Baselines, lowest first, with the interval of their macro F1."""
+    console = console or Console(width=None if Console().is_terminal else 110)
+    table = Table(title="baselines: out-of-fold", title_justify="left")
+    table.add_column("baseline")
+    table.add_column("macro F1 [95 %]", justify="right")
+    for title in list(COLUMNS.values())[1:]:
+        table.add_column(title, justify="right")
+    for name, row in found.items():
+        rest = [f"{row[key]:.3f}" for key in list(COLUMNS)[1:]]
+        table.add_row(name, f"{row['macro_f1']:.3f} {interval(row['macro_f1_ci95'], 3)}", *rest)
+    console.print(table)

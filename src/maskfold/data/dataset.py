@@ -33,9 +33,9 @@ class PhotoDataset(Dataset):
 class Batches(Sampler):
     """This process's share of each batch, as lists of (epoch, row); rows in a new order each epoch with `shuffle`.
 
-    batch_size counts over all `world` processes. A share that would be empty (the last batch may be smaller than `world`) is one
-    row without its label, so that every process takes part in every update. The epoch travels with the rows, since
-    persistent workers keep the dataset they started with.
+    batch_size counts over all `world` processes. A share that would be empty (the last batch may be smaller than
+    `world`) is one row without its label, so that every process takes part in every update. The epoch travels with
+    the rows, since persistent workers keep the dataset they started with.
     """
 
     def __init__(self, rows: np.ndarray, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world: int = 1):

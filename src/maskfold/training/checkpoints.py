@@ -8,7 +8,28 @@ from safetensors.torch import load_file, save
 
 from maskfold.errors import UserError
 from maskfold.files import write_atomic
+from maskfold.training.engine import Trainee
 from maskfold.training.runs import RunFolder
+
+
+def pack(trainee: Trainee) -> dict:
+    """All that the next update depends on, save what the update's number gives (order, noise, learning rate)."""
+    held = {"model": trainee.model, "optimizer": trainee.optimizer}
+    if trainee.ema is not None:
+        held["ema"] = trainee.ema.module
+    if trainee.accelerator.scaler is not None:
+        held["scaler"] = trainee.accelerator.scaler
+    return {name: part.state_dict() for name, part in held.items()}
+
+
+def unpack(trainee: Trainee, packed: dict) -> None:
+    """Put packed tensors back."""
+    trainee.model.load_state_dict(packed["model"])
+    trainee.optimizer.load_state_dict(packed["optimizer"])
+    if trainee.ema is not None:
+        trainee.ema.module.load_state_dict(packed["ema"])
+    if trainee.accelerator.scaler is not None:
+        trainee.accelerator.scaler.load_state_dict(packed["scaler"])
 
 
 def save_state(run: RunFolder, part: str, state: dict) -> None:

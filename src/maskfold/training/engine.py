@@ -42,8 +42,8 @@ def train_one_epoch(
     Each whole batch is one update. It is split over processes and then into `accum_steps` parts, whose losses
     sum(w * l) / B add up to the batch's: the gradient is the unsplit one's, for the last, smaller batch too.
 
-    before(step) sets the update's learning rate and seed; after(step, photos, loss, total) may stop the pass. A pass broken
-    off goes on with its `first` step left and the `total` loss so far.
+    before(step) sets the update's learning rate and seed; after(step, photos, loss, total) may stop the pass. A pass
+    broken off goes on with its `first` step left and the `total` loss so far.
     """
     accelerator, model, batches = trainee.accelerator, trainee.stepped, loader.batch_sampler
     model.train()

@@ -15,7 +15,8 @@ from maskfold.data.store import open_store
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.training.device import pick_device, pick_precisions
-from maskfold.training.part import Part, fit_part
+from maskfold.training.feed import Part
+from maskfold.training.part import fit_part
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.training.schedule import make_optimizer
 from maskfold.training.stopping import Stop
@@ -26,8 +27,8 @@ def fit_run(
 ) -> tuple[RunFolder, dict | None]:
     """Train the folds that are not finished (all without `folds`), with `refit` everybody too; returns run and summary.
 
-    Under torchrun every process calls this; the first one writes. Raises UserError where the run can't be started or gone
-    on with; nothing of it has been touched then.
+    Under torchrun every process calls this; the first one writes. Raises UserError where the run can't be started or
+    gone on with; nothing of it has been touched then.
     """
     if not NAME.fullmatch(name):
         raise UserError(f"run name {name!r}: letters, digits and . _ + - are expected; give another --name")
@@ -55,10 +56,10 @@ def fit_run(
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
         with processes.main_process_first():
             store = open_store(prepared, prepared.images, config.data)
-        parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold), config.seed) for fold in wanted]
+        parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in wanted]
         if refit:
             everybody = np.arange(len(prepared.images))
-            parts.append(Part(FULL, everybody, everybody[:0], config.seed))
+            parts.append(Part(FULL, everybody, everybody[:0]))
         with Stop().listening() as stop:
             for part in parts:
                 if not run.finished(part.name):

@@ -70,6 +70,11 @@ class RunFolder:
         return load_config(self.folder / "config.yaml")
 
     @property
+    def provenance(self) -> dict:
+        """What the run was started with: data fingerprint, eval people, config hash, git commit, versions."""
+        return read_json(self.folder / "provenance.json", "start the run again with --fresh")
+
+    @property
     def started(self) -> bool:
         return (self.folder / "config.yaml").exists()
 
@@ -95,8 +100,7 @@ class RunFolder:
         differing = [f"{key}: started with {old[key]}, asked for {new[key]}" for key in old if old[key] != new[key]]
         if differing:
             raise UserError(f"{self.folder} was started with another configuration; {ways}:\n{listed(differing)}")
-        known = read_json(self.folder / "provenance.json", ways)["dataset"]
-        if known != prepared.meta["fingerprint"]:
+        if self.provenance["dataset"] != prepared.meta["fingerprint"]:
             raise UserError(
                 f"{self.folder}: the data in {prepared.folder} has changed since this run was started; {ways}"
             )
@@ -162,8 +166,7 @@ class RunFolder:
     def summarise(self) -> dict:
         """summary.json's content, computed from oof.npz and metrics.jsonl. Raises UserError where they are missing."""
         oof = load_predictions(self.folder / "oof.npz", out_of_fold=True)
-        provenance = read_json(self.folder / "provenance.json", "start the run again with --fresh")
-        config, rows = self.config, []
+        provenance, config, rows = self.provenance, self.config, []
         for fold in np.unique(oof.fold):
             history = self.read_metrics(fold_name(fold))
             seconds = sum(row["seconds"] for row in history)

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate. The rate is a function of what is on record (update, scores), so a resumed run needs no state."""
+"""Optimiser and learning rate. The rate is a function of what is on record, so a resumed run needs no state of it."""
 
 import math
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
 def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequence[float] = ()) -> float:
     """Share of the peak rate at the 0-based `update`; `scores` are the macro F1 of the epochs before.
 
-    A linear warm-up, then: constant; step: step_gamma^(epochs // step_epochs); cosine: half a wave that reaches 0 after the
-    last update (Loshchilov & Hutter 2017, SGDR, without restarts); plateau: step_gamma^falls. By epoch, the
-    rate of an epoch's first update holds for all of it.
+    A linear warm-up, then: constant; step: step_gamma^(epochs // step_epochs); cosine: half a wave that reaches 0 after
+    the last update (Loshchilov & Hutter 2017, SGDR, without restarts); plateau: step_gamma^falls. By epoch, the rate
+    of an epoch's first update holds for all of it.
     """
     if optim.schedule_by == "epoch":
         update = update // updates_per_epoch * updates_per_epoch

@@ -29,7 +29,7 @@ class Stop:
         signal.signal(signum, self._before[signum])
 
     def asked(self, accelerator: Accelerator) -> bool:
-        """Whether any process has been told to stop: all leave after the same update, or the others would wait for it."""
+        """Whether any process has been told to stop: all leave after the same update, or some would wait for ever."""
         if accelerator.num_processes == 1:
             return self.signum is not None
         flag = torch.tensor(float(self.signum or 0), device=accelerator.device)
@@ -37,8 +37,9 @@ class Stop:
         self.signum = told or self.signum
         return bool(told)
 
-    def end(self) -> None:
-        """Raises what the signal stands for."""
+    def end(self, accelerator: Accelerator) -> None:
+        """Raises what the signal stands for, once what the first process saves is on disk."""
+        accelerator.wait_for_everyone()
         if self.signum == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + int(self.signum))

@@ -1,0 +1,65 @@
+"""What a part of a run is fed with: its rows, its loaders, and its validation photos predicted by all processes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch.utils.data import DataLoader
+
+from maskfold.config import Config
+from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+from maskfold.data.store import Store
+from maskfold.data.transforms import eval_transform, train_transform
+from maskfold.models.classifier import Classifier
+from maskfold.training.device import DTYPES, pick_workers
+from maskfold.training.engine import Hardware, predict_probs
+from maskfold.training.features import FeatureLoader, Features
+
+
+@dataclass(frozen=True)
+class Part:
+    """A fold ('fold0', ...) or everybody ('full'): the rows that train it, and that validate it (none for 'full')."""
+
+    name: str
+    train_rows: np.ndarray
+    valid_rows: np.ndarray
+
+
+class Feed:
+    """The loaders of a part: `train` and `valid` for its epochs, `photos` for its last prediction, from its file."""
+
+    def __init__(
+        self, config: Config, part: Part, store: Store, labels: np.ndarray, model: Classifier, accelerator: Accelerator
+    ):
+        self.accelerator = accelerator
+        self.predict_on = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
+        data, size = config.data, config.optim.batch_size
+        rank, world = accelerator.process_index, accelerator.num_processes
+        batches = Batches(part.train_rows, size, shuffle=True, seed=config.seed, rank=rank, world=world)
+        # Neighbouring rows for each process: put together they are in order again.
+        valid_batches = Batches(np.array_split(part.valid_rows, world)[rank], size, shuffle=False)
+        workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
+        self.photos = make_loader(PhotoDataset(store, labels, eval_transform(data)), valid_batches, workers, pin)
+        if caches_features(config):
+            features = Features(model, store, eval_transform(data), size, workers)
+            views = ("none",) if data.augment == "none" else ("none", "hflip")
+            train_on = Hardware(accelerator.device, DTYPES[config.run.precision])
+            self.train = FeatureLoader(features, labels, batches, views, train_on)
+            self.valid = FeatureLoader(features, labels, valid_batches, ("none",), self.predict_on)
+        else:
+            dataset = PhotoDataset(store, labels, train_transform(data), config.seed)
+            self.train, self.valid = make_loader(dataset, batches, workers, pin), self.photos
+
+    def predict(self, model: torch.nn.Module, loader: "DataLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
+        """(rows, probabilities [N, 18]) of all validation photos, each once and in order, on every process."""
+        mine = [predict_probs(model, loader, self.predict_on)] if len(loader.batch_sampler) else []
+        pieces = gather_object(mine) if self.accelerator.num_processes > 1 else mine
+        rows, probs = zip(*pieces, strict=True)
+        return np.concatenate(rows), np.concatenate(probs)
+
+
+def caches_features(config: Config) -> bool:
+    """Whether the head alone is trained, on features computed once."""
+    return config.model.frozen_epochs == "all" and config.model.cache_features
