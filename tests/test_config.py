@@ -141,11 +141,11 @@ def test_help_is_quick_and_complete(name):
     assert done.returncode == 0
     assert min(seconds) < 1.5
     assert "default: " in done.stdout
-    if name == "train":
+    if name in ("train", "baselines"):
         for key in KEYS:
             assert f"--{key} " in done.stdout
         flat = " ".join(done.stdout.split())
-        assert flat.count("(default: ") == len(KEYS) + 3
+        assert flat.count("(default: ") == len(KEYS) + 4 * (name == "train")
 
 
 def test_config_is_frozen():

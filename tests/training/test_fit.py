@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,28 +11,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import ROOT, refused, tiny_args
+from conftest import refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
+from test_resume import metrics_of
 
 from maskfold.predictions import load_predictions
 from maskfold.training import part
 from maskfold.training.runs import RunFolder
-
-TIMING = ("seconds", "images_per_second")
-
-
-def metrics_of(folder: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
-def same_run(a: Path, b: Path, folds=(0, 1)) -> None:
-    for fold in folds:
-        one, other = a / f"fold{fold}", b / f"fold{fold}"
-        assert metrics_of(one) == metrics_of(other)
-        assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-        assert np.array_equal(load_predictions(one / "oof.npz").probs, load_predictions(other / "oof.npz").probs)
 
 
 def test_a_run_folder_holds_what_the_format_says(trained):
@@ -97,34 +81,6 @@ def test_the_resolved_config_has_no_open_choice(trained):
     assert config["run"]["precision"] == "fp32"
     assert config["run"]["predict_precision"] in ("fp32", "bf16")
     assert Path(config["data"]["root"]) == trained.raw.resolve()
-
-
-def start(raw, home, *more, **kwargs):
-    """train.py as a process of its own."""
-    command = [sys.executable, ROOT / "scripts" / "train.py", *tiny_args(raw, "--data.prepared", home / "p", *more)]
-    return subprocess.Popen(list(map(str, command)), cwd=home, stderr=subprocess.PIPE, text=True, **kwargs)
-
-
-def wait_for(path: Path, process, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.005)
-
-
-@pytest.mark.parametrize(("how", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path, how, status):
-    process = start(drawn, tmp_path)
-    wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
-    process.send_signal(getattr(signal, how))
-    _, err = process.communicate()
-    assert process.returncode == status, err
-    assert "Traceback" not in err
-    again = script("train", *tiny_args(drawn, "--data.prepared", tmp_path / "p"))
-    assert again.code == 0, again.err
-    assert "goes on after epoch" in again.err or "finished before" in again.err
-    same_run(tmp_path / "runs" / "demo", trained.run.folder)
 
 
 def test_finished_work_is_not_repeated(script, trained, monkeypatch):

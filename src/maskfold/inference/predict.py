@@ -28,7 +28,7 @@ def prepared_of(run: RunFolder) -> Prepared:
 
 
 def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
-    """Finished part (fold0, ..., full) -> sha256 of its weights. Raises UserError without a fold, or weights missing."""
+    """Finished part (fold0, ..., full) -> sha256 of its weights. Raises UserError where one is missing."""
     if not run.finished_folds:
         raise UserError(f"{run.folder}: no fold is finished; train it first")
     for part in run.finished_parts:

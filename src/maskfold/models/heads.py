@@ -18,8 +18,9 @@ class JointHead(nn.Module):
         self.linear = nn.Linear(features, NUM_CLASSES)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        # In float32 whatever the backbone computes in: bf16 keeps three digits, too few for a probability.
-        return self.linear(self.dropout(features)).float().log_softmax(1)
+        # In float32 whatever the backbone computes in: bf16 keeps three digits, too few for a logit or a probability.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.linear(self.dropout(features.float())).log_softmax(1)
 
 
 HEADS = {"joint": JointHead}

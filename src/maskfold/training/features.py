@@ -49,7 +49,8 @@ class Features:
 
     @torch.inference_mode()
     def _compute(self, view: str, hardware: Hardware) -> np.ndarray:
-        self.model.eval()
+        # The backbone alone: the head may be in training, and the features are asked for in its midst.
+        self.model.backbone.eval()
         rows = np.arange(len(self.store))
         dataset = PhotoDataset(self.store, None, self.transform)
         loader = make_loader(dataset, Batches(rows, self.batch_size, shuffle=False), self.workers, pin=False)

@@ -1,0 +1,352 @@
+"""What each training option means, shown on real steps."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import refused, tiny_args
+from safetensors.torch import load_file
+from timm.utils import ModelEmaV3
+from torch.utils.data import DataLoader
+
+from maskfold.config import Config, Data, Loss, Model, Optim
+from maskfold.data.dataset import Batches
+from maskfold.errors import UserError
+from maskfold.models.classifier import build_classifier
+from maskfold.models.losses import build_loss
+from maskfold.predictions import load_predictions
+from maskfold.training.engine import Trainee, train_one_epoch
+from maskfold.training.schedule import lr_factor, make_optimizer, plateau_falls, stops_early
+
+EVEN = np.full(18, 10)
+
+
+class Photos:
+    """Fixed photos, asked as our batches ask: by (epoch, row)."""
+
+    def __init__(self, n=24):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        self.labels = torch.randint(0, 18, (n,), generator=generator)
+
+    def __getitem__(self, at):
+        return self.images[at[1]], self.labels[at[1]], at[1]
+
+
+def loader(n=24, batch_size=8):
+    return DataLoader(Photos(n), batch_sampler=Batches(np.arange(n), batch_size, shuffle=False))
+
+
+def classifier(backbone="test_convnext", **model):
+    torch.manual_seed(0)
+    return build_classifier(Config(model=Model(backbone=backbone, **model), data=Data(image_size=(32, 32))))
+
+
+def trainee(model, optim=None, **more):
+    optim = optim or Optim(name="sgd", lr=0.1, weight_decay=0.0)
+    return Trainee(Accelerator(cpu=True), model, model, make_optimizer(model, optim), build_loss(Loss(), EVEN), **more)
+
+
+def tensors(model):
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def test_ema_is_the_recurrence():
+    model = classifier()
+    expected = tensors(model)
+    ours = trainee(model, ema=ModelEmaV3(model, decay=0.9))
+
+    def after(*_):
+        for name, tensor in model.state_dict().items():
+            expected[name] = 0.9 * expected[name] + 0.1 * tensor
+
+    train_one_epoch(ours, loader(), after=after)
+    for name, tensor in ours.ema.module.state_dict().items():
+        torch.testing.assert_close(tensor, expected[name])
+    assert any(not torch.allclose(expected[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("bound", [0.05, 0.5])
+def test_clipping_bounds_the_norm(bound):
+    """With plain SGD at rate 1 an update is the gradient: its norm is the bound where the free one is larger."""
+
+    def norms(clip_norm):
+        model = classifier()
+        ours = trainee(model, Optim(name="sgd", lr=1e-3, weight_decay=0.0), clip_norm=clip_norm)
+        found = []
+        step = ours.optimizer.step
+
+        def record():
+            grads = [p.grad for p in model.parameters() if p.grad is not None]
+            found.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))))
+            return step()
+
+        ours.optimizer.step = record
+        train_one_epoch(ours, loader())
+        return found
+
+    free, clipped = norms(0.0), norms(bound)
+    assert free[0] > bound
+    assert clipped[0] == pytest.approx(bound, rel=1e-3)
+    assert max(clipped) <= bound * 1.001
+
+
+def test_layer_decay_gives_each_layer_its_rate():
+    """Rates fall by the factor from layer to layer, from lr in the last down to the stem; the head has its own."""
+    model = classifier()
+    optimizer = make_optimizer(model, Optim(lr=0.01, head_lr=0.05, layer_decay=0.5))
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    by_name = {name: rate[id(p)] for name, p in model.named_parameters()}
+    from timm.models import group_parameters
+
+    layers = group_parameters(model.backbone, model.backbone.group_matcher(coarse=False), reverse=True)
+    deepest = max(layers.values())
+    for name, layer in layers.items():
+        assert by_name[f"backbone.{name}"] == pytest.approx(0.01 * 0.5 ** (deepest - layer)), name
+    assert len(set(layers.values())) > 2
+    assert by_name["head.linear.weight"] == by_name["head.linear.bias"] == 0.05
+
+
+def test_every_parameter_is_in_one_group():
+    for optim in (Optim(), Optim(layer_decay=0.7, head_lr=0.1)):
+        model = classifier("test_resnet")
+        held = [id(p) for group in make_optimizer(model, optim).param_groups for p in group["params"]]
+        assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "nadamw"])
+def test_optimisers_by_timms_name_learn(name):
+    model = classifier()
+    optim = Optim(name=name, lr=0.05 if name == "sgd" else 2e-3)
+    ours = trainee(model, optim)
+    first = train_one_epoch(ours, loader())
+    for _ in range(6):
+        last = train_one_epoch(ours, loader())
+    assert last < first
+
+
+def test_an_unknown_optimiser_names_the_nearest():
+    with pytest.raises(UserError, match=r"optim\.name: timm has no adamww; did you mean .*adamw"):
+        make_optimizer(classifier(), Optim(name="adamww"))
+
+
+def test_schedules_by_hand():
+    step = Optim(epochs=9, warmup_epochs=0, schedule="step", step_epochs=3, step_gamma=0.1)
+    assert [lr_factor(step, 10 * epoch, 10) for epoch in (0, 2, 3, 5, 6, 8)] == pytest.approx(
+        [1, 1, 0.1, 0.1, 0.01, 0.01]
+    )
+    assert lr_factor(step, 89, 10) == pytest.approx(0.01)
+    by_epoch = Optim(epochs=4, warmup_epochs=0, schedule="cosine", schedule_by="epoch")
+    assert len({lr_factor(by_epoch, update, 10) for update in range(10, 20)}) == 1
+    assert lr_factor(by_epoch, 39, 10) == pytest.approx(0.5 * (1 + np.cos(np.pi * 0.75)))
+    by_update = Optim(epochs=4, warmup_epochs=0, schedule="cosine")
+    assert lr_factor(by_update, 39, 10) == pytest.approx(0.5 * (1 + np.cos(np.pi * 39 / 40)))
+
+
+def test_a_plateau_lowers_the_rate():
+    """Patience 1: the rate falls after the second epoch in a row without a better score."""
+    assert plateau_falls([0.1, 0.2, 0.2], 1) == 0
+    assert plateau_falls([0.1, 0.2, 0.2, 0.1], 1) == 1
+    assert plateau_falls([0.1, 0.2, 0.2, 0.1, 0.2, 0.2], 1) == 2
+    assert plateau_falls([0.1, 0.2, 0.2, 0.3, 0.2], 1) == 0
+    optim = Optim(schedule="plateau", plateau_patience=1, step_gamma=0.5, warmup_epochs=0)
+    assert lr_factor(optim, 100, 10, [0.1, 0.2, 0.2, 0.1]) == 0.5
+
+
+def test_plateau_falls_as_torchs():
+    scores = np.random.default_rng(0).random(60).round(1).tolist()
+    for patience in (0, 1, 3):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, "max", 0.5, patience, threshold=0, min_lr=0, eps=0
+        )
+        for n, score in enumerate(scores, 1):
+            theirs.step(score)
+            assert 0.5 ** plateau_falls(scores[:n], patience) == pytest.approx(optimizer.param_groups[0]["lr"])
+
+
+def test_early_stopping_counts_epochs_without_a_better_score():
+    assert not stops_early([0.1, 0.2, 0.3], 0)
+    assert not stops_early([0.3, 0.2], 2)
+    assert stops_early([0.3, 0.2, 0.3], 2)
+    assert not stops_early([0.3, 0.2, 0.31], 2)
+
+
+def test_a_frozen_backbone_stays_and_a_thawed_one_moves():
+    """Parameters and batch norm's statistics."""
+    model = classifier("test_resnet")
+    ours = trainee(model)
+    model.freeze_backbone(True)
+    before = tensors(model)
+    train_one_epoch(ours, loader())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == name.startswith("backbone."), name
+    model.freeze_backbone(False)
+    before = tensors(model)
+    train_one_epoch(ours, loader())
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert any("running_mean" in name for name in moved)
+    assert {name for name, _ in model.named_parameters()} <= moved
+
+
+def test_gradient_checkpointing_gives_the_same_gradient():
+    def gradients(**keys):
+        model = classifier("test_vit", **keys).train()
+        model(Photos().images).sum().backward()
+        return [p.grad for p in model.parameters()]
+
+    for a, b in zip(gradients(), gradients(grad_checkpointing=True), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def rows_of(folder):
+    return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_the_rates_of_a_run_are_the_formulas(script, drawn):
+    args = tiny_args(drawn, "--name", "r", "--folds", 0, "--optim.head_lr", 0.5, "--optim.lr", 0.25)
+    assert script("train", *args).code == 0
+    updates = -(-42 // 16)
+    for row in rows_of("runs/r/fold0"):
+        factor = lr_factor(Optim(epochs=2, warmup_epochs=0), (row["epoch"] - 1) * updates, updates)
+        assert (row["lr"], row["head_lr"]) == pytest.approx((0.25 * factor, 0.5 * factor))
+
+
+def test_unfreezing_after_an_epoch(script, drawn, tmp_path):
+    """One run with the backbone frozen for both epochs, one that lets it go after the first."""
+    for epochs in (1, 2):
+        args = tiny_args(drawn, "--name", f"f{epochs}", "--folds", 0, "--model.frozen_epochs", epochs)
+        assert script("train", *args, "--model.backbone", "test_resnet").code == 0
+    thawed, frozen = (load_file(f"runs/f{epochs}/fold0/model.safetensors") for epochs in (1, 2))
+    torch.manual_seed(42)
+    start = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32)))).state_dict()
+    for name in frozen:
+        if name.startswith("backbone."):
+            assert torch.equal(frozen[name], start[name]), name
+    assert any(not torch.equal(thawed[name], start[name]) for name in thawed if "running_var" in name)
+    assert rows_of("runs/f1/fold0")[0]["val_loss"] == rows_of("runs/f2/fold0")[0]["val_loss"]
+
+
+def test_cached_features_give_what_computing_them_anew_gives(script, drawn):
+    args = tiny_args(
+        drawn, "--folds", 0, 1, "--model.frozen_epochs", "all", "--data.augment", "none", "--optim.lr", 0.02
+    )
+    args += ["--model.backbone", "test_resnet", "--model.drop_rate", 0.2, "--optim.ema_decay", 0.5]
+    assert script("train", *args, "--name", "cached").code == 0
+    assert script("train", *args, "--name", "anew", "--model.cache_features", "false").code == 0
+    cached, anew = (load_predictions(Path(f"runs/{name}/oof.npz")) for name in ("cached", "anew"))
+    np.testing.assert_allclose(cached.probs, anew.probs, atol=2e-4)
+    for fold in (0, 1):
+        for a, b in zip(rows_of(f"runs/cached/fold{fold}"), rows_of(f"runs/anew/fold{fold}"), strict=True):
+            assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
+    assert script("submit", "cached", "--out", "a.csv").code == 0
+
+
+def test_early_stopping_ends_a_fold_and_says_so(script, drawn):
+    """A rate of next to nothing: no epoch is better than the first."""
+    args = tiny_args(
+        drawn, "--name", "e", "--folds", 0, "--optim.epochs", 9, "--optim.early_stop", 2, "--optim.lr", 1e-12
+    )
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert len(rows_of("runs/e/fold0")) == 3
+    assert "selected on its own validation fold" in done.out
+    # Started again, it is finished, not gone on with.
+    assert "finished before" in script("train", *args).err
+
+
+def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, drawn):
+    args = tiny_args(drawn, "--name", "whole")
+    assert script("train", *args).code == 0
+    assert script("submit", "whole", "--out", "before.csv").code == 0
+    folds_only = load_predictions(Path("runs/whole/eval-none.npz"))
+    done = script("train", *args, "--refit")
+    assert done.code == 0, done.err
+    assert done.err.count("finished before") == 2
+    rows = rows_of("runs/whole/full")
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert "macro_f1" not in rows[0]
+    assert not Path("runs/whole/full/oof.npz").exists()
+    assert script("submit", "whole", "--out", "after.csv").code == 0
+    manifest = json.loads(Path("after.json").read_text())
+    assert manifest["members"][0]["refit"] is True
+    assert set(manifest["members"][0]["checkpoints"]) == {"fold0", "fold1", "full"}
+    assert json.loads(Path("before.json").read_text())["members"][0]["refit"] is False
+    together = load_predictions(Path("runs/whole/eval-none.npz"))
+    from maskfold.inference.forward import forward_run
+    from maskfold.inference.predict import prepared_of
+    from maskfold.training.runs import RunFolder
+
+    run = RunFolder(Path("runs/whole"))
+    weights = [load_file(f"runs/whole/{part}/model.safetensors") for part in ("fold0", "full")]
+    assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    # Three members: what the refit says is three times the new mean less twice the folds' mean.
+    full = 3 * together.probs - 2 * folds_only.probs
+    np.testing.assert_allclose(full.sum(1), 1, atol=1e-4)
+    assert (full > -1e-4).all()
+    assert "finished before" in script("train", *args, "--refit").err
+    evaluation, _ = forward_run(run, run.config, prepared_of(run), ("none",), np.array(["x"]))
+    np.testing.assert_allclose(evaluation.probs, together.probs, atol=1e-6)
+    refused(script("train", *args, "--refit", "--optim.schedule", "plateau"), "--refit", "plateau")
+
+
+def test_a_plateau_run_lowers_its_rate_and_says_what_it_looks_at(script, drawn):
+    args = tiny_args(drawn, "--name", "p", "--folds", 0, "--optim.epochs", 4, "--optim.schedule", "plateau")
+    done = script("train", *args, "--optim.plateau_patience", 0, "--optim.lr", 1e-12)
+    assert done.code == 0, done.err
+    assert "selected on its own validation fold" in done.out
+    assert [row["lr"] / 1e-12 for row in rows_of("runs/p/fold0")] == pytest.approx([1, 1, 0.5, 0.25])
+
+
+def test_bf16_training_is_close_to_fp32(script, drawn):
+    """It computes something else, and not something far off."""
+    for precision in ("fp32", "bf16"):
+        args = tiny_args(drawn, "--name", precision, "--folds", 0, "--run.precision", precision)
+        args += ["--run.predict_precision", "fp32", "--optim.epochs", 1]
+        assert script("train", *args).code == 0
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+    a, b = (rows_of(f"runs/{precision}/fold0")[0]["train_loss"] for precision in ("fp32", "bf16"))
+    assert a != b
+    assert a == pytest.approx(b, rel=0.02)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_trains_to_the_same(script, drawn):
+    for name, flag in (("plain", "false"), ("compiled", "true")):
+        args = tiny_args(drawn, "--name", name, "--folds", 0, "--run.compile", flag, "--run.predict_precision", "fp32")
+        done = script("train", *args)
+        assert done.code == 0, done.err
+    plain, compiled = (load_predictions(Path(f"runs/{name}/oof.npz")).probs for name in ("plain", "compiled"))
+    np.testing.assert_allclose(plain, compiled, atol=1e-3)
+
+
+def test_the_ladder_of_baselines(script, drawn, tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    weights = tmp_path / "w.safetensors"
+    save_file({k: v.contiguous() for k, v in timm.create_model("test_convnext").state_dict().items()}, weights)
+    args = tiny_args(drawn, "--data.prepared", "p")
+    done = script("baselines", *args, "--model.weights", weights)
+    assert done.code == 0, done.err
+    held = json.loads(Path("p/baselines.json").read_text())
+    assert len(held["rungs"]) == 3
+    images = pd.read_csv("p/images.csv")
+    fold = images.person_id.map(pd.read_csv("p/folds.csv").set_index("person_id").fold)
+    right = [images.label[fold == k] == images.label[fold != k].value_counts().sort_index().idxmax() for k in (0, 1)]
+    assert held["rungs"]["most frequent class"]["accuracy"] == pytest.approx(pd.concat(right).mean())
+    assert "logistic" in done.out
+    bare = script("baselines", *args)
+    assert "no ImageNet weights" in bare.out
+    assert script("train", *args, "--name", "weak", "--optim.lr", 1e-9).code == 0
+    told = script("evaluate", "weak").out
+    assert "does not beat a baseline: nearest class mean image" in told
+    held["rungs"] = {"nothing": held["rungs"]["most frequent class"] | {"macro_f1": -1.0}}
+    Path("p/baselines.json").write_text(json.dumps(held))
+    assert "does not beat" not in script("evaluate", "weak").out

@@ -1,0 +1,273 @@
+"""Killed, told to stop, out of disk: the run goes on to the same end. Several processes: the same run as one."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, tiny_args
+from safetensors.torch import load_file
+
+from maskfold.predictions import load_predictions
+
+TIMING = ("seconds", "images_per_second")
+TRAIN = ROOT / "scripts" / "train.py"
+
+
+def metrics_of(folder: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
+
+
+def same_run(a: Path, b: Path, parts=("fold0", "fold1")) -> None:
+    for part in parts:
+        assert metrics_of(a / part) == metrics_of(b / part)
+        assert (a / part / "model.safetensors").read_bytes() == (b / part / "model.safetensors").read_bytes()
+    one, other = load_predictions(a / "oof.npz"), load_predictions(b / "oof.npz")
+    assert one.image_id.tolist() == other.image_id.tolist()
+    assert np.array_equal(one.probs, other.probs)
+
+
+def start(raw, home, *more, launcher=(sys.executable,)) -> subprocess.Popen:
+    home.mkdir(exist_ok=True)
+    command = [*launcher, TRAIN, *tiny_args(raw, "--data.prepared", home / "p", *more)]
+    return subprocess.Popen(
+        list(map(str, command)), cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(path: Path, process, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.005)
+
+
+def done(process) -> str:
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return err
+
+
+@pytest.mark.parametrize(("how", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path, how, status):
+    process = start(drawn, tmp_path)
+    wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
+    process.send_signal(getattr(signal, how))
+    _, err = process.communicate()
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    again = script("train", *tiny_args(drawn, "--data.prepared", tmp_path / "p"))
+    assert again.code == 0, again.err
+    assert "goes on after epoch" in again.err or "finished before" in again.err
+    same_run(tmp_path / "runs" / "demo", trained.run.folder)
+
+
+def _options() -> list[object]:
+    """A run in which everything that has a state has one: EMA, momentum, dropout, batch norm, the best epoch, mid-epoch saves."""
+    return [
+        *("--model.backbone", "test_resnet", "--model.drop_rate", 0.3, "--optim.ema_decay", 0.8, "--optim.epochs", 4),
+        *("--optim.batch_size", 4, "--run.keep", "best", "--optim.schedule", "plateau", "--optim.clip_norm", 1.0),
+        *("--model.frozen_epochs", 1, "--data.augment", "strong", "--run.checkpoint_updates", 3),
+    ]
+
+
+def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, drawn, tmp_path, monkeypatch):
+    """The signal comes at a known update; the run goes on with the next one, to what it would have been unbroken."""
+    from maskfold.training import part
+
+    args = tiny_args(drawn, "--data.prepared", tmp_path / "p", "--folds", 0, *_options())
+    assert script("train", *args, "--name", "unbroken").code == 0
+    before = part._Training._before
+    for how, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with monkeypatch.context() as patch:
+
+            def tell(self, step, how=how):
+                before(self, step)
+                if (len(self.history), step) == (1, 4):
+                    os.kill(os.getpid(), how)
+
+            patch.setattr(part._Training, "_before", tell)
+            name = how.name.lower()
+            stopped = script("train", *args, "--name", name)
+            assert stopped.code == status, stopped.err
+        state = torch.load(f"runs/{name}/fold0/state/last.pt", weights_only=True)
+        assert (len(state["history"]), state["step"]) == (1, 5)
+        again = script("train", *args, "--name", name)
+        assert "goes on after epoch 1 and 5 updates" in again.err
+        same_run(Path("runs/unbroken"), Path(f"runs/{name}"), ["fold0"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", ["epochs", "everything"])
+def test_killed_at_ten_random_moments(drawn, tmp_path, more):
+    """SIGKILL while training, saving, between epochs and folds; each life is given a little time, the last one all of it."""
+    options = _options() if more == "everything" else ["--optim.epochs", 6, "--optim.batch_size", 4]
+    done(start(drawn, tmp_path / "unbroken", *options))
+    rng = np.random.default_rng(0 if more == "epochs" else 1)
+    run = tmp_path / "killed" / "runs" / "demo"
+    lives = kills = 0
+    while kills < 10:
+        lives += 1
+        assert lives < 60
+        process = start(drawn, tmp_path / "killed", *options)
+        if run.exists():
+            # Not before it is at work again: a life must get further than its imports.
+            seen = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+            end = time.monotonic() + 60
+            while process.poll() is None and time.monotonic() < end:
+                if {
+                    path: path.stat().st_mtime_ns for path in run.rglob("*") if path.exists() and path.is_file()
+                } != seen:
+                    break
+                time.sleep(0.002)
+        else:
+            wait_for(run / "config.yaml", process)
+        time.sleep(float(rng.uniform(0, 0.35)))
+        if process.poll() is None:
+            process.kill()
+            kills += 1
+        process.communicate()
+        if (run / "summary.json").exists():
+            # It came to its end between two kills; begin another.
+            same_run(tmp_path / "unbroken" / "runs" / "demo", run)
+            shutil.rmtree(run)
+    done(start(drawn, tmp_path / "killed", *options))
+    same_run(tmp_path / "unbroken" / "runs" / "demo", run)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
+def test_a_full_disk_is_told_and_the_last_checkpoint_loads(drawn, tmp_path):
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        environ = os.environ | {"SM_MODEL_DIR": str(disk)}
+        args = [
+            "--data.prepared",
+            tmp_path / "p",
+            "--model.backbone",
+            "test_convnext",
+            "--optim.epochs",
+            3,
+            "--folds",
+            0,
+        ]
+        command = list(map(str, [sys.executable, TRAIN, *tiny_args(drawn, *args)]))
+        ballast = disk / "ballast"
+        first = subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
+        wait_for(disk / "demo" / "fold0" / "state" / "last.pt", first)
+        free = shutil.disk_usage(disk).free
+        ballast.write_bytes(b"0" * max(0, free - 200_000))
+        _, err = first.communicate()
+        assert first.returncode == 2, err
+        assert "No space left on device" in err
+        assert "Traceback" not in err
+        state = torch.load(disk / "demo" / "fold0" / "state" / "last.pt", weights_only=True)
+        assert state["history"]
+        ballast.unlink()
+        assert subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True).returncode == 0
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def torchrun(*words: object) -> tuple:
+    return (sys.executable, "-m", "torch.distributed.run", *words)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def near(a: Path, b: Path) -> None:
+    """Two runs agree but for the order of sums: every photo once and in order, weights within 1e-5."""
+    one, other = load_predictions(a / "oof.npz", True), load_predictions(b / "oof.npz", True)
+    assert one.image_id.tolist() == other.image_id.tolist()
+    assert one.fold.tolist() == other.fold.tolist()
+    np.testing.assert_allclose(one.probs, other.probs, atol=1e-3)
+    for part in ("fold0", "fold1"):
+        x, y = (load_file(folder / part / "model.safetensors") for folder in (a, b))
+        for name in x:
+            torch.testing.assert_close(x[name], y[name], atol=1e-5, rtol=0)
+        for left, right in zip(metrics_of(a / part), metrics_of(b / part), strict=True):
+            assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
+
+
+# Ten updates in two epochs of 42 photos: five batches, the last of 2, which two processes share with one photo each.
+DIVIDED = (
+    "--optim.batch_size",
+    10,
+    "--optim.accum_steps",
+    2,
+    "--loss.class_weights",
+    "inverse",
+    "--run.predict_precision",
+    "fp32",
+)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(drawn, tmp_path):
+    done(start(drawn, tmp_path / "one", *DIVIDED))
+    done(start(drawn, tmp_path / "two", *DIVIDED, launcher=torchrun("--nproc-per-node", 2)))
+    near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
+
+
+@pytest.mark.slow
+def test_a_batch_smaller_than_the_processes(drawn, tmp_path):
+    """42 photos in batches of 41: the last one holds one photo, and the second process none."""
+    options = ("--optim.batch_size", 41, "--run.predict_precision", "fp32")
+    done(start(drawn, tmp_path / "one", *options))
+    done(start(drawn, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
+    near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
+
+
+@pytest.mark.slow
+def test_two_processes_stopped_go_on(drawn, tmp_path):
+    """Stopped in the middle of an epoch by SIGTERM to torchrun, then started again."""
+    more = ("--optim.epochs", 30, "--folds", 0, "--run.checkpoint_updates", 2, *DIVIDED)
+    done(start(drawn, tmp_path / "whole", *more, launcher=torchrun("--nproc-per-node", 2)))
+    two = torchrun("--nproc-per-node", 2)
+    process = start(drawn, tmp_path / "stopped", *more, launcher=two)
+    wait_for(tmp_path / "stopped" / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
+    process.terminate()
+    process.communicate()
+    assert process.returncode != 0
+    again = done(start(drawn, tmp_path / "stopped", *more, launcher=two))
+    assert "goes on after epoch" in again
+    same_run(tmp_path / "whole" / "runs" / "demo", tmp_path / "stopped" / "runs" / "demo", ["fold0"])
+
+
+@pytest.mark.slow
+def test_two_nodes_train_as_one(drawn, tmp_path):
+    done(start(drawn, tmp_path / "one", *DIVIDED))
+    port = free_port()
+    nodes = [
+        start(
+            drawn,
+            tmp_path / "nodes",
+            *DIVIDED,
+            launcher=torchrun(
+                *("--nnodes", 2, "--node-rank", rank, "--nproc-per-node", 1),
+                *("--master-addr", "127.0.0.1", "--master-port", port),
+            ),
+        )
+        for rank in (0, 1)
+    ]
+    for node in nodes:
+        done(node)
+    near(tmp_path / "one" / "runs" / "demo", tmp_path / "nodes" / "runs" / "demo")
