@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from maskfold.data.prepare import Prepared
+from maskfold.data.prepared import Prepared
 from maskfold.files import read_json, write_json
 from maskfold.training.runs import RunFolder
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from maskfold.config import Data
 from maskfold.data.photos import read_photo
-from maskfold.data.prepare import Prepared
+from maskfold.data.prepared import Prepared
 from maskfold.data.transforms import crop_and_resize, store_size
 from maskfold.errors import UserError
 from maskfold.files import locked, write_atomic

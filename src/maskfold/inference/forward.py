@@ -5,7 +5,7 @@ import numpy as np
 from maskfold.config import Config, replaced
 from maskfold.data.dataset import Batches, PhotoDataset, make_loader
 from maskfold.data.folds import split
-from maskfold.data.prepare import Prepared
+from maskfold.data.prepared import Prepared
 from maskfold.data.store import open_store
 from maskfold.data.transforms import eval_transform
 from maskfold.models.classifier import build_classifier

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskfold.data.prepare import Prepared, load_prepared
+from maskfold.data.prepared import Prepared, load_prepared
 from maskfold.errors import UserError, nearest
 from maskfold.files import sha256
 from maskfold.predictions import Predictions, load_predictions

@@ -10,7 +10,8 @@ from accelerate import Accelerator, PartialState
 
 from maskfold.config import Config, replaced
 from maskfold.data.folds import split
-from maskfold.data.prepare import Prepared, ensure_prepared
+from maskfold.data.prepare import ensure_prepared
+from maskfold.data.prepared import Prepared
 from maskfold.data.store import open_store
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
@@ -63,7 +64,13 @@ def fit_run(
         with Stop().listening() as stop:
             for part in parts:
                 if not run.finished(part.name):
-                    fit_part(run, config, prepared, store, part, accelerator, stop)
+                    try:
+                        fit_part(run, config, prepared, store, part, accelerator, stop)
+                    except torch.OutOfMemoryError as fault:
+                        raise UserError(
+                            f"{run.folder}: the GPU's memory does not hold {part.name}; start anew with more "
+                            f"optim.accum_steps (now {config.optim.accum_steps}): the batch stays the same"
+                        ) from fault
                 elif processes.is_main_process:
                     print(f"{part.name}: finished before", file=sys.stderr)
         return run, run.gather(prepared) if processes.is_main_process else None

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from maskfold.analysis.metrics import scores
 from maskfold.config import Config, config_hash
-from maskfold.data.prepare import Prepared
+from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store
 from maskfold.errors import UserError
 from maskfold.labels import NUM_CLASSES

@@ -15,7 +15,7 @@ import numpy as np
 from maskfold.analysis.metrics import intervals, scores
 from maskfold.config import Config, compared, config_hash, selects_on_validation
 from maskfold.configfile import load_config, save_config
-from maskfold.data.prepare import Prepared
+from maskfold.data.prepared import Prepared
 from maskfold.errors import UserError, listed
 from maskfold.files import locked, read_json, write_json, write_text
 from maskfold.predictions import OOF_FIELDS, Predictions, load_predictions
@@ -113,7 +113,10 @@ class RunFolder:
         save_config(config, self.folder / "config.yaml")
 
     def clear(self) -> None:
-        """Delete all but the lock, which this process holds."""
+        """Delete all but the lock, which this process holds. Raises UserError for a folder that is no run's."""
+        strange = [path.name for path in self.folder.iterdir() if path.name not in (".lock", "provenance.json")]
+        if strange and not self.started:
+            raise UserError(f"{self.folder}: holds {min(strange)} and is no run folder; give another --name")
         (self.folder / "config.yaml").unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.is_dir():
