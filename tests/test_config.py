@@ -66,6 +66,12 @@ def test_crop_none_is_a_value_not_an_absence(tmp_path):
         ("- 1\n- 2\n", ["mapping"]),
         ("? [1, 2]\n: 3\n", ["x.yaml"]),
         ("\x00\x01", ["not readable"]),
+        ("seed: 2023-02-30\n", ["not readable"]),
+        ("seed: !!int x\n", ["not readable"]),
+        ("seed: !!bool x\n", ["not readable"]),
+        ("[" * 3000, ["not readable"]),
+        ("seed: 10000000000000000\n", ["seed", "4294967295"]),
+        ("optim: {batch_size: 100000000000000000000}\n", ["optim.batch_size"]),
     ],
 )
 def test_a_faulty_file_is_told_by_file_and_key(script, tmp_path, text, words):
@@ -156,3 +162,19 @@ def test_config_is_frozen():
 def test_load_config_raises_user_errors_only(tmp_path):
     with pytest.raises(UserError):
         load_config(tmp_path / "none.yaml")
+
+
+def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):
+    """A folder that is a file, a name that is too long: no traceback, the path named."""
+    (tmp_path / "file").write_text("")
+    refused(script("make_demo_data", "--out", "file/demo", "--people", 6, "--eval-people", 6), "file")
+    refused(script("make_demo_data", "--out", "file"), "file")
+    (tmp_path / "x.yaml").write_text("")
+    (tmp_path / "raw").mkdir()
+    refused(script("prepare", "--data", "raw", "--out", "file/p"), "train.csv")
+    refused(script("train", "x" * 300 + ".yaml"), "xxx")
+
+
+def test_a_leading_underscore_is_no_flag(script, tmp_path):
+    (tmp_path / "x.yaml").write_text("")
+    refused(script("train", "x.yaml", "--name", "_h", "--data.root", "nowhere"), "nowhere")

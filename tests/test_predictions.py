@@ -62,6 +62,17 @@ def test_broken_files_are_told(tmp_path):
         np.savez(path, image_id=np.array(ids), probs=probs)
         with pytest.raises(UserError, match=r"x\.npz"):
             load_predictions(path)
+    for ids, probs in (
+        (np.array([1]), np.ones((1, 18)) / 18),
+        (np.array("a"), np.ones((1, 18)) / 18),
+        (np.array(["a"]), np.full((1, 18), "x")),
+    ):
+        np.savez(path, image_id=ids, probs=probs)
+        with pytest.raises(UserError, match=r"x\.npz"):
+            load_predictions(path)
+    some(["a"], label=np.array([99]), fold=np.array([0]), person_id=np.array(["p"])).save(path)
+    with pytest.raises(UserError, match="labels"):
+        load_predictions(path, out_of_fold=True)
     some(["a"]).save(path)
     with pytest.raises(UserError, match="out-of-fold"):
         load_predictions(path, out_of_fold=True)

@@ -28,7 +28,8 @@ class Parser(argparse.ArgumentParser):
         words = []
         for word in sys.argv[1:] if args is None else args:
             flag, equals, value = word.partition("=")
-            words.append(spelled.get(flag.replace("-", "_"), flag) + equals + value)
+            known_as = spelled.get(flag.replace("-", "_"), flag) if flag.startswith("--") else flag
+            words.append(known_as + equals + value)
         parsed, unknown = self.parse_known_args(words, namespace)
         if unknown:
             flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
@@ -92,13 +93,17 @@ def run(main: Callable[[], None]) -> NoReturn:
         if os.environ.get("RANK", "0") == "0":
             print(f"error: {fault}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            print("terminated; the same command goes on from the last checkpoint", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except OSError as fault:
-        if fault.errno not in _REFUSED:
+        if fault.errno not in _REFUSED and fault.filename is None:
             raise
         where = f" {fault.filename}" if fault.filename else ""
-        print(f"error:{where} {os.strerror(fault.errno)}; make room or choose another place", file=sys.stderr)
+        print(f"error:{where} {os.strerror(fault.errno)}; mend that or choose another place", file=sys.stderr)
         sys.exit(2)
     sys.exit(0)

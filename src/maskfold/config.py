@@ -20,6 +20,9 @@ Float = Annotated[float, BeforeValidator(_no_bool)]
 Pixels = Annotated[int, BeforeValidator(_no_bool), Field(ge=16, le=4096)]
 
 
+MOST_SEED = 2**32 - 1
+
+
 class Section(BaseModel):
     """Unknown keys are refused, values can't change, numbers are finite."""
 
@@ -29,8 +32,10 @@ class Section(BaseModel):
 class Data(Section):
     root: Path | None = Field(None, description="raw data folder; without it SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
     prepared: Path | None = Field(None, description="prepared folder; without it data/prepared/<name of root>")
-    folds: Int = Field(5, ge=2, description="folds over people, used where there is no folds.csv yet")
-    fold_seed: Int = Field(42, ge=0, description="shuffles people into folds, used where there is no folds.csv yet")
+    folds: Int = Field(5, ge=2, le=1000, description="folds over people, where none are drawn yet")
+    fold_seed: Int = Field(
+        42, ge=0, le=MOST_SEED, description="shuffles people into folds, used where there is no folds.csv yet"
+    )
     image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width that the backbone sees")
     crop: Literal["none", "center"] = Field("center", description="what is cut out of a photo before resizing")
     crop_size: tuple[Pixels, Pixels] = Field((384, 288), description="height and width of the centre crop")
@@ -71,10 +76,14 @@ class Optim(Section):
     )
     layer_decay: Float = Field(1.0, gt=0, le=1, description="factor on the learning rate per layer, from the head down")
     weight_decay: Float = Field(0.05, ge=0, description="decoupled weight decay; not on biases and norms")
-    epochs: Int = Field(5, ge=1, description="passes over the training photos")
+    epochs: Int = Field(5, ge=1, le=10_000, description="passes over the training photos")
     warmup_epochs: Float = Field(0.5, ge=0, description="linear warm-up, in epochs, a fraction allowed")
-    batch_size: Int = Field(64, ge=1, description="photos per optimiser update")
-    accum_steps: Int = Field(1, ge=1, description="parts a batch is split into to fit memory; same gradient")
+    batch_size: Int = Field(64, ge=1, le=1_000_000, description="photos per optimiser update")
+    accum_steps: Int = Field(
+        1,
+        ge=1,
+        description="parts of a batch, to fit memory; same gradient but for batch norm",
+    )
     clip_norm: Float = Field(0.0, ge=0, description="bound on the gradient's norm; 0 is none")
     ema_decay: Float = Field(
         0.0, ge=0, lt=1, description="moving average of the weights, validated and saved; 0 is none"
@@ -119,7 +128,7 @@ class Run(Section):
 
 
 class Config(Section):
-    seed: Int = Field(42, ge=0, description="seeds weights, order, augmentation and dropout")
+    seed: Int = Field(42, ge=0, le=MOST_SEED, description="seeds weights, order, augmentation and dropout")
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()

@@ -31,7 +31,8 @@ def read_yaml(path: Path) -> dict:
         raise UserError(
             f"{path}: no such configuration file{nearest(str(path), there) or listed_names(there)}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as fault:
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
+        # A tag such as !!int on text makes the loader raise whatever its constructor meets.
         where = " ".join(str(fault).split())
         raise UserError(f"{path}: not readable as plain YAML ({where}); mend the file") from fault
     if content is None:

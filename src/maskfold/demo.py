@@ -45,6 +45,7 @@ def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
         if read_json(out / "demo.json", other) != wanted:
             raise UserError(other)
         return False
+    out = out.absolute()
     building = out.with_name(f".{os.getpid()}.{out.name}")
     try:
         _write(building, people, eval_people, seed)

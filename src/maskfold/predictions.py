@@ -61,13 +61,13 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
         with np.load(path, allow_pickle=False) as held:
             fields = {name: held[name] for name in held.files if name in Predictions.__dataclass_fields__}
             found = Predictions(**fields)
+        broken = _broken(found, out_of_fold)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as fault:
         raise UserError(
             f"{path}: no readable predictions ({fault}); delete it and run the same command again"
         ) from fault
-    broken = _broken(found, out_of_fold)
     if broken:
         raise UserError(f"{path}: {broken}; delete it and run the same command again")
     return found
@@ -75,6 +75,8 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
 
 def _broken(found: Predictions, out_of_fold: bool) -> str | None:
     n = len(found.image_id)
+    if n == 0 or found.image_id.dtype.kind != "U" or found.probs.dtype.kind != "f":
+        return "rows of text ids and float probs are expected"
     if found.probs.shape != (n, NUM_CLASSES):
         return f"probs are {found.probs.shape}, not {(n, NUM_CLASSES)}"
     if not np.allclose(found.probs.sum(1), 1, atol=1e-3) or (found.probs < 0).any():
@@ -83,6 +85,8 @@ def _broken(found: Predictions, out_of_fold: bool) -> str | None:
         return "an image_id occurs twice"
     if out_of_fold and any(getattr(found, name) is None or len(getattr(found, name)) != n for name in OOF_FIELDS):
         return f"{', '.join(OOF_FIELDS)} are expected in out-of-fold predictions"
+    if out_of_fold and not (found.label.dtype.kind == "i" and np.isin(found.label, range(NUM_CLASSES)).all()):
+        return f"labels are not whole numbers from 0 to {NUM_CLASSES - 1}"
     return None
 
 

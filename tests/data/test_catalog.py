@@ -1,6 +1,7 @@
 """Raw data through scripts/prepare.py: what is taken, what is refused, and how it is told."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -99,12 +100,16 @@ def _drop(column):
     return lambda raw: table_of(raw).drop(columns=column).to_csv(raw / "train" / "train.csv", index=False)
 
 
-def _png_cut(raw):
+def _png(raw, spoil):
+    """A photo as a PNG, its bytes spoiled."""
     photo = photo_of(raw)
-    image = cv2.imread(str(photo))
+    _, png = cv2.imencode(".png", cv2.imread(str(photo)))
     _unlink(photo)
-    _, png = cv2.imencode(".png", image)
-    photo.with_suffix(".png").write_bytes(png.tobytes()[: len(png) // 2])
+    photo.with_suffix(".png").write_bytes(spoil(png.tobytes()))
+
+
+def _png_cut(raw):
+    _png(raw, lambda png: png[: len(png) // 2])
 
 
 def _swap_for(name):
@@ -169,6 +174,25 @@ FAULTS = {
     "path above": (_set("path", "../../secret"), ["line 3", "leaves"]),
     "path absolute": (_set("path", "/etc"), ["line 3", "leaves"]),
     "path of Windows": (_set("path", "C:\\people"), ["line 3", "leaves"]),
+    "path of nothing": (_set("path", "./"), ["line 3", "leaves"]),
+    "column twice": (
+        lambda raw: (
+            table_of(raw)
+            .assign(age2=1)
+            .rename(columns={"age2": "age"})
+            .to_csv(raw / "train" / "train.csv", index=False)
+        ),
+        ["column age", "twice"],
+    ),
+    "a cell too many in every row": (
+        lambda raw: (raw / "train" / "train.csv").write_text(
+            "id,gender,race,age,path\n1,male,A,20,p,x\n2,male,A,20,q,x\n"
+        ),
+        ["train.csv", "CSV"],
+    ),
+    "png damaged": (lambda raw: _png(raw, lambda png: png[:-300] + bytes(40) + png[-260:]), ["mask1.png", "damaged"]),
+    "png without its middle": (lambda raw: _png(raw, lambda png: png[:2000] + png[9000:]), ["mask1.png"]),
+    "eval a file": (lambda raw: (shutil.rmtree(raw / "eval"), (raw / "eval").write_text("")), ["eval", "is a file"]),
     "no path": (_set("path", ""), ["line 3", "leaves"]),
 }
 
@@ -303,3 +327,78 @@ def test_fingerprint_follows_content_not_place(script, raw, tmp_path):
     image = np.zeros((512, 384, 3), np.uint8)
     photo.write_bytes(cv2.imencode(photo.suffix, image)[1].tobytes())
     assert fingerprint(raw, "a") != first
+
+
+def test_faults_behind_a_faulty_row_and_a_broken_table_are_told_too(script, raw):
+    """A person of an impossible age misses a photo; train.csv is broken, and so is info.csv."""
+    _set("age", "old")(raw)
+    photo_of(raw, "mask2").unlink()
+    refused(script("prepare", "--data", raw), "2 faults", "'old'", "mask2")
+    (raw / "train" / "train.csv").write_text("")
+    _swap_for("nothere.jpg")(raw)
+    refused(script("prepare", "--data", raw), "2 faults", "train.csv", "nothere.jpg")
+
+
+def test_a_person_called_na(script, raw):
+    """Text that pandas would take for nothing."""
+    table = table_of(raw)
+    (raw / "train" / "images" / table.path[1]).rename(raw / "train" / "images" / "NA")
+    _set("path", "NA")(raw)
+    for _ in range(2):
+        assert script("prepare", "--data", raw).code == 0
+    assert "NA" in set(pd.read_csv(OUT / "folds.csv", keep_default_na=False).person_id)
+
+
+def test_a_name_in_another_systems_bytes(script, raw):
+    (folder_of(raw) / os.fsdecode(b"\xb0\xa1.jpg")).write_bytes(b"x")
+    done = script("prepare", "--data", raw)
+    assert done.code == 0, done.err
+    assert "xb0" in done.out
+
+
+def test_tiny_and_other_photos_are_photos(script, raw):
+    photo = photo_of(raw)
+    photo.unlink()
+    cv2.imwrite(str(photo.with_suffix(".png")), np.zeros((1, 3, 3), np.uint8))
+    assert script("prepare", "--data", raw).code == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("folds.csv", ""),
+        ("folds.csv", "person_id,fold\na,0\n"),
+        ("folds.csv", "person_id,gender,age,fold\na,male,20,x\n"),
+        ("folds.csv", "\xff\xfe\x00"),
+        ("images.csv", "image_id\n"),
+        ("dataset.json", "{}"),
+        ("dataset.json", "{"),
+    ],
+)
+def test_a_prepared_folder_is_read_with_suspicion(script, raw, file, text):
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    (OUT / file).write_text(text)
+    Path("x.yaml").write_text("")
+    refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), file)
+    if file != "images.csv":
+        refused(script("prepare", "--data", raw), file)
+
+
+@pytest.mark.parametrize("change", ["gap", "negative", "one", "label"])
+def test_edited_folds_and_labels_are_refused(script, raw, change):
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    name = "images.csv" if change == "label" else "folds.csv"
+    table = pd.read_csv(OUT / name)
+    if change == "label":
+        table.loc[5, "label"] = (table.label[5] + 1) % 18
+    else:
+        table["fold"] = {"gap": table.fold * 2, "negative": table.fold - 1, "one": 0}[change]
+    table.to_csv(OUT / name, index=False)
+    Path("x.yaml").write_text("")
+    refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), name)
+
+
+def test_the_folds_seed_is_that_of_the_folds_that_stand(script, raw):
+    assert script("prepare", "--data", raw, "--folds", 3, "--seed", 5).code == 0
+    assert script("prepare", "--data", raw, "--seed", 7).code == 0
+    assert json.loads((OUT / "dataset.json").read_text())["fold_seed"] == 5

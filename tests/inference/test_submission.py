@@ -165,3 +165,28 @@ def test_a_faulty_submission_is_refused(tmp_path):
         good.write_text(f"ImageID,ans\n{text}\n")
         with pytest.raises(UserError, match=r"s\.csv"):
             check_submission(good, info)
+
+
+def test_nothing_is_written_where_anything_is_wrong(script, run, tmp_path):
+    """Two members of disjoint folds have no out-of-fold photo in common."""
+    parts = []
+    for fold in (0, 1):
+        part = Path(shutil.copytree(run, tmp_path / "runs" / f"only{fold}"))
+        shutil.rmtree(part / f"fold{1 - fold}")
+        parts.append(part)
+    refused(script("submit", *parts, "--out", "a.csv"), "no photo in common")
+    assert not list(Path().glob("a.*"))
+    (tmp_path / "dir.csv").mkdir()
+    refused(script("submit", run, "--out", "dir.csv"), "dir.csv")
+    both = script("submit", run, parts[0], "--out", "b.csv")
+    assert "6 of 12 people" in both.out
+
+
+def test_another_files_manifest_is_not_believed(script, run, trained):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    table = pd.read_csv("a.csv")
+    table["ans"] = 0
+    table.to_csv("a.csv", index=False)
+    found = script("evaluate", "--submission", "a.csv", "--truth", trained.raw / "answers.csv")
+    assert found.code == 0
+    assert "nothing is compared" in found.out

@@ -148,7 +148,7 @@ def test_the_optimiser_follows_the_schedule_and_spares_biases_the_decay():
     ],
 )
 def test_precision_on_a_cpu(monkeypatch, keys, bf16, expected):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
     assert devices.pick_precisions(Run(**keys), torch.device("cpu")) == expected
 
 

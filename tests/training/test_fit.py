@@ -1,7 +1,9 @@
 """Training through scripts/train.py on tiny data: what a run holds, how it goes on, and what it refuses."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,7 @@ import yaml
 from conftest import refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
-from test_resume import metrics_of
+from test_resume import metrics_of, start, wait_for
 
 from maskfold.predictions import load_predictions
 from maskfold.training import part
@@ -172,7 +174,7 @@ def test_changed_data_is_refused(script, raw):
     table = pd.read_csv(raw / "train" / "train.csv", dtype=str)
     Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[7]},swap,incorrect_mask|normal,so\n")
     assert script("prepare", "--data", raw, "--out", "p", "--corrections", "fix.csv").code == 0
-    refused(script("train", *args), "data", "has changed")
+    refused(script("train", *args), "data", "have changed")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(script, drawn):
@@ -183,7 +185,9 @@ def test_a_loss_that_is_no_number_stops_the_run(script, drawn):
 def test_workers_change_no_number(script, drawn):
     probs = []
     for workers in (0, 1, 3):
-        args = tiny_args(drawn, "--name", f"w{workers}", "--data.num_workers", workers, "--folds", 0)
+        args = tiny_args(
+            drawn, "--name", f"w{workers}", "--data.num_workers", workers, "--folds", 0, "--model.drop_rate", 0.5
+        )
         assert script("train", *args).code == 0
         probs.append(load_predictions(Path(f"runs/w{workers}/oof.npz")).probs)
     assert np.array_equal(probs[0], probs[1])
@@ -221,3 +225,131 @@ def test_gathering_needs_every_file(trained, tmp_path):
 
     with pytest.raises(UserError, match=r"metrics\.jsonl"):
         RunFolder(folder).summarise()
+
+
+def test_other_folds_are_refused_in_training_and_submitting(script, drawn):
+    """Folds drawn anew would put people who were trained on among those left out."""
+    args = tiny_args(drawn, "--name", "leak", "--data.prepared", "p")
+    assert script("train", *args, "--folds", 0).code == 0
+    shutil.rmtree("p")
+    assert script("prepare", "--data", drawn, "--out", "p", "--folds", 2, "--seed", 7).code == 0
+    refused(script("train", *args), "leak")
+    refused(script("submit", "leak", "--out", "a.csv"), "folds", "changed")
+    assert not Path("a.csv").exists()
+
+
+def test_a_folder_that_is_no_run_is_never_cleared(script, drawn, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    (tmp_path / "runs" / "mine" / "thesis.tex").write_text("precious")
+    for more in ([], ["--fresh"]):
+        refused(script("train", *tiny_args(drawn, "--name", "mine", *more)), "thesis.tex", "--name")
+    assert (tmp_path / "runs" / "mine" / "thesis.tex").read_text() == "precious"
+    monkeypatch.setenv("SM_MODEL_DIR", "")
+    assert script("train", *tiny_args(drawn, "--name", "empty", "--folds", 0)).code == 0
+    assert (tmp_path / "runs" / "empty").is_dir()
+
+
+def test_an_edited_config_is_refused(script, trained, tmp_path):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "edited"))
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("crop: center", "crop: none"))
+    refused(script("submit", "edited", "--out", "a.csv"), "config.yaml", "edited")
+
+
+@pytest.mark.parametrize("where", ["weights", "probabilities"])
+def test_what_is_no_number_is_never_finished(script, drawn, monkeypatch, where):
+    """The loss of the last update is fine, what it leaves behind is not."""
+    if where == "weights":
+
+        def poison(trainee, *_):
+            next(trainee.model.parameters()).data.fill_(float("nan"))
+            return 1.0
+
+        monkeypatch.setattr(part, "train_one_epoch", poison)
+    else:
+        monkeypatch.setattr(part.Feed, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
+    result = script("train", *tiny_args(drawn, "--name", "hot", "--folds", 0))
+    refused(result, "no numbers", "optim.lr")
+    assert not Path("runs/hot/fold0/oof.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--model.backbone", "resnet18.bogus"], ["resnet18.bogus", "model.backbone"]),
+        (["--model.backbone", "inception_v3"], ["data.image_size"]),
+        (
+            ["--model.backbone", "test_resnet", "--optim.batch_size", 8, "--optim.accum_steps", 8],
+            ["optim.batch_size", "batch norm"],
+        ),
+        (
+            ["--model.backbone", "test_resnet", "--model.grad_checkpointing", "true", "--optim.name", "sdg"],
+            ["optim.name", "sgd"],
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told(script, drawn, more, words):
+    refused(script("train", *tiny_args(drawn, "--name", "no", *more)), *words)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("fold0/model.safetensors", b""),
+        ("fold0/model.safetensors", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "),
+        ("provenance.json", b"{}"),
+        ("config.yaml", b""),
+    ],
+)
+def test_a_spoiled_run_is_told_at_submit(script, trained, tmp_path, file, content):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "spoiled"))
+    (run / file).write_bytes(content)
+    refused(
+        script("submit", "spoiled", "--out", "a.csv"),
+        file.rpartition("/")[2] if file != "config.yaml" else "config.yaml",
+    )
+    assert not Path("a.csv").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "\x00"])
+def test_spoiled_metrics_are_told(script, trained, tmp_path, content):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "spoiled"))
+    (run / "fold0" / "metrics.jsonl").write_text(content)
+    refused(script("evaluate", "spoiled"), "metrics.jsonl")
+
+
+def test_a_spoiled_store_is_told(script, drawn):
+    args = tiny_args(drawn, "--name", "s", "--data.prepared", "p", "--folds", 0)
+    assert script("train", *args).code == 0
+    next(Path("p/store").glob("center*.npy")).write_bytes(b"x")
+    refused(script("train", *args, "--fresh"), "store")
+
+
+def test_wandb_never_stops_a_run(script, drawn, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "bogus")
+    args = [arg if arg != "disabled" else "auto" for arg in tiny_args(drawn, "--name", "w", "--folds", 0)]
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert "goes on without it" in done.err
+
+
+def test_wandb_offline_keeps_a_run_beside_ours(script, drawn, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    args = [arg if arg != "disabled" else "auto" for arg in tiny_args(drawn, "--name", "w", "--folds", 0)]
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert list(Path("runs/w/wandb").glob("offline-run-*"))
+
+
+def test_a_stop_with_workers_leaves_nobody_behind(drawn, tmp_path):
+    """SIGTERM to the whole group, as a cluster sends it."""
+    args = ("--data.num_workers", 2, "--optim.epochs", 300, "--folds", 0)
+    process = start(drawn, tmp_path, *args, start_new_session=True)
+    wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
+    os.killpg(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "Traceback" not in err
+    assert "Error" not in err

@@ -36,11 +36,11 @@ def same_run(a: Path, b: Path, parts=("fold0", "fold1")) -> None:
     assert np.array_equal(one.probs, other.probs)
 
 
-def start(raw, home, *more, launcher=(sys.executable,)) -> subprocess.Popen:
+def start(raw, home, *more, launcher=(sys.executable,), **how) -> subprocess.Popen:
     home.mkdir(exist_ok=True)
     command = [*launcher, TRAIN, *tiny_args(raw, "--data.prepared", home / "p", *more)]
     return subprocess.Popen(
-        list(map(str, command)), cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        list(map(str, command)), cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **how
     )
 
 
@@ -217,6 +217,8 @@ DIVIDED = (
     "inverse",
     "--run.predict_precision",
     "fp32",
+    "--optim.lr",
+    0.001,
 )
 
 

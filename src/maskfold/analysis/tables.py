@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskfold.analysis.metrics import scores
-from maskfold.files import read_json
+from maskfold.files import read_json, sha256
 from maskfold.inference.answers import with_truth
 
 COLUMNS = {
@@ -59,7 +59,11 @@ def print_submission_score(submission: Path, truth: Path) -> None:
     manifest = submission.with_suffix(".json")
     if not manifest.exists():
         return
-    expected = read_json(manifest, "make the submission again")["expected"]
+    held = read_json(manifest, "make the submission again")
+    expected = held.get("expected")
+    if not isinstance(expected, dict) or held.get("csv_sha256") != sha256(submission):
+        print(f"{manifest} is not this file's manifest: nothing is compared")
+        return
     if bounds := expected["board95"]:
         where = "under" if found["macro_f1"] < bounds[0] else "over" if found["macro_f1"] > bounds[1] else "inside"
         print(f"out-of-fold {expected['macro_f1']:.4f}, board95 {interval(bounds)}: the score is {where} it")

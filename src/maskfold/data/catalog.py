@@ -1,5 +1,6 @@
 """Raw folder -> table of photos. Every fault is found before any is told, so that one run tells them all."""
 
+import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from maskfold.data.tables import EVAL_COLUMNS, TRAIN_COLUMNS, leaves_folder, rea
 from maskfold.errors import UserError, listed
 from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode
 
+PEOPLE, IMAGES = ("id", "person_id", "gender", "age"), ("image_id", "path", "person_id", "kind")
 PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
@@ -32,19 +34,20 @@ class Catalog:
 
 
 def read_catalog(layout: Layout) -> Catalog:
-    """List people and photos; raises UserError only where a table can't be read at all."""
+    """List people and photos, and every fault that can be seen without opening a photo."""
     faults: list[str] = []
     warnings: list[str] = []
-    table = read_table(layout.train_csv, TRAIN_COLUMNS)
-    people = _read_people(table, layout.train_csv, faults)
-    if not layout.train_images.is_dir():
-        raise UserError(f"{layout.train_images}: no such folder; it is the one with a folder a person")
-    images = _find_photos(people, layout, faults, warnings)
+    people, images, evaluation = pd.DataFrame(columns=PEOPLE), pd.DataFrame(columns=IMAGES), None
+    # Each table by itself, so that a broken one does not hide the other's faults.
+    try:
+        people = _read_people(read_table(layout.train_csv, TRAIN_COLUMNS), layout.train_csv, faults)
+        images = _find_photos(people, layout, faults, warnings)
+    except UserError as fault:
+        faults.append(str(fault))
     try:
         evaluation = _read_eval(layout, faults, warnings)
     except UserError as fault:
         faults.append(str(fault))
-        evaluation = None
     return Catalog(people, images, evaluation, faults, warnings)
 
 
@@ -63,24 +66,27 @@ def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataF
     for line, row in enumerate(table.itertuples(), 2):
         where = f"{path} line {line}"
         folder = row.path
-        before = len(faults)
         if leaves_folder(folder):
             faults.append(f"{where}: path {folder!r} leaves train/images; give the folder's name")
+            folder = None
         else:
             folder = str(PurePosixPath(folder))
             if folder in seen:
                 faults.append(f"{where}: folder {folder} is listed already in line {seen[folder]}; keep one of them")
+                folder = None
             seen.setdefault(folder, line)
         if row.gender not in GENDERS:
             faults.append(f"{where}: gender {row.gender!r}; {' or '.join(GENDERS)} is expected")
         # isdigit and \d would take other scripts' digits too.
-        if not re.fullmatch(r"[0-9]{1,3}", row.age.strip()) or int(row.age) not in POSSIBLE_AGES:
+        age = int(row.age) if re.fullmatch(r"[0-9]{1,3}", row.age.strip()) else -1
+        if age not in POSSIBLE_AGES:
             faults.append(
                 f"{where}: age {row.age!r}; a whole number, {POSSIBLE_AGES.start} to {POSSIBLE_AGES[-1]}, is expected"
             )
-        if len(faults) == before:
-            rows.append((row.id, folder, row.gender, int(row.age)))
-    return pd.DataFrame(rows, columns=["id", "person_id", "gender", "age"])
+        if folder is not None:
+            # A faulty row's photos are looked for as well: all faults at once.
+            rows.append((row.id, folder, row.gender, age))
+    return pd.DataFrame(rows, columns=PEOPLE)
 
 
 def photos_in(folder: Path) -> dict[str, list[Path]]:
@@ -97,6 +103,8 @@ def _relative(path: Path, root: Path) -> str:
 
 
 def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame:
+    if not layout.train_images.is_dir():
+        raise UserError(f"{layout.train_images}: no such folder; it is the one with a folder a person")
     rows = []
     for person in people.person_id:
         folder = layout.train_images / person
@@ -114,17 +122,20 @@ def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnin
             else:
                 rows.append((f"{person}/{kind}", _relative(paths[0], layout.root), person, kind))
         if found:
-            warnings.append(f"{folder}: not used: {', '.join(path.name for paths in found.values() for path in paths)}")
+            spare = ", ".join(shown(path.name) for paths in found.values() for path in paths)
+            warnings.append(f"{folder}: not used: {spare}")
     listed_folders = {Path(person).parts[0] for person in people.person_id}
     there = (p.name for p in layout.train_images.iterdir() if p.is_dir() and not p.name.startswith("."))
     spare = sorted(set(there) - listed_folders)
     # A folder whose row is faulty is told by its row.
     if spare and not faults:
-        warnings.append(f"{layout.train_images}: {len(spare)} folders are not in train.csv, first {spare[0]}")
-    return pd.DataFrame(rows, columns=["image_id", "path", "person_id", "kind"])
+        warnings.append(f"{layout.train_images}: {len(spare)} folders are not in train.csv, first {shown(spare[0])}")
+    return pd.DataFrame(rows, columns=IMAGES)
 
 
 def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame | None:
+    if layout.eval_dir.exists() and not layout.eval_dir.is_dir():
+        raise UserError(f"{layout.eval_dir}: is a file; the folder with info.csv and images is expected")
     has_photos = layout.eval_images.is_dir() and any(photos_in(layout.eval_images))
     if not layout.info_csv.exists():
         if has_photos:
@@ -147,8 +158,13 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
     if has_photos:
         there = {path.name for paths in photos_in(layout.eval_images).values() for path in paths}
         if spare := sorted(there - set(table.ImageID)):
-            warnings.append(f"{layout.eval_images}: {len(spare)} photos are not in info.csv, first {spare[0]}")
-    return pd.DataFrame(rows, columns=["image_id", "path"])
+            warnings.append(f"{layout.eval_images}: {len(spare)} photos are not in info.csv, first {shown(spare[0])}")
+    return pd.DataFrame(rows, columns=IMAGES[:2])
+
+
+def shown(name: str) -> str:
+    """A file's name in characters that can be written, whatever bytes it was given on another system."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def tell(faults: list[str], root: Path) -> None:

@@ -25,7 +25,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
     for line, row in enumerate(read_table(path, COLUMNS).itertuples(), 2):
         where = f"{path} line {line}"
         fault = _faulty(row.field, row.value)
-        folders = _folders_of(row.person_id, people)
+        folders = _folders_of(row.person_id.strip(), people)
         if fault:
             faults.append(f"{where}: {fault}")
         elif len(folders) > 1:

@@ -1,5 +1,6 @@
 """Table + store + transform -> samples, each augmented by a seed of its own: no worker count changes a number."""
 
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -65,5 +66,16 @@ class Batches(Sampler):
 def make_loader(dataset: PhotoDataset, batches: Batches, workers: int, pin: bool) -> DataLoader:
     """Batches of (uint8 [B, 3, H, W], labels int64 [B], rows int64 [B]); the last, smaller one included."""
     return DataLoader(
-        dataset, batch_sampler=batches, num_workers=workers, pin_memory=pin, persistent_workers=workers > 0
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        worker_init_fn=_leave_signals_to_the_main_process,
     )
+
+
+def _leave_signals_to_the_main_process(_worker: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach the whole group: the main process saves first, fed to the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

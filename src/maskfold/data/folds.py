@@ -39,8 +39,8 @@ def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndar
     check_folds(images, folds)
     validates = images.person_id.map(folds.set_index("person_id").fold).to_numpy() == fold
     train, valid = np.flatnonzero(~validates), np.flatnonzero(validates)
-    shared = set(images.person_id.iloc[train]) & set(images.person_id.iloc[valid])
-    assert not shared, f"people on both sides of fold {fold}: {sorted(shared)}"
+    if shared := set(images.person_id.iloc[train]) & set(images.person_id.iloc[valid]):
+        raise UserError(f"folds.csv: {min(shared)} is on both sides of fold {fold}; draw folds anew")
     return train, valid
 
 
@@ -49,6 +49,12 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
     if len(twice):
         raise UserError(
             f"folds.csv: person {twice.iloc[0]} is listed twice; delete the prepared folder to draw folds anew"
+        )
+    numbers = set(folds.fold)
+    if len(numbers) < 2 or numbers != set(range(len(numbers))):
+        raise UserError(
+            f"folds.csv: its folds are {sorted(numbers)}, not 0, 1, ... without a gap; restore the file, or delete the "
+            "prepared folder to draw folds anew"
         )
     differing = set(images.person_id) ^ set(folds.person_id)
     if differing:

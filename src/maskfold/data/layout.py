@@ -36,7 +36,7 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
             raise UserError(f"{root}: no such data folder; give the folder that holds train/ and eval/")
         train = root / "train"
         return Layout(root, train / "train.csv", train / "images", root / "eval")
-    if "SM_CHANNEL_TRAIN" not in environ:
+    if not environ.get("SM_CHANNEL_TRAIN"):
         raise UserError(
             "no data folder: give it by flag (--data.root or --data), as data.root in the YAML, or as SM_CHANNEL_TRAIN"
         )
@@ -45,4 +45,6 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
         raise UserError(f"SM_CHANNEL_TRAIN={images}: no such folder; it is the one with a folder a person")
     train = images.parent
     evaluation = environ.get("SM_CHANNEL_EVAL")
+    if evaluation and not Path(evaluation).is_dir():
+        raise UserError(f"SM_CHANNEL_EVAL={evaluation}: no such folder; it is the one with info.csv and images")
     return Layout(train.parent, train / "train.csv", images, Path(evaluation) if evaluation else train.parent / "eval")

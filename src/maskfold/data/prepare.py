@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 from maskfold.config import Config, Data
 from maskfold.data.catalog import Catalog, labelled, read_catalog, tell
 from maskfold.data.corrections import apply_corrections
-from maskfold.data.folds import check_folds, draw_folds
+from maskfold.data.folds import check_folds, draw_folds, largest_share_difference
 from maskfold.data.layout import Layout, find_layout
 from maskfold.data.photos import check_photo
 from maskfold.data.prepared import EVALUATION, FOLDS, IMAGES, META, Prepared, load_prepared, read_meta, read_part
@@ -20,7 +21,7 @@ from maskfold.progress import track
 
 
 def default_folder(layout: Layout) -> Path:
-    return Path("data/prepared") / layout.root.absolute().name
+    return Path("data/prepared") / layout.root.resolve().name
 
 
 def prepare(
@@ -33,14 +34,16 @@ def prepare(
     places = _places(layout)
     _refuse_other_root(folder, places)
     catalog = read_catalog(layout)
-    digest = _read_photos(catalog, layout)
+    fingerprint, eval_fingerprint = (
+        _read_photos(table, catalog, layout) for table in (catalog.images, catalog.evaluation)
+    )
     tell(catalog.faults, layout.root)
     people, swapped, applied = catalog.people, set(), None
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
         applied["sha256"] = sha256(corrections)
     images = labelled(catalog.images, people, swapped)
-    digest.update("\n".join(f"{i} {n}" for i, n in zip(images.image_id, images.label, strict=True)).encode())
+    fingerprint.update("\n".join(f"{i} {n}" for i, n in zip(images.image_id, images.label, strict=True)).encode())
     if not (folder / FOLDS).exists():
         # Told before the folder is made: more folds than people.
         draw_folds(people, folds or Config().data.folds, 0)
@@ -55,7 +58,8 @@ def prepare(
                 "folds": int(drawn.fold.max()) + 1,
             },
             "fold_seed": seed,
-            "fingerprint": digest.hexdigest()[:16],
+            "fingerprint": fingerprint.hexdigest()[:16],
+            "eval_fingerprint": eval_fingerprint.hexdigest()[:16],
             "corrections": applied,
             "warnings": catalog.warnings + warnings,
         }
@@ -70,7 +74,7 @@ def prepare(
 
 
 def ensure_prepared(data: Data) -> Prepared:
-    """The prepared folder, made where it is missing.
+    """The prepared folder, made (and described on stderr) where it is missing.
 
     Raises UserError where it belongs to another root, or was made with other corrections than asked for.
     """
@@ -80,7 +84,9 @@ def ensure_prepared(data: Data) -> Prepared:
         layout = find_layout(data.root)
         folder = data.prepared or default_folder(layout)
         if not (folder / META).exists():
-            return prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
+            prepared = prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
+            print("\n".join(describe(prepared)), file=sys.stderr)
+            return prepared
         _refuse_other_root(folder, _places(layout))
         prepared = load_prepared(folder)
     if data.corrections is not None:
@@ -118,19 +124,35 @@ def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
             )
 
 
-def _read_photos(catalog: Catalog, layout: Layout) -> "hashlib._Hash":
-    """Read every photo; its faults join the catalog's. Returns a digest of all ids and contents."""
-    tables = [catalog.images] if catalog.evaluation is None else [catalog.images, catalog.evaluation]
-    photos = pd.concat([table[["image_id", "path"]] for table in tables])
+def _read_photos(table: pd.DataFrame | None, catalog: Catalog, layout: Layout) -> "hashlib._Hash":
+    """Read every photo of a table; its faults join the catalog's. Returns a digest of ids and contents."""
     digest = hashlib.sha256()
+    if table is None:
+        return digest
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(lambda path: check_photo(layout.root / path), photos.path)
-        seen = track(checked, "reading photos", len(photos), "photos")
-        for name, (content, fault) in zip(photos.image_id, seen, strict=True):
+        checked = pool.map(lambda path: check_photo(layout.root / path), table.path)
+        seen = track(checked, "reading photos", len(table), "photos")
+        for name, (content, fault) in zip(table.image_id, seen, strict=True):
             digest.update(f"{name} {content}\n".encode())
             if fault:
                 catalog.faults.append(fault)
     return digest
+
+
+def describe(prepared: Prepared) -> list[str]:
+    """What the user should know of a data set: warnings, corrections, counts, folds."""
+    meta, counts = prepared.meta, prepared.meta["counts"]
+    lines = [f"warning: {warning}" for warning in meta["warnings"]]
+    if applied := meta["corrections"]:
+        made, so, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
+        lines.append(f"corrections: {made} made, {so} were so already, {absent} not in the data")
+        lines += [f"  {change}" for change in applied["changed"]]
+    lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
+    difference = largest_share_difference(prepared.images, prepared.folds)
+    lines.append(
+        f"{counts['folds']} folds over people; a class's share differs between them by at most {difference:.1%}"
+    )
+    return [*lines, f"prepared: {prepared.folder}"]
 
 
 def _draw_or_keep(

@@ -1,13 +1,15 @@
 """The prepared folder as later stages read it: images.csv, folds.csv, eval.csv and dataset.json, checked."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from maskfold.data.folds import check_folds
 from maskfold.errors import UserError
 from maskfold.files import read_json
-from maskfold.labels import PHOTOS_PER_PERSON
+from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
 
 IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 COLUMNS = {
@@ -16,7 +18,7 @@ COLUMNS = {
     EVALUATION: ("image_id", "path"),
 }
 TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
-META_KEYS = ("root", "eval", "counts", "fingerprint", "fold_seed", "corrections", "warnings")
+META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,13 @@ class Prepared:
         return int(self.folds.fold.max()) + 1
 
     @property
+    def identity(self) -> str:
+        """What a run is bound to: photos, labels, and who is in which fold."""
+        folds = self.folds.sort_values("person_id")
+        dealt = "\n".join(f"{who} {fold}" for who, fold in zip(folds.person_id, folds.fold, strict=True))
+        return hashlib.sha256(f"{self.meta['fingerprint']}\n{dealt}".encode()).hexdigest()[:16]
+
+    @property
     def eval_people(self) -> int:
         """People on the eval side, by its photos; 0 without one."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
@@ -42,33 +51,47 @@ class Prepared:
         return [Path(self.meta["root"]) / path for path in table.path]
 
 
+def mend(folder: Path) -> str:
+    return f"delete {folder} and prepare the data again (scripts/prepare.py); its folds are drawn anew then"
+
+
 def read_meta(folder: Path) -> dict:
     """dataset.json. Raises UserError where it is missing or broken."""
-    mend = f"delete {folder} and prepare the data again (scripts/prepare.py)"
-    meta = read_json(folder / META, mend)
+    meta = read_json(folder / META, mend(folder))
     if missing := [key for key in META_KEYS if key not in meta]:
-        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {mend}")
+        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {mend(folder)}")
     return meta
 
 
 def read_part(folder: Path, name: str) -> pd.DataFrame:
     """One of the folder's tables. Raises UserError where it is missing, broken or lacks a column."""
     path = folder / name
-    mend = f"delete {folder} and prepare the data again (scripts/prepare.py); folds are then drawn anew"
     try:
         table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
     except (OSError, ValueError) as fault:
-        raise UserError(f"{path}: not readable ({fault}); {mend}") from fault
+        reason = str(fault).rpartition("error: ")[2].strip()
+        raise UserError(f"{path}: not readable ({reason}); {mend(folder)}") from fault
     if missing := [column for column in COLUMNS[name] if column not in table]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; {mend}")
-    for column in ("fold", "label"):
+        raise UserError(f"{path}: column {', '.join(missing)} is missing; {mend(folder)}")
+    for column in ("fold", "age", "mask", "label"):
         if column in COLUMNS[name] and (not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()):
-            raise UserError(f"{path}: {column} must be whole numbers from 0; {mend}")
+            raise UserError(f"{path}: {column} must be whole numbers from 0; {mend(folder)}")
+    if table.empty:
+        raise UserError(f"{path}: has no rows; {mend(folder)}")
     return table
 
 
 def load_prepared(folder: Path) -> Prepared:
     """Read a prepared folder. Raises UserError where it is incomplete."""
     meta = read_meta(folder)
-    evaluation = read_part(folder, EVALUATION) if meta["counts"]["eval_images"] else None
-    return Prepared(folder, read_part(folder, IMAGES), read_part(folder, FOLDS), evaluation, meta)
+    evaluation = read_part(folder, EVALUATION) if meta["counts"].get("eval_images") else None
+    images = read_part(folder, IMAGES)
+    try:
+        expected = encode(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
+    except (ValueError, TypeError):
+        expected = None
+    if expected is None or (expected != images.label).any():
+        raise UserError(f"{folder / IMAGES}: a label is not that of its mask, gender and age; {mend(folder)}")
+    folds = read_part(folder, FOLDS)
+    check_folds(images, folds)
+    return Prepared(folder, images, folds, evaluation, meta)

@@ -30,7 +30,10 @@ class Store:
     @property
     def photos(self) -> np.ndarray:
         if self._photos is None:
-            self._photos = np.load(self.path, mmap_mode="r")
+            try:
+                self._photos = np.load(self.path, mmap_mode="r")
+            except (ValueError, EOFError, OSError) as fault:
+                raise UserError(f"{self.path}: no readable store ({fault}); delete it, it is built again") from fault
         return self._photos
 
     def __len__(self) -> int:
@@ -51,7 +54,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     """
     size = store_size(data)
     view = {
-        "photos": prepared.meta["fingerprint"],
+        "photos": prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"],
         "ids": hashlib.sha256("\n".join(table.image_id).encode()).hexdigest(),
         "crop": [data.crop, data.crop_size if data.crop == "center" else None],
         "size": size,
@@ -61,6 +64,9 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     path = prepared.folder / "store" / f"{data.crop}-{size[0]}x{size[1]}-{name}.npy"
     if not path.exists():
         with locked(path.parent):
+            for left in path.parent.glob(".*.npy"):
+                # Of a process that was killed: whoever builds holds the lock.
+                left.unlink()
             if not path.exists():
                 _build(path, prepared.photo_paths(table), data)
     return Store(path)

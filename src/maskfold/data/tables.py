@@ -1,6 +1,8 @@
 """CSV files as their owners write them, read as text and checked before anything is believed."""
 
+import csv
 import io
+import warnings
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import pandas as pd
@@ -24,12 +26,20 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
         raise UserError(f"{path}: is not text; {wanted}")
     try:
         text = io.StringIO(content.decode("utf-8-sig"))
-        table = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True).fillna("")
+        header = next(csv.reader(text, skipinitialspace=True), [])
+        if twice := {name for name in header if header.count(name) > 1}:
+            raise UserError(f"{path}: column {min(twice)} is there twice; keep one of them")
+        text.seek(0)
+        with warnings.catch_warnings():
+            # A cell too many in every row is but a warning to pandas.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True)
+        table = table.fillna("")
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not UTF-8 text; {wanted}") from None
     except pd.errors.EmptyDataError:
         raise UserError(f"{path}: is empty; {wanted}") from None
-    except pd.errors.ParserError as fault:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as fault:
         reason = str(fault).rpartition("error: ")[2].strip()
         raise UserError(f"{path}: not readable as CSV ({reason}); {wanted}") from None
     missing = [name for name in columns if name not in table.columns]
@@ -44,9 +54,8 @@ def leaves_folder(name: str) -> bool:
     """Whether a name from a table is absolute or points out of the folder it is looked up in, on any system."""
     windows = PureWindowsPath(name)
     return (
-        not name.strip()
+        not PurePosixPath(name.strip()).parts
         or PurePosixPath(name).is_absolute()
         or bool(windows.anchor)
         or ".." in windows.parts
-        or name == "."
     )

@@ -22,6 +22,8 @@ def canonical_views(views: Sequence[str]) -> tuple[str, ...]:
 
 def prepared_of(run: RunFolder) -> Prepared:
     """The prepared folder a run was trained on. Raises UserError where it is gone or has changed."""
+    # First: a config that was emptied names no prepared folder.
+    run.check_unedited()
     prepared = load_prepared(run.config.data.prepared)
     run.check_same(run.config, prepared)
     return prepared
@@ -46,7 +48,8 @@ def predict_run(run: RunFolder, prepared: Prepared, views: tuple[str, ...]) -> t
     if prepared.evaluation is None:
         raise UserError(f"{prepared.meta['eval']}: the data has no eval side; no submission can be made")
     hashes = checkpoint_hashes(run)
-    source = np.array([f"{part}:{digest}" for part, digest in hashes.items()])
+    eval_side = f"eval:{prepared.meta['eval_fingerprint']}"
+    source = np.array([eval_side] + [f"{part}:{digest}" for part, digest in hashes.items()])
     tta = "+".join(views)
     paths = {side: run.folder / f"{side}-{tta}.npz" for side in ("eval", "oof")}
     if all(path.exists() for path in paths.values()):

@@ -8,19 +8,19 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.analysis.metrics import intervals, macro_f1
-from maskfold.config import config_hash
+from maskfold.config import config_hash, selects_on_validation
 from maskfold.data.tables import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
-from maskfold.files import read_json, sha256, write_atomic, write_json
+from maskfold.files import sha256, write_atomic, write_json
 from maskfold.inference.answers import check_submission
 from maskfold.inference.predict import canonical_views, checkpoint_hashes, predict_run, prepared_of
 from maskfold.predictions import mean
-from maskfold.training.runs import FULL, RunFolder, code_state
+from maskfold.training.runs import FULL, SELECTED, RunFolder, code_state
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
     """Where submissions go: SM_OUTPUT_DATA_DIR where it is set, else submissions/."""
-    return Path(environ.get("SM_OUTPUT_DATA_DIR", "submissions"))
+    return Path(environ.get("SM_OUTPUT_DATA_DIR") or "submissions")
 
 
 def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) -> dict:
@@ -50,12 +50,8 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
         raise UserError(f"{info}: its ids have changed since the data was prepared; prepare and train again")
     answers = pd.DataFrame({"ImageID": ids, "ans": blend.aligned(ids).answers})
 
-    def write(beside: Path) -> None:
-        answers.to_csv(beside, index=False)
-        check_submission(beside, info)
-
-    write_atomic(out, write)
     oof = mean([oof for _, oof in predicted])
+    people = len(set(oof.person_id))
     manifest = {
         "name": out.stem,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,19 +60,29 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
         "tta": list(views),
         "expected": {
             "macro_f1": macro_f1(oof.label, oof.answers),
+            "people": people,
             **intervals(oof.label, oof.answers, oof.person_id, first.eval_people),
         },
         "dataset": first.meta["fingerprint"],
-        "csv_sha256": sha256(out),
+        "eval": first.meta["eval_fingerprint"],
         "git_commit": code_state()["git_commit"],
     }
+
+    def write(beside: Path) -> None:
+        answers.to_csv(beside, index=False)
+        check_submission(beside, info)
+
+    # All that can fail has been done: the file and what it is made of are written together.
+    write_atomic(out, write)
+    manifest["csv_sha256"] = sha256(out)
     write_json(out.with_suffix(".json"), manifest)
+    if people < len(first.folds):
+        print(f"note: the expected score is of {people} of {len(first.folds)} people, whom all members left out")
     return manifest
 
 
 def _member(run: RunFolder) -> dict:
     hashes = checkpoint_hashes(run)
-    summary = read_json(run.folder / "summary.json", "train the run to its end first")
     return {
         "run": run.name,
         "folds": run.finished_folds,
@@ -84,5 +90,5 @@ def _member(run: RunFolder) -> dict:
         "refit": FULL in hashes,
         "checkpoints": hashes,
         "config_hash": config_hash(run.config),
-        "selection": summary["selection"],
+        "selection": SELECTED if selects_on_validation(run.config) else "last epoch",
     }

@@ -14,55 +14,77 @@ from safetensors.torch import load_file
 from maskfold.config import Data, Model
 from maskfold.errors import UserError, nearest
 
+# What timm and the hub raise for a model or weights that can't be had.
+FAULTS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError)
+
 
 def build_backbone(model: Model, data: Data) -> torch.nn.Module:
     """A timm model without its classifier: [B, 3, H, W] -> pooled features [B, head_hidden_size].
 
     Raises UserError for an unknown name, for weights that can't be had and for a file that does not fit.
     """
-    if not timm.is_model(model.backbone):
-        close = nearest(model.backbone, timm.list_models(), n=5) or "; timm.list_models() lists all"
-        raise UserError(f"model.backbone: timm has no {model.backbone}{close}")
+    cfg = _pretrained_cfg(model.backbone)
     options = {"num_classes": 0}
-    cfg = timm.get_pretrained_cfg(model.backbone)
     if cfg is not None and cfg.fixed_input_size and tuple(cfg.input_size[1:]) != data.image_size:
         options["img_size"] = data.image_size
-    pretrained = model.pretrained and model.weights is None
-    if pretrained:
+    if model.weights is not None:
+        return _from_file(model, options)
+    if model.pretrained:
         _go_offline_without_network()
     try:
-        backbone = timm.create_model(model.backbone, pretrained=pretrained, **options)
-    except (OSError, RuntimeError, ValueError, AssertionError, TypeError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        if not pretrained:
-            raise UserError(
-                f"model.backbone: timm can't build {model.backbone} for {data.image_size} ({reason})"
-            ) from fault
+        return timm.create_model(model.backbone, pretrained=model.pretrained, **options)
+    except FAULTS as fault:
+        if not model.pretrained:
+            raise UserError(f"model.backbone: timm can't build {model.backbone} ({_reason(fault)})") from fault
         raise UserError(
-            f"model.pretrained: no weights of {model.backbone} can be had here ({reason}); give a file "
+            f"model.pretrained: no weights of {model.backbone} can be had here ({_reason(fault)}); give a file "
             "downloaded elsewhere (--model.weights model.safetensors), or start from none (--model.pretrained false)"
         ) from fault
-    if model.weights is not None:
-        load_weights(backbone, model.weights, model.backbone)
-    return backbone
 
 
-def load_weights(backbone: torch.nn.Module, path: Path, name: str) -> None:
-    """Load a safetensors file in timm's names; its classifier is left out. Raises UserError where it does not fit."""
-    held = read_safetensors(path, "model.weights")
-    own = backbone.state_dict()
-    classifiers = backbone.pretrained_cfg.get("classifier") or ()
+def _reason(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0]
+
+
+def _pretrained_cfg(name: str):
+    """timm's notes on a model. Raises UserError for a name, or a tag behind its dot, that timm does not have."""
+    bare = name.partition(".")[0]
+    if not timm.is_model(bare):
+        close = nearest(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
+        raise UserError(f"model.backbone: timm has no {name}{close}")
+    try:
+        return timm.get_pretrained_cfg(name)
+    except FAULTS as fault:
+        tags = ", ".join(timm.list_pretrained(bare)[:5])
+        raise UserError(f"model.backbone: timm has no {name}; there are {tags or bare}") from fault
+
+
+def _from_file(model: Model, options: dict) -> torch.nn.Module:
+    """A backbone with a file's weights, through timm's own door, which resizes position embeddings to the input.
+
+    The file holds timm's names; its classifier is left out. Raises UserError where it does not fit.
+    """
+    held = read_safetensors(model.weights, "model.weights")
+    own = timm.create_model(model.backbone, **options)
+    classifiers = own.pretrained_cfg.get("classifier") or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
     held = {key: value for key, value in held.items() if key.rpartition(".")[0] not in classifiers}
-    fitting = [key for key in own if key in held and held[key].shape == own[key].shape]
-    # A deeper net's file holds every tensor of a shallower one, so a tensor too many is a misfit as well.
-    too_many = held.keys() - own.keys()
-    if len(fitting) < len(own) or too_many:
-        raise UserError(
-            f"model.weights: {path} does not fit {name}: {len(fitting)} of its {len(own)} tensors do, and the file "
-            f"holds {len(too_many)} that it does not know; give the file of this very timm model"
-        )
-    backbone.load_state_dict(held)
+    wanted = own.state_dict()
+    fitting = [key for key in wanted if key in held and held[key].shape == wanted[key].shape]
+    # A deeper net's file holds every tensor of a shallower one, so one too many is a misfit too; timm lets both pass.
+    too_many = held.keys() - wanted.keys()
+    reason = ""
+    if not (wanted.keys() - held.keys() or too_many):
+        try:
+            overlay = {"file": str(model.weights)}
+            return timm.create_model(model.backbone, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        except FAULTS as fault:
+            reason = f" ({_reason(fault)})"
+    raise UserError(
+        f"model.weights: {model.weights} does not fit {model.backbone}: "
+        f"{len(fitting)} of its {len(wanted)} tensors do, and "
+        f"the file holds {len(too_many)} that it does not know{reason}; give the file of this very timm model"
+    )
 
 
 def read_safetensors(path: Path, key: str) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ import io
 import pickle
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from maskfold.errors import UserError
@@ -66,4 +67,10 @@ def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:
     path = run.weights_path(part)
     if not path.exists():
         raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")
-    model.load_state_dict(load_file(path))
+    try:
+        model.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, ValueError, OSError) as fault:
+        reason = str(fault).splitlines()[0]
+        raise UserError(
+            f"{path}: not this model's weights ({reason}); delete {path.parent} and train {part} again"
+        ) from fault

@@ -43,7 +43,7 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
     else:
         train = "fp32" if train == "auto" else train
         if predict == "auto":
-            predict = "bf16" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "fp32"
+            predict = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
         if "fp16" in (train, predict):
             raise UserError("run.precision: fp16 needs a GPU; use fp32 or bf16 on a CPU")
     return train, predict

@@ -40,7 +40,7 @@ def fit_run(
     if fresh or not run.started:
         # What can't be trained is told before anything is deleted or written.
         pick_precisions(config.run, device)
-        make_optimizer(build_classifier(config), config.optim)
+        _try_model(config)
     processes = PartialState(cpu=device.type == "cpu")
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
@@ -66,6 +66,13 @@ def fit_run(
                 if not run.finished(part.name):
                     try:
                         fit_part(run, config, prepared, store, part, accelerator, stop)
+                    except ValueError as fault:
+                        if "more than 1 value per channel" not in str(fault):
+                            raise
+                        raise UserError(
+                            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); "
+                            "choose another optim.batch_size, or fewer optim.accum_steps"
+                        ) from fault
                     except torch.OutOfMemoryError as fault:
                         raise UserError(
                             f"{run.folder}: the GPU's memory does not hold {part.name}; start anew with more "
@@ -74,6 +81,21 @@ def fit_run(
                 elif processes.is_main_process:
                     print(f"{part.name}: finished before", file=sys.stderr)
         return run, run.gather(prepared) if processes.is_main_process else None
+
+
+def _try_model(config: Config) -> None:
+    """Build the model and its optimiser and look at one black photo. Raises UserError for what does not go together."""
+    model = build_classifier(config).eval()
+    make_optimizer(model, config.optim)
+    try:
+        with torch.inference_mode():
+            model(torch.zeros(1, 3, *config.data.image_size, dtype=torch.uint8))
+    except (RuntimeError, ValueError, AssertionError) as fault:
+        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
+        raise UserError(
+            f"data.image_size: {config.model.backbone} can't see photos of {config.data.image_size} ({reason}); choose "
+            "another"
+        ) from fault
 
 
 def _start_or_check(run: RunFolder, config: Config, prepared: Prepared, device: torch.device, fresh: bool) -> None:

@@ -49,7 +49,7 @@ class _Training:
         self.run, self.config, self.part, self.stop = run, config, part, stop
         self.accelerator, self.lead, self.images = accelerator, accelerator.is_main_process, prepared.images
         self.labels = self.images.label.to_numpy()
-        self.belongs = f"{config_hash(config)} {prepared.meta['fingerprint']} {part.name}"
+        self.belongs = f"{config_hash(config)} {prepared.identity} {part.name}"
         torch.manual_seed(config.seed)
         self.classifier = build_classifier(config).to(accelerator.device)
         self.feed = Feed(config, part, store, self.labels, self.classifier, accelerator)
@@ -121,15 +121,11 @@ class _Training:
 
             loss = train_one_epoch(self.trainee, self.feed.train, self._before, after, self.step, self.total)
         rate = left / (time.perf_counter() - start)
-        if not np.isfinite(loss):
-            raise UserError(
-                f"{self.run.folder}: the loss is {loss} in epoch {number} of {self.part.name}; lower optim.lr "
-                f"({self.config.optim.lr}), lengthen optim.warmup_epochs, set optim.clip_norm, or use --run.precision "
-                f"fp32; the last checkpoint stands"
-            )
+        if not (np.isfinite(loss) and all(bool(p.isfinite().all()) for p in self.trainee.model.parameters())):
+            raise self._diverged(number)
         factor, optim = self._factor(0), self.config.optim
         rates = {"lr": factor * optim.lr, "head_lr": factor * (optim.head_lr or optim.lr)}
-        row = {"epoch": number, **rates, "train_loss": loss, **self._validate()}
+        row = {"epoch": number, **rates, "train_loss": loss, **self._validate(number)}
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": rate})
         self.step, self.total = 0, None
         if self.lead:
@@ -175,11 +171,20 @@ class _Training:
         if stops:
             self.stop.end(self.accelerator)
 
-    def _validate(self) -> dict:
+    def _diverged(self, number: int) -> UserError:
+        return UserError(
+            f"{self.run.folder}: loss, weights or predictions are no numbers in epoch {number} of {self.part.name}; "
+            f"lower optim.lr ({self.config.optim.lr}), lengthen optim.warmup_epochs, set optim.clip_norm, or use "
+            "--run.precision fp32; the last checkpoint stands"
+        )
+
+    def _validate(self, number: int) -> dict:
         if not len(self.part.valid_rows):
             return {}
         trainee = self.trainee
         _, probs = self.feed.predict(trainee.model if trainee.ema is None else trainee.ema.module, self.feed.valid)
+        if not np.isfinite(probs).all():
+            raise self._diverged(number)
         truth = self.labels[self.part.valid_rows]
         found = scores(truth, probs.argmax(1))
         if self.config.run.keep == "best" and found["macro_f1"] > self.best["score"]:

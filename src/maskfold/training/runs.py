@@ -33,7 +33,7 @@ def fold_name(fold: int) -> str:
 
 def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
     """Where run folders go: SM_MODEL_DIR where it is set, else runs/."""
-    return Path(environ.get("SM_MODEL_DIR", "runs"))
+    return Path(environ.get("SM_MODEL_DIR") or "runs")
 
 
 def find_run(given: Path) -> Path:
@@ -72,7 +72,11 @@ class RunFolder:
     @property
     def provenance(self) -> dict:
         """What the run was started with: data fingerprint, eval people, config hash, git commit, versions."""
-        return read_json(self.folder / "provenance.json", "start the run again with --fresh")
+        path, mend = self.folder / "provenance.json", "start the run again with --fresh"
+        held = read_json(path, mend)
+        if missing := {"dataset", "identity", "eval_people", "config_hash"} - held.keys():
+            raise UserError(f"{path}: {min(missing)} is missing; {mend}")
+        return held
 
     @property
     def started(self) -> bool:
@@ -95,18 +99,26 @@ class RunFolder:
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
         """Raises UserError where the started run's configuration or data differ from these."""
+        self.check_unedited()
         ways = "give another --name, or delete the run and start again with --fresh"
         old, new = compared(self.config), compared(config)
         differing = [f"{key}: started with {old[key]}, asked for {new[key]}" for key in old if old[key] != new[key]]
         if differing:
             raise UserError(f"{self.folder} was started with another configuration; {ways}:\n{listed(differing)}")
-        if self.provenance["dataset"] != prepared.meta["fingerprint"]:
+        if self.provenance["identity"] != prepared.identity:
             raise UserError(
-                f"{self.folder}: the data in {prepared.folder} has changed since this run was started; {ways}"
+                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started; {ways}"
             )
 
+    def check_unedited(self) -> None:
+        """Raises UserError where config.yaml is not what the run was started with."""
+        if self.provenance["config_hash"] != config_hash(self.config):
+            path = self.folder / "config.yaml"
+            raise UserError(f"{path}: was edited since the run was started; restore it, or start again with --fresh")
+
     def start(self, config: Config, prepared: Prepared) -> None:
-        data = {"dataset": prepared.meta["fingerprint"], "eval_people": prepared.eval_people}
+        data = {"dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
+        data["eval_people"] = prepared.eval_people
         provenance = {**data, "config_hash": config_hash(config), **code_state()}
         write_json(self.folder / "provenance.json", provenance)
         # Last: a run is started once its config is there.
@@ -138,10 +150,15 @@ class RunFolder:
 
     def read_metrics(self, part: str) -> list[dict]:
         path = self.part_dir(part) / "metrics.jsonl"
+        mend = f"delete {path.parent} and train {part} again"
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, json.JSONDecodeError) as fault:
-            raise UserError(f"{path}: not readable ({fault}); delete {path.parent} and train {part} again") from fault
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        except (OSError, ValueError) as fault:
+            raise UserError(f"{path}: not readable ({fault}); {mend}") from fault
+        wanted = {"epoch", "seconds", "images_per_second"} | ({"macro_f1"} if part != FULL else set())
+        if not rows or any(not isinstance(row, dict) or wanted - row.keys() for row in rows):
+            raise UserError(f"{path}: an object an epoch with {', '.join(sorted(wanted))} is expected; {mend}")
+        return rows
 
     def finish(self, part: str, oof: Predictions | None) -> None:
         """The last step of a part: a fold is finished with its oof.npz, the refit when its state is gone."""
@@ -161,6 +178,8 @@ class RunFolder:
         fields = ("image_id", "probs", *OOF_FIELDS)
         oof = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
         known = set(oof.image_id)
+        if len(known) < len(oof.image_id):
+            raise UserError(f"{self.folder}: two folds predict one photo; delete the run and train it again")
         oof.aligned([name for name in prepared.images.image_id if name in known]).save(self.folder / "oof.npz")
         summary = self.summarise()
         write_json(self.folder / "summary.json", summary)

@@ -3,6 +3,7 @@
 import netrc
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from maskfold.config import Config, flatten
@@ -38,18 +39,22 @@ class Tracker:
 
         settings = wandb.Settings(init_timeout=SECONDS_TO_CONNECT, silent=True, console="off", x_disable_stats=True)
         options = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}", "dir": str(folder)}
-        try:
-            flat = flatten(config.model_dump(mode="json"))
-            self._run = wandb.init(mode=mode, config=flat | {"part": part}, settings=settings, **options)
-        except (wandb.errors.Error, OSError) as fault:
-            print(f"W&B does not answer ({fault}); training goes on without it", file=sys.stderr)
+        flat = flatten(config.model_dump(mode="json")) | {"part": part}
+        self._try(lambda: setattr(self, "_run", wandb.init(mode=mode, config=flat, settings=settings, **options)))
 
     def log(self, row: dict) -> None:
         """One epoch's metrics."""
         if self._run is not None:
-            self._run.log(row, step=row["epoch"])
+            self._try(lambda: self._run.log(row, step=row["epoch"]))
 
     def finish(self, summary: dict) -> None:
         if self._run is not None:
-            self._run.summary.update(summary)
-            self._run.finish()
+            self._try(lambda: self._run.summary.update(summary))
+            self._try(lambda: self._run.finish())
+
+    def _try(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception as fault:
+            self._run = None
+            print(f"W&B: {fault}; training goes on without it", file=sys.stderr)
