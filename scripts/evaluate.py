@@ -18,9 +18,10 @@ def main() -> None:
     from maskfold.analysis.ladder import best_rung
     from maskfold.analysis.tables import print_submission_score, print_summary
     from maskfold.training.runs import RunFolder, find_run
+    from maskfold.training.summary import summarise
 
     for run_folder in [RunFolder(find_run(given)) for given in args.runs]:
-        print_summary(run_folder.summarise(), baseline=best_rung(run_folder))
+        print_summary(summarise(run_folder), baseline=best_rung(run_folder))
     if args.submission:
         print_submission_score(args.submission, args.truth)
 

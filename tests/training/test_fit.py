@@ -21,6 +21,7 @@ from test_resume import metrics_of, start, wait_for
 from maskfold.predictions import load_predictions
 from maskfold.training import part
 from maskfold.training.runs import RunFolder
+from maskfold.training.summary import summarise
 
 
 def test_a_run_folder_holds_what_the_format_says(trained):
@@ -224,7 +225,7 @@ def test_gathering_needs_every_file(trained, tmp_path):
     from maskfold.errors import UserError
 
     with pytest.raises(UserError, match=r"metrics\.jsonl"):
-        RunFolder(folder).summarise()
+        summarise(RunFolder(folder))
 
 
 def test_other_folds_are_refused_in_training_and_submitting(script, drawn):
@@ -353,3 +354,16 @@ def test_a_stop_with_workers_leaves_nobody_behind(drawn, tmp_path):
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert "Error" not in err
+
+
+def test_what_may_differ_is_taken_from_the_new_start(script, drawn, monkeypatch):
+    """W&B, workers and device of a started run are those asked for now."""
+    args = tiny_args(drawn, "--name", "again")
+    assert script("train", *args, "--folds", 0).code == 0
+    seen = []
+    original = part.Feed.__init__
+    monkeypatch.setattr(
+        part.Feed, "__init__", lambda self, config, *rest: (seen.append(config), original(self, config, *rest))[1]
+    )
+    assert script("train", *args, "--data.num_workers", 1, "--run.wandb", "offline").code == 0
+    assert (seen[0].data.num_workers, seen[0].run.wandb, seen[0].run.precision) == (1, "offline", "fp32")

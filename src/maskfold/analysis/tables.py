@@ -8,6 +8,7 @@ from rich.table import Table
 from maskfold.analysis.metrics import scores
 from maskfold.files import read_json, sha256
 from maskfold.inference.answers import with_truth
+from maskfold.training.summary import SELECTED
 
 COLUMNS = {
     "macro_f1": "macro F1",
@@ -44,7 +45,7 @@ def print_summary(summary: dict, console: Console | None = None, baseline: tuple
         f"a new set like the eval side: board95 {interval(whole['board95'])}, half {interval(whole['board_half95'])}",
         highlight=False,
     )
-    if summary["selection"] != "last epoch":
+    if summary["selection"] == SELECTED:
         console.print(f"these scores flatter: {summary['selection']}", highlight=False)
     if baseline is not None and whole["macro_f1"] <= baseline[1]:
         console.print(f"it does not beat a baseline: {baseline[0]} scores {baseline[1]:.4f}", highlight=False)

@@ -8,14 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.analysis.metrics import intervals, macro_f1
-from maskfold.config import config_hash, selects_on_validation
+from maskfold.config import config_hash
 from maskfold.data.tables import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
 from maskfold.files import sha256, write_atomic, write_json
 from maskfold.inference.answers import check_submission
 from maskfold.inference.predict import canonical_views, checkpoint_hashes, predict_run, prepared_of
 from maskfold.predictions import mean
-from maskfold.training.runs import FULL, SELECTED, RunFolder, code_state
+from maskfold.training.runs import FULL, RunFolder, code_state
+from maskfold.training.summary import selection
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -90,5 +91,5 @@ def _member(run: RunFolder) -> dict:
         "refit": FULL in hashes,
         "checkpoints": hashes,
         "config_hash": config_hash(run.config),
-        "selection": SELECTED if selects_on_validation(run.config) else "last epoch",
+        "selection": selection(run.config),
     }

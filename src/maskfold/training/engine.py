@@ -27,6 +27,7 @@ class Trainee:
     ema: ModelEmaV3 | None = None
     accum_steps: int = 1
     clip_norm: float = 0.0
+    wrapped: bool = False
 
 
 def train_one_epoch(

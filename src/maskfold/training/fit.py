@@ -1,7 +1,8 @@
 """Training a run: what is asked for is checked, then one part follows the other."""
 
 import sys
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from maskfold.training.part import fit_part
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.training.schedule import make_optimizer
 from maskfold.training.stopping import Stop
+from maskfold.training.summary import gather
 
 
 def fit_run(
@@ -52,7 +54,8 @@ def fit_run(
         if processes.is_main_process:
             _start_or_check(run, config, prepared, device, fresh)
         processes.wait_for_everyone()
-        config = run.config
+        # From what is asked for now, so that what may differ (workers, device, W&B) is this start's.
+        config = resolved(config, prepared, device, run.config)
         mixed = {"fp32": "no"}.get(config.run.precision, config.run.precision)
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
         with processes.main_process_first():
@@ -64,23 +67,30 @@ def fit_run(
         with Stop().listening() as stop:
             for part in parts:
                 if not run.finished(part.name):
-                    try:
+                    with _faults_told(config, part):
                         fit_part(run, config, prepared, store, part, accelerator, stop)
-                    except ValueError as fault:
-                        if "more than 1 value per channel" not in str(fault):
-                            raise
-                        raise UserError(
-                            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); "
-                            "choose another optim.batch_size, or fewer optim.accum_steps"
-                        ) from fault
-                    except torch.OutOfMemoryError as fault:
-                        raise UserError(
-                            f"{run.folder}: the GPU's memory does not hold {part.name}; start anew with more "
-                            f"optim.accum_steps (now {config.optim.accum_steps}): the batch stays the same"
-                        ) from fault
                 elif processes.is_main_process:
                     print(f"{part.name}: finished before", file=sys.stderr)
-        return run, run.gather(prepared) if processes.is_main_process else None
+        return run, gather(run, prepared) if processes.is_main_process else None
+
+
+@contextmanager
+def _faults_told(config: Config, part: Part) -> Iterator[None]:
+    """What torch says of a batch that does not fit, in words of the configuration."""
+    try:
+        yield
+    except ValueError as fault:
+        if "more than 1 value per channel" not in str(fault):
+            raise
+        raise UserError(
+            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); choose another "
+            "optim.batch_size, or fewer optim.accum_steps"
+        ) from fault
+    except torch.OutOfMemoryError as fault:
+        raise UserError(
+            f"optim.accum_steps: the GPU's memory does not hold {part.name} in {config.optim.accum_steps} parts a "
+            "batch; start anew with more of them: the batch stays the same"
+        ) from fault
 
 
 def _try_model(config: Config) -> None:

@@ -6,8 +6,6 @@ import time
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
-from torch.nn.parallel import DistributedDataParallel
 
 from maskfold.analysis.metrics import scores
 from maskfold.config import Config, config_hash
@@ -16,16 +14,16 @@ from maskfold.data.store import Store
 from maskfold.errors import UserError
 from maskfold.labels import NUM_CLASSES
 from maskfold.models.classifier import build_classifier
-from maskfold.models.losses import build_loss
 from maskfold.predictions import Predictions
 from maskfold.progress import progress
 from maskfold.training.checkpoints import load_part, load_state, pack, save_state, save_weights, unpack
-from maskfold.training.engine import Trainee, train_one_epoch
-from maskfold.training.feed import Feed, Part, caches_features
+from maskfold.training.engine import train_one_epoch
+from maskfold.training.feed import Feed, Part
 from maskfold.training.runs import RunFolder
-from maskfold.training.schedule import lr_factor, make_optimizer, set_lr, stops_early
+from maskfold.training.schedule import lr_factor, set_lr, stops_early
 from maskfold.training.stopping import Stop
 from maskfold.training.tracking import Tracker
+from maskfold.training.trainee import freeze_for, make_trainee, weights_of
 
 # A loss is shown, and a stop agreed on among processes, every so many updates: both make the host wait for the device.
 UPDATES_BETWEEN_LOOKS = 10
@@ -53,22 +51,11 @@ class _Training:
         torch.manual_seed(config.seed)
         self.classifier = build_classifier(config).to(accelerator.device)
         self.feed = Feed(config, part, store, self.labels, self.classifier, accelerator)
-        # On cached features the head alone is trained, saved and averaged.
-        model = self.classifier.head if caches_features(config) else self.classifier
         counts = np.bincount(self.labels[part.train_rows], minlength=NUM_CLASSES)
-        self.trainee = Trainee(
-            accelerator=accelerator,
-            model=model,
-            stepped=model,
-            optimizer=accelerator.prepare_optimizer(make_optimizer(self.classifier, config.optim)),
-            loss_of=build_loss(config.loss, counts, accelerator.device),
-            ema=ModelEmaV3(model, decay=config.optim.ema_decay) if config.optim.ema_decay else None,
-            accum_steps=config.optim.accum_steps,
-            clip_norm=config.optim.clip_norm,
-        )
+        self.trainee = make_trainee(config, self.classifier, counts, accelerator)
         self.history: list[dict] = []
         self.best = {"score": -1.0, "weights": {}}
-        self.step, self.total, self.frozen = 0, None, None
+        self.step, self.total = 0, None
 
     def go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""
@@ -106,7 +93,7 @@ class _Training:
         """Train and validate one epoch, put it on record and save."""
         start, number, rows = time.perf_counter(), len(self.history) + 1, len(self.part.train_rows)
         left = max(0, rows - self.step * self.config.optim.batch_size)
-        self._freeze(number)
+        freeze_for(number, config=self.config, classifier=self.classifier, trainee=self.trainee)
         self.feed.train.batch_sampler.set_epoch(number, self.step)
         shown = ""
         task = f"{self.part.name} epoch {number}/{self.config.optim.epochs}"
@@ -136,19 +123,6 @@ class _Training:
         self.say(_line(self.history[-1], optim.epochs))
         if self.stop.asked(self.accelerator):
             self.stop.end(self.accelerator)
-
-    def _freeze(self, number: int) -> None:
-        """Freeze the backbone or let it go, as the epoch wants; what is stepped is wrapped anew when that changes."""
-        epochs = self.config.model.frozen_epochs
-        frozen = epochs == "all" or number <= epochs
-        if frozen == self.frozen:
-            return
-        self.frozen = frozen
-        self.classifier.freeze_backbone(frozen)
-        stepped = self.trainee.model
-        if self.accelerator.num_processes > 1:
-            stepped = DistributedDataParallel(stepped)
-        self.trainee.stepped = torch.compile(stepped) if self.config.run.compile else stepped
 
     def _factor(self, step: int) -> float:
         per_epoch = len(self.feed.train.batch_sampler)
@@ -188,24 +162,16 @@ class _Training:
         truth = self.labels[self.part.valid_rows]
         found = scores(truth, probs.argmax(1))
         if self.config.run.keep == "best" and found["macro_f1"] > self.best["score"]:
-            weights = {name: tensor.cpu().clone() for name, tensor in self.weights().items()}
+            weights = {name: tensor.cpu().clone() for name, tensor in weights_of(self.classifier, self.trainee).items()}
             self.best = {"score": found["macro_f1"], "weights": weights}
         log_loss = -np.log(np.maximum(probs[np.arange(len(truth)), truth], 1e-12)).mean()
         return {"val_loss": float(log_loss), **found}
-
-    def weights(self) -> dict[str, torch.Tensor]:
-        """The classifier's tensors, the moving average's where it is on."""
-        tensors = self.classifier.state_dict()
-        if self.trainee.ema is not None:
-            prefix = "head." if caches_features(self.config) else ""
-            tensors |= {prefix + name: tensor for name, tensor in self.trainee.ema.module.state_dict().items()}
-        return tensors
 
     def finish(self) -> None:
         name, validates = self.part.name, len(self.part.valid_rows) > 0
         if self.lead:
             best = self.config.run.keep == "best" and validates
-            save_weights(self.run, name, self.best["weights"] if best else self.weights())
+            save_weights(self.run, name, self.best["weights"] if best else weights_of(self.classifier, self.trainee))
         self.accelerator.wait_for_everyone()
         # Predicted from the file, so that oof.npz is what these weights say to whoever loads them.
         load_part(self.classifier, self.run, name)

@@ -10,20 +10,16 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
-from maskfold.analysis.metrics import intervals, scores
-from maskfold.config import Config, compared, config_hash, selects_on_validation
+from maskfold.config import Config, compared, config_hash
 from maskfold.configfile import load_config, save_config
 from maskfold.data.prepared import Prepared
 from maskfold.errors import UserError, listed
 from maskfold.files import locked, read_json, write_json, write_text
-from maskfold.predictions import OOF_FIELDS, Predictions, load_predictions
+from maskfold.predictions import Predictions
 
 PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "numpy", "scikit-learn")
 # The last character of a name is no dot, which some systems drop.
 FULL = "full"
-SELECTED = "selected on its own validation fold"
 NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
 
 
@@ -166,46 +162,6 @@ class RunFolder:
             oof.save(self.part_dir(part) / "oof.npz")
         self.state_path(part).unlink(missing_ok=True)
         shutil.rmtree(self.state_path(part).parent, ignore_errors=True)
-
-    # The run as a whole
-
-    def gather(self, prepared: Prepared) -> dict:
-        """Join the finished folds' out-of-fold predictions, write oof.npz and summary.json, return the summary."""
-        parts = [
-            load_predictions(self.part_dir(fold_name(fold)) / "oof.npz", out_of_fold=True)
-            for fold in self.finished_folds
-        ]
-        fields = ("image_id", "probs", *OOF_FIELDS)
-        oof = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
-        known = set(oof.image_id)
-        if len(known) < len(oof.image_id):
-            raise UserError(f"{self.folder}: two folds predict one photo; delete the run and train it again")
-        oof.aligned([name for name in prepared.images.image_id if name in known]).save(self.folder / "oof.npz")
-        summary = self.summarise()
-        write_json(self.folder / "summary.json", summary)
-        return summary
-
-    def summarise(self) -> dict:
-        """summary.json's content, computed from oof.npz and metrics.jsonl. Raises UserError where they are missing."""
-        oof = load_predictions(self.folder / "oof.npz", out_of_fold=True)
-        provenance, config, rows = self.provenance, self.config, []
-        for fold in np.unique(oof.fold):
-            history = self.read_metrics(fold_name(fold))
-            seconds = sum(row["seconds"] for row in history)
-            rate = sum(row["images_per_second"] * row["seconds"] for row in history) / seconds
-            best = max(history, key=lambda row: row["macro_f1"])["epoch"]
-            mine = oof.fold == fold
-            found = scores(oof.label[mine], oof.answers[mine])
-            rows.append({"fold": int(fold), **found, "best_epoch": best, "seconds": seconds, "images_per_second": rate})
-        whole = scores(oof.label, oof.answers)
-        return {
-            "name": self.name,
-            "oof": whole | intervals(oof.label, oof.answers, oof.person_id, provenance["eval_people"]),
-            "folds": rows,
-            "complete": len(rows) == config.data.folds,
-            "selection": SELECTED if selects_on_validation(config) else "last epoch",
-            **provenance,
-        }
 
 
 def code_state() -> dict:

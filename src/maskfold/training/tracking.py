@@ -49,8 +49,7 @@ class Tracker:
 
     def finish(self, summary: dict) -> None:
         if self._run is not None:
-            self._try(lambda: self._run.summary.update(summary))
-            self._try(lambda: self._run.finish())
+            self._try(lambda: (self._run.summary.update(summary), self._run.finish()))
 
     def _try(self, call: Callable[[], object]) -> None:
         try:
