@@ -232,7 +232,7 @@ def test_two_processes_train_as_one(drawn, tmp_path):
 @pytest.mark.slow
 def test_a_batch_smaller_than_the_processes(drawn, tmp_path):
     """42 photos in batches of 41: the last one holds one photo, and the second process none."""
-    options = ("--optim.batch_size", 41, "--run.predict_precision", "fp32")
+    options = ("--optim.batch_size", 41, "--run.predict_precision", "fp32", "--optim.lr", 0.001)
     done(start(drawn, tmp_path / "one", *options))
     done(start(drawn, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
     near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
