@@ -6,7 +6,6 @@ Writes train/train.csv, train/images, eval/info.csv, eval/images, and answers.cs
 import hashlib
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -17,7 +16,7 @@ from maskfold.drawing import draw_look, draw_photo
 from maskfold.errors import UserError
 from maskfold.files import read_json, write_json
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
-from maskfold.progress import track
+from maskfold.progress import parallel
 
 # People by gender and age group in the real training set.
 MIX = {("male", 0): 549, ("male", 1): 410, ("male", 2): 83, ("female", 0): 732, ("female", 1): 817, ("female", 2): 109}
@@ -94,9 +93,8 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
             files[kind] = out / "eval" / "images" / name
             answers.append((name, encode(mask, GENDERS.index(person.gender), age_group(person.age)), n))
         jobs.append((person.gender, person.age, files, [seed, 1, n]))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in track(pool.map(lambda job: _draw_person(*job), jobs), "drawing people", len(jobs)):
-            pass
+    for _ in parallel(lambda job: _draw_person(*job), jobs, "drawing people", "people"):
+        pass
     # The real archive's macOS junk.
     first = out / "train" / "images" / train.path[0]
     for junk in (

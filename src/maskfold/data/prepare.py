@@ -1,9 +1,7 @@
 """Raw folder -> prepared folder. Everything is checked before anything is written."""
 
 import hashlib
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +15,7 @@ from maskfold.data.photos import check_photo
 from maskfold.data.prepared import EVALUATION, FOLDS, IMAGES, META, Prepared, load_prepared, read_meta, read_part
 from maskfold.errors import UserError
 from maskfold.files import locked, sha256, write_atomic, write_json
-from maskfold.progress import track
+from maskfold.progress import parallel
 
 
 def default_folder(layout: Layout) -> Path:
@@ -129,13 +127,11 @@ def _read_photos(table: pd.DataFrame | None, catalog: Catalog, layout: Layout) -
     digest = hashlib.sha256()
     if table is None:
         return digest
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(lambda path: check_photo(layout.root / path), table.path)
-        seen = track(checked, "reading photos", len(table), "photos")
-        for name, (content, fault) in zip(table.image_id, seen, strict=True):
-            digest.update(f"{name} {content}\n".encode())
-            if fault:
-                catalog.faults.append(fault)
+    checked = parallel(lambda path: check_photo(layout.root / path), table.path, "reading photos", "photos")
+    for name, (content, fault) in zip(table.image_id, checked, strict=True):
+        digest.update(f"{name} {content}\n".encode())
+        if fault:
+            catalog.faults.append(fault)
     return digest
 
 

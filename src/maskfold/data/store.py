@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -17,7 +15,7 @@ from maskfold.data.prepared import Prepared
 from maskfold.data.transforms import crop_and_resize, store_size
 from maskfold.errors import UserError
 from maskfold.files import locked, write_atomic
-from maskfold.progress import track
+from maskfold.progress import parallel
 
 
 class Store:
@@ -86,9 +84,8 @@ def _build(path: Path, photos: list[Path], data: Data) -> None:
         def fill(row: int) -> None:
             store[row] = crop_and_resize(read_photo(photos[row]), data)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in track(pool.map(fill, range(len(photos))), "building the store", len(photos), "photos"):
-                pass
+        for _ in parallel(fill, range(len(photos)), "building the store", "photos"):
+            pass
         store.flush()
 
     write_atomic(path, write)

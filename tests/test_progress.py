@@ -1,0 +1,37 @@
+import time
+
+import pytest
+
+from maskfold.progress import SECONDS_BETWEEN_LINES, parallel, progress
+
+
+def test_results_come_in_order():
+    def slow_first(n):
+        time.sleep(0.05 * (n == 0))
+        return n * n
+
+    assert list(parallel(slow_first, range(10), "squares", "numbers")) == [n * n for n in range(10)]
+
+
+def test_after_a_fault_what_has_not_begun_never_does():
+    begun = []
+
+    def work(n):
+        begun.append(n)
+        time.sleep(0.01)
+        if n == 3:
+            raise ValueError("three")
+
+    with pytest.raises(ValueError, match="three"):
+        list(parallel(work, range(1000), "work", "items"))
+    assert len(begun) < 200
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with progress("training", 100, "images") as advance:
+        now[0] = SECONDS_BETWEEN_LINES + 10.0
+        advance(40, "loss 0.5")
+    err = capsys.readouterr().err
+    assert "training: 40/100, 2 images/s loss 0.5, 30 s left" in err
