@@ -35,7 +35,7 @@ def test_the_store_holds_the_one_crop_of_each_photo(prepared):
     store = open_store(prepared, prepared.images, data)
     assert len(store) == len(prepared.images)
     for row in (0, 40, 83):
-        photo = read_photo(prepared.photo_paths(prepared.images)[row])
+        photo, _ = read_photo(prepared.photo_paths(prepared.images)[row])
         np.testing.assert_array_equal(store[row], crop_and_resize(photo, data))
     assert store[0].shape == (40, 30, 3)
     assert len(pickle.dumps(store)) < 1000
@@ -45,7 +45,7 @@ def test_colours_are_rgb(tmp_path):
     red = np.zeros((512, 384, 3), np.uint8)
     red[..., 0] = 255
     cv2.imwrite(str(tmp_path / "a.png"), red[..., ::-1])
-    assert read_photo(tmp_path / "a.png")[0, 0].tolist() == [255, 0, 0]
+    assert read_photo(tmp_path / "a.png")[0][0, 0].tolist() == [255, 0, 0]
 
 
 def test_centre_crop_by_hand():
@@ -90,6 +90,19 @@ def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
     with pytest.raises(UserError, match="cut short"):
         open_store(fresh, fresh.images, data_config())
     assert [path.name for path in (tmp_path / "p" / "store").iterdir()] == [".lock"]
+
+
+def test_a_photo_changed_since_it_was_prepared_is_noticed(raw, tmp_path):
+    """Another photo, whole in itself, under the old name: on both sides."""
+    fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
+    for table in (fresh.images, fresh.evaluation):
+        paths = fresh.photo_paths(table)
+        before = paths[9].read_bytes()
+        paths[9].write_bytes(paths[8].read_bytes())
+        with pytest.raises(UserError, match="changed since they were prepared"):
+            open_store(fresh, table, data_config())
+        paths[9].write_bytes(before)
+        assert len(open_store(fresh, table, data_config())) == len(table)
 
 
 def batches(prepared, workers: int, epoch: int, augment: str = "strong"):

@@ -62,8 +62,8 @@ def check_photo(path: Path) -> tuple[str, str | None]:
     return hashlib.sha1(content).hexdigest(), fault and f"{path}: {fault}; replace the photo"
 
 
-def read_photo(path: Path) -> np.ndarray:
-    """uint8 RGB [H, W, 3]. Raises UserError for a file that is missing, cut short or no image."""
+def read_photo(path: Path) -> tuple[np.ndarray, str]:
+    """(uint8 RGB [H, W, 3], sha1 of the bytes). Raises UserError for a file missing, cut short or no image."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -73,4 +73,4 @@ def read_photo(path: Path) -> np.ndarray:
     if image is None:
         reason = fault or "can't be decoded"
         raise UserError(f"{path}: {reason}; replace the photo and prepare the data again")
-    return image
+    return image, hashlib.sha1(content).hexdigest()

@@ -1,6 +1,5 @@
 """Raw folder -> prepared folder. Everything is checked before anything is written."""
 
-import hashlib
 import sys
 from pathlib import Path
 
@@ -12,7 +11,17 @@ from maskfold.data.corrections import apply_corrections
 from maskfold.data.folds import check_folds, draw_folds, largest_share_difference
 from maskfold.data.layout import Layout, find_layout
 from maskfold.data.photos import check_photo
-from maskfold.data.prepared import EVALUATION, FOLDS, IMAGES, META, Prepared, load_prepared, read_meta, read_part
+from maskfold.data.prepared import (
+    EVALUATION,
+    FOLDS,
+    IMAGES,
+    META,
+    Prepared,
+    fingerprint,
+    load_prepared,
+    read_meta,
+    read_part,
+)
 from maskfold.errors import UserError
 from maskfold.files import locked, sha256, write_atomic, write_json
 from maskfold.progress import parallel
@@ -32,16 +41,14 @@ def prepare(
     places = _places(layout)
     _refuse_other_root(folder, places)
     catalog = read_catalog(layout)
-    fingerprint, eval_fingerprint = (
-        _read_photos(table, catalog, layout) for table in (catalog.images, catalog.evaluation)
-    )
+    evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
+    contents, eval_contents = (_read_photos(table, catalog, layout) for table in (catalog.images, evaluation))
     tell(catalog.faults, layout.root)
     people, swapped, applied = catalog.people, set(), None
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
         applied["sha256"] = sha256(corrections)
     images = labelled(catalog.images, people, swapped)
-    fingerprint.update("\n".join(f"{i} {n}" for i, n in zip(images.image_id, images.label, strict=True)).encode())
     if not (folder / FOLDS).exists():
         # Told before the folder is made: more folds than people.
         draw_folds(people, folds or Config().data.folds, 0)
@@ -56,8 +63,8 @@ def prepare(
                 "folds": int(drawn.fold.max()) + 1,
             },
             "fold_seed": seed,
-            "fingerprint": fingerprint.hexdigest()[:16],
-            "eval_fingerprint": eval_fingerprint.hexdigest()[:16],
+            "fingerprint": fingerprint(images, contents),
+            "eval_fingerprint": fingerprint(evaluation, eval_contents),
             "corrections": applied,
             "warnings": catalog.warnings + warnings,
         }
@@ -122,17 +129,11 @@ def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
             )
 
 
-def _read_photos(table: pd.DataFrame | None, catalog: Catalog, layout: Layout) -> "hashlib._Hash":
-    """Read every photo of a table; its faults join the catalog's. Returns a digest of ids and contents."""
-    digest = hashlib.sha256()
-    if table is None:
-        return digest
-    checked = parallel(lambda path: check_photo(layout.root / path), table.path, "reading photos", "photos")
-    for name, (content, fault) in zip(table.image_id, checked, strict=True):
-        digest.update(f"{name} {content}\n".encode())
-        if fault:
-            catalog.faults.append(fault)
-    return digest
+def _read_photos(table: pd.DataFrame, catalog: Catalog, layout: Layout) -> list[str]:
+    """Read every photo of a table; its faults join the catalog's. Returns the contents' sha1."""
+    checked = list(parallel(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos"))
+    catalog.faults += [fault for _, fault in checked if fault]
+    return [content for content, _ in checked]
 
 
 def describe(prepared: Prepared) -> list[str]:

@@ -1,6 +1,7 @@
 """The prepared folder as later stages read it: images.csv, folds.csv, eval.csv and dataset.json, checked."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +50,16 @@ class Prepared:
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
         return [Path(self.meta["root"]) / path for path in table.path]
+
+
+def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
+    """Of a table's ids, its photos' contents (sha1 each) and, where it has them, its labels; never of their place."""
+    digest = hashlib.sha256()
+    for name, content in zip(table.image_id, contents, strict=True):
+        digest.update(f"{name} {content}\n".encode())
+    if "label" in table:
+        digest.update(" ".join(map(str, table.label)).encode())
+    return digest.hexdigest()[:16]
 
 
 def mend(folder: Path) -> str:

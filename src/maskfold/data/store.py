@@ -11,7 +11,7 @@ import pandas as pd
 
 from maskfold.config import Data
 from maskfold.data.photos import read_photo
-from maskfold.data.prepared import Prepared
+from maskfold.data.prepared import Prepared, fingerprint
 from maskfold.data.transforms import crop_and_resize, store_size
 from maskfold.errors import UserError
 from maskfold.files import locked, write_atomic
@@ -48,11 +48,13 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     """The store of `table`'s photos in its order, built where it is missing.
 
     Its name holds all that its content depends on (photos, crop, sizes, decoder): another is another file.
-    Processes that start at once wait for the one that builds. Raises UserError where the disk is too full.
+    Processes that start at once wait for the one that builds. Raises UserError where the disk is too full,
+    and where a photo is not the one that was prepared.
     """
     size = store_size(data)
+    expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     view = {
-        "photos": prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"],
+        "photos": expected,
         "ids": hashlib.sha256("\n".join(table.image_id).encode()).hexdigest(),
         "crop": [data.crop, data.crop_size if data.crop == "center" else None],
         "size": size,
@@ -66,11 +68,12 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
                 # Of a process that was killed: whoever builds holds the lock.
                 left.unlink()
             if not path.exists():
-                _build(path, prepared.photo_paths(table), data)
+                _build(path, prepared, table, data, expected)
     return Store(path)
 
 
-def _build(path: Path, photos: list[Path], data: Data) -> None:
+def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
+    photos = prepared.photo_paths(table)
     shape = (len(photos), *store_size(data), 3)
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
@@ -81,11 +84,17 @@ def _build(path: Path, photos: list[Path], data: Data) -> None:
     def write(beside: Path) -> None:
         store = np.lib.format.open_memmap(beside, "w+", np.uint8, shape)
 
-        def fill(row: int) -> None:
-            store[row] = crop_and_resize(read_photo(photos[row]), data)
+        def fill(row: int) -> str:
+            image, content = read_photo(photos[row])
+            store[row] = crop_and_resize(image, data)
+            return content
 
-        for _ in parallel(fill, range(len(photos)), "building the store", "photos"):
-            pass
+        contents = list(parallel(fill, range(len(photos)), "building the store", "photos"))
+        if fingerprint(table, contents) != expected:
+            raise UserError(
+                f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "
+                f"(scripts/prepare.py --out {prepared.folder})"
+            )
         store.flush()
 
     write_atomic(path, write)
