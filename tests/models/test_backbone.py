@@ -112,6 +112,16 @@ def test_normalisation_is_the_backbones(name):
     torch.testing.assert_close(out.exp().sum(1), torch.ones(2))
 
 
+def test_a_file_of_another_input_size_has_its_positions_resized(tmp_path):
+    torch.manual_seed(1)
+    whole = timm.create_model("test_vit").state_dict()
+    save_file({key: value.contiguous() for key, value in whole.items()}, tmp_path / "vit.safetensors")
+    held = build_backbone(Model(backbone="test_vit", weights=tmp_path / "vit.safetensors"), DATA).state_dict()
+    assert held["pos_embed"].shape != whole["pos_embed"].shape
+    for name in held.keys() - {"pos_embed"}:
+        assert torch.equal(held[name], whole[name]), name
+
+
 def test_a_fixed_size_net_is_built_for_the_input():
     model = build_classifier(Config(model=Model(backbone="test_vit"), data=DATA)).eval()
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 18)
