@@ -37,8 +37,11 @@ class Data(Section):
         42, ge=0, le=MOST_SEED, description="shuffles people into folds, used where there is no folds.csv yet"
     )
     image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width that the backbone sees")
-    crop: Literal["none", "center"] = Field("center", description="what is cut out of a photo before resizing")
+    crop: Literal["none", "center", "face"] = Field(
+        "center", description="what is cut out of a photo before resizing; face: around the face, where one is found"
+    )
     crop_size: tuple[Pixels, Pixels] = Field((384, 288), description="height and width of the centre crop")
+    face_margin: Float = Field(0.25, ge=0, le=4, description="crop face: room above and below, in faces' heights")
     augment: Literal["none", "light", "strong"] = Field("light", description="training augmentation preset")
     num_workers: Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=64)] | Literal["auto"] = Field(
         "auto", description="loader processes; auto: 0 beside a CPU model, up to 8 beside a GPU; changes no number"

@@ -4,25 +4,44 @@ import fcntl
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from maskfold.errors import UserError
 
+SECONDS_TO_REACH_DISK = 120
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)`, flush what it wrote and rename it to `path`; on any failure nothing is left."""
+
+def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
+    """Call `write(temporary path)`, flush what it wrote and rename it to `path`; on any failure nothing is left.
+
+    Without `flush` the system writes it out in its own time: for what can be made again, and asks perhaps_torn first.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays: numpy and others choose the format by it.
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(beside)
-        with beside.open("rb+") as written:
-            os.fsync(written.fileno())
+        if flush:
+            with beside.open("rb+") as written:
+                os.fsync(written.fileno())
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def perhaps_torn(path: Path) -> bool:
+    """Whether a file was written so shortly before the machine's last start that parts may never have reached the disk.
+
+    Linux writes out what is older than 30 s (vm.dirty_expire_centisecs); elsewhere no time of start is known: False.
+    """
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    if clock is None:
+        return False
+    started = time.time() - time.clock_gettime(clock)
+    return started - SECONDS_TO_REACH_DISK < path.stat().st_mtime < started
 
 
 def write_text(path: Path, text: str) -> None:

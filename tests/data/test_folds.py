@@ -35,7 +35,7 @@ def test_every_person_once_every_bin_spread(n, folds, seed):
     counts = pd.crosstab([drawn.gender, age_group(drawn.age)], drawn.fold)
     for _, row in counts.iterrows():
         assert row.max() - row.min() <= 1
-    spread = counts.sum(1) >= folds
+    spread = counts.sum(axis=1) >= folds
     assert (counts[spread] > 0).all(axis=None)
     sizes = drawn.fold.value_counts()
     assert len(sizes) == folds

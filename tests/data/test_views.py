@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskfold.config import Config, Data
+from maskfold.data.crops import crop_and_resize, reduction, store_size
 from maskfold.data.dataset import NO_LABEL, Batches, PhotoDataset, make_loader
 from maskfold.data.layout import find_layout
 from maskfold.data.photos import photo_fault, read_photo
 from maskfold.data.prepare import prepare
 from maskfold.data.store import open_store
-from maskfold.data.transforms import crop_and_resize, eval_transform, store_size, train_transform
+from maskfold.data.transforms import eval_transform, train_transform
 from maskfold.errors import UserError
 
 
@@ -35,8 +36,8 @@ def test_the_store_holds_the_one_crop_of_each_photo(prepared):
     store = open_store(prepared, prepared.images, data)
     assert len(store) == len(prepared.images)
     for row in (0, 40, 83):
-        photo, _ = read_photo(prepared.photo_paths(prepared.images)[row])
-        np.testing.assert_array_equal(store[row], crop_and_resize(photo, data))
+        photo = read_photo(prepared.photo_paths(prepared.images)[row], lambda size: reduction(size, data))
+        np.testing.assert_array_equal(store[row], crop_and_resize(photo.image, data, reduced=photo.reduced))
     assert store[0].shape == (40, 30, 3)
     assert len(pickle.dumps(store)) < 1000
 
@@ -164,7 +165,7 @@ def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_pat
     """A photo lies on both sides; what the model is given is caught on each of the three paths."""
     import shutil
 
-    from maskfold.inference.predict import predict_run
+    from maskfold.inference.predict import predict_runs
     from maskfold.models.classifier import Classifier
     from maskfold.training.fit import fit_run
 
@@ -204,12 +205,14 @@ def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_pat
     start = 0 if fold == 0 else 2 * sizes[0]
     validation, oof = flat[start + at], flat[start + sizes[fold] + at]
     caught.clear()
-    predict_run(run, prepared, ("none",))
-    flat = list(torch.cat(caught))
-    offset = 0 if fold == 0 else sizes[0] + len(prepared.evaluation)
-    again = flat[offset + at]
+    predict_runs([run], [prepared], ("none",))
+    # Each batch of eval photos goes through both models before the next; then each fold's own photos.
+    flat, photos = list(torch.cat(caught)), len(prepared.evaluation)
+    assert photos < run.config.optim.batch_size
+    again = flat[2 * photos + (0 if fold == 0 else sizes[0]) + at]
     eval_row = prepared.evaluation.image_id.tolist().index(name)
-    evaluation = flat[sizes[0] + eval_row]
+    evaluation = flat[eval_row]
+    assert torch.equal(evaluation, flat[photos + eval_row])
     assert validation.abs().sum() > 0
     for other in (oof, again, evaluation):
         assert torch.equal(validation, other)

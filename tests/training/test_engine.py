@@ -83,7 +83,7 @@ def test_hflip_is_the_mean_of_two_softmaxes():
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()
     data = photos(5)
-    rows, probs = predict_probs(model, DataLoader(data, 2), CPU, ("none", "hflip"))
+    rows, [probs] = predict_probs([model], DataLoader(data, 2), CPU, ("none", "hflip"))
     images = torch.stack([image for image, _, _ in data])
     with torch.inference_mode():
         expected = (model(images).softmax(1) + model(images.flip(3)).softmax(1)) / 2
@@ -100,7 +100,7 @@ def test_hflip_mirrors_left_and_right():
 
 def test_bf16_predictions_are_probabilities():
     model = build_classifier(CONFIG)
-    _, probs = predict_probs(model, DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
+    _, [probs] = predict_probs([model], DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
 
 
@@ -108,7 +108,7 @@ def test_prediction_leaves_the_weights_alone():
     model = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32))))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
-    predict_probs(model, DataLoader(photos(6), 3), CPU)
+    predict_probs([model], DataLoader(photos(6), 3), CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

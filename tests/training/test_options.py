@@ -277,7 +277,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, dra
     assert set(manifest["members"][0]["checkpoints"]) == {"fold0", "fold1", "full"}
     assert json.loads(Path("before.json").read_text())["members"][0]["refit"] is False
     together = load_predictions(Path("runs/whole/eval-none.npz"))
-    from maskfold.inference.forward import forward_run
+    from maskfold.inference.forward import Member, forward
     from maskfold.inference.predict import prepared_of
     from maskfold.training.runs import RunFolder
 
@@ -289,7 +289,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, dra
     np.testing.assert_allclose(full.sum(1), 1, atol=1e-4)
     assert (full > -1e-4).all()
     assert "finished before" in script("train", *args, "--refit").err
-    evaluation, _ = forward_run(run, run.config, prepared_of(run), ("none",), np.array(["x"]))
+    [(evaluation, _)] = forward([Member(run, run.config, prepared_of(run), np.array(["x"]))], ("none",))
     np.testing.assert_allclose(evaluation.probs, together.probs, atol=1e-6)
     refused(script("train", *args, "--refit", "--optim.schedule", "plateau"), "--refit", "plateau")
 

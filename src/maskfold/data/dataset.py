@@ -5,30 +5,54 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from maskfold.data.store import Store
+from maskfold.data.transforms import sample_seeds
 
 NO_LABEL = -1
 
 
-class PhotoDataset(Dataset):
-    """(epoch, row) -> (uint8 RGB tensor [3, H, W], label, row); the augmentation is seeded by (seed, epoch, row).
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
-    labels: int [N], or None for photos without; a negative row stands for ~row without its label, which is NO_LABEL.
+
+class PhotoDataset(Dataset):
+    """A batch of (epoch, row) -> (uint8 RGB [B, 3, H, W], labels int64 [B], rows int64 [B]), fetched as a whole.
+
+    Images lie in memory as [B, H, W, 3], which is what channels_last means. Each is augmented by a seed of
+    (seed, epoch, row). labels: int [N], or None for photos without; a negative row stands for ~row without its label,
+    which is NO_LABEL.
     """
 
     def __init__(self, store: Store, labels: np.ndarray | None, transform, seed: int = 0):
         self.store, self.labels, self.transform, self.seed = store, labels, transform, seed
 
-    def __getitem__(self, at: tuple[int, int]) -> tuple[torch.Tensor, int, int]:
-        epoch, row = at
-        labelled = self.labels is not None and row >= 0
-        row = max(row, ~row)
-        image = self.transform(self.store[row], (self.seed, epoch, row))
-        # A copy where the transform returned the store's own read-only memory or a flipped view of it.
-        tensor = torch.from_numpy(np.require(image, requirements=["C", "W", "O"])).permute(2, 0, 1)
-        return tensor, int(self.labels[row]) if labelled else NO_LABEL, row
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        """A batch of one without its first axis."""
+        images, labels, rows = self.__getitems__([key])
+        return images[0], labels[0], rows[0]
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> Batch:
+        epoch, asked = keys[0][0], np.array([row for _, row in keys])
+        rows = np.where(asked < 0, ~asked, asked)
+        seeds = sample_seeds(self.seed, epoch, rows)
+        images = None
+        for n, (row, seed) in enumerate(zip(rows.tolist(), seeds, strict=True)):
+            image = self.transform(self.store[row], seed)
+            if images is None:
+                images = _empty((len(rows), *image.shape))
+                into = images.numpy()
+            into[n] = image
+        labels = (
+            np.full(len(rows), NO_LABEL) if self.labels is None else np.where(asked < 0, NO_LABEL, self.labels[rows])
+        )
+        return images.permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(rows)
+
+
+def _empty(shape: tuple[int, ...]) -> torch.Tensor:
+    """uint8; in a worker in shared memory from the start, so that a batch is not copied on its way out."""
+    images = torch.empty(shape, dtype=torch.uint8)
+    return images if get_worker_info() is None else images.share_memory_()
 
 
 class Batches(Sampler):
@@ -64,15 +88,20 @@ class Batches(Sampler):
 
 
 def make_loader(dataset: PhotoDataset, batches: Batches, workers: int, pin: bool) -> DataLoader:
-    """Batches of (uint8 [B, 3, H, W], labels int64 [B], rows int64 [B]); the last, smaller one included."""
+    """Batches as the dataset makes them; the last, smaller one included."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
         num_workers=workers,
+        collate_fn=_as_it_is,
         pin_memory=pin,
         persistent_workers=workers > 0,
         worker_init_fn=_leave_signals_to_the_main_process,
     )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def _leave_signals_to_the_main_process(_worker: int) -> None:

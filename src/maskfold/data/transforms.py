@@ -1,4 +1,4 @@
-"""The one crop, and the albumentations for training and for everything else; uint8 RGB in, uint8 RGB out.
+"""The albumentations for training, and the view of everything else; uint8 RGB in, uint8 RGB out.
 
 Normalisation is the model's first layer, so a photo meets it once, on the device.
 """
@@ -14,43 +14,55 @@ import cv2
 import numpy as np
 
 from maskfold.config import Data
+from maskfold.data.crops import resize, store_size
 
-# The store keeps a little more than the backbone sees: a random crop of .8 of its area is not enlarged.
-STORE_MARGIN = 1.25
-
-
-def store_size(data: Data) -> tuple[int, int]:
-    """Height and width of the stored photos: the input's with a margin, but no more than a centre crop holds."""
-    sizes = [round(side * STORE_MARGIN) for side in data.image_size]
-    if data.crop == "center":
-        sizes = [
-            max(side, min(size, crop)) for size, side, crop in zip(sizes, data.image_size, data.crop_size, strict=True)
-        ]
-    return sizes[0], sizes[1]
-
-
-def crop_and_resize(image: np.ndarray, data: Data) -> np.ndarray:
-    """uint8 RGB photo of any size -> the stored one, [*store_size(data), 3]."""
-    if data.crop == "center":
-        height, width = (min(have, want) for have, want in zip(image.shape[:2], data.crop_size, strict=True))
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        image = image[top : top + height, left : left + width]
-    return _resize(image, store_size(data))
-
-
-def _resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    # Area averaging does not alias when shrinking; for enlarging it would be blocky.
-    smaller = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+Seed = tuple[int, int]
 
 
 def eval_transform(data: Data):
     """The view of validation, out-of-fold prediction and eval alike: image -> uint8 [*image_size, 3]."""
 
-    def transform(image: np.ndarray, seed: tuple[int, ...] = ()) -> np.ndarray:
-        return _resize(image, data.image_size)
+    def transform(image: np.ndarray, seed: Seed = (0, 0)) -> np.ndarray:
+        return resize(image, data.image_size)
 
     return transform
+
+
+def sample_seeds(seed: int, epoch: int, rows: np.ndarray) -> list[Seed]:
+    """Two 64-bit numbers for each row, of (seed, epoch, row) alone, for a whole batch at once.
+
+    numpy's SeedSequence mixes seed and epoch, a pass of splitmix64 (Steele, Lea & Flood 2014) the rows: their low bits,
+    which differ least, reach all others.
+    """
+    keys = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
+    mixed = []
+    for key in keys:
+        z = key + (np.asarray(rows).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed.append((z ^ (z >> np.uint64(31))).tolist())
+    return list(zip(*mixed, strict=True))
+
+
+class _Random(random.Random):
+    """Python's interface to numpy's bits, so that one state, quickly set, decides all that albumentations draws."""
+
+    def __init__(self, bits: np.random.PCG64):
+        self.bits = bits
+        super().__init__()
+
+    def random(self) -> float:
+        return (self.bits.random_raw() >> 11) * 2.0**-53
+
+    def getrandbits(self, k: int) -> int:
+        words = -(-k // 64)
+        return sum(self.bits.random_raw() << (64 * word) for word in range(words)) >> (64 * words - k)
+
+    def seed(self, *_args: object) -> None:
+        """Its state is the bits' own."""
+
+    def __reduce__(self):
+        return type(self), (self.bits,)
 
 
 class TrainTransform:
@@ -58,14 +70,13 @@ class TrainTransform:
 
     def __init__(self, data: Data):
         self.compose = A.Compose(_preset(data), strict=True)
-        # All transforms draw from these two, reseeded in place: set_random_seed builds a pair for each, every sample.
-        self.numpy, self.python = np.random.default_rng(), random.Random()
-        self.compose.set_random_state(self.numpy, self.python)
+        # All transforms draw from this one, reseeded in place: set_random_seed builds a pair for each, every sample.
+        self.bits = np.random.PCG64()
+        self.compose.set_random_state(np.random.Generator(self.bits), _Random(self.bits))
 
-    def __call__(self, image: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
-        state = np.random.PCG64(np.random.SeedSequence(seed))
-        self.numpy.bit_generator.state = state.state
-        self.python.seed(int(state.random_raw()))
+    def __call__(self, image: np.ndarray, seed: Seed) -> np.ndarray:
+        state = {"state": seed[0] << 64 | seed[1], "inc": 1}
+        self.bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
         return self.compose(image=image)["image"]
 
 
@@ -74,12 +85,15 @@ def train_transform(data: Data):
 
 
 def _preset(data: Data) -> list[A.BasicTransform]:
-    """Geometry first, then the resize to the input, then photometry on the smaller image."""
+    """Geometry first, then the resize to the input, then photometry on the smaller image.
+
+    The store is so little larger than the input that bilinear sampling does not alias.
+    """
     stored = store_size(data)
     aspect = stored[1] / stored[0]
     ratio = (0.9 * aspect, aspect / 0.9)
     light = [
-        A.RandomResizedCrop(data.image_size, scale=(0.8, 1.0), ratio=ratio, area_for_downscale="image"),
+        A.RandomResizedCrop(data.image_size, scale=(0.8, 1.0), ratio=ratio),
         A.HorizontalFlip(p=0.5),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
     ]
@@ -90,7 +104,7 @@ def _preset(data: Data) -> list[A.BasicTransform]:
         A.Affine(
             rotate=(-12, 12), shear=(-4, 4), translate_percent=(-0.04, 0.04), border_mode=cv2.BORDER_REFLECT_101, p=0.6
         ),
-        A.RandomResizedCrop(data.image_size, scale=(0.65, 1.0), ratio=ratio, area_for_downscale="image"),
+        A.RandomResizedCrop(data.image_size, scale=(0.65, 1.0), ratio=ratio),
         A.HorizontalFlip(p=0.5),
         A.RandomBrightnessContrast(brightness_limit=0.3, contrast_limit=0.3, p=0.7),
         A.HueSaturationValue(hue_shift_limit=6, sat_shift_limit=25, val_shift_limit=0, p=0.3),

@@ -1,6 +1,10 @@
-"""All models of a run over all photos: the part of inference that needs torch."""
+"""All models of some runs over all photos: the part of inference that needs torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from maskfold.config import Config, replaced
 from maskfold.data.dataset import Batches, PhotoDataset, make_loader
@@ -8,48 +12,107 @@ from maskfold.data.folds import split
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import open_store
 from maskfold.data.transforms import eval_transform
-from maskfold.models.classifier import build_classifier
+from maskfold.errors import UserError
+from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.predictions import Predictions
 from maskfold.progress import progress
 from maskfold.training.checkpoints import load_part
-from maskfold.training.device import DTYPES, pick_device, pick_workers
+from maskfold.training.device import DTYPES, make_fast, pick_device, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.runs import RunFolder, fold_name
 
 
-def forward_run(run: RunFolder, config: Config, prepared: Prepared, views: tuple[str, ...], source: np.ndarray):
-    """Compute (eval, out-of-fold) predictions; `source` is kept with them."""
-    device = pick_device(config.run)
-    hardware = Hardware(device, DTYPES[config.run.predict_precision])
-    images, labels = prepared.images, prepared.images.label.to_numpy()
-    transform = eval_transform(config.data)
-    trained_on = PhotoDataset(open_store(prepared, images, config.data), labels, transform)
-    asked = PhotoDataset(open_store(prepared, prepared.evaluation, config.data), None, transform)
-    folds = {fold_name(fold): fold for fold in run.finished_folds}
-    valid = {part: split(images, prepared.folds, fold)[1] for part, fold in folds.items()}
-    workers = pick_workers(config.data.num_workers, device)
+@dataclass(frozen=True)
+class Member:
+    """A finished run, the data it was trained on, and what its predictions are made from."""
 
-    def loader(dataset: PhotoDataset, rows: np.ndarray):
-        batches = Batches(rows, config.optim.batch_size, shuffle=False)
-        return make_loader(dataset, batches, workers, pin=device.type == "cuda")
+    run: RunFolder
+    config: Config
+    prepared: Prepared
+    source: np.ndarray
 
-    # Its weights all come from the run's own files: nothing is downloaded, no file given for training is needed.
-    model = build_classifier(replaced(config, model={"pretrained": False, "weights": None})).to(device)
-    eval_rows = np.arange(len(prepared.evaluation))
-    total, pieces = 0.0, []
-    amount = len(run.finished_parts) * len(eval_rows) + sum(map(len, valid.values()))
-    with progress(f"predicting {run.name} ({'+'.join(views)})", amount, "images") as advance:
+
+@dataclass(frozen=True)
+class _Job:
+    """Photos that some models look at together; `asked` says whose model it is: (member, part, side)."""
+
+    dataset: PhotoDataset
+    rows: np.ndarray
+    hardware: Hardware
+    batch_size: int
+    workers: int
+    asked: list[tuple[int, str, str]]
+    models: list[Classifier]
+
+
+def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, Predictions]]:
+    """(eval, out-of-fold) predictions of each member.
+
+    Photos are read once for all models that look at them alike: folds, views, and members of equal preprocessing.
+    Raises UserError where the GPU's memory does not hold the models together.
+    """
+    jobs = list(_jobs(members).values())
+    found: dict[tuple[int, str, str], np.ndarray] = {}
+    task = f"predicting {', '.join(member.run.name for member in members)} ({'+'.join(views)})"
+    with progress(task, sum(len(job.rows) * len(job.models) for job in jobs), "images") as advance:
+        for job in jobs:
+            batches = Batches(job.rows, job.batch_size, shuffle=False)
+            loader = make_loader(job.dataset, batches, job.workers, pin=job.hardware.device.type == "cuda")
+            try:
+                _, probs = predict_probs(job.models, loader, job.hardware, views, advance)
+            except torch.OutOfMemoryError as fault:
+                raise UserError(
+                    f"the GPU's memory does not hold {len(job.models)} models; submit fewer runs at a time first: "
+                    "their predictions are kept for the next blend"
+                ) from fault
+            found |= dict(zip(job.asked, probs, strict=True))
+    return [_gathered(at, member, found) for at, member in enumerate(members)]
+
+
+def _jobs(members: Sequence[Member]) -> dict[tuple, _Job]:
+    """What there is to predict, by what the models look at."""
+    jobs: dict[tuple, _Job] = {}
+    for at, member in enumerate(members):
+        run, config, prepared = member.run, member.config, member.prepared
+        device = pick_device(config.run)
+        make_fast(device)
+        hardware, size = Hardware(device, DTYPES[config.run.predict_precision]), config.optim.batch_size
+        everything = np.arange(len(prepared.evaluation))
+        stores = {"oof": open_store(prepared, prepared.images, config.data)}
+        stores["eval"] = open_store(prepared, prepared.evaluation, config.data)
         for part in run.finished_parts:
+            # Its weights all come from the run's own files: nothing is downloaded, no file for training is needed.
+            model = build_classifier(replaced(config, model={"pretrained": False, "weights": None})).to(device)
             load_part(model, run, part)
-            if part in folds:
-                rows, probs = predict_probs(model, loader(trained_on, valid[part]), hardware, views, advance)
-                table = images.iloc[rows]
-                ids, people = table.image_id.to_numpy(), table.person_id.to_numpy()
-                pieces.append((ids, probs, labels[rows], np.full(len(rows), folds[part]), people))
-            _, probs = predict_probs(model, loader(asked, eval_rows), hardware, views, advance)
-            total = total + probs.astype(np.float64)
-    mean = (total / len(run.finished_parts)).astype(np.float32)
-    evaluation = Predictions(prepared.evaluation.image_id.to_numpy(), mean, source=source)
-    oof = Predictions(*(np.concatenate(column) for column in zip(*pieces, strict=True)), source=source)
+            sides = {"eval": everything}
+            if part in (folds := {fold_name(fold): fold for fold in run.finished_folds}):
+                sides["oof"] = split(prepared.images, prepared.folds, folds[part])[1]
+            for side, rows in sides.items():
+                key = (stores[side].path, config.data.image_size, rows.tobytes(), hardware)
+                if key not in jobs:
+                    dataset = PhotoDataset(stores[side], None, eval_transform(config.data))
+                    workers = pick_workers(config.data.num_workers, device)
+                    jobs[key] = _Job(dataset, rows, hardware, size, workers, [], [])
+                jobs[key].asked.append((at, part, side))
+                jobs[key].models.append(model)
+    return jobs
+
+
+def _gathered(
+    at: int, member: Member, found: dict[tuple[int, str, str], np.ndarray]
+) -> tuple[Predictions, Predictions]:
+    """The mean of a member's parts on the eval side, and each fold's own photos one after the other."""
+    run, prepared, images = member.run, member.prepared, member.prepared.images
+    of_parts = [found[at, part, "eval"].astype(np.float64) for part in run.finished_parts]
+    mean = (sum(of_parts) / len(of_parts)).astype(np.float32)
+    evaluation = Predictions(prepared.evaluation.image_id.to_numpy(), mean, source=member.source)
+    pieces = []
+    for fold in run.finished_folds:
+        rows = split(images, prepared.folds, fold)[1]
+        table, probs = images.iloc[rows], found[at, fold_name(fold), "oof"]
+        columns = (table[name].to_numpy() for name in ("image_id", "label", "person_id"))
+        ids, labels, people = columns
+        pieces.append((ids, probs, labels, np.full(len(rows), fold), people))
+    oof = Predictions(*(np.concatenate(column) for column in zip(*pieces, strict=True)), source=member.source)
     known = set(oof.image_id)
     return evaluation, oof.aligned([name for name in images.image_id if name in known])

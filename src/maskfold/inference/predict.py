@@ -1,6 +1,7 @@
 """Fold models -> probabilities of the eval photos, and of the training photos out-of-fold, by the same views."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from maskfold.files import sha256
 from maskfold.predictions import Predictions, load_predictions
 from maskfold.training.runs import RunFolder
 from maskfold.training.views import VIEWS
+
+# Bytes of weights that are held at once: on a small GPU photos and activations need their place too.
+MOST_WEIGHTS = 4 * 2**30
 
 
 def canonical_views(views: Sequence[str]) -> tuple[str, ...]:
@@ -39,27 +43,60 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
     return {part: sha256(run.weights_path(part)) for part in run.finished_parts}
 
 
-def predict_run(run: RunFolder, prepared: Prepared, views: tuple[str, ...]) -> tuple[Predictions, Predictions]:
-    """(eval, out-of-fold) predictions of all finished parts with these views, from eval-<tta>.npz and oof-<tta>.npz
-    where the same checkpoints made them, else computed and written there.
+def predict_runs(
+    runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...]
+) -> list[tuple[Predictions, Predictions]]:
+    """(eval, out-of-fold) predictions of all finished parts of each run with these views.
 
-    Raises UserError where the data has no eval side.
+    They are those of eval-<tta>.npz and oof-<tta>.npz where the same checkpoints made them, else computed and written
+    there. Raises UserError where the data has no eval side.
     """
+    sources = [_source(run, prepared) for run, prepared in zip(runs, datasets, strict=True)]
+    known = [_known(run, views, source) for run, source in zip(runs, sources, strict=True)]
+    missing = [at for at, found in enumerate(known) if found is None]
+    if missing:
+        # Only here: cached predictions are blended without torch.
+        from maskfold.inference.forward import Member, forward
+
+        for piece in _together([runs[at] for at in missing], missing):
+            members = [Member(runs[at], runs[at].config, datasets[at], sources[at]) for at in piece]
+            for at, found in zip(piece, forward(members, views), strict=True):
+                known[at] = found
+                for path, side in zip(_paths(runs[at], views), found, strict=True):
+                    side.save(path)
+    return known
+
+
+def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[Path, Path]:
+    tta = "+".join(views)
+    return run.folder / f"eval-{tta}.npz", run.folder / f"oof-{tta}.npz"
+
+
+def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
+    """What predictions of a run are made from: the eval photos and each checkpoint."""
     if prepared.evaluation is None:
         raise UserError(f"{prepared.meta['eval']}: the data has no eval side; no submission can be made")
-    hashes = checkpoint_hashes(run)
     eval_side = f"eval:{prepared.meta['eval_fingerprint']}"
-    source = np.array([eval_side] + [f"{part}:{digest}" for part, digest in hashes.items()])
-    tta = "+".join(views)
-    paths = {side: run.folder / f"{side}-{tta}.npz" for side in ("eval", "oof")}
-    if all(path.exists() for path in paths.values()):
-        known = {side: load_predictions(path, out_of_fold=side == "oof") for side, path in paths.items()}
-        if all(found.source is not None and np.array_equal(found.source, source) for found in known.values()):
-            return known["eval"], known["oof"]
-    # Only here: cached predictions are blended without torch.
-    from maskfold.inference.forward import forward_run
+    return np.array([eval_side] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
 
-    evaluation, oof = forward_run(run, run.config, prepared, views, source)
-    evaluation.save(paths["eval"])
-    oof.save(paths["oof"])
-    return evaluation, oof
+
+def _known(run: RunFolder, views: tuple[str, ...], source: np.ndarray) -> tuple[Predictions, Predictions] | None:
+    paths = _paths(run, views)
+    if not all(path.exists() for path in paths):
+        return None
+    evaluation, oof = (load_predictions(path, out_of_fold=path is paths[1]) for path in paths)
+    same = all(found.source is not None and np.array_equal(found.source, source) for found in (evaluation, oof))
+    return (evaluation, oof) if same else None
+
+
+def _together(runs: Sequence[RunFolder], positions: Sequence[int]) -> Iterator[list[int]]:
+    """Positions in pieces whose models fit into memory side by side; a single run is always a piece."""
+    piece, held = [], 0
+    for run, at in zip(runs, positions, strict=True):
+        size = sum(run.weights_path(part).stat().st_size for part in run.finished_parts)
+        if piece and held + size > MOST_WEIGHTS:
+            yield piece
+            piece, held = [], 0
+        piece.append(at)
+        held += size
+    yield piece

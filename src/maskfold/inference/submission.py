@@ -13,7 +13,7 @@ from maskfold.data.tables import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
 from maskfold.files import sha256, write_atomic, write_json
 from maskfold.inference.answers import check_submission
-from maskfold.inference.predict import canonical_views, checkpoint_hashes, predict_run, prepared_of
+from maskfold.inference.predict import canonical_views, checkpoint_hashes, predict_runs, prepared_of
 from maskfold.predictions import mean
 from maskfold.training.runs import FULL, RunFolder, code_state
 from maskfold.training.summary import selection
@@ -38,7 +38,7 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
     views = canonical_views(tta)
     datasets = [prepared_of(run) for run in runs]
     first = datasets[0]
-    predicted = [predict_run(run, prepared, views) for run, prepared in zip(runs, datasets, strict=True)]
+    predicted = predict_runs(runs, datasets, views)
     for run, (evaluation, _) in zip(runs, predicted, strict=True):
         if set(evaluation.image_id) != set(first.evaluation.image_id):
             raise UserError(

@@ -24,8 +24,8 @@ class Classifier(nn.Module):
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> float32, zero mean and unit variance by the backbone's statistics."""
-        images = images.to(torch.float32, memory_format=torch.channels_last)
-        return (images - self.mean) / self.std
+        images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
+        return images.sub_(self.mean).div_(self.std)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, 3, H, W] -> the backbone's pooled features [B, F]."""

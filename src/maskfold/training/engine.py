@@ -1,6 +1,6 @@
 """The only two loops over batches."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -90,21 +90,23 @@ class Hardware:
 
 @torch.inference_mode()
 def predict_probs(
-    model: torch.nn.Module,
+    models: Sequence[torch.nn.Module],
     loader: Iterable,
     hardware: Hardware,
     views: Iterable[str] = ("none",),
     on_batch: Callable[[int], None] = lambda photos: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int64 [N] as the loader gives them and probabilities float32 [N, 18], the mean of the views' softmax."""
-    model.eval()
+    """Rows int64 [N] as the loader gives them; each model's probabilities float32 [M, N, 18], the views' mean."""
+    for model in models:
+        model.eval()
     views = tuple(views)
     rows, probs = [], []
     for images, _, at in loader:
         images = images.to(hardware.device, non_blocking=True)
+        seen = [VIEWS[view](images) for view in views]
         with hardware.autocast():
-            mean = sum(model(VIEWS[view](images)).exp() for view in views) / len(views)
+            # The host does not wait for the device here: it prepares the next batch meanwhile.
+            probs.append(torch.stack([sum(model(view).exp() for view in seen) / len(seen) for model in models]))
         rows.append(at)
-        probs.append(mean.cpu())
-        on_batch(len(at))
-    return torch.cat(rows).numpy(), torch.cat(probs).numpy()
+        on_batch(len(at) * len(models))
+    return torch.cat(rows).numpy(), torch.cat(probs, dim=1).cpu().numpy()

@@ -9,6 +9,7 @@ import torch
 
 from maskfold.data.dataset import NO_LABEL, Batches, PhotoDataset, make_loader
 from maskfold.data.store import Store
+from maskfold.data.transforms import sample_seeds
 from maskfold.files import locked, write_atomic
 from maskfold.models.classifier import Classifier
 from maskfold.progress import progress
@@ -81,7 +82,7 @@ class FeatureLoader:
         for batch in self.batch_sampler:
             rows = np.array([max(row, ~row) for _, row in batch])
             labels = np.where([row >= 0 for _, row in batch], self.labels[rows], NO_LABEL)
-            epoch, seed = batch[0][0], self.batch_sampler.seed
-            picks = [int(np.random.default_rng((seed, epoch, row)).integers(len(views))) for row in rows]
+            seeds = sample_seeds(self.batch_sampler.seed, batch[0][0], rows)
+            picks = [first % len(views) for first, _ in seeds]
             images = np.stack([views[pick][row] for pick, row in zip(picks, rows, strict=True)])
             yield torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(rows)

@@ -54,10 +54,10 @@ class Feed:
 
     def predict(self, model: torch.nn.Module, loader: "DataLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
         """(rows, probabilities [N, 18]) of all validation photos, each once and in order, on every process."""
-        mine = [predict_probs(model, loader, self.predict_on)] if len(loader.batch_sampler) else []
+        mine = [predict_probs([model], loader, self.predict_on)] if len(loader.batch_sampler) else []
         pieces = gather_object(mine) if self.accelerator.num_processes > 1 else mine
         rows, probs = zip(*pieces, strict=True)
-        return np.concatenate(rows), np.concatenate(probs)
+        return np.concatenate(rows), np.concatenate(probs, axis=1)[0]
 
 
 def caches_features(config: Config) -> bool:

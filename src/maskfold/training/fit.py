@@ -16,7 +16,7 @@ from maskfold.data.prepared import Prepared
 from maskfold.data.store import open_store
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
-from maskfold.training.device import pick_device, pick_precisions
+from maskfold.training.device import make_fast, pick_device, pick_precisions
 from maskfold.training.feed import Part
 from maskfold.training.part import fit_part
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
@@ -39,6 +39,7 @@ def fit_run(
         raise UserError("--refit: nobody is left to validate on, so optim.schedule plateau has nothing to look at")
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
+    make_fast(device)
     if fresh or not run.started:
         # What can't be trained is told before anything is deleted or written.
         pick_precisions(config.run, device)

@@ -2,9 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from inspect import signature
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers, param_groups_layer_decay, param_groups_weight_decay
+from timm.optim import (
+    create_optimizer_v2,
+    get_optimizer_class,
+    list_optimizers,
+    param_groups_layer_decay,
+    param_groups_weight_decay,
+)
 
 from maskfold.config import Optim
 from maskfold.errors import UserError, nearest
@@ -30,7 +37,9 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     groups += [group | {"lr": head_lr} for group in param_groups_weight_decay(model.head, optim.weight_decay)]
     groups = [group for group in groups if group["params"]]
     try:
-        optimizer = create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay)
+        # One kernel for all parameters, where the optimiser has it.
+        fused = {"fused": True} if "fused" in signature(get_optimizer_class(optim.name)).parameters else {}
+        optimizer = create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay, **fused)
     except (TypeError, ValueError, ImportError, AssertionError) as fault:
         raise UserError(f"optim.name: {optim.name} can't be built ({fault}); choose another") from fault
     for group in optimizer.param_groups:
