@@ -7,6 +7,7 @@ Every key of the configuration is a flag as well: --section.key VALUE overrides 
 from pathlib import Path
 
 from maskfold.cli import Parser, add_config_flags, config_flags, run
+from maskfold.errors import UserError
 
 
 def main() -> None:
@@ -16,17 +17,27 @@ def main() -> None:
     parser.add_argument("--refit", action="store_true", help="train on everybody too, into full/ (default: folds only)")
     parser.add_argument("--name", help="run name (default: the file's)")
     parser.add_argument("--fresh", action="store_true", help="delete the run first (default: go on with it)")
+    parser.add_argument(
+        "--parallel-folds", type=int, default=1, metavar="K", help="folds trained at once, a process each (default: 1)"
+    )
     add_config_flags(parser)
     args = parser.parse_args()
 
     from maskfold.configfile import load_config
 
+    if args.parallel_folds < 1:
+        raise UserError(f"--parallel-folds {args.parallel_folds}: at least 1 is expected")
     config = load_config(args.file, config_flags(args))
     from maskfold.analysis.tables import print_summary
     from maskfold.training.fit import fit_run
 
     trained, summary = fit_run(
-        config, args.file.stem if args.name is None else args.name, args.folds, args.refit, args.fresh
+        config,
+        args.file.stem if args.name is None else args.name,
+        args.folds,
+        args.refit,
+        args.fresh,
+        args.parallel_folds,
     )
     if summary is not None:
         print_summary(summary)

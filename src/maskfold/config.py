@@ -118,7 +118,8 @@ class Run(Section):
         "auto", description="of training; auto: fp32 on a CPU, on a GPU bf16 from compute capability 8.0, else fp16"
     )
     predict_precision: Precision = Field(
-        "auto", description="of all predictions; auto: as precision, but bf16 on a CPU with bf16 instructions"
+        "auto",
+        description="of predictions and cached features; auto: as precision, but bf16 on a CPU with bf16 instructions",
     )
     compile: bool = Field(False, description="torch.compile the model: a slow first step, then quicker ones")
     checkpoint_updates: Int = Field(0, ge=0, description="a checkpoint every so many updates too; 0: each epoch alone")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10
+# Off where several processes share a terminal: plain lines then.
+bars = True
 MOST_AT_A_TIME = 16
 
 
@@ -26,7 +28,7 @@ def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[C
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=console, disable=not (shown and console.is_terminal), transient=True)
+    bar = Progress(*columns, console=console, disable=not (shown and bars and console.is_terminal), transient=True)
     bar_task = bar.add_task(task, total=total, rate="")
 
     def advance(n: int, note: str = "") -> None:

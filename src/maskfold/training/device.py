@@ -74,4 +74,9 @@ def pick_workers(wanted: int | str, device: torch.device) -> int:
     """Loader processes. Beside a CPU model they would only take its cores: a stored sample costs 0.1 ms."""
     if wanted != "auto":
         return wanted
-    return 0 if device.type == "cpu" else min(MOST_WORKERS, len(os.sched_getaffinity(0)) - 1)
+    return 0 if device.type == "cpu" else min(MOST_WORKERS, cores() - 1)
+
+
+def cores() -> int:
+    """Those that this process may use, where the system tells (Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -45,8 +45,7 @@ class Feed:
         if caches_features(config):
             features = Features(model, store, eval_transform(data), size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
-            train_on = Hardware(accelerator.device, DTYPES[config.run.precision])
-            self.train = FeatureLoader(features, labels, batches, views, train_on)
+            self.train = FeatureLoader(features, labels, batches, views, self.predict_on)
             self.valid = FeatureLoader(features, labels, valid_batches, ("none",), self.predict_on)
         else:
             dataset = PhotoDataset(store, labels, train_transform(data), config.seed)

@@ -1,13 +1,13 @@
 """Training a run: what is asked for is checked, then one part follows the other."""
 
+import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import PartialState
 
 from maskfold.config import Config, replaced
 from maskfold.data.folds import split
@@ -18,7 +18,7 @@ from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.training.device import make_fast, pick_device, pick_precisions
 from maskfold.training.feed import Part
-from maskfold.training.part import fit_part
+from maskfold.training.processes import fit_at_once, fit_one, make_accelerator
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.training.schedule import make_optimizer
 from maskfold.training.stopping import Stop
@@ -26,13 +26,21 @@ from maskfold.training.summary import gather
 
 
 def fit_run(
-    config: Config, name: str, folds: list[int] | None = None, refit: bool = False, fresh: bool = False
+    config: Config,
+    name: str,
+    folds: list[int] | None = None,
+    refit: bool = False,
+    fresh: bool = False,
+    parallel: int = 1,
 ) -> tuple[RunFolder, dict | None]:
     """Train the folds that are not finished (all without `folds`), with `refit` everybody too; returns run and summary.
 
-    Under torchrun every process calls this; the first one writes. Raises UserError where the run can't be started or
-    gone on with; nothing of it has been touched then.
+    `parallel` of them are trained at once, in processes of their own. Under torchrun every process calls this; the
+    first one writes. Raises UserError where the run can't be started or gone on with; nothing of it has been touched
+    then.
     """
+    if parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("--parallel-folds: torchrun gives each fold all processes already; use one or the other")
     if not NAME.fullmatch(name):
         raise UserError(f"run name {name!r}: letters, digits and . _ + - are expected; give another --name")
     if refit and config.optim.schedule == "plateau":
@@ -57,41 +65,24 @@ def fit_run(
         processes.wait_for_everyone()
         # From what is asked for now, so that what may differ (workers, device, W&B) is this start's.
         config = resolved(config, prepared, device, run.config)
-        mixed = {"fp32": "no"}.get(config.run.precision, config.run.precision)
-        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=mixed)
         with processes.main_process_first():
             store = open_store(prepared, prepared.images, config.data)
         parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in wanted]
         if refit:
             everybody = np.arange(len(prepared.images))
             parts.append(Part(FULL, everybody, everybody[:0]))
+        for part in parts:
+            if run.finished(part.name) and processes.is_main_process:
+                print(f"{part.name}: finished before", file=sys.stderr)
+        todo = [part for part in parts if not run.finished(part.name)]
         with Stop().listening() as stop:
-            for part in parts:
-                if not run.finished(part.name):
-                    with _faults_told(config, part):
-                        fit_part(run, config, prepared, store, part, accelerator, stop)
-                elif processes.is_main_process:
-                    print(f"{part.name}: finished before", file=sys.stderr)
+            if min(parallel, len(todo)) > 1:
+                fit_at_once(run, config, prepared, todo, min(parallel, len(todo)), stop)
+            else:
+                accelerator = make_accelerator(config)
+                for part in todo:
+                    fit_one(run, config, prepared, store, part, accelerator, stop)
         return run, gather(run, prepared) if processes.is_main_process else None
-
-
-@contextmanager
-def _faults_told(config: Config, part: Part) -> Iterator[None]:
-    """What torch says of a batch that does not fit, in words of the configuration."""
-    try:
-        yield
-    except ValueError as fault:
-        if "more than 1 value per channel" not in str(fault):
-            raise
-        raise UserError(
-            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); choose another "
-            "optim.batch_size, or fewer optim.accum_steps"
-        ) from fault
-    except torch.OutOfMemoryError as fault:
-        raise UserError(
-            f"optim.accum_steps: the GPU's memory does not hold {part.name} in {config.optim.accum_steps} parts a "
-            "batch; start anew with more of them: the batch stays the same"
-        ) from fault
 
 
 def _try_model(config: Config) -> None:

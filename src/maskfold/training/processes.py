@@ -1,0 +1,161 @@
+"""The parts of a run one after the other, or several at once, each in a process with its share of cores and GPUs."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from maskfold import progress
+from maskfold.config import Config
+from maskfold.data.prepared import Prepared, load_prepared
+from maskfold.data.store import Store, open_store
+from maskfold.errors import UserError
+from maskfold.files import locked
+from maskfold.training.device import cores, make_fast, pick_device
+from maskfold.training.feed import Part
+from maskfold.training.part import fit_part
+from maskfold.training.runs import RunFolder
+from maskfold.training.stopping import Stop
+
+
+def make_accelerator(config: Config) -> Accelerator:
+    """Of a config whose precision is resolved."""
+    mixed = {"fp32": "no"}.get(config.run.precision, config.run.precision)
+    return Accelerator(cpu=pick_device(config.run).type == "cpu", mixed_precision=mixed)
+
+
+def fit_one(
+    run: RunFolder, config: Config, prepared: Prepared, store: Store, part: Part, accelerator: Accelerator, stop: Stop
+) -> None:
+    """fit_part, with what torch says of a batch that does not fit told in words of the configuration."""
+    # The run is this process' or its parent's; a part may still be held by a child whose parent was killed: it saves.
+    held = locked(run.part_dir(part.name)) if accelerator.is_main_process else contextlib.nullcontext()
+    try:
+        with held:
+            fit_part(run, config, prepared, store, part, accelerator, stop)
+    except ValueError as fault:
+        if "more than 1 value per channel" not in str(fault):
+            raise
+        raise UserError(
+            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); choose another "
+            "optim.batch_size, or fewer optim.accum_steps"
+        ) from fault
+    except torch.OutOfMemoryError as fault:
+        raise UserError(
+            f"optim.accum_steps: the GPU's memory does not hold {part.name} in {config.optim.accum_steps} parts a "
+            "batch; start anew with more of them: the batch stays the same"
+        ) from fault
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """The place of one process among `slots` that run at once."""
+
+    number: int
+    slots: int
+
+    def settle(self) -> None:
+        """Take this process' share of the cores and, in turn, one of the GPUs."""
+        if hasattr(os, "sched_setaffinity"):
+            mine = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(0, mine[self.number :: self.slots] or [mine[self.number % len(mine)]])
+        torch.set_num_threads(max(1, cores()))
+        if count := torch.cuda.device_count():
+            torch.cuda.set_device(self.number % count)
+
+
+def fit_at_once(run: RunFolder, config: Config, prepared: Prepared, parts: Sequence[Part], slots: int, stop: Stop):
+    """Train parts in processes of their own, up to `slots` at a time. A signal is passed on: each saves and ends.
+
+    Raises UserError for what one of them was refused, or was killed by; the others then save and end too.
+    """
+    spawn, waiting, free = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
+    going: dict[multiprocessing.Process, tuple[Part, int]] = {}
+    said, passed_on, failed = spawn.SimpleQueue(), False, []
+    try:
+        while going or (waiting and not passed_on):
+            while waiting and free and not passed_on:
+                part, slot = waiting.pop(0), free.pop(0)
+                order = (run.folder, config, prepared.folder, part, _Slot(slot, slots), said)
+                process = spawn.Process(target=_child, args=order, name=part.name)
+                process.start()
+                going[process] = part, slot
+            wait([process.sentinel for process in going], timeout=0.2)
+            for process in [process for process in going if process.exitcode is not None]:
+                part, slot = going.pop(process)
+                free.append(slot)
+                if process.exitcode:
+                    failed.append((part, process.exitcode))
+            if (stop.signum or failed) and not passed_on:
+                passed_on = True
+                for process in going:
+                    _tell(process, stop.signum or signal.SIGTERM)
+    finally:
+        for process in going:
+            process.kill()
+    if stop.signum == signal.SIGINT:
+        raise KeyboardInterrupt
+    if stop.signum:
+        raise SystemExit(128 + int(stop.signum))
+    if failed:
+        raise _fault(*failed[0], None if said.empty() else said.get())
+
+
+def _tell(process: multiprocessing.Process, signum: int) -> None:
+    # It may have ended just now.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signum)
+
+
+def _fault(part: Part, status: int, said: str | None) -> Exception:
+    if said is not None:
+        return UserError(said)
+    if status < 0:
+        return UserError(
+            f"--parallel-folds: {part.name} was killed by signal {-status}, most likely for want of memory; the same "
+            "command with fewer folds at once goes on"
+        )
+    return RuntimeError(f"{part.name} ended with status {status}; its own message is above")
+
+
+def _child(run: Path, config: Config, prepared: Path, part: Part, slot: _Slot, said) -> None:
+    """A part in a process of its own, which ends with its parent."""
+    # Ctrl-C reaches the whole group: the parent passes it on, once.
+    os.setsid()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    progress.bars = False
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    with _ended(said), Stop().listening() as stop:
+        slot.settle()
+        make_fast(pick_device(config.run))
+        folder, data = RunFolder(run), load_prepared(prepared)
+        store = open_store(data, data.images, config.data)
+        fit_one(folder, config, data, store, part, make_accelerator(config), stop)
+
+
+@contextmanager
+def _ended(said) -> Iterator[None]:
+    """Tell a user's mistake to the parent rather than to the terminal."""
+    try:
+        yield
+    except UserError as fault:
+        said.put(str(fault))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _end_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
