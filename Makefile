@@ -7,12 +7,13 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # The demo runs in this folder whatever an organisers' server exports.
 unexport SM_CHANNEL_TRAIN SM_CHANNEL_EVAL SM_MODEL_DIR SM_OUTPUT_DATA_DIR
 
-.PHONY: help demo test test-all lint .venv
+.PHONY: help demo test test-all bench lint .venv
 
 help:
 	@echo "make demo      install, draw demo data, train folds, write and score submissions/demo.csv"
 	@echo "make test      install, lint and run the tests (under 6 minutes on two cores)"
 	@echo "make test-all  the tests marked slow as well"
+	@echo "make bench     measure beside what others run: benchmarks/results.json and .png (a quarter of an hour)"
 	@echo "make lint      ruff check and ruff format --check"
 	@echo "make .venv     install only"
 
@@ -28,6 +29,10 @@ test: lint
 
 test-all: lint
 	@$(PY) -m pytest -m 'slow or not slow'
+
+# A folder of one's own photos: make bench BENCH='--data FOLDER'.
+bench: .venv
+	@$(PY) benchmarks/run.py $(BENCH)
 
 lint: .venv
 	@$(PY) -m ruff check .

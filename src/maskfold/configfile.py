@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from maskfold.config import KEYS, Config, Section
 from maskfold.errors import UserError, listed, nearest
-from maskfold.files import write_text
 
 
 class _Loader(yaml.SafeLoader):
@@ -91,5 +90,6 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
     return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{listed(lines)}"
 
 
-def save_config(config: Config, path: Path) -> None:
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+def config_text(config: Config) -> str:
+    """Every key, as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

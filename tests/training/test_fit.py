@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from conftest import refused, tiny_args
+from conftest import ROOT, TINY, refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
 from test_resume import metrics_of, start, wait_for
 
+from maskfold.files import sha256
 from maskfold.predictions import load_predictions
 from maskfold.training import part
 from maskfold.training.runs import RunFolder
@@ -248,6 +249,26 @@ def test_a_folder_that_is_no_run_is_never_cleared(script, drawn, tmp_path, monke
     monkeypatch.setenv("SM_MODEL_DIR", "")
     assert script("train", *tiny_args(drawn, "--name", "empty", "--folds", 0)).code == 0
     assert (tmp_path / "runs" / "empty").is_dir()
+
+
+def test_a_run_outlives_a_schema_that_gets_a_new_key(script, trained, tmp_path):
+    """A run begun before `data.face_margin` was there is finished and submitted by what has it."""
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "older"))
+    lines = [line for line in (run / "config.yaml").read_text().splitlines(True) if "face_margin" not in line]
+    (run / "config.yaml").write_text("".join(lines))
+    held = json.loads((run / "provenance.json").read_text())
+    held |= {"config_sha256": sha256(run / "config.yaml"), "config_hash": "of another schema"}
+    (run / "provenance.json").write_text(json.dumps(held))
+    done = script("submit", "older", "--out", "a.csv")
+    assert done.code == 0, done.err
+    again = script("train", ROOT / "configs" / "demo.yaml", *TINY, "--data.root", trained.raw, "--name", "older")
+    assert again.code == 2 and "data.prepared" in again.err
+    places = ("--data.prepared", trained.prepared, "--data.folds", 2)
+    again = script(
+        "train", ROOT / "configs" / "demo.yaml", *TINY, "--data.root", trained.raw, *places, "--name", "older"
+    )
+    assert again.code == 0, again.err
+    assert again.err.count("finished before") == 2
 
 
 def test_an_edited_config_is_refused(script, trained, tmp_path):

@@ -1,5 +1,6 @@
 """The run folder: what it holds, who may write it, and how a stopped run goes on."""
 
+import hashlib
 import json
 import os
 import platform
@@ -11,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from maskfold.config import Config, compared, config_hash
-from maskfold.configfile import load_config, save_config
+from maskfold.configfile import config_text, load_config
 from maskfold.data.prepared import Prepared
 from maskfold.errors import UserError, listed
-from maskfold.files import locked, read_json, write_json, write_text
+from maskfold.files import locked, read_json, sha256, write_json, write_text
 from maskfold.predictions import Predictions
 
 PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "numpy", "scikit-learn")
@@ -70,7 +71,7 @@ class RunFolder:
         """What the run was started with: data fingerprint, eval people, config hash, git commit, versions."""
         path, mend = self.folder / "provenance.json", "start the run again with --fresh"
         held = read_json(path, mend)
-        if missing := {"dataset", "identity", "eval_people", "config_hash"} - held.keys():
+        if missing := {"dataset", "identity", "eval_people", "config_hash", "config_sha256"} - held.keys():
             raise UserError(f"{path}: {min(missing)} is missing; {mend}")
         return held
 
@@ -108,17 +109,19 @@ class RunFolder:
 
     def check_unedited(self) -> None:
         """Raises UserError where config.yaml is not what the run was started with."""
-        if self.provenance["config_hash"] != config_hash(self.config):
-            path = self.folder / "config.yaml"
+        path = self.folder / "config.yaml"
+        # By the file, not by the keys: a run outlives a schema that gets new ones.
+        if self.provenance["config_sha256"] != sha256(path):
             raise UserError(f"{path}: was edited since the run was started; restore it, or start again with --fresh")
 
     def start(self, config: Config, prepared: Prepared) -> None:
         data = {"dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
         data["eval_people"] = prepared.eval_people
-        provenance = {**data, "config_hash": config_hash(config), **code_state()}
-        write_json(self.folder / "provenance.json", provenance)
+        text = config_text(config)
+        hashes = {"config_hash": config_hash(config), "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
+        write_json(self.folder / "provenance.json", {**data, **hashes, **code_state()})
         # Last: a run is started once its config is there.
-        save_config(config, self.folder / "config.yaml")
+        write_text(self.folder / "config.yaml", text)
 
     def clear(self) -> None:
         """Delete all but the lock, which this process holds. Raises UserError for a folder that is no run's."""

@@ -1,0 +1,106 @@
+"""Peak memory of training with two workers over three epochs, against the same step on tensors in memory.
+
+Proportional set size without file-backed pages, of the process and its workers: what a machine must really have.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from measure import Result
+
+EPOCHS, WORKERS, PHOTOS, BATCHES = 3, 2, 18_900, 40
+
+
+def private_mb(pid: int) -> float:
+    """PSS of anonymous and shared memory (/proc/PID/smaps_rollup) of a process and its children, in MB."""
+    total = 0
+    for one in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+        try:
+            fields = dict(line.split(":") for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()[1:])
+        except OSError:
+            continue
+        total += sum(int(fields[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem"))
+    return total / 1024
+
+
+class Peak:
+    """The most that private_mb has shown, looked at every 50 ms; `epochs` is the peak within each."""
+
+    def __init__(self):
+        self.now, self.epochs, self._end = 0.0, [], threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.05):
+            self.now = max(self.now, private_mb(os.getpid()))
+
+    def next(self) -> None:
+        self.epochs.append(max(self.now, private_mb(os.getpid())))
+        self.now = 0.0
+
+
+def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
+    """MB at the peak of each epoch; BATCHES updates an epoch, over all of the store's photos in turn."""
+    import numpy as np
+    import torch
+
+    from maskfold.config import Config, replaced
+    from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+    from maskfold.data.store import Store
+    from maskfold.data.transforms import train_transform
+    from maskfold.models.classifier import build_classifier
+    from maskfold.training.device import make_fast, pick_device, pick_precisions
+    from maskfold.training.engine import train_one_epoch
+    from maskfold.training.processes import make_accelerator
+    from maskfold.training.trainee import make_trainee
+
+    peak = Peak()
+    config = replaced(Config(), model={"backbone": backbone})
+    device = pick_device(config.run)
+    make_fast(device)
+    config = replaced(config, run={"precision": pick_precisions(config.run, device)[0]})
+    classifier = build_classifier(config).to(device)
+    trainee = make_trainee(config, classifier, np.ones(18), make_accelerator(config))
+    file, size = scratch / "store.npy", config.optim.batch_size
+    dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
+    # Every store row is read by the workers, and BATCHES of the batches are trained on: the steps cost the same memory.
+    rows = np.arange(PHOTOS)
+    loader = make_loader(dataset, Batches(rows, size, shuffle=True), WORKERS, pin=False)
+    fixed = next(iter(make_loader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
+
+    class Few:
+        batch_sampler = loader.batch_sampler
+
+        def __iter__(self):
+            if feeding == "tensors":
+                yield from [fixed] * BATCHES
+            else:
+                yield from (batch for at, batch in enumerate(loader) if at < BATCHES)
+
+    for _ in range(EPOCHS):
+        train_one_epoch(trainee, Few())
+        peak.next()
+    torch.manual_seed(0)
+    return peak.epochs
+
+
+def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
+    from numpy.lib.format import open_memmap
+
+    open_memmap(scratch / "store.npy", "w+", "uint8", (PHOTOS, 256, 192, 3))[:] = 128
+    found = {}
+    for feeding in ("loader", "tensors"):
+        words = [sys.executable, __file__, backbone, str(scratch), feeding]
+        said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        found[feeding] = [float(word) for word in said.split()]
+        print(f"memory by epoch ({feeding}): {found[feeding]} MB", file=sys.stderr)
+    ours, bare = (max(found[feeding]) for feeding in ("loader", "tensors"))
+    return {"memory_2_workers_18900_photos_vs_tensors": Result(ours, bare, EPOCHS, "MB")}
+
+
+if __name__ == "__main__":
+    print(*(round(value) for value in child(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))

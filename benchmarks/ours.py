@@ -1,0 +1,34 @@
+"""The pieces of maskfold that are measured, put together as a run does it."""
+
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import DataLoader
+
+from maskfold.config import Config, replaced
+from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+from maskfold.data.layout import find_layout
+from maskfold.data.prepare import prepare
+from maskfold.data.prepared import load_prepared
+from maskfold.data.store import open_store
+from maskfold.data.transforms import train_transform
+
+
+class Ours:
+    """Prepared once a scratch folder; `loader` trains at a size with the light preset."""
+
+    def __init__(self, data: Path, scratch: Path, backbone: str):
+        folder = scratch / "prepared"
+        if folder.exists():
+            self.prepared = load_prepared(folder)
+        else:
+            self.prepared = prepare(find_layout(data), folder)
+        self.config = replaced(Config(), model={"backbone": backbone}, run={"wandb": "disabled"})
+        self.paths = self.prepared.photo_paths(self.prepared.images)
+
+    def loader(self, size: tuple[int, int], workers: int, rows: int | None = None) -> DataLoader:
+        data = self.config.data.model_copy(update={"image_size": size})
+        store, labels = open_store(self.prepared, self.prepared.images, data), self.prepared.images.label.to_numpy()
+        dataset = PhotoDataset(store, labels, train_transform(data), self.config.seed)
+        batches = Batches(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
+        return make_loader(dataset, batches, workers, pin=False)

@@ -1,0 +1,60 @@
+#!/usr/bin/env python
+"""Measure maskfold side by side with what users would otherwise run: a table, results.json and a figure.
+
+Ours and theirs take turns within one run; the medians are compared. On the CPU, or on a GPU where there is one.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+
+import torch
+from measure import Result, table
+
+from maskfold.cli import run as run_main
+from maskfold.demo import make_demo
+from maskfold.files import write_json
+
+HERE = Path(__file__).parent
+GROUPS = ("store", "loader", "training", "inference", "startup", "memory")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="raw data folder (default: 600 people are drawn)")
+    parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="groups to measure (default: all)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns of each way (default: 5)")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="timm name (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=HERE / "results.json", help="default: benchmarks/results.json")
+    args = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as scratch:
+        data = args.data
+        if data is None:
+            data = Path(scratch) / "drawn"
+            make_demo(data, people=600, eval_people=80, seed=0)
+        found: dict[str, Result] = {}
+        for group in args.only:
+            # Imported one by one: a group may be measured where another's packages are missing.
+            module = __import__(group)
+            print(f"measuring: {group}", file=sys.stderr, flush=True)
+            found |= module.measure(data, Path(scratch), args.backbone, args.repeats)
+    print(table(found))
+    known = json.loads(args.out.read_text()) if args.out.exists() and set(args.only) != set(GROUPS) else {}
+    write_json(args.out, known | {name: result.as_dict() for name, result in found.items()})
+    from figure import draw
+
+    draw(json.loads(args.out.read_text()), args.out.with_name("results.png"), machine())
+
+
+def machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} CPU cores"
+    return f"{device}, {platform.system()}, torch {torch.__version__.partition('+')[0]}, {date.today()}"
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,26 @@
+"""Seconds of a script's --help, against importing what any such script imports."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from measure import Result, against, take_turns
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+BARE = ["-c", "import torch, timm, albumentations, pandas, sklearn"]
+
+
+def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
+    def seconds(*words: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    verbs = sorted(path for path in SCRIPTS.glob("*.py"))
+    ways = {path.stem: lambda path=path: seconds(str(path), "--help") for path in verbs}
+    values = take_turns(ways | {"bare": lambda: seconds(*BARE)}, repeats)
+    found = {}
+    for path in verbs:
+        found |= against(values, {f"help_of_{path.stem}_vs_imports": "bare"}, "s", ours=path.stem)
+    return found

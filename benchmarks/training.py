@@ -1,0 +1,50 @@
+"""An epoch of our loop with its feeding, against the same step on random tensors that lie in memory already."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from measure import Result, against, rate, take_turns
+from ours import Ours
+
+from maskfold.config import Config, replaced
+from maskfold.models.classifier import build_classifier
+from maskfold.training.device import make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.training.engine import train_one_epoch
+from maskfold.training.processes import make_accelerator
+from maskfold.training.trainee import make_trainee
+
+BATCHES = 8
+
+
+def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
+    ours = Ours(data, scratch, backbone)
+    device = pick_device(ours.config.run)
+    make_fast(device)
+    precision, _ = pick_precisions(ours.config.run, device)
+    config: Config = replaced(ours.config, run={"precision": precision})
+    accelerator = make_accelerator(config)
+    classifier = build_classifier(config).to(device)
+    trainee = make_trainee(config, classifier, np.ones(18), accelerator)
+    size, (height, width) = config.optim.batch_size, config.data.image_size
+    loader = ours.loader((height, width), pick_workers("auto", device), rows=BATCHES * size)
+    images = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    labels = torch.randint(0, 18, (size,), device=device)
+
+    def epoch() -> int:
+        train_one_epoch(trainee, loader)
+        return BATCHES * size
+
+    def bare() -> int:
+        classifier.train()
+        for _ in range(BATCHES):
+            with accelerator.autocast():
+                loss = torch.nn.functional.nll_loss(classifier(images), labels)
+            accelerator.backward(loss)
+            trainee.optimizer.step()
+            trainee.optimizer.zero_grad(set_to_none=True)
+        loss.item()
+        return BATCHES * size
+
+    values = take_turns({"ours": lambda: rate(epoch), "bare": lambda: rate(bare)}, repeats)
+    return against(values, {"training_vs_random_tensors": "bare"}, "images/s")
