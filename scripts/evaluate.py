@@ -1,5 +1,9 @@
 #!/usr/bin/env python
-"""Score runs out-of-fold, or a submission whose truth is known."""
+"""Score runs out-of-fold, compare them, or score a submission whose truth is known.
+
+Several runs are compared with the first. Runs of one experiment that differ in seed or folds also tell what the mean of
+the fold models adds over one of them.
+"""
 
 from pathlib import Path
 
@@ -15,15 +19,15 @@ def main() -> None:
     if bool(args.runs) == bool(args.submission) or bool(args.submission) != bool(args.truth):
         parser.error("give runs, or --submission with --truth")
 
-    from maskfold.analysis.ladder import best_rung
-    from maskfold.analysis.tables import print_submission_score, print_summary
-    from maskfold.training.runs import RunFolder, find_run
-    from maskfold.training.summary import summarise
+    from maskfold.analysis.tables import print_submission_score
 
-    for run_folder in [RunFolder(find_run(given)) for given in args.runs]:
-        print_summary(summarise(run_folder), baseline=best_rung(run_folder))
     if args.submission:
         print_submission_score(args.submission, args.truth)
+        return
+    from maskfold.analysis.evaluate import evaluate
+    from maskfold.training.runs import RunFolder, find_run
+
+    evaluate([RunFolder(find_run(given)) for given in args.runs])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""Blend runs into a submission: their fold models' probabilities, averaged over folds, views and runs."""
+"""Blend runs into a submission: their fold models' probabilities, averaged over folds, views and runs.
+
+Or rebuild one from its manifest (--from), or put the board's score of one on record (--record NAME SCORE).
+"""
 
 from pathlib import Path
 
@@ -8,23 +11,50 @@ from maskfold.cli import Parser, run
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or their names")
+    parser.add_argument("runs", type=Path, nargs="*", help="run folders, or their names")
     parser.add_argument(
         "--tta", nargs="+", default=["none"], metavar="{none,hflip}", help="views to average (default: none)"
     )
     parser.add_argument("--out", type=Path, help="the CSV to write (default: submissions/<runs>.csv)")
+    parser.add_argument("--from", dest="manifest", type=Path, help="rebuild this manifest's submission (default: none)")
+    parser.add_argument(
+        "--record", nargs=2, metavar=("NAME", "SCORE"), help="what the board said of a submission (default: none)"
+    )
     args = parser.parse_args()
+    if sum(map(bool, (args.runs, args.manifest, args.record))) != 1:
+        parser.error("give runs, or --from MANIFEST, or --record NAME SCORE")
 
-    from maskfold.analysis.tables import interval
+    from maskfold.analysis.tables import interval, said_of_gain
+    from maskfold.inference.index import record
+    from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
     from maskfold.training.runs import RunFolder, find_run
 
+    if args.record:
+        name, score = Path(args.record[0]), args.record[1]
+        folder = submissions_root() if name.parent == Path() else name.parent
+        print("\n".join(record(folder, name.name.removesuffix(".csv"), score)))
+        return
+    if args.manifest:
+        print(f"rebuilt, the same byte for byte: {rebuild(args.manifest, args.out)}")
+        return
+
     runs = [RunFolder(find_run(given)) for given in args.runs]
     out = args.out or submissions_root() / f"{'+'.join(member.name for member in runs)}.csv"
-    manifest = make_submission(runs, args.tta, out)
+    manifest, told = make_submission(runs, args.tta, out)
     expected = manifest["expected"]
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % {interval(expected['macro_f1_ci95'])}")
-    print(f"expected on the board: board95 {interval(expected['board95'])}, half {interval(expected['board_half95'])}")
+    print(
+        f"expected on the board, by one fold's model: board95 {interval(expected['board95'])}, "
+        f"half {interval(expected['board_half95'])}"
+    )
+    print(said_of_gain(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))
+    if len(runs) > 1:
+        print(
+            "temperatures: "
+            + ", ".join(f"{run.name} {t:.3f}" for run, t in zip(runs, manifest["temperatures"], strict=True))
+        )
+    print("\n".join(told), end="\n" if told else "")
     print(f"submission: {out} (manifest: {out.with_suffix('.json')})")
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskfold.analysis.metrics import macro_f1
+from maskfold.analysis.metrics import METRICS, macro_f1, scores
 from maskfold.demo import MIX
 from maskfold.labels import GENDERS, KIND_MASK, PHOTOS_PER_PERSON, encode
 
@@ -61,3 +61,38 @@ def coverage(interval_of, rounds: int = 300, people: int = 600, seed: int = 0) -
         held.append((ci[0] <= truth <= ci[1], board[0] <= new <= board[1], ci[1] - ci[0]))
     ci, board, width = np.mean(held, axis=0)
     return {"ci": float(ci), "board": float(board), "width": float(width), "truth": truth}
+
+
+def metric_coverage(interval_of, rounds: int = 300, people: int = 600, seed: int = 0) -> dict[str, float]:
+    """Share of simulations whose <metric>_ci95 holds the metric of a set without end, by metric."""
+    rng = np.random.default_rng(1)
+    drawn = [simulate(people, rng) for _ in range(400)]
+    truth = scores(np.concatenate([d[0] for d in drawn]), np.concatenate([d[1] for d in drawn]))
+    held = []
+    for n in range(rounds):
+        found = interval_of(*simulate(people, np.random.default_rng([seed, n])))
+        held.append([found[f"{name}_ci95"][0] <= truth[name] <= found[f"{name}_ci95"][1] for name in METRICS])
+    return dict(zip(METRICS, np.mean(held, axis=0).tolist(), strict=True))
+
+
+def simulate_pair(n: int, rng: np.random.Generator, spoiled: float) -> tuple[np.ndarray, ...]:
+    """(labels, answers, other answers, people): two models that err alike, in different photos now and then.
+
+    The other one's gender and age are those of another draw for a third of the people; of `spoiled` more people
+    its age group is told wrong: a planted difference.
+    """
+    labels, first, people = simulate(n, rng)
+    again = simulate(n, rng)[1]
+    lucky = rng.random(n) < 1 / 3
+    second = np.where(lucky[people], again, first)
+    worse = rng.random(n) < spoiled
+    mask, gender, age = second // 6, second // 3 % 2, second % 3
+    return labels, first, np.where(worse[people], encode(mask, gender, (age + 1) % 3), second), people
+
+
+def planted_difference(spoiled: float, people: int = 2700, rounds: int = 60) -> float:
+    """First - second in macro F1 over very many people."""
+    rng = np.random.default_rng(7)
+    drawn = [simulate_pair(people, rng, spoiled) for _ in range(rounds)]
+    labels, first, second = (np.concatenate([d[at] for d in drawn]) for at in range(3))
+    return macro_f1(labels, first) - macro_f1(labels, second)

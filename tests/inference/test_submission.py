@@ -10,6 +10,7 @@ import pytest
 from conftest import refused, tiny_args
 from sklearn.metrics import f1_score
 
+from maskfold.analysis.calibration import fit_temperature, tempered
 from maskfold.errors import UserError
 from maskfold.files import sha256
 from maskfold.inference.answers import check_submission
@@ -75,10 +76,15 @@ def test_runs_are_blended_by_id(script, run, trained, tmp_path):
     )
     assert script("submit", run, other, "--out", "a.csv").code == 0
     found = pd.read_csv("a.csv").set_index("ImageID").ans
+    manifest = json.loads(Path("a.json").read_text())
+    first, second = manifest["temperatures"]
+    # Twins in all but the eval file: one temperature, each fitted on its own out-of-fold predictions.
+    oof = load_predictions(run / "oof-none.npz", out_of_fold=True)
+    assert first == second == fit_temperature(oof.probs, oof.label)
     for row, at in enumerate(order):
-        mixed = names.probs[at].astype(float) + probs[row]
+        mixed = tempered(names.probs[[at]], first) + tempered(probs[[row]], second)
         assert found[names.image_id[at]] == mixed.argmax()
-    assert len(json.loads(Path("a.json").read_text())["members"]) == 2
+    assert len(manifest["members"]) == 2
     refused(script("submit", run, run, "--out", "b.csv"), "twice")
 
 

@@ -10,8 +10,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from maskfold.analysis.bootstrap import intervals
 from maskfold.analysis.ladder import write_ladder
-from maskfold.analysis.metrics import intervals, scores
+from maskfold.analysis.metrics import scores
 from maskfold.config import Config
 from maskfold.data.folds import split
 from maskfold.data.prepare import ensure_prepared

@@ -52,7 +52,7 @@ def predict_runs(
     there. Raises UserError where the data has no eval side.
     """
     sources = [_source(run, prepared) for run, prepared in zip(runs, datasets, strict=True)]
-    known = [_known(run, views, source) for run, source in zip(runs, sources, strict=True)]
+    known = [_known(*member, views) for member in zip(runs, datasets, sources, strict=True)]
     missing = [at for at, found in enumerate(known) if found is None]
     if missing:
         # Only here: cached predictions are blended without torch.
@@ -80,13 +80,28 @@ def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
     return np.array([eval_side] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
 
 
-def _known(run: RunFolder, views: tuple[str, ...], source: np.ndarray) -> tuple[Predictions, Predictions] | None:
+def _known(
+    run: RunFolder, prepared: Prepared, source: np.ndarray, views: tuple[str, ...]
+) -> tuple[Predictions, Predictions] | None:
+    """What is kept, or None. Raises UserError for a file of these checkpoints that lacks photos or has others."""
     paths = _paths(run, views)
     if not all(path.exists() for path in paths):
         return None
     evaluation, oof = (load_predictions(path, out_of_fold=path is paths[1]) for path in paths)
     same = all(found.source is not None and np.array_equal(found.source, source) for found in (evaluation, oof))
-    return (evaluation, oof) if same else None
+    if not same:
+        return None
+    images = prepared.images
+    fold_of = dict(zip(prepared.folds.person_id, prepared.folds.fold, strict=True))
+    left_out = images.image_id[images.person_id.map(fold_of).isin(run.finished_folds)]
+    for path, found, wanted in zip(paths, (evaluation, oof), (prepared.evaluation.image_id, left_out), strict=True):
+        if set(found.image_id) != set(wanted):
+            lacks, has = (len(set(a) - set(b)) for a, b in ((wanted, found.image_id), (found.image_id, wanted)))
+            raise UserError(
+                f"{path}: {lacks} of {len(wanted)} photos are missing in it, {has} are not of this data; delete it and "
+                "run the same command again"
+            )
+    return evaluation, oof
 
 
 def _together(runs: Sequence[RunFolder], positions: Sequence[int]) -> Iterator[list[int]]:

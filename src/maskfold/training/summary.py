@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from maskfold.analysis.metrics import intervals, scores
+from maskfold.analysis.bootstrap import intervals
+from maskfold.analysis.metrics import scores
 from maskfold.config import Config, selects_on_validation
 from maskfold.data.prepared import Prepared
 from maskfold.errors import UserError
@@ -45,6 +46,9 @@ def summarise(run: RunFolder) -> dict:
         best = max(history, key=lambda row: row["macro_f1"])["epoch"]
         mine = oof.fold == fold
         found = scores(oof.label[mine], oof.answers[mine])
+        found |= {
+            "macro_f1_ci95": intervals(oof.label[mine], oof.answers[mine], oof.person_id[mine], 0)["macro_f1_ci95"]
+        }
         rows.append({"fold": int(fold), **found, "best_epoch": best, "seconds": seconds, "images_per_second": rate})
     whole = scores(oof.label, oof.answers)
     return {

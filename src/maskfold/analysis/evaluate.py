@@ -1,0 +1,30 @@
+"""What evaluate.py tells of runs: each by itself, then against the first."""
+
+from collections.abc import Sequence
+
+from maskfold.analysis.comparison import print_comparison
+from maskfold.analysis.ladder import best_rung
+from maskfold.analysis.tables import print_calibration, print_classes, print_summary, said_of_gain
+from maskfold.inference.gain import are_repeats, gain_of_folds, record_gain
+from maskfold.predictions import load_predictions
+from maskfold.training.runs import RunFolder
+from maskfold.training.summary import summarise
+
+FIGURE = "reliability.png"
+
+
+def evaluate(runs: Sequence[RunFolder]) -> None:
+    """Print scores, classes and calibration of each run; of several also how they compare and what repeats tell.
+
+    Raises UserError where a run has nothing to evaluate, or runs have nothing in common.
+    """
+    summaries = [summarise(run) for run in runs]
+    oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
+    for run, summary, oof in zip(runs, summaries, oofs, strict=True):
+        print_summary(summary, baseline=best_rung(run), gain=gain_of_folds([run]))
+        print_classes(oof)
+        print_calibration(oof, run.folder / FIGURE)
+    for run, oof in zip(runs[1:], oofs[1:], strict=True):
+        print_comparison((runs[0].name, run.name), oofs[0], oof)
+    if are_repeats([run.config for run in runs]):
+        print(said_of_gain(record_gain(runs), len(summaries[0]["folds"])))

@@ -1,0 +1,37 @@
+"""The manifest beside a submission: what made it, so that it can be traced, compared and rebuilt."""
+
+import json
+from pathlib import Path
+
+from maskfold.errors import UserError
+from maskfold.files import read_json
+
+NEEDED = ("name", "members", "weights", "temperatures", "tta", "expected", "dataset", "eval", "csv_sha256")
+MEND = "make the submission again from its runs"
+
+
+def read_manifest(path: Path) -> dict:
+    """Raises UserError where it is missing, broken, or no manifest."""
+    if path.suffix != ".json":
+        raise UserError(f"{path}: a manifest ends in .json; give the one beside the submission")
+    held = read_json(path, MEND)
+    if missing := [key for key in NEEDED if key not in held]:
+        raise UserError(f"{path}: no manifest, {missing[0]} is missing; {MEND}")
+    members = held["members"]
+    counts = {len(held[key]) for key in ("members", "weights", "temperatures") if isinstance(held[key], list)}
+    if counts != {len(members)} or not all(isinstance(m, dict) and {"run", "checkpoints"} <= m.keys() for m in members):
+        raise UserError(f"{path}: its members, weights and temperatures do not belong together; {MEND}")
+    return held
+
+
+def manifests_in(folder: Path) -> dict[Path, dict]:
+    """Manifests of a folder by their path; other JSON files are passed over."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            held = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(held, dict) and "csv_sha256" in held:
+            found[path] = held
+    return found

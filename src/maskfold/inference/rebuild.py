@@ -1,0 +1,61 @@
+"""A submission made again from its manifest."""
+
+from pathlib import Path
+
+from maskfold.errors import UserError
+from maskfold.files import sha256
+from maskfold.inference.blend import blend_runs
+from maskfold.inference.manifest import read_manifest
+from maskfold.inference.predict import checkpoint_hashes
+from maskfold.inference.submission import answers_of, write_answers
+from maskfold.training.runs import RunFolder, find_run
+
+
+def rebuild(manifest_path: Path, out: Path | None) -> Path:
+    """Make a submission again with the weights and temperatures of its manifest: the same file, byte for byte.
+
+    Returns where it was written: `out`, or the manifest's own place. Raises UserError, before anything is written,
+    where a run is gone, a checkpoint or the data is another, or the answers differ.
+    """
+    held = read_manifest(manifest_path)
+    runs = [RunFolder(find_run(_place(member, manifest_path))) for member in held["members"]]
+    for run, member in zip(runs, held["members"], strict=True):
+        _check_checkpoints(run, member, manifest_path)
+    blend = blend_runs(runs, tuple(held["tta"]), held["weights"], held["temperatures"])
+    for key, have in (("dataset", "fingerprint"), ("eval", "eval_fingerprint")):
+        if blend.prepared.meta[have] != held[key]:
+            raise UserError(
+                f"{manifest_path}: {key} was {held[key]}, {blend.prepared.folder} has {blend.prepared.meta[have]}; "
+                "restore the data, or make a new submission"
+            )
+    answers, info = answers_of(blend)
+    out = manifest_path.with_suffix(".csv") if out is None else out
+
+    def same(beside: Path) -> None:
+        if sha256(beside) != held["csv_sha256"]:
+            raise UserError(
+                f"{manifest_path}: the same runs answer differently now (another torch, device or number of threads?); "
+                f"nothing was written to {out}"
+            )
+
+    write_answers(out, answers, info, same)
+    return out
+
+
+def _place(member: dict, manifest: Path) -> Path:
+    """A member's run folder where it was, else by its name."""
+    place = Path(member["folder"]) if "folder" in member else Path(member["run"])
+    return place if (place / "config.yaml").exists() else Path(member["run"])
+
+
+def _check_checkpoints(run: RunFolder, member: dict, manifest: Path) -> None:
+    """Raises UserError where a run's weights are not those on record."""
+    hashes, known = checkpoint_hashes(run), member["checkpoints"]
+    for part in sorted(hashes.keys() | known.keys()):
+        if hashes.get(part) == known.get(part):
+            continue
+        state = "is not there" if part not in hashes else "is another" if part in known else "is new"
+        raise UserError(
+            f"{run.weights_path(part)}: {state} since {manifest} was written; restore the checkpoints, or make a new "
+            "submission"
+        )

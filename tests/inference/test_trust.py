@@ -1,0 +1,238 @@
+"""A submission that can be traced: refused members, warnings, the index, what the board said, and the rebuilding."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import refused
+from safetensors.numpy import load_file, save_file
+
+from maskfold.data.prepared import load_prepared
+from maskfold.inference.index import COLUMNS, history, read_index
+from maskfold.inference.sanity import unlikely_shares
+from maskfold.labels import KIND_MASK, encode
+from maskfold.predictions import load_predictions
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "tiny"))
+
+
+@pytest.fixture
+def other(run, tmp_path):
+    """A second member with another opinion: its head's answers are shifted."""
+    other = Path(shutil.copytree(run, tmp_path / "runs" / "other"))
+    for fold in (0, 1):
+        path = other / f"fold{fold}" / "model.safetensors"
+        tensors = load_file(path)
+        tensors["head.linear.bias"] = np.roll(tensors["head.linear.bias"], 1) + np.linspace(0, 2, 18, dtype=np.float32)
+        save_file(tensors, path)
+    return other
+
+
+def test_a_submission_is_rebuilt_byte_for_byte(script, run, other):
+    assert script("submit", run, other, "--tta", "none", "hflip", "--out", "a.csv").code == 0
+    before = Path("a.csv").read_bytes()
+    Path("a.csv").unlink()
+    for path in [*run.glob("eval-*.npz"), *run.glob("oof-*.npz"), *other.glob("eval-*.npz"), *other.glob("oof-*.npz")]:
+        path.unlink()
+    done = script("submit", "--from", "a.json")
+    assert done.code == 0, done.err
+    assert Path("a.csv").read_bytes() == before
+    assert script("submit", "--from", "a.json", "--out", "again.csv").code == 0
+    assert Path("again.csv").read_bytes() == before
+
+
+def test_rebuilding_takes_the_manifests_weights_and_temperatures(script, run, other):
+    """A manifest whose weights say that the second member alone counts gives that member's submission."""
+    assert script("submit", run, other, "--out", "both.csv").code == 0
+    assert script("submit", other, "--out", "one.csv").code == 0
+    held, one = (json.loads(Path(f"{name}.json").read_text()) for name in ("both", "one"))
+    assert Path("both.csv").read_bytes() != Path("one.csv").read_bytes()
+    held |= {"weights": [0.0, 1.0], "csv_sha256": one["csv_sha256"]}
+    Path("both.json").write_text(json.dumps(held))
+    assert script("submit", "--from", "both.json", "--out", "again.csv").code == 0
+    assert Path("again.csv").read_bytes() == Path("one.csv").read_bytes()
+
+
+def test_what_can_not_be_rebuilt_is_refused(script, run, other, tmp_path):
+    assert script("submit", run, other, "--out", "a.csv").code == 0
+    before = Path("a.csv").read_bytes()
+    weights = other / "fold1" / "model.safetensors"
+    kept = weights.read_bytes()
+    shutil.copy(other / "fold0" / "model.safetensors", weights)
+    refused(script("submit", "--from", "a.json"), str(weights), "is another")
+    weights.write_bytes(kept)
+    held = json.loads(Path("a.json").read_text())
+    for change, words in (
+        ({"csv_sha256": "0" * 64}, ["answer differently"]),
+        ({"dataset": "another"}, ["dataset", "another"]),
+        ({"weights": [1.0]}, ["do not belong together"]),
+        ({"members": [held["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "no run folder"]),
+    ):
+        Path("b.json").write_text(json.dumps(held | change))
+        refused(script("submit", "--from", "b.json", "--out", "b.csv"), *words)
+        assert not Path("b.csv").exists()
+    Path("b.json").write_text("{}")
+    refused(script("submit", "--from", "b.json"), "b.json", "no manifest")
+    refused(script("submit", "--from", "a.csv"), "a.csv", ".json")
+    refused(script("submit", run, "--from", "a.json"), "--from")
+    assert Path("a.csv").read_bytes() == before
+
+
+def test_members_of_other_folds_or_data_are_refused_with_what_differs(script, run, other, trained, tmp_path):
+    """The second member is moved onto a prepared folder whose folds, or labels, are others."""
+    prepared = Path(shutil.copytree(trained.prepared, tmp_path / "elsewhere"))
+    folds = pd.read_csv(prepared / "folds.csv", dtype={"person_id": str})
+    folds["fold"] = 1 - folds.fold
+    folds.to_csv(prepared / "folds.csv", index=False)
+
+    def move(identity: str, dataset: str) -> None:
+        from maskfold.files import sha256
+
+        text = (run / "config.yaml").read_text().replace(str(trained.prepared), str(prepared))
+        (other / "config.yaml").write_text(text)
+        held = json.loads((run / "provenance.json").read_text())
+        held |= {"config_sha256": sha256(other / "config.yaml"), "identity": identity, "dataset": dataset}
+        (other / "provenance.json").write_text(json.dumps(held))
+
+    found = load_prepared(prepared)
+    move(found.identity, found.meta["fingerprint"])
+    refused(script("submit", run, other, "--out", "a.csv"), "other", "12 of 12 people", "folds.csv")
+    meta = json.loads((prepared / "dataset.json").read_text())
+    (prepared / "dataset.json").write_text(json.dumps(meta | {"fingerprint": "feedbeef"}))
+    move(load_prepared(prepared).identity, "feedbeef")
+    refused(
+        script("submit", run, other, "--out", "a.csv"), "training photos or labels", "feedbeef", meta["fingerprint"]
+    )
+    assert not Path("a.csv").exists()
+
+
+@pytest.mark.parametrize("fault", ["nan", "sum", "twice", "missing", "few"])
+def test_faulty_predictions_are_named(script, run, fault):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    path = run / "eval-none.npz"
+    held = load_predictions(path)
+    probs, ids = held.probs.copy(), held.image_id.copy()
+    if fault == "nan":
+        probs[3, 4] = np.nan
+    elif fault == "sum":
+        probs[3] *= 1.1
+    elif fault == "twice":
+        ids[1] = ids[0]
+    elif fault == "missing":
+        probs, ids = probs[1:], ids[1:]
+    else:
+        probs = probs[:, :17]
+    replace(held, probs=probs, image_id=ids).save(path)
+    refused(script("submit", run, "--out", "b.csv"), "eval-none.npz")
+    assert not Path("b.csv").exists()
+
+
+def test_the_index_keeps_every_submission_and_the_boards_word(script, run, other):
+    for members, name in (([run], "a"), ([other], "b"), ([run, other], "c")):
+        assert script("submit", *members, "--out", f"subs/{name}.csv").code == 0
+    table = read_index(Path("subs"))
+    assert tuple(table.columns) == COLUMNS
+    assert table["name"].tolist() == ["a", "b", "c"]
+    assert table.members.tolist() == ["tiny", "other", "tiny other"]
+    expected = json.loads(Path("subs/a.json").read_text())["expected"]
+    assert table.expected_macro_f1[0] == pytest.approx(expected["macro_f1"])
+    assert table.board_half_high[0] == pytest.approx(expected["board_half95"][1])
+    done = script("submit", "--record", "subs/a", "0.99")
+    assert done.code == 0, done.err
+    assert "a: expected" in done.out
+    assert "OUTSIDE" in done.out
+    assert "warning" not in done.out
+    # The same file again keeps the board's score; another file of that name does not.
+    assert script("submit", run, "--out", "subs/a.csv").code == 0
+    assert read_index(Path("subs")).set_index("name").board_score["a"] == 0.99
+    assert "2 times in 2" in script("submit", "--record", "subs/b.csv", "1").out
+    assert script("submit", other, "--out", "subs/a.csv").code == 0
+    assert np.isnan(read_index(Path("subs")).set_index("name").board_score["a"])
+    for name, score, words in (
+        ("subs/aa", "0.5", ["aa"]),
+        ("subs/a", "77.5", ["0 to 1"]),
+        ("subs/a", "nan", ["0 to 1"]),
+    ):
+        refused(script("submit", "--record", name, score), *words)
+    (Path("subs") / "index.csv").write_text("nonsense\n1\n")
+    refused(script("submit", "--record", "subs/a", "0.5"), "index.csv", "missing")
+
+
+def test_the_history_by_hand():
+    row = dict.fromkeys(COLUMNS, "x") | {"board_half_low": 0.4, "board_half_high": 0.6}
+    rows = [row | {"name": f"s{n}", "expected_macro_f1": 0.5 + n / 100, "board_score": 0.5 + n / 50} for n in range(4)]
+    lines = history(pd.DataFrame([*rows, row | {"name": "new", "expected_macro_f1": 0.5, "board_score": np.nan}]))
+    assert len(lines) == 5
+    assert lines[0] == "s0: expected 0.5000, board 0.5000, inside [0.4000, 0.6000]"
+    assert "by 1.00 over 4" in lines[4]
+    rows[0]["board_score"] = rows[1]["board_score"] = 0.2
+    assert "warning" in history(pd.DataFrame(rows))[-1]
+
+
+def test_a_twin_is_noticed(script, run, other):
+    assert script("submit", run, "--out", "subs/a.csv").code == 0
+    assert "warning: nearly the same as a in 100.0%" in script("submit", run, "--out", "subs/twin.csv").out
+    said = script("submit", other, "--out", "subs/b.csv").out
+    same = (pd.read_csv("subs/a.csv").ans == pd.read_csv("subs/b.csv").ans).mean()
+    assert f"agrees with a in {same:.1%}" in said
+    # An edited file is nobody's answers.
+    Path("subs/a.csv").write_text("ImageID,ans\n")
+    assert " a in" not in script("submit", other, "--out", "subs/c.csv").out
+
+
+def test_unlikely_shares_are_told_by_axis(trained):
+    prepared = load_prepared(trained.prepared)
+    images = prepared.images
+    likely = np.tile(images.label.to_numpy(), 20)
+    assert unlikely_shares(likely, prepared) == []
+    masks = np.tile(list(KIND_MASK.values()), 240)
+    female = encode(masks, 1, np.resize(images["label"] % 3, len(masks)))
+    [told] = unlikely_shares(female, prepared)
+    assert told.startswith("gender")
+    bare = np.where(np.arange(len(likely)) % 4 == 0, 12 + likely % 6, likely)
+    [told] = unlikely_shares(bare, prepared)
+    assert told.startswith("mask")
+    assert "expected 71.4%" in told
+
+
+def test_repeats_tell_what_the_mean_adds(script, run, other, trained):
+    """Equal runs add nothing; runs that are right in turn add a lot; what is told stands in the manifest."""
+    from maskfold.inference.gain import estimate_gain
+
+    oof = load_predictions(run / "oof.npz", out_of_fold=True)
+    assert estimate_gain([oof, oof], 5)["gain"] == pytest.approx(0)
+    rng, members = np.random.default_rng(0), []
+    for _ in range(3):
+        probs = rng.dirichlet(np.ones(18), len(oof.label))
+        probs[np.arange(len(probs)), oof.label] += 0.15
+        members.append(replace(oof, probs=probs / probs.sum(1, keepdims=True)))
+    three, five = estimate_gain(members, 3), estimate_gain(members, 5)
+    assert three["ci95"][0] > 0.02
+    assert five["gain"] == pytest.approx(three["gain"] * (1 - 1 / 5) / (1 - 1 / 3))
+    done = script("evaluate", run, other)
+    assert done.code == 0, done.err
+    assert "estimated from tiny, other" in done.out
+    assert json.loads((run / "gain.json").read_text())["from"] == ["tiny", "other"]
+    assert "estimated from tiny, other" in script("submit", run, "--out", "a.csv").out
+    held = json.loads(Path("a.json").read_text())["expected"]["mean_of_folds"]
+    assert held["gain"] == pytest.approx(json.loads((run / "gain.json").read_text())["gain"])
+
+
+def test_evaluate_compares_runs_in_plain_words(script, run, other):
+    done = script("evaluate", run, other)
+    assert done.code == 0, done.err
+    assert "tiny is better than other by" in done.out or "no difference can be seen between tiny and other" in done.out
+    assert "classes that changed most" in done.out
+    assert "people: tiny has more of" in done.out
+    assert "calibration: temperature" in done.out
+    assert (run / "reliability.png").read_bytes().startswith(b"\x89PNG")
+    oof = load_predictions(other / "oof.npz", out_of_fold=True)
+    replace(oof, label=(oof.label + 1) % 18).save(other / "oof.npz")
+    refused(script("evaluate", run, other), "different labels")
