@@ -75,15 +75,15 @@ def metric_coverage(interval_of, rounds: int = 300, people: int = 600, seed: int
     return dict(zip(METRICS, np.mean(held, axis=0).tolist(), strict=True))
 
 
-def simulate_pair(n: int, rng: np.random.Generator, spoiled: float) -> tuple[np.ndarray, ...]:
-    """(labels, answers, other answers, people): two models that err alike, in different photos now and then.
+def simulate_pair(n: int, rng: np.random.Generator, spoiled: float, redrawn: float = 0.1) -> tuple[np.ndarray, ...]:
+    """(labels, answers, other answers, people): two models that err alike on most people.
 
-    The other one's gender and age are those of another draw for a third of the people; of `spoiled` more people
-    its age group is told wrong: a planted difference.
+    The other one's answers are those of another draw for `redrawn` of the people; of `spoiled` of them it tells the age
+    group wrong: a planted difference.
     """
     labels, first, people = simulate(n, rng)
     again = simulate(n, rng)[1]
-    lucky = rng.random(n) < 1 / 3
+    lucky = rng.random(n) < redrawn
     second = np.where(lucky[people], again, first)
     worse = rng.random(n) < spoiled
     mask, gender, age = second // 6, second // 3 % 2, second % 3

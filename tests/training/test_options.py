@@ -236,6 +236,8 @@ def test_cached_features_give_what_computing_them_anew_gives(script, drawn):
         drawn, "--folds", 0, 1, "--model.frozen_epochs", "all", "--data.augment", "none", "--optim.lr", 0.02
     )
     args += ["--model.backbone", "test_resnet", "--model.drop_rate", 0.2, "--optim.ema_decay", 0.5]
+    # Cached features are predictions, in their precision; anew they are part of training, in its.
+    args += ["--run.predict_precision", "fp32"]
     assert script("train", *args, "--name", "cached").code == 0
     assert script("train", *args, "--name", "anew", "--model.cache_features", "false").code == 0
     cached, anew = (load_predictions(Path(f"runs/{name}/oof.npz")) for name in ("cached", "anew"))

@@ -1,9 +1,5 @@
-"""Figures of a run. Each function returns a matplotlib figure that its caller saves and closes."""
+"""Figures of a run. Each function returns a matplotlib figure for its caller to save; none is kept open by pyplot."""
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -14,9 +10,8 @@ BLUE, ORANGE, GREY = "#2f5d8a", "#c8641c", "#9a9a9a"
 
 def reliability_diagram(before: Reliability, after: Reliability, temperature: float) -> Figure:
     """Accuracy against confidence, as the model says it and tempered, over how many photos each bin has."""
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(5.2, 6), height_ratios=(3, 1), sharex=True, layout="constrained"
-    )
+    figure = Figure(figsize=(5.2, 6), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as it should be")
     edges = np.linspace(0, 1, BINS + 1)
     looks = ((before, ORANGE, "o-", "as it is"), (after, BLUE, "s--", f"temperature {temperature:.2f}, cross-fitted"))
