@@ -31,12 +31,11 @@ RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wan
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="raw data folder with labels")
+    parser.add_argument("--data", dest="raw", type=Path, required=True, help="raw data folder with labels")
     parser.add_argument("--out", type=Path, required=True, help="where the draws and their runs go")
     parser.add_argument("--draws", type=int, default=8, help="(default: 8)")
     parser.add_argument("--train-people", type=int, default=200, help="(default: 200)")
     parser.add_argument("--eval-people", type=int, default=100, help="(default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--recipe", type=Path, help="an experiment YAML (default: heads on frozen features)")
     add_config_flags(parser)
     args = parser.parse_args()
@@ -44,14 +43,13 @@ def main() -> None:
     recipe = args.recipe or args.out / "recipe.yaml"
     if args.recipe is None:
         write_text(recipe, RECIPE)
-    whole = _prepared(args.data, args.out / "prepared")
-    rows = []
-    for number, people in enumerate(deal(whole, args.draws, args.train_people + args.eval_people, args.seed)):
+    whole = _prepared(args.raw, args.out / "prepared")
+    experiment, rows = load_config(recipe, config_flags(args)), []
+    for number, people in enumerate(deal(whole, args.draws, args.train_people + args.eval_people, experiment.seed)):
         folder = args.out / f"draw{number}"
         train, held_out = people[: args.train_people], people[args.train_people :]
         write_draw(whole, train, held_out, folder / "raw")
-        config = load_config(recipe, config_flags(args))
-        config = replaced(config, data={"root": folder / "raw", "prepared": folder / "prepared"})
+        config = replaced(experiment, data={"root": folder / "raw", "prepared": folder / "prepared"})
         rows.append({"draw": number, **score_draw(config, folder)})
         print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
     print_table(pd.DataFrame(rows))

@@ -18,7 +18,7 @@ from maskfold.data.layout import find_layout
 from maskfold.data.photos import photo_fault, read_photo
 from maskfold.data.prepare import prepare
 from maskfold.data.store import open_store
-from maskfold.data.transforms import eval_transform, train_transform
+from maskfold.data.transforms import eval_transform, sample_seeds, train_transform
 from maskfold.errors import UserError
 
 
@@ -264,3 +264,31 @@ def test_an_unlabelled_row_is_the_same_photo(prepared):
     assert torch.equal(image, bare)
     assert (label, row) == (labels[7], 7)
     assert (none, again) == (NO_LABEL, 7)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 500),
+    rows=st.lists(st.integers(0, 30_000), min_size=1, max_size=50),
+)
+def test_a_samples_seed_is_its_own(seed, epoch, rows):
+    """Of seed, epoch and row alone: no matter which rows share the batch; another row, epoch or seed has another."""
+    whole = sample_seeds(seed, epoch, np.array(rows))
+    assert whole == [sample_seeds(seed, epoch, np.array([row]))[0] for row in rows]
+    assert len(set(whole)) == len(set(rows))
+    assert not set(whole) & set(sample_seeds(seed, epoch + 1, np.array(rows)))
+    assert not set(whole) & set(sample_seeds(seed + 1, epoch, np.array(rows)))
+
+
+def test_a_samples_draws_are_uniform_and_unrelated():
+    """First draws over neighbouring rows: flat, and without any memory of the row before."""
+    transform = train_transform(data_config(augment="light"))
+    draws = []
+    for seed in sample_seeds(3, 1, np.arange(4000)):
+        transform(np.zeros((40, 30, 3), np.uint8), seed)
+        # What albumentations would draw next, by either of its two interfaces.
+        draws.append((transform.compose.py_random.random(), transform.compose.random_generator.random()))
+    for column in np.array(draws).T:
+        assert abs(column.mean() - 0.5) < 0.02
+        assert (np.abs(np.histogram(column, 10, (0, 1))[0] - 400) < 100).all()
+        assert abs(np.corrcoef(column[1:], column[:-1])[0, 1]) < 0.06

@@ -196,3 +196,23 @@ def test_another_files_manifest_is_not_believed(script, run, trained):
     found = script("evaluate", "--submission", "a.csv", "--truth", trained.raw / "answers.csv")
     assert found.code == 0
     assert "nothing is compared" in found.out
+
+
+def test_photos_are_read_once_for_all_models_and_views(script, run, tmp_path, monkeypatch):
+    """Two runs of two folds with two views: each eval photo and each training photo leaves the store once."""
+    from collections import Counter
+
+    from maskfold.data.store import Store
+
+    twin, other = (Path(shutil.copytree(run, tmp_path / "runs" / name)) for name in ("twin", "alone"))
+    read, original = Counter(), Store.__getitem__
+    monkeypatch.setattr(
+        Store, "__getitem__", lambda self, row: (read.update([(self.path, row)]), original(self, row))[1]
+    )
+    done = script("submit", run, twin, "--tta", "none", "hflip", "--out", "a.csv")
+    assert done.code == 0, done.err
+    assert len(read) == 18 * 7
+    assert set(read.values()) == {1}
+    assert script("submit", other, "--tta", "none", "hflip", "--out", "b.csv").code == 0
+    both, one = (load_predictions(folder / "eval-none+hflip.npz").probs for folder in (twin, other))
+    np.testing.assert_array_equal(both, one)
