@@ -18,7 +18,8 @@ OUT_OF_REACH = 100
 def print_comparison(names: tuple[str, str], first: Predictions, second: Predictions, console: Console | None = None):
     """Whether one run is better than another on the people both predict, and which classes and people changed."""
     console = console or wide_console()
-    ids = [name for name in first.image_id if name in set(second.image_id)]
+    known = set(second.image_id)
+    ids = [name for name in first.image_id if name in known]
     if not ids:
         raise UserError(f"{names[0]} and {names[1]} have no photo in common; give runs on the same data")
     one, other = first.aligned(ids), second.aligned(ids)
