@@ -11,7 +11,7 @@ from pathlib import Path
 
 from measure import Result
 
-EPOCHS, WORKERS, PHOTOS, BATCHES = 3, 2, 18_900, 40
+EPOCHS, WORKERS, PHOTOS, BATCHES = 3, 2, 18_900, 12
 
 
 def private_mb(pid: int) -> float:
@@ -27,7 +27,7 @@ def private_mb(pid: int) -> float:
 
 
 class Peak:
-    """The most that private_mb has shown, looked at every 50 ms; `epochs` is the peak within each."""
+    """The most that private_mb has shown by epoch; looked at twice a second, since a look stops the process a moment."""
 
     def __init__(self):
         self.now, self.epochs, self._end = 0.0, [], threading.Event()
@@ -35,7 +35,7 @@ class Peak:
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._end.wait(0.05):
+        while not self._end.wait(0.5):
             self.now = max(self.now, private_mb(os.getpid()))
 
     def next(self) -> None:

@@ -19,7 +19,8 @@ SPEED = {
     "loader_224x168_vs_organisers",
     "training_vs_random_tensors",
     "prediction_5_folds_hflip_vs_forward_alone",
-    "prediction_5_folds_hflip_vs_usual_way",
+    "prediction_5_folds_hflip_vs_usual_way_pil",
+    "prediction_5_folds_hflip_vs_usual_way_cv2",
 }
 
 
