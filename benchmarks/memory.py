@@ -27,7 +27,7 @@ def private_mb(pid: int) -> float:
 
 
 class Peak:
-    """The most that private_mb has shown by epoch; looked at twice a second, since a look stops the process a moment."""
+    """The most that private_mb has shown by epoch; looked at twice a second: each look halts the process."""
 
     def __init__(self):
         self.now, self.epochs, self._end = 0.0, [], threading.Event()
@@ -91,7 +91,8 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
     from numpy.lib.format import open_memmap
 
-    open_memmap(scratch / "store.npy", "w+", "uint8", (PHOTOS, 256, 192, 3))[:] = 128
+    # Left empty: black photos cost the memory that any cost, and the disk nothing.
+    open_memmap(scratch / "store.npy", "w+", "uint8", (PHOTOS, 256, 192, 3))
     found = {}
     for feeding in ("loader", "tensors"):
         words = [sys.executable, __file__, backbone, str(scratch), feeding]
