@@ -105,6 +105,8 @@ class Comparison:
 def compare(labels, first, second, people, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
     """The paired bootstrap: both answer for the same resampled people, so what is hard for both cancels out.
 
+    ci95 is the standard normal interval on the bootstrap's error (Efron & Tibshirani 1993, ch. 13): a difference is
+    symmetric enough for it, and in simulations it cried out less often than percentiles, and found more.
     labels, first, second: int [N]; people: [N].
     """
     who = People(labels, people)
@@ -112,8 +114,9 @@ def compare(labels, first, second, people, seed: int = 0, resamples: int = RESAM
     one, other = (who.tally(labels, answers) for answers in (first, second))
     values = [metrics_of(who.totals(tallies, drawn))["macro_f1"] for tallies in (one, other)]
     observed = [float(metrics_of(tallies.sum(0))["macro_f1"]) for tallies in (one, other)]
-    differences = values[0] - values[1]
-    return Comparison(observed[0] - observed[1], _bounds(differences), float(differences.std(ddof=1)), len(who))
+    difference, error = observed[0] - observed[1], float((values[0] - values[1]).std(ddof=1))
+    bounds = [difference - Z_TWO_SIDED * error, difference + Z_TWO_SIDED * error]
+    return Comparison(difference, bounds, error, len(who))
 
 
 def _bounds(values: np.ndarray) -> list[float]:
