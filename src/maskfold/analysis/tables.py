@@ -28,8 +28,8 @@ def interval(bounds: list[float] | None, digits: int = 4) -> str:
 
 
 def wide_console() -> Console:
-    """A pipe has no width of its own: rich would cut a table at 80."""
-    return Console(width=None if Console().is_terminal else 120, highlight=False)
+    """A pipe has no width of its own: rich would cut a table at 80. Sentences are left to the terminal to wrap."""
+    return Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=True)
 
 
 def print_summary(
