@@ -4,7 +4,7 @@
 Each draw's training people are cross-validated; its held-out people are the eval side, scored by one fold's model and
 by the mean of all. Prints a table, a row a draw, and how often the score lay inside its interval.
 
-    python benchmarks/draws.py --data DATA --out /tmp/draws --model.backbone tf_efficientnet_lite0 --model.weights FILE
+    python benchmarks/draws.py --data DATA --out DRAWS --model.backbone tf_efficientnet_lite0 --model.weights FILE
 """
 
 import shutil
@@ -23,6 +23,7 @@ from maskfold.data.prepared import Prepared, load_prepared
 from maskfold.files import write_text
 from maskfold.inference.answers import with_truth
 from maskfold.inference.submission import make_submission
+from maskfold.labels import stratum
 from maskfold.training.fit import fit_run
 
 # Frozen features: half a minute a draw.
@@ -61,7 +62,7 @@ def deal(prepared: Prepared, draws: int, size: int, seed: int) -> list[np.ndarra
     people = prepared.images.drop_duplicates("person_id")
     order = people.iloc[rng.permutation(len(people))]
     # Dealt out in turn, stratum after stratum.
-    order = order.iloc[np.argsort(order.label.to_numpy() % 6, kind="stable")]
+    order = order.iloc[np.argsort(stratum(order.label.to_numpy()), kind="stable")]
     step = len(order) // size
     if step < draws:
         raise SystemExit(f"{len(order)} people give {step} draws of {size}, not {draws}")

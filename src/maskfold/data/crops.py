@@ -73,5 +73,5 @@ def _around(face: Box, size: tuple[int, int], data: Data) -> tuple[int, int, int
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """uint8 RGB -> [*size, 3]; the same image where it has that size."""
-    shrinks = max(have / want for have, want in zip(image.shape, size, strict=False))
+    shrinks = max(have / want for have, want in zip(image.shape[:2], size, strict=True))
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks > MOST_BILINEAR else cv2.INTER_LINEAR)
