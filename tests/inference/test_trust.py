@@ -13,6 +13,7 @@ from conftest import refused
 from safetensors.numpy import load_file, save_file
 
 from maskfold.data.prepared import load_prepared
+from maskfold.files import sha256
 from maskfold.inference.index import COLUMNS, history, read_index
 from maskfold.inference.sanity import unlikely_shares
 from maskfold.labels import KIND_MASK, encode
@@ -26,8 +27,12 @@ def run(trained, tmp_path):
 
 @pytest.fixture
 def other(run, tmp_path):
-    """A second member with another opinion: its head's answers are shifted."""
+    """A second member of another seed and opinion: its head's answers are shifted."""
     other = Path(shutil.copytree(run, tmp_path / "runs" / "other"))
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 42\ndata:", "seed: 43\ndata:"))
+    held = json.loads((other / "provenance.json").read_text())
+    (other / "provenance.json").write_text(json.dumps(held | {"config_sha256": sha256(config)}))
     for fold in (0, 1):
         path = other / f"fold{fold}" / "model.safetensors"
         tensors = load_file(path)
@@ -94,8 +99,6 @@ def test_members_of_other_folds_or_data_are_refused_with_what_differs(script, ru
     folds.to_csv(prepared / "folds.csv", index=False)
 
     def move(identity: str, dataset: str) -> None:
-        from maskfold.files import sha256
-
         text = (run / "config.yaml").read_text().replace(str(trained.prepared), str(prepared))
         (other / "config.yaml").write_text(text)
         held = json.loads((run / "provenance.json").read_text())
@@ -164,6 +167,8 @@ def test_the_index_keeps_every_submission_and_the_boards_word(script, run, other
         refused(script("submit", "--record", name, score), *words)
     (Path("subs") / "index.csv").write_text("nonsense\n1\n")
     refused(script("submit", "--record", "subs/a", "0.5"), "index.csv", "missing")
+    refused(script("submit", run, "--out", "subs/late.csv"), "index.csv", "missing")
+    assert not list(Path("subs").glob("late.*"))
 
 
 def test_the_history_by_hand():
@@ -217,6 +222,8 @@ def test_repeats_tell_what_the_mean_adds(script, run, other, trained):
     three, five = estimate_gain(members, 3), estimate_gain(members, 5)
     assert three["ci95"][0] > 0.02
     assert five["gain"] == pytest.approx(three["gain"] * (1 - 1 / 5) / (1 - 1 / 3))
+    assert "estimated from" not in script("evaluate", run, run).out
+    assert not (run / "gain.json").exists()
     done = script("evaluate", run, other)
     assert done.code == 0, done.err
     assert "estimated from tiny, other" in done.out

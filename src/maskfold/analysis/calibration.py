@@ -26,13 +26,13 @@ def tempered(probs: np.ndarray, temperature: float) -> np.ndarray:
 
 def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least log loss; probs float [N, C], labels int [N]. The loss is convex in 1/T."""
-    rows = np.arange(len(labels))
-
-    def log_loss(log_temperature: float) -> float:
-        return -np.log(np.maximum(tempered(probs, np.exp(log_temperature))[rows, labels], LEAST_PROBABILITY)).mean()
-
     bound = np.log(LARGEST)
-    return float(np.exp(minimize_scalar(log_loss, bounds=(-bound, bound), method="bounded").x))
+    found = minimize_scalar(
+        lambda log_temperature: log_loss(tempered(probs, np.exp(log_temperature)), labels),
+        bounds=(-bound, bound),
+        method="bounded",
+    )
+    return float(np.exp(found.x))
 
 
 def cross_fitted(oof: Predictions) -> tuple[np.ndarray, dict[int, float]]:

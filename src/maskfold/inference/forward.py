@@ -88,7 +88,8 @@ def _jobs(members: Sequence[Member]) -> dict[tuple, _Job]:
             if part in (folds := {fold_name(fold): fold for fold in run.finished_folds}):
                 sides["oof"] = split(prepared.images, prepared.folds, folds[part])[1]
             for side, rows in sides.items():
-                key = (stores[side].path, config.data.image_size, rows.tobytes(), hardware)
+                # The batch size too: what a member answers depends on nobody's company, not even in the last bit.
+                key = (stores[side].path, config.data.image_size, rows.tobytes(), hardware, size)
                 if key not in jobs:
                     dataset = PhotoDataset(stores[side], None, eval_transform(config.data))
                     workers = pick_workers(config.data.num_workers, device)

@@ -24,9 +24,10 @@ FREE = ("seed", "data.fold_seed", "data.prepared")
 
 
 def are_repeats(configs: Sequence[Config]) -> bool:
-    """Whether all describe one experiment, with other seeds or folds."""
+    """Whether all describe one experiment, no two with the same seed and folds: those would be one model twice."""
     keys = [{key: value for key, value in compared(config).items() if key not in FREE} for config in configs]
-    return len(configs) > 1 and all(found == keys[0] for found in keys[1:])
+    draws = {tuple(compared(config)[key] for key in FREE) for config in configs}
+    return len(configs) > 1 and len(draws) == len(configs) and all(found == keys[0] for found in keys[1:])
 
 
 def estimate_gain(oofs: Sequence[Predictions], folds: int, seed: int = 0) -> dict:

@@ -16,7 +16,7 @@ from maskfold.files import sha256, write_atomic, write_json
 from maskfold.inference.answers import check_submission
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.gain import gain_of_folds
-from maskfold.inference.index import add_to_index
+from maskfold.inference.index import add_to_index, read_index
 from maskfold.inference.predict import canonical_views, checkpoint_hashes
 from maskfold.inference.sanity import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.training.runs import FULL, RunFolder, code_state
@@ -61,6 +61,7 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
         "eval": prepared.meta["eval_fingerprint"],
         "git_commit": code_state()["git_commit"],
     }
+    read_index(out.parent)
     # All that can fail has been done: the file and what it is made of are written together.
     write_answers(out, answers, info)
     manifest["csv_sha256"] = sha256(out)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
+from maskfold.analysis.calibration import log_loss
 from maskfold.analysis.metrics import scores
 from maskfold.config import Config, config_hash
 from maskfold.data.prepared import Prepared
@@ -164,8 +165,7 @@ class _Training:
         if self.config.run.keep == "best" and found["macro_f1"] > self.best["score"]:
             weights = {name: tensor.cpu().clone() for name, tensor in weights_of(self.classifier, self.trainee).items()}
             self.best = {"score": found["macro_f1"], "weights": weights}
-        log_loss = -np.log(np.maximum(probs[np.arange(len(truth)), truth], 1e-12)).mean()
-        return {"val_loss": float(log_loss), **found}
+        return {"val_loss": log_loss(probs, truth), **found}
 
     def finish(self) -> None:
         name, validates = self.part.name, len(self.part.valid_rows) > 0
