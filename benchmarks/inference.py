@@ -10,7 +10,8 @@ from measure import Result, against, rate, take_turns
 from ours import Ours
 
 from maskfold.config import Config, replaced
-from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
 from maskfold.data.transforms import eval_transform
 from maskfold.models.classifier import build_classifier

@@ -49,12 +49,14 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     import torch
 
     from maskfold.config import Config, replaced
-    from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+    from maskfold.data.dataset import PhotoDataset, make_loader
+    from maskfold.data.sampling import Batches
     from maskfold.data.store import Store
     from maskfold.data.transforms import train_transform
     from maskfold.models.classifier import build_classifier
     from maskfold.training.device import make_fast, pick_device, pick_precisions
     from maskfold.training.engine import train_one_epoch
+    from maskfold.training.feed import Part, Photos
     from maskfold.training.processes import make_accelerator
     from maskfold.training.trainee import make_trainee
 
@@ -64,7 +66,9 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     make_fast(device)
     config = replaced(config, run={"precision": pick_precisions(config.run, device)[0]})
     classifier = build_classifier(config).to(device)
-    trainee = make_trainee(config, classifier, np.ones(18), make_accelerator(config))
+    everything = Photos((), np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS))
+    part = Part("fold0", np.arange(PHOTOS), np.arange(0))
+    trainee = make_trainee(config, classifier, everything, part, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
     # Every store row is read by the workers, and BATCHES of the batches are trained on: the steps cost the same memory.

@@ -6,10 +6,11 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from maskfold.config import Config, replaced
-from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset, make_loader
 from maskfold.data.layout import find_layout
 from maskfold.data.prepare import prepare
 from maskfold.data.prepared import load_prepared
+from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
 from maskfold.data.transforms import train_transform
 

@@ -11,6 +11,7 @@ from maskfold.config import Config, replaced
 from maskfold.models.classifier import build_classifier
 from maskfold.training.device import make_fast, pick_device, pick_precisions, pick_workers
 from maskfold.training.engine import train_one_epoch
+from maskfold.training.feed import Part, Photos
 from maskfold.training.processes import make_accelerator
 from maskfold.training.trainee import make_trainee
 
@@ -25,7 +26,11 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     config: Config = replaced(ours.config, run={"precision": precision})
     accelerator = make_accelerator(config)
     classifier = build_classifier(config).to(device)
-    trainee = make_trainee(config, classifier, np.ones(18), accelerator)
+    rows = np.arange(len(ours.prepared.images))
+    everything = Photos(
+        (), ours.prepared.images.label.to_numpy(), ours.prepared.images.age.to_numpy(), np.ones(len(rows))
+    )
+    trainee = make_trainee(config, classifier, everything, Part("fold0", rows, rows[:0]), accelerator)
     size, (height, width) = config.optim.batch_size, config.data.image_size
     loader = ours.loader((height, width), pick_workers("auto", device), rows=BATCHES * size)
     images = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)

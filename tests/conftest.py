@@ -14,10 +14,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("SM_")]:
     del os.environ[name]
 
+import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
+from maskfold.config import Config, Loss
 from maskfold.demo import make_demo
+from maskfold.models.losses import BatchLoss
+from maskfold.models.targets import Truth
+from maskfold.training.engine import Trainee
+from maskfold.training.mixing import Mixer
 
 ROOT = Path(__file__).parent.parent
 # A tiny net with layer norm instead of batch norm, on tiny photos: the real recipe, shrunk.
@@ -33,6 +41,24 @@ TINY = [
     "0",
 ]
 TINY += ["--optim.batch_size", "16", "--run.wandb", "disabled", "--run.device", "cpu"]
+
+
+def plain_trainee(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: Config | None = None,
+    counts: np.ndarray | None = None,
+    ages: np.ndarray | None = None,
+    accelerator: Accelerator | None = None,
+    **more: object,
+) -> Trainee:
+    """A trainee on up to 999 photos, of unknown age without `ages`."""
+    config = config or Config(loss=Loss())
+    counts = np.full(18, 10) if counts is None else counts
+    ages = np.zeros(999, int) if ages is None else ages
+    truth = Truth(config, ages, np.ones(len(ages)), "cpu")
+    parts = (BatchLoss(config.loss, counts), truth, Mixer(config.mix, config.seed))
+    return Trainee(accelerator or Accelerator(cpu=True), model, model, optimizer, *parts, **more)
 
 
 @pytest.fixture(autouse=True)

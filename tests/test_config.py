@@ -58,7 +58,7 @@ def test_crop_none_is_a_value_not_an_absence(tmp_path):
         ("data: {num_workers: -1}", ["data.num_workers"]),
         ("loss: {label_smoothing: 1.0}", ["loss.label_smoothing"]),
         ("run: {wandb: maybe}", ["run.wandb"]),
-        ("model: {head: factored}", ["model.head"]),
+        ("model: {head: arcface}", ["model.head"]),
         ("seed: {a: 1}", ["seed"]),
         ("optim: {lr: 1\n", ["not readable"]),
         ("seed: 1\nseed: 2\n", ["seed", "twice"]),

@@ -54,13 +54,13 @@ def add_config_flags(parser: Parser) -> None:
 
 def _add_flag(group, dotted: str, field) -> None:
     literals = [value for value in get_args(field.annotation) if isinstance(value, str)]
-    several = isinstance(field.default, tuple)
-    default = " ".join(map(str, field.default)) if several else field.default
+    several, open_ended = isinstance(field.default, tuple), Ellipsis in get_args(field.annotation)
+    default = (" ".join(map(str, field.default)) or None) if several else field.default
     group.add_argument(
         f"--{dotted}",
         # Values stay text: the schema alone reads them, as it reads a file's.
-        nargs=len(field.default) if several else None,
-        metavar="{" + ",".join(literals) + "}" if literals else ("H", "W") if several else "VALUE",
+        nargs="+" if open_ended else len(field.default) if several else None,
+        metavar="{" + ",".join(literals) + "}" if literals else ("H", "W") if several and not open_ended else "VALUE",
         default=argparse.SUPPRESS,
         help=f"{field.description} (default: {'none' if default is None else default})".replace("%", "%%"),
     )

@@ -1,134 +1,14 @@
-"""The schema of an experiment: every key with its default and meaning. Files and flags are checked against it alone."""
+"""An experiment: its sections put together, what makes two of them the same, and what does not go together."""
 
 import hashlib
 import json
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from maskfold.schema import MOST_SEED, Data, Int, Loss, Mix, Model, Optim, Pseudo, Run, Section
 
-def _no_bool(value: Any) -> Any:
-    # pydantic reads `true` as 1; a learning rate of `yes` is a slip.
-    if isinstance(value, bool):
-        raise ValueError("a number is expected")
-    return value
-
-
-Int = Annotated[int, BeforeValidator(_no_bool)]
-Float = Annotated[float, BeforeValidator(_no_bool)]
-Pixels = Annotated[int, BeforeValidator(_no_bool), Field(ge=16, le=4096)]
-
-
-MOST_SEED = 2**32 - 1
-
-
-class Section(BaseModel):
-    """Unknown keys are refused, values can't change, numbers are finite."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Data(Section):
-    root: Path | None = Field(None, description="raw data folder; without it SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
-    prepared: Path | None = Field(None, description="prepared folder; without it data/prepared/<name of root>")
-    folds: Int = Field(5, ge=2, le=1000, description="folds over people, where none are drawn yet")
-    fold_seed: Int = Field(
-        42, ge=0, le=MOST_SEED, description="shuffles people into folds, used where there is no folds.csv yet"
-    )
-    image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width that the backbone sees")
-    crop: Literal["none", "center", "face"] = Field(
-        "center", description="what is cut out of a photo before resizing; face: around the face, where one is found"
-    )
-    crop_size: tuple[Pixels, Pixels] = Field((384, 288), description="height and width of the centre crop")
-    face_margin: Float = Field(0.25, ge=0, le=4, description="crop face: room above and below, in faces' heights")
-    augment: Literal["none", "light", "strong"] = Field("light", description="training augmentation preset")
-    num_workers: Annotated[int, BeforeValidator(_no_bool), Field(ge=0, le=64)] | Literal["auto"] = Field(
-        "auto", description="loader processes; auto: 0 beside a CPU model, up to 8 beside a GPU; changes no number"
-    )
-    corrections: Path | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
-
-
-class Model(Section):
-    backbone: str = Field("resnet18", description="any timm model name")
-    pretrained: bool = Field(False, description="start from timm's weights (downloads them)")
-    weights: Path | None = Field(None, description="safetensors file to start from; implies and overrides pretrained")
-    head: Literal["joint"] = Field("joint", description="joint: one layer of 18 logits")
-    drop_rate: Float = Field(0.0, ge=0, lt=1, description="dropout before the head")
-    frozen_epochs: Annotated[int, BeforeValidator(_no_bool), Field(ge=0)] | Literal["all"] = Field(
-        0, description="epochs that train the head alone; all: the backbone's features are computed once per view"
-    )
-    cache_features: bool = Field(True, description="with frozen_epochs all: false computes features anew each epoch")
-    grad_checkpointing: bool = Field(False, description="recompute activations backward: less memory, more time")
-
-
-class Loss(Section):
-    name: Literal["cross_entropy", "focal"] = Field("cross_entropy", description="loss on log-probabilities")
-    gamma: Float = Field(2.0, ge=0, description="focusing of the focal loss; 0 is cross entropy")
-    label_smoothing: Float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    class_weights: Literal["none", "inverse"] = Field(
-        "none", description="inverse: by 1 / class count, mean 1 over the training photos"
-    )
-
-
-class Optim(Section):
-    name: str = Field("adamw", description="any timm optimiser: adamw, sgd, lion, ...")
-    lr: Float = Field(1e-3, gt=0, description="peak learning rate of the backbone")
-    head_lr: Annotated[float, BeforeValidator(_no_bool), Field(gt=0)] | None = Field(
-        None, description="peak learning rate of the head; without it lr"
-    )
-    layer_decay: Float = Field(1.0, gt=0, le=1, description="factor on the learning rate per layer, from the head down")
-    weight_decay: Float = Field(0.05, ge=0, description="decoupled weight decay; not on biases and norms")
-    epochs: Int = Field(5, ge=1, le=10_000, description="passes over the training photos")
-    warmup_epochs: Float = Field(0.5, ge=0, description="linear warm-up, in epochs, a fraction allowed")
-    batch_size: Int = Field(64, ge=1, le=1_000_000, description="photos per optimiser update")
-    accum_steps: Int = Field(
-        1,
-        ge=1,
-        description="parts of a batch, to fit memory; same gradient but for batch norm",
-    )
-    clip_norm: Float = Field(0.0, ge=0, description="bound on the gradient's norm; 0 is none")
-    ema_decay: Float = Field(
-        0.0, ge=0, lt=1, description="moving average of the weights, validated and saved; 0 is none"
-    )
-    schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
-        "cosine", description="learning rate after the warm-up; plateau looks at the fold's own macro F1"
-    )
-    schedule_by: Literal["update", "epoch"] = Field("update", description="when warm-up, cosine and step move the rate")
-    step_epochs: Float = Field(20.0, gt=0, description="step: epochs between two falls")
-    step_gamma: Float = Field(0.5, gt=0, lt=1, description="step and plateau: factor of a fall")
-    plateau_patience: Int = Field(2, ge=0, description="plateau: epochs without a better macro F1 before a fall")
-    early_stop: Int = Field(0, ge=0, description="epochs without a better macro F1 before the fold ends; 0 is never")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "Optim":
-        if self.accum_steps > self.batch_size:
-            raise ValueError(f"accum_steps {self.accum_steps} is more than batch_size {self.batch_size}")
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}")
-        return self
-
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
-
-
-class Run(Section):
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where there is one")
-    precision: Precision = Field(
-        "auto", description="of training; auto: fp32 on a CPU, on a GPU bf16 from compute capability 8.0, else fp16"
-    )
-    predict_precision: Precision = Field(
-        "auto",
-        description="of predictions and cached features; auto: as precision, but bf16 on a CPU with bf16 instructions",
-    )
-    compile: bool = Field(False, description="torch.compile the model: a slow first step, then quicker ones")
-    checkpoint_updates: Int = Field(0, ge=0, description="a checkpoint every so many updates too; 0: each epoch alone")
-    wandb: Literal["auto", "online", "offline", "disabled"] = Field(
-        "auto", description="Weights & Biases; auto: online where there is a key, else offline"
-    )
-    keep: Literal["last", "best"] = Field(
-        "last", description="epoch whose weights are saved; best is selected on the fold's own validation"
-    )
+__all__ = ["Config", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run", "Section"]
 
 
 class Config(Section):
@@ -136,8 +16,36 @@ class Config(Section):
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()
+    mix: Mix = Mix()
     optim: Optim = Optim()
+    pseudo: Pseudo = Pseudo()
     run: Run = Run()
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "Config":
+        cached = self.model.frozen_epochs == "all" and self.model.cache_features
+        for wrong, reason in (
+            (
+                self.loss.age_weight and self.model.head != "factored",
+                f"loss.age_weight {self.loss.age_weight} needs model.head factored: the joint head has no ages",
+            ),
+            (
+                self.loss.class_weights != "none" and self.data.sampling != "all",
+                "loss.class_weights and data.sampling balanced both even out the classes; choose one",
+            ),
+            (
+                self.mix.name != "none" and cached,
+                f"mix.name {self.mix.name} mixes photos, but model.frozen_epochs all trains on cached features; set "
+                "model.cache_features false",
+            ),
+            (
+                cached and isinstance(self.data.augment, list),
+                "data.augment: a list of transforms never meets cached features; set model.cache_features false",
+            ),
+        ):
+            if wrong:
+                raise ValueError(reason)
+        return self
 
 
 # What may differ between two starts of one run: it changes no number.
@@ -167,8 +75,8 @@ def config_hash(config: Config) -> str:
 
 
 def selects_on_validation(config: Config) -> bool:
-    """Whether an option looks at the fold it is scored on: the best epoch, early stopping, a plateau schedule."""
-    return config.run.keep == "best" or config.optim.early_stop > 0 or config.optim.schedule == "plateau"
+    """Whether an option looks at the fold it is scored on: best epoch, greedy soup, early stopping, plateau."""
+    return config.run.keep in ("best", "soup") or config.optim.early_stop > 0 or config.optim.schedule == "plateau"
 
 
 def replaced(config: Config, **sections: dict[str, Any]) -> Config:

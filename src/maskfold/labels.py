@@ -4,6 +4,8 @@ label = mask * 6 + gender * 3 + age group, with
 mask 0 worn, 1 incorrect, 2 not worn; gender 0 male, 1 female; age group 0 under 30, 1 from 30 to 59, 2 from 60 on.
 """
 
+from itertools import pairwise
+
 import numpy as np
 
 MASKS = ("worn", "incorrect", "not worn")
@@ -20,6 +22,8 @@ PHOTOS_PER_PERSON = len(KIND_MASK)
 
 AGE_BORDERS = (30, 60)
 POSSIBLE_AGES = range(1, 121)
+# The ages that a distribution over ages tells apart; the first bin holds those under it too, the last those over it.
+LEAST_AGE, MOST_AGE = 18, AGE_BORDERS[-1]
 
 
 def age_group(age):
@@ -51,6 +55,26 @@ def decode(label):
 def stratum(label):
     """Label 0..17 -> its person's gender x age bin, 0..5: what all seven photos of a person share."""
     return np.asarray(label) % NUM_STRATA
+
+
+def is_old(label):
+    """Label 0..17 -> whether its person is of the oldest group."""
+    return decode(label)[2] == len(AGE_GROUPS) - 1
+
+
+def age_bins(years: int) -> np.ndarray:
+    """First age of each bin of `years` years from 18 to 60+, int [A]; a bin never crosses a border of the age groups.
+
+    The first bin holds all younger ages, the last all older ones. 1 gives 43 bins, 30 the three groups.
+    """
+    borders = (LEAST_AGE, *AGE_BORDERS)
+    starts = [np.arange(low, high, years) for low, high in pairwise(borders)]
+    return np.concatenate([*starts, [MOST_AGE]])
+
+
+def joint(mask, gender, age):
+    """Log-probabilities [N, 3], [N, 2], [N, 3] of independent axes -> [N, 18], their sums; numpy or torch."""
+    return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(len(mask), NUM_CLASSES)
 
 
 def marginals(probs):

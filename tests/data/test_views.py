@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 
 from maskfold.config import Config, Data
 from maskfold.data.crops import crop_and_resize, reduction, store_size
-from maskfold.data.dataset import NO_LABEL, Batches, PhotoDataset, make_loader
+from maskfold.data.dataset import NO_LABEL, PhotoDataset, make_loader
 from maskfold.data.layout import find_layout
 from maskfold.data.photos import photo_fault, read_photo
 from maskfold.data.prepare import prepare
+from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
 from maskfold.data.transforms import eval_transform, sample_seeds, train_transform
 from maskfold.errors import UserError
@@ -145,20 +146,15 @@ def test_persistent_workers_get_the_epoch(prepared):
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_a_mistyped_augmentation_argument_is_refused():
+def test_a_mistyped_augmentation_argument_is_refused(monkeypatch):
     """What strict=True stands for: albumentations alone would warn and go on."""
     import albumentations as A
 
     from maskfold.data import transforms
 
-    data = data_config()
-    kept = transforms._preset
-    try:
-        transforms._preset = lambda data: [A.HorizontalFlip(prob=0.5)]
-        with pytest.raises(ValueError, match="prob"):
-            train_transform(data)
-    finally:
-        transforms._preset = kept
+    monkeypatch.setattr(transforms, "pipeline", lambda data: [A.HorizontalFlip(prob=0.5)])
+    with pytest.raises(ValueError, match="prob"):
+        train_transform(data_config())
 
 
 def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_path, monkeypatch):
@@ -241,7 +237,7 @@ def test_processes_share_each_batch(n, size, world, epoch):
     shares = [Batches(np.arange(n), size, shuffle=True, seed=1, rank=rank, world=world) for rank in range(world)]
     for batches in (whole, *shares):
         batches.set_epoch(epoch)
-    assert sorted(row for batch in whole for _, row in batch) == list(range(n))
+    assert sorted(row for batch in whole for _, row, _ in batch) == list(range(n))
     for number, batch, *parts in zip(range(len(whole)), whole, *shares, strict=True):
         assert len(batch) == whole.size(number)
         assert all(parts)
@@ -260,7 +256,7 @@ def test_an_unlabelled_row_is_the_same_photo(prepared):
     data = data_config(augment="light")
     store, labels = open_store(prepared, prepared.images, data), prepared.images.label.to_numpy()
     dataset = PhotoDataset(store, labels, train_transform(data), seed=5)
-    (image, label, row), (bare, none, again) = dataset[1, 7], dataset[1, ~7]
+    (image, label, row), (bare, none, again) = dataset[1, 7, 0], dataset[1, ~7, 0]
     assert torch.equal(image, bare)
     assert (label, row) == (labels[7], 7)
     assert (none, again) == (NO_LABEL, 7)
@@ -272,19 +268,21 @@ def test_an_unlabelled_row_is_the_same_photo(prepared):
     rows=st.lists(st.integers(0, 30_000), min_size=1, max_size=50),
 )
 def test_a_samples_seed_is_its_own(seed, epoch, rows):
-    """Of seed, epoch and row alone: no matter which rows share the batch; another row, epoch or seed has another."""
-    whole = sample_seeds(seed, epoch, np.array(rows))
-    assert whole == [sample_seeds(seed, epoch, np.array([row]))[0] for row in rows]
+    """Of seed, epoch, row and visit alone, whichever rows share the batch; another of any of them has another."""
+    first = np.zeros(len(rows), int)
+    whole = sample_seeds(seed, epoch, np.array(rows), first)
+    assert whole == [sample_seeds(seed, epoch, np.array([row]), first[:1])[0] for row in rows]
     assert len(set(whole)) == len(set(rows))
-    assert not set(whole) & set(sample_seeds(seed, epoch + 1, np.array(rows)))
-    assert not set(whole) & set(sample_seeds(seed + 1, epoch, np.array(rows)))
+    assert not set(whole) & set(sample_seeds(seed, epoch + 1, np.array(rows), first))
+    assert not set(whole) & set(sample_seeds(seed + 1, epoch, np.array(rows), first))
+    assert not set(whole) & set(sample_seeds(seed, epoch, np.array(rows), first + 1))
 
 
 def test_a_samples_draws_are_uniform_and_unrelated():
     """First draws over neighbouring rows: flat, and without any memory of the row before."""
     transform = train_transform(data_config(augment="light"))
     draws = []
-    for seed in sample_seeds(3, 1, np.arange(4000)):
+    for seed in sample_seeds(3, 1, np.arange(4000), np.zeros(4000, int)):
         transform(np.zeros((40, 30, 3), np.uint8), seed)
         # What albumentations would draw next, by either of its two interfaces.
         draws.append((transform.compose.py_random.random(), transform.compose.random_generator.random()))

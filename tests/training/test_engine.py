@@ -7,16 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from conftest import plain_trainee
 from torch.utils.data import DataLoader
 
-from maskfold.config import Config, Data, Loss, Model, Optim, Run
-from maskfold.data.dataset import Batches
+from maskfold.config import Config, Data, Loss, Model, Optim, Run, replaced
+from maskfold.data.sampling import Batches
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
-from maskfold.models.losses import build_loss
 from maskfold.training import device as devices
-from maskfold.training.engine import Hardware, Trainee, predict_probs, train_one_epoch
+from maskfold.training.engine import Hardware, predict_probs, train_one_epoch
 from maskfold.training.schedule import lr_factor, make_optimizer, set_lr
 from maskfold.training.views import VIEWS
 
@@ -25,7 +24,7 @@ CONFIG = Config(model=Model(backbone="test_convnext"), data=Data(image_size=(32,
 
 
 class Epochless(list):
-    """A list asked as our batches ask: by (epoch, row)."""
+    """A list asked as our batches ask: by (epoch, row, visit)."""
 
     def __getitem__(self, at):
         return super().__getitem__(at[1])
@@ -52,12 +51,12 @@ def gradients(accum_steps, loss, n=70):
     counts = np.bincount([int(label) for _, label, _ in data], minlength=18)
     optimizer = Recorder(model.parameters(), lr=1.0)
     loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(n), 32, shuffle=False))
-    trainee = Trainee(Accelerator(cpu=True), model, model, optimizer, build_loss(loss, counts), accum_steps=accum_steps)
+    trainee = plain_trainee(model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps)
     return seen, train_one_epoch(trainee, loader)
 
 
 @pytest.mark.parametrize("weights", ["none", "inverse"])
-@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+@pytest.mark.parametrize("name", ["cross_entropy", "focal", "soft_f1"])
 def test_accumulation_gives_the_unsplit_gradient(weights, name):
     loss = Loss(name=name, class_weights=weights, label_smoothing=0.1)
     whole, mean = gradients(1, loss)

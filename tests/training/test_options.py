@@ -7,26 +7,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from accelerate import Accelerator
-from conftest import refused, tiny_args
+from conftest import plain_trainee, refused, tiny_args
 from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
-from maskfold.config import Config, Data, Loss, Model, Optim
-from maskfold.data.dataset import Batches
+from maskfold.config import Config, Data, Model, Optim
+from maskfold.data.sampling import Batches
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
-from maskfold.models.losses import build_loss
 from maskfold.predictions import load_predictions
-from maskfold.training.engine import Trainee, train_one_epoch
+from maskfold.training.engine import train_one_epoch
 from maskfold.training.schedule import lr_factor, make_optimizer, plateau_falls, stops_early
-
-EVEN = np.full(18, 10)
 
 
 class Photos:
-    """Fixed photos, asked as our batches ask: by (epoch, row)."""
+    """Fixed photos, asked as our batches ask: by (epoch, row, visit)."""
 
     def __init__(self, n=24):
         generator = torch.Generator().manual_seed(0)
@@ -48,7 +44,7 @@ def classifier(backbone="test_convnext", **model):
 
 def trainee(model, optim=None, **more):
     optim = optim or Optim(name="sgd", lr=0.1, weight_decay=0.0)
-    return Trainee(Accelerator(cpu=True), model, model, make_optimizer(model, optim), build_loss(Loss(), EVEN), **more)
+    return plain_trainee(model, make_optimizer(model, optim), **more)
 
 
 def tensors(model):

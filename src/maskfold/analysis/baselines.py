@@ -88,5 +88,5 @@ def frozen_features(config: Config, store: Store) -> np.ndarray:
     torch.manual_seed(config.seed)
     model = build_classifier(config).to(device)
     workers = pick_workers(config.data.num_workers, device)
-    features = Features(model, store, eval_transform(config.data), config.optim.batch_size, workers)
+    features = Features(model, [store], eval_transform(config.data), config.optim.batch_size, workers)
     return features.view("none", Hardware(device, DTYPES[pick_precisions(config.run, device)[1]]))

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -49,6 +50,21 @@ class Store:
 
     def __getstate__(self) -> dict:
         return {"path": self.path, "_photos": None}
+
+
+class Stores:
+    """Several of one size as one: the rows of the second follow those of the first."""
+
+    def __init__(self, stores: Sequence[Store]):
+        self.stores = stores
+        self.starts = np.cumsum([0] + [len(store) for store in stores])
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        at = 0 if row < self.starts[1] else int(np.searchsorted(self.starts, row, "right")) - 1
+        return self.stores[at][row - self.starts[at]]
 
 
 def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:

@@ -3,18 +3,14 @@
 Normalisation is the model's first layer, so a photo meets it once, on the device.
 """
 
-import os
 import random
 
-# albumentations asks the package index for a newer version at import, unless it is told not to.
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-
 import albumentations as A
-import cv2
 import numpy as np
 
 from maskfold.config import Data
-from maskfold.data.crops import resize, store_size
+from maskfold.data.augmentations import pipeline
+from maskfold.data.crops import resize
 
 Seed = tuple[int, int]
 
@@ -28,16 +24,17 @@ def eval_transform(data: Data):
     return transform
 
 
-def sample_seeds(seed: int, epoch: int, rows: np.ndarray) -> list[Seed]:
-    """Two 64-bit numbers for each row, of (seed, epoch, row) alone, for a whole batch at once.
+def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) -> list[Seed]:
+    """Two 64-bit numbers for each row, of (seed, epoch, row, visit) alone, for a whole batch at once.
 
     numpy's SeedSequence mixes seed and epoch, a pass of splitmix64 (Steele, Lea & Flood 2014) the rows: their low bits,
     which differ least, reach all others.
     """
     keys = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
+    numbers = np.asarray(rows).astype(np.uint64) + (np.asarray(visits).astype(np.uint64) << np.uint64(32))
     mixed = []
     for key in keys:
-        z = key + (np.asarray(rows).astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        z = key + (numbers + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed.append((z ^ (z >> np.uint64(31))).tolist())
@@ -69,7 +66,7 @@ class TrainTransform:
     """image, seed -> augmented uint8 [*image_size, 3]; the same seed gives the same augmentation in any process."""
 
     def __init__(self, data: Data):
-        self.compose = A.Compose(_preset(data), strict=True)
+        self.data, self.compose = data, A.Compose(pipeline(data), strict=True)
         # All transforms draw from this one, reseeded in place: set_random_seed builds a pair for each, every sample.
         self.bits = np.random.PCG64()
         self.compose.set_random_state(np.random.Generator(self.bits), _Random(self.bits))
@@ -77,42 +74,8 @@ class TrainTransform:
     def __call__(self, image: np.ndarray, seed: Seed) -> np.ndarray:
         state = {"state": seed[0] << 64 | seed[1], "inc": 1}
         self.bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
-        return self.compose(image=image)["image"]
+        return resize(self.compose(image=image)["image"], self.data.image_size)
 
 
 def train_transform(data: Data):
     return eval_transform(data) if data.augment == "none" else TrainTransform(data)
-
-
-def _preset(data: Data) -> list[A.BasicTransform]:
-    """Geometry first, then the resize to the input, then photometry on the smaller image.
-
-    The store is so little larger than the input that bilinear sampling does not alias.
-    """
-    stored = store_size(data)
-    aspect = stored[1] / stored[0]
-    ratio = (0.9 * aspect, aspect / 0.9)
-    light = [
-        A.RandomResizedCrop(data.image_size, scale=(0.8, 1.0), ratio=ratio),
-        A.HorizontalFlip(p=0.5),
-        A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-    ]
-    if data.augment == "light":
-        return light
-    side = min(data.image_size)
-    return [
-        A.Affine(
-            rotate=(-12, 12), shear=(-4, 4), translate_percent=(-0.04, 0.04), border_mode=cv2.BORDER_REFLECT_101, p=0.6
-        ),
-        A.RandomResizedCrop(data.image_size, scale=(0.65, 1.0), ratio=ratio),
-        A.HorizontalFlip(p=0.5),
-        A.RandomBrightnessContrast(brightness_limit=0.3, contrast_limit=0.3, p=0.7),
-        A.HueSaturationValue(hue_shift_limit=6, sat_shift_limit=25, val_shift_limit=0, p=0.3),
-        A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.08))], p=0.3),
-        A.CoarseDropout(
-            num_holes_range=(1, 2),
-            hole_height_range=(side // 10, side // 4),
-            hole_width_range=(side // 10, side // 4),
-            p=0.3,
-        ),
-    ]

@@ -6,17 +6,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from maskfold.config import Config, replaced
-from maskfold.data.dataset import Batches, PhotoDataset, make_loader
+from maskfold.config import Config
+from maskfold.data.dataset import PhotoDataset, make_loader
 from maskfold.data.folds import split
 from maskfold.data.prepared import Prepared
+from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
 from maskfold.data.transforms import eval_transform
 from maskfold.errors import UserError
-from maskfold.models.classifier import Classifier, build_classifier
+from maskfold.models.classifier import Classifier
 from maskfold.predictions import Predictions
 from maskfold.progress import progress
-from maskfold.training.checkpoints import load_part
+from maskfold.training.checkpoints import finished_model
 from maskfold.training.device import DTYPES, make_fast, pick_device, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.runs import RunFolder, fold_name
@@ -81,9 +82,7 @@ def _jobs(members: Sequence[Member]) -> dict[tuple, _Job]:
         stores = {"oof": open_store(prepared, prepared.images, config.data)}
         stores["eval"] = open_store(prepared, prepared.evaluation, config.data)
         for part in run.finished_parts:
-            # Its weights all come from the run's own files: nothing is downloaded, no file for training is needed.
-            model = build_classifier(replaced(config, model={"pretrained": False, "weights": None})).to(device)
-            load_part(model, run, part)
+            model = finished_model(run, config, part, device)
             sides = {"eval": everything}
             if part in (folds := {fold_name(fold): fold for fold in run.finished_folds}):
                 sides["oof"] = split(prepared.images, prepared.folds, folds[part])[1]

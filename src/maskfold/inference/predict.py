@@ -6,22 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.data.prepared import Prepared, load_prepared
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError
 from maskfold.files import sha256
 from maskfold.predictions import Predictions, load_predictions
 from maskfold.training.runs import RunFolder
-from maskfold.training.views import VIEWS
 
 # Bytes of weights that are held at once: on a small GPU photos and activations need their place too.
 MOST_WEIGHTS = 4 * 2**30
-
-
-def canonical_views(views: Sequence[str]) -> tuple[str, ...]:
-    """Each view once, in VIEWS' order, so that a set of views has one name. Raises UserError for an unknown one."""
-    for view in views:
-        if view not in VIEWS:
-            raise UserError(f"--tta {view}: there are {', '.join(VIEWS)}{nearest(view, VIEWS)}")
-    return tuple(view for view in VIEWS if view in views)
 
 
 def prepared_of(run: RunFolder) -> Prepared:

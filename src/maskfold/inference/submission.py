@@ -17,10 +17,11 @@ from maskfold.inference.answers import check_submission
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.gain import gain_of_folds
 from maskfold.inference.index import add_to_index, read_index
-from maskfold.inference.predict import canonical_views, checkpoint_hashes
+from maskfold.inference.predict import checkpoint_hashes
 from maskfold.inference.sanity import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.training.runs import FULL, RunFolder, code_state
 from maskfold.training.summary import selection
+from maskfold.training.views import canonical_views
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -39,7 +40,7 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
     names = [run.folder.resolve() for run in runs]
     if len(set(names)) < len(names):
         raise UserError("a run is named twice; name each member once")
-    views = canonical_views(tta)
+    views = canonical_views(tta, "--tta")
     blend = blend_runs(runs, views)
     answers, info = answers_of(blend)
     oof, prepared = blend.oof, blend.prepared

@@ -6,11 +6,11 @@ from torch import nn
 from maskfold.config import Config
 from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
-from maskfold.models.heads import HEADS
+from maskfold.models.heads import HEADS, Fine
 
 
 class Classifier(nn.Module):
-    """uint8 RGB [B, 3, H, W] -> log-probabilities float32 [B, 18].
+    """RGB [B, 3, H, W], uint8 or (mixed) float from 0 to 255 -> log-probabilities float32 [B, 18].
 
     Normalisation with the backbone's own mean and std is its first step: no path can leave it out or do it twice.
     """
@@ -23,16 +23,17 @@ class Classifier(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, H, W] -> float32, zero mean and unit variance by the backbone's statistics."""
+        """[B, 3, H, W] from 0 to 255 -> float32, zero mean and unit variance by the backbone's statistics."""
         images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
         return images.sub_(self.mean).div_(self.std)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, 3, H, W] -> the backbone's pooled features [B, F]."""
+        """[B, 3, H, W] from 0 to 255 -> the backbone's pooled features [B, F]."""
         return self.backbone(self.normalise(images))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.features(images))
+    def forward(self, images: torch.Tensor, fine: bool = False) -> torch.Tensor | Fine:
+        """With `fine`, as the losses want it: (log-probabilities [B, 18], those of the age bins [B, A] or None)."""
+        return self.head(self.features(images), fine)
 
     def freeze_backbone(self, frozen: bool) -> None:
         """Keep the backbone as it is, batch norm's statistics included, or let it train again."""
@@ -57,5 +58,5 @@ def build_classifier(config: Config) -> Classifier:
             raise UserError(
                 f"model.grad_checkpointing: {config.model.backbone} does not offer it; set it false"
             ) from fault
-    model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size, config.model.drop_rate))
+    model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size, config.model))
     return model.to(memory_format=torch.channels_last)

@@ -2,15 +2,20 @@
 
 import io
 import pickle
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from maskfold.config import Config, replaced
 from maskfold.errors import UserError
 from maskfold.files import write_atomic
+from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.training.engine import Trainee
 from maskfold.training.runs import RunFolder
+
+Weights = dict[str, torch.Tensor]
 
 
 def pack(trainee: Trainee) -> dict:
@@ -57,9 +62,16 @@ def load_state(run: RunFolder, part: str, belongs: str) -> dict | None:
     return state
 
 
-def save_weights(run: RunFolder, part: str, weights: dict[str, torch.Tensor]) -> None:
-    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    write_atomic(run.weights_path(part), lambda beside: beside.write_bytes(save(tensors)))
+def write_weights(path: Path, weights: Weights) -> None:
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in weights.items()}
+    write_atomic(path, lambda beside: beside.write_bytes(save(tensors)))
+
+
+def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
+    """The model of a finished part, all of its weights from the run's own file: nothing is downloaded for it."""
+    model = build_classifier(replaced(config, model={"pretrained": False, "weights": None})).to(device)
+    load_part(model, run, part)
+    return model
 
 
 def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:

@@ -9,21 +9,23 @@ import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
+from maskfold.models.losses import BatchLoss, Totals, f1_totals
+from maskfold.models.targets import Targets, Truth
+from maskfold.training.mixing import Mixer
 from maskfold.training.views import VIEWS
 
 
 @dataclass
 class Trainee:
-    """What a training step works on. `stepped` is what is called: the model itself, or it wrapped (DDP, compiled).
-
-    loss_of: (log_probs [B, 18], labels [B]) -> weighted loss a photo [B].
-    """
+    """What a training step works on. `stepped` is what is called: the model itself, or it wrapped (DDP, compiled)."""
 
     accelerator: Accelerator
     model: torch.nn.Module
     stepped: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    loss_of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    loss: BatchLoss
+    truth: Truth
+    mixer: Mixer
     ema: ModelEmaV3 | None = None
     accum_steps: int = 1
     clip_norm: float = 0.0
@@ -40,8 +42,8 @@ def train_one_epoch(
 ) -> float:
     """One pass over the loader; returns the mean training loss a photo.
 
-    Each whole batch is one update. It is split over processes and then into `accum_steps` parts, whose losses
-    sum(w * l) / B add up to the batch's: the gradient is the unsplit one's, for the last, smaller batch too.
+    Each whole batch is one update. Its photos are mixed, then it is split over processes and into `accum_steps` parts,
+    whose losses add up to the batch's: the gradient is the unsplit one's, for the last, smaller batch too.
 
     before(step) sets the update's learning rate and seed; after(step, photos, loss, total) may stop the pass. A pass
     broken off goes on with its `first` step left and the `total` loss so far.
@@ -49,19 +51,23 @@ def train_one_epoch(
     accelerator, model, batches = trainee.accelerator, trainee.stepped, loader.batch_sampler
     model.train()
     total = torch.zeros((), device=accelerator.device) if total is None else total.to(accelerator.device)
-    for step, (images, labels, _) in enumerate(loader, first):
+    for step, batch in enumerate(loader, first):
         before(step)
         size = batches.size(step)
-        parts = list(zip(images.chunk(trainee.accum_steps), labels.chunk(trainee.accum_steps), strict=True))
+        images, labels, rows = (tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
+        images, targets = trainee.mixer(images, trainee.truth(labels, rows), batches.epoch, step, size)
+        parts = list(zip(images.chunk(trainee.accum_steps), targets.chunk(trainee.accum_steps), strict=True))
+        whole = None
+        if trainee.loss.needs_totals and (len(parts) > 1 or accelerator.num_processes > 1):
+            whole = _totals(trainee, parts)
+            # The same dropout again.
+            before(step)
         batch_loss = torch.zeros((), device=accelerator.device)
         for n, (part, truth) in enumerate(parts, 1):
-            part = part.to(accelerator.device, non_blocking=True)
-            truth = truth.to(accelerator.device, non_blocking=True)
             # Processes exchange gradients once an update, with the last part.
             with nullcontext() if n == len(parts) else accelerator.no_sync(model):
                 with accelerator.autocast():
-                    each = trainee.loss_of(model(part), truth.clamp(min=0))
-                loss = (each * (truth >= 0)).sum() / size
+                    loss = trainee.loss(model(part, fine=True), truth, size, whole)
                 # DDP takes the mean over processes, the batch's loss is their sum.
                 accelerator.backward(loss * accelerator.num_processes)
             batch_loss += loss.detach()
@@ -75,6 +81,15 @@ def train_one_epoch(
         total = total + batch_loss * size
         after(step, size, batch_loss, total)
     return float(accelerator.reduce(total, "sum")) / len(batches.rows)
+
+
+@torch.no_grad()
+def _totals(trainee: Trainee, parts: Sequence[tuple[torch.Tensor, Targets]]) -> Totals:
+    """What the loss must know of a whole batch before its parts, by a pass without gradients over all of them."""
+    with trainee.accelerator.autocast():
+        each = [f1_totals(trainee.model(part), truth.classes) for part, truth in parts]
+    sums = torch.stack([torch.stack(totals) for totals in each]).sum(0)
+    return Totals(*trainee.accelerator.reduce(sums, "sum"))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
 """Features of a frozen backbone, computed once per view and kept beside the photos' store, for all folds and runs."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from maskfold.data.dataset import NO_LABEL, Batches, PhotoDataset, make_loader
+from maskfold.data.dataset import NO_LABEL, PhotoDataset, make_loader
+from maskfold.data.sampling import Batches
 from maskfold.data.store import Store
 from maskfold.data.transforms import sample_seeds
 from maskfold.files import locked, write_atomic
@@ -18,22 +19,25 @@ from maskfold.training.views import VIEWS
 
 
 class Features:
-    """Rows of a store -> float32 [N, F] features of a backbone, each view computed when it is first asked for."""
+    """Rows of some stores -> float32 [N, F] features of a backbone, each view computed when it is first asked for."""
 
-    def __init__(self, model: Classifier, store: Store, transform, batch_size: int, workers: int):
-        self.model, self.store, self.transform = model, store, transform
+    def __init__(self, model: Classifier, stores: Sequence[Store], transform, batch_size: int, workers: int):
+        self.model, self.stores, self.transform = model, stores, transform
         self.batch_size, self.workers = batch_size, workers
         self._weights: str | None = None
         self._views: dict[Path, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
-        """float32 [N, F]: from the file where these weights computed it before, on these photos, in this precision."""
-        key = f"{self.weights_hash()} {self.store.path.name} {name} {hardware.dtype}"
-        path = self.store.path.parent / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+        """float32 [N, F]: from files where these weights computed it before, on these photos, in this precision."""
+        return np.concatenate([self._of_store(store, name, hardware) for store in self.stores])
+
+    def _of_store(self, store: Store, name: str, hardware: Hardware) -> np.ndarray:
+        key = f"{self.weights_hash()} {store.path.name} {name} {hardware.dtype}"
+        path = store.path.parent / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         if path not in self._views:
             with locked(path.parent):
                 if not path.exists():
-                    computed = self._compute(name, hardware)
+                    computed = self._compute(store, name, hardware)
                     write_atomic(path, lambda beside: np.save(beside, computed))
             self._views[path] = np.load(path)
         return self._views[path]
@@ -49,11 +53,11 @@ class Features:
         return self._weights
 
     @torch.inference_mode()
-    def _compute(self, view: str, hardware: Hardware) -> np.ndarray:
+    def _compute(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
         # The backbone alone: the head may be in training, and the features are asked for in its midst.
         self.model.backbone.eval()
-        rows = np.arange(len(self.store))
-        dataset = PhotoDataset(self.store, None, self.transform)
+        rows = np.arange(len(store))
+        dataset = PhotoDataset(store, None, self.transform)
         loader = make_loader(dataset, Batches(rows, self.batch_size, shuffle=False), self.workers, pin=False)
         found = []
         with progress(f"features ({view})", len(rows), "images") as advance:
@@ -68,7 +72,7 @@ class Features:
 class FeatureLoader:
     """Batches as a photo loader gives them, with features [B, F] for images.
 
-    Of several views each row gets one a time, seeded by (seed, epoch, row): what a flip is to photos.
+    Of several views each row gets one a time, seeded by (seed, epoch, row, visit): what a flip is to photos.
     """
 
     def __init__(
@@ -80,9 +84,10 @@ class FeatureLoader:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         views = [self.features.view(name, self.hardware) for name in self.views]
         for batch in self.batch_sampler:
-            rows = np.array([max(row, ~row) for _, row in batch])
-            labels = np.where([row >= 0 for _, row in batch], self.labels[rows], NO_LABEL)
-            seeds = sample_seeds(self.batch_sampler.seed, batch[0][0], rows)
+            epochs, asked, visits = np.array(batch).T
+            rows = np.where(asked < 0, ~asked, asked)
+            labels = np.where(asked < 0, NO_LABEL, self.labels[rows])
+            seeds = sample_seeds(self.batch_sampler.seed, int(epochs[0]), rows, visits)
             picks = [first % len(views) for first, _ in seeds]
             images = np.stack([views[pick][row] for pick, row in zip(picks, rows, strict=True)])
             yield torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(rows)

@@ -9,13 +9,24 @@ from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 
 from maskfold.config import Config
-from maskfold.data.dataset import Batches, PhotoDataset, make_loader
-from maskfold.data.store import Store
+from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.sampling import Batches, training_batches
+from maskfold.data.store import Store, Stores
 from maskfold.data.transforms import eval_transform, train_transform
 from maskfold.models.classifier import Classifier
 from maskfold.training.device import DTYPES, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.features import FeatureLoader, Features
+
+
+@dataclass(frozen=True)
+class Photos:
+    """All that a part may look at: stores one after the other, and for each of their rows label, age and weight [N]."""
+
+    stores: tuple[Store, ...]
+    labels: np.ndarray
+    ages: np.ndarray
+    weights: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,20 +41,19 @@ class Part:
 class Feed:
     """The loaders of a part: `train` and `valid` for its epochs, `photos` for its last prediction, from its file."""
 
-    def __init__(
-        self, config: Config, part: Part, store: Store, labels: np.ndarray, model: Classifier, accelerator: Accelerator
-    ):
+    def __init__(self, config: Config, part: Part, photos: Photos, model: Classifier, accelerator: Accelerator):
         self.accelerator = accelerator
         self.predict_on = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
         data, size = config.data, config.optim.batch_size
         rank, world = accelerator.process_index, accelerator.num_processes
-        batches = Batches(part.train_rows, size, shuffle=True, seed=config.seed, rank=rank, world=world)
+        batches = training_batches(config, part.train_rows, photos.labels, rank, world)
         # Neighbouring rows for each process: put together they are in order again.
         valid_batches = Batches(np.array_split(part.valid_rows, world)[rank], size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
+        store, labels = Stores(photos.stores), photos.labels
         self.photos = make_loader(PhotoDataset(store, labels, eval_transform(data)), valid_batches, workers, pin)
         if caches_features(config):
-            features = Features(model, store, eval_transform(data), size, workers)
+            features = Features(model, photos.stores, eval_transform(data), size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
             self.train = FeatureLoader(features, labels, batches, views, self.predict_on)
             self.valid = FeatureLoader(features, labels, valid_batches, ("none",), self.predict_on)

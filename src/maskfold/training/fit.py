@@ -19,6 +19,7 @@ from maskfold.models.classifier import build_classifier
 from maskfold.training.device import make_fast, pick_device, pick_precisions
 from maskfold.training.feed import Part
 from maskfold.training.processes import fit_at_once, fit_one, make_accelerator
+from maskfold.training.pseudo import LABELS, check_pseudo
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.training.schedule import make_optimizer
 from maskfold.training.stopping import Stop
@@ -45,6 +46,8 @@ def fit_run(
         raise UserError(f"run name {name!r}: letters, digits and . _ + - are expected; give another --name")
     if refit and config.optim.schedule == "plateau":
         raise UserError("--refit: nobody is left to validate on, so optim.schedule plateau has nothing to look at")
+    if refit and config.run.keep == "soup":
+        raise UserError("--refit: nobody is left to validate on, so run.keep soup can't choose; use run.keep mean")
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
     make_fast(device)
@@ -59,6 +62,12 @@ def fit_run(
     if wrong := [fold for fold in wanted if fold not in range(prepared.num_folds)]:
         where = prepared.folder / "folds.csv"
         raise UserError(f"--folds {wrong[0]}: there are folds 0 to {prepared.num_folds - 1} in {where}")
+    parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in wanted]
+    if refit:
+        everybody = np.arange(len(prepared.images))
+        parts.append(Part(FULL, everybody, everybody[:0]))
+    to_start = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS).exists()]
+    check_pseudo(run, config, prepared, to_start)
     with run.lock() if processes.is_main_process else nullcontext():
         if processes.is_main_process:
             _start_or_check(run, config, prepared, device, fresh)
@@ -67,10 +76,6 @@ def fit_run(
         config = resolved(config, prepared, device, run.config)
         with processes.main_process_first():
             store = open_store(prepared, prepared.images, config.data)
-        parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in wanted]
-        if refit:
-            everybody = np.arange(len(prepared.images))
-            parts.append(Part(FULL, everybody, everybody[:0]))
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: finished before", file=sys.stderr)

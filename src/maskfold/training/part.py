@@ -13,13 +13,14 @@ from maskfold.config import Config, config_hash
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store
 from maskfold.errors import UserError
-from maskfold.labels import NUM_CLASSES
 from maskfold.models.classifier import build_classifier
 from maskfold.predictions import Predictions
 from maskfold.progress import progress
-from maskfold.training.checkpoints import load_part, load_state, pack, save_state, save_weights, unpack
+from maskfold.training.checkpoints import Weights, load_part, load_state, pack, save_state, unpack, write_weights
 from maskfold.training.engine import train_one_epoch
 from maskfold.training.feed import Feed, Part
+from maskfold.training.keeping import Keeper
+from maskfold.training.pseudo import photos_of
 from maskfold.training.runs import RunFolder
 from maskfold.training.schedule import lr_factor, set_lr, stops_early
 from maskfold.training.stopping import Stop
@@ -48,21 +49,22 @@ class _Training:
         self.run, self.config, self.part, self.stop = run, config, part, stop
         self.accelerator, self.lead, self.images = accelerator, accelerator.is_main_process, prepared.images
         self.labels = self.images.label.to_numpy()
-        self.belongs = f"{config_hash(config)} {prepared.identity} {part.name}"
+        part, photos, choice = photos_of(run, config, prepared, store, part, accelerator)
+        self.belongs = f"{config_hash(config)} {prepared.identity} {part.name} {choice}"
         torch.manual_seed(config.seed)
         self.classifier = build_classifier(config).to(accelerator.device)
-        self.feed = Feed(config, part, store, self.labels, self.classifier, accelerator)
-        counts = np.bincount(self.labels[part.train_rows], minlength=NUM_CLASSES)
-        self.trainee = make_trainee(config, self.classifier, counts, accelerator)
+        self.feed = Feed(config, part, photos, self.classifier, accelerator)
+        self.trainee = make_trainee(config, self.classifier, photos, part, accelerator)
+        self.keeper = Keeper(run, part.name, config.run, self.lead)
+        self.rows = len(part.train_rows)
         self.history: list[dict] = []
-        self.best = {"score": -1.0, "weights": {}}
         self.step, self.total = 0, None
 
     def go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""
         state = load_state(self.run, self.part.name, self.belongs)
         if state is not None:
-            self.history, self.best, self.step, self.total = (state[k] for k in ("history", "best", "step", "total"))
+            self.history, self.step, self.total = (state[key] for key in ("history", "step", "total"))
             unpack(self.trainee, state["trainee"])
             if self.total is not None and not self.lead:
                 # The first process goes on with the loss of all.
@@ -74,7 +76,7 @@ class _Training:
 
     def save(self) -> None:
         if self.lead:
-            progressed = {"history": self.history, "best": self.best, "step": self.step, "total": self.total}
+            progressed = {"history": self.history, "step": self.step, "total": self.total}
             state = {"belongs": self.belongs, **progressed, "trainee": pack(self.trainee)}
             save_state(self.run, self.part.name, state)
 
@@ -92,7 +94,7 @@ class _Training:
 
     def epoch(self) -> None:
         """Train and validate one epoch, put it on record and save."""
-        start, number, rows = time.perf_counter(), len(self.history) + 1, len(self.part.train_rows)
+        start, number, rows = time.perf_counter(), len(self.history) + 1, self.rows
         left = max(0, rows - self.step * self.config.optim.batch_size)
         freeze_for(number, config=self.config, classifier=self.classifier, trainee=self.trainee)
         self.feed.train.batch_sampler.set_epoch(number, self.step)
@@ -119,7 +121,9 @@ class _Training:
         if self.lead:
             # The metrics go first: an epoch whose checkpoint exists is never missing in them.
             self.run.write_metrics(self.part.name, self.history)
+        self.keeper.add(self.history, weights_of(self.classifier, self.trainee))
         self.save()
+        self.keeper.prune(self.history)
         self.tracker.log(self.history[-1])
         self.say(_line(self.history[-1], optim.epochs))
         if self.stop.asked(self.accelerator):
@@ -162,16 +166,19 @@ class _Training:
             raise self._diverged(number)
         truth = self.labels[self.part.valid_rows]
         found = scores(truth, probs.argmax(1))
-        if self.config.run.keep == "best" and found["macro_f1"] > self.best["score"]:
-            weights = {name: tensor.cpu().clone() for name, tensor in weights_of(self.classifier, self.trainee).items()}
-            self.best = {"score": found["macro_f1"], "weights": weights}
         return {"val_loss": log_loss(probs, truth), **found}
+
+    def _score_of(self, weights: Weights) -> float:
+        """Macro F1 of other weights on the validation photos."""
+        self.classifier.load_state_dict(weights)
+        rows, probs = self.feed.predict(self.classifier, self.feed.photos)
+        return scores(self.labels[rows], probs.argmax(1))["macro_f1"]
 
     def finish(self) -> None:
         name, validates = self.part.name, len(self.part.valid_rows) > 0
+        weights = self.keeper.final(self.history, weights_of(self.classifier, self.trainee), self._score_of)
         if self.lead:
-            best = self.config.run.keep == "best" and validates
-            save_weights(self.run, name, self.best["weights"] if best else weights_of(self.classifier, self.trainee))
+            write_weights(self.run.weights_path(name), weights)
         self.accelerator.wait_for_everyone()
         # Predicted from the file, so that oof.npz is what these weights say to whoever loads them.
         load_part(self.classifier, self.run, name)

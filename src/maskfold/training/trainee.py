@@ -7,15 +7,21 @@ from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from maskfold.config import Config
+from maskfold.labels import NUM_CLASSES
 from maskfold.models.classifier import Classifier
-from maskfold.models.losses import build_loss
+from maskfold.models.losses import BatchLoss
+from maskfold.models.targets import Truth
 from maskfold.training.engine import Trainee
-from maskfold.training.feed import caches_features
+from maskfold.training.feed import Part, Photos, caches_features
+from maskfold.training.mixing import Mixer
 from maskfold.training.schedule import make_optimizer
 
 
-def make_trainee(config: Config, classifier: Classifier, counts: np.ndarray, accelerator: Accelerator) -> Trainee:
-    """`counts` are the training photos a class [18]. On cached features the head alone is trained and averaged."""
+def make_trainee(
+    config: Config, classifier: Classifier, photos: Photos, part: Part, accelerator: Accelerator
+) -> Trainee:
+    """On cached features the head alone is trained and averaged."""
+    counts = np.bincount(photos.labels[part.train_rows], minlength=NUM_CLASSES)
     model, optim = classifier.head if caches_features(config) else classifier, config.optim
     return Trainee(
         accelerator=accelerator,
@@ -23,7 +29,9 @@ def make_trainee(config: Config, classifier: Classifier, counts: np.ndarray, acc
         stepped=model,
         # Of all parameters from the start: the optimiser passes over frozen ones, which have no gradient.
         optimizer=accelerator.prepare_optimizer(make_optimizer(classifier, optim)),
-        loss_of=build_loss(config.loss, counts, accelerator.device),
+        loss=BatchLoss(config.loss, counts, accelerator.device),
+        truth=Truth(config, photos.ages, photos.weights, accelerator.device),
+        mixer=Mixer(config.mix, config.seed, accelerator.process_index, accelerator.num_processes),
         ema=ModelEmaV3(model, decay=optim.ema_decay) if optim.ema_decay else None,
         accum_steps=optim.accum_steps,
         clip_norm=optim.clip_norm,
