@@ -222,10 +222,20 @@ DIVIDED = (
 )
 
 
+LEVERS = {
+    "plain": (),
+    "mixed": ("--mix.name", "half_cutmix", "--mix.partner", "old", "--mix.clean", 0.3),
+    "soft F1": ("--loss.plus", "soft_f1", "--mix.name", "mixup", "--run.keep", "mean"),
+}
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one(drawn, tmp_path):
-    done(start(drawn, tmp_path / "one", *DIVIDED))
-    done(start(drawn, tmp_path / "two", *DIVIDED, launcher=torchrun("--nproc-per-node", 2)))
+@pytest.mark.parametrize("levers", LEVERS)
+def test_two_processes_train_as_one(drawn, tmp_path, levers):
+    """Mixing comes before splitting, and soft F1 is the whole batch's."""
+    options = (*DIVIDED, *LEVERS[levers])
+    done(start(drawn, tmp_path / "one", *options))
+    done(start(drawn, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
     near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
 
 

@@ -83,7 +83,7 @@ def class_intervals(labels, answers, people, seed: int = 0, resamples: int = RES
 
 @dataclass(frozen=True)
 class Comparison:
-    """How two sets of answers to the same photos differ in macro F1: first - second, and how sure that is."""
+    """How two sets of answers to the same photos differ in a metric: first - second, and how sure that is."""
 
     difference: float
     ci95: list[float]
@@ -102,19 +102,25 @@ class Comparison:
         return math.ceil(self.people * ((Z_TWO_SIDED + Z_POWER) * self.error / self.difference) ** 2)
 
 
-def compare(labels, first, second, people, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
+def compare(
+    labels, first, second, people, metric: str = "macro_f1", seed: int = 0, resamples: int = RESAMPLES
+) -> Comparison:
     """The paired bootstrap: both answer for the same resampled people, so what is hard for both cancels out.
 
     ci95 is the standard normal interval on the bootstrap's error (Efron & Tibshirani 1993, ch. 13): a difference is
     symmetric enough for it, and in simulations it cried out less often than percentiles, and found more.
-    labels, first, second: int [N]; people: [N].
+    labels: int [N]; people: [N]; first, second: answers int [N], or [S, N] of S repeats whose mean score counts.
     """
     who = People(labels, people)
     drawn = who.resample(np.random.default_rng(seed), resamples)
-    one, other = (who.tally(labels, answers) for answers in (first, second))
-    values = [metrics_of(who.totals(tallies, drawn))["macro_f1"] for tallies in (one, other)]
-    observed = [float(metrics_of(tallies.sum(0))["macro_f1"]) for tallies in (one, other)]
-    difference, error = observed[0] - observed[1], float((values[0] - values[1]).std(ddof=1))
+
+    def score(answers) -> tuple[float, np.ndarray]:
+        tallies = [who.tally(labels, repeat) for repeat in np.atleast_2d(answers)]
+        observed = np.mean([metrics_of(tally.sum(0))[metric] for tally in tallies])
+        return float(observed), np.mean([metrics_of(who.totals(tally, drawn))[metric] for tally in tallies], axis=0)
+
+    (one, ones), (other, others) = score(first), score(second)
+    difference, error = one - other, float((ones - others).std(ddof=1))
     bounds = [difference - Z_TWO_SIDED * error, difference + Z_TWO_SIDED * error]
     return Comparison(difference, bounds, error, len(who))
 

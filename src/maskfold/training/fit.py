@@ -14,6 +14,7 @@ from maskfold.data.folds import split
 from maskfold.data.prepare import ensure_prepared
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import open_store
+from maskfold.data.transforms import train_transform
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.training.device import make_fast, pick_device, pick_precisions
@@ -91,7 +92,8 @@ def fit_run(
 
 
 def _try_model(config: Config) -> None:
-    """Build the model and its optimiser and look at one black photo. Raises UserError for what does not go together."""
+    """Build augmentation, model and optimiser and look at one black photo. Raises UserError for what does not fit."""
+    train_transform(config.data)
     model = build_classifier(config).eval()
     make_optimizer(model, config.optim)
     try:

@@ -4,6 +4,7 @@ Fold k's come from the fold-k models of other runs alone. Any other model has le
 carry their labels into the training of the model that is scored on them.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -106,7 +107,11 @@ def photos_of(
     with accelerator.main_process_first():
         if not path.exists():
             _choose(run, config, prepared, part.name, accelerator.device)
-    return *_joined(config, prepared, part, photos, path), sha256(path)
+    part, photos = _joined(config, prepared, part, photos, path)
+    if accelerator.is_main_process:
+        joined, eval_photos = int((part.train_rows >= len(images)).sum()), len(prepared.evaluation)
+        print(f"{part.name}: {joined} of {eval_photos} eval photos join with pseudo-labels", file=sys.stderr)
+    return part, photos, sha256(path)
 
 
 def _joined(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:

@@ -15,8 +15,10 @@ SELECTED, NOT_SELECTED = "selected on its own validation fold", "last epoch"
 
 
 def selection(config: Config) -> str:
-    """In words, whether the score was chosen on the fold it is of."""
-    return SELECTED if selects_on_validation(config) else NOT_SELECTED
+    """In words, which weights a fold ends with, and whether the score was chosen on the fold it is of."""
+    if selects_on_validation(config):
+        return SELECTED
+    return f"mean of the last {config.run.keep_epochs} epochs" if config.run.keep == "mean" else NOT_SELECTED
 
 
 def gather(run: RunFolder, prepared: Prepared) -> dict:

@@ -1,0 +1,103 @@
+#!/usr/bin/env python
+"""What is each lever worth? One experiment, and the same with one thing changed, arm by arm, on the same folds.
+
+    python benchmarks/ablation.py configs/resnet18.yaml --data.root DATA --data.folds 3 --model.weights FILE ...
+
+Trains what is not trained yet into runs/<prefix><arm>-<seed>, then compares every arm with the reference: paired
+intervals from resampling people, the mean over an arm's seeds. Prints a table in Markdown.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from maskfold.analysis.bootstrap import compare
+from maskfold.analysis.metrics import scores
+from maskfold.cli import Parser, add_config_flags, config_flags, run
+from maskfold.configfile import load_config
+from maskfold.errors import UserError, nearest
+from maskfold.predictions import Predictions, load_predictions
+from maskfold.training.fit import fit_run
+from maskfold.training.runs import RunFolder, runs_root
+
+METRICS = ("macro_f1", "mask_accuracy", "gender_accuracy", "age_accuracy")
+# What each changes of the reference, joint head and cross entropy.
+ARMS = {
+    "reference": {},
+    "focal": {"loss.name": "focal"},
+    "label smoothing .1": {"loss.label_smoothing": "0.1"},
+    "class weights": {"loss.class_weights": "inverse"},
+    "balanced sampling": {"data.sampling": "balanced"},
+    "CE + soft F1": {"loss.plus": "soft_f1"},
+    "factored, 3 groups": {"model.head": "factored", "model.age_bin_years": "30"},
+    "factored, ages": {"model.head": "factored", "loss.age_weight": "1"},
+    "MixUp .4": {"mix.name": "mixup", "mix.alpha": "0.4"},
+    "half CutMix, old": {"mix.name": "half_cutmix", "mix.partner": "old"},
+    "EMA .98": {"optim.ema_decay": "0.98"},
+    "strong augmentation": {"data.augment": "strong"},
+    "randaugment": {"data.augment": "randaugment"},
+    "decay .9, clip 1, zero head": {
+        "optim.layer_decay": "0.9",
+        "optim.clip_norm": "1",
+        "model.head_init": "zero",
+    },
+    "mean of 2 epochs": {"run.keep": "mean", "run.keep_epochs": "2"},
+}
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("file", type=Path, help="the experiment that all arms share")
+    parser.add_argument("--arms", nargs="+", help="names of arms to train (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="training seeds (default: 42)")
+    parser.add_argument("--prefix", default="", help="of the runs' names (default: none)")
+    add_config_flags(parser)
+    args = parser.parse_args()
+    for arm in args.arms or ARMS:
+        if arm not in ARMS:
+            raise UserError(f"--arms {arm}: there are {', '.join(ARMS)}{nearest(arm, ARMS)}")
+        for seed in args.seeds:
+            flags = {"loss.label_smoothing": "0"} | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
+            fit_run(load_config(args.file, flags), run_name(args.prefix, arm, seed))
+    print_table({arm: trained(args.prefix, arm) for arm in ARMS})
+
+
+def run_name(prefix: str, arm: str, seed: int) -> str:
+    return prefix + arm.replace(" ", "_").replace(",", "") + f"-{seed}"
+
+
+def trained(prefix: str, arm: str) -> dict[int, Predictions]:
+    """Out-of-fold predictions of an arm's finished runs by seed, in one order of photos."""
+    name = run_name(prefix, arm, 0)[:-1]
+    folders = [path for path in sorted(runs_root().glob(f"{name}*")) if (path / "summary.json").exists()]
+    found = {}
+    for folder in folders:
+        oof = load_predictions(folder / "oof.npz", out_of_fold=True)
+        found[RunFolder(folder).config.seed] = oof.aligned(np.sort(oof.image_id))
+    return found
+
+
+def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
+    """A row an arm: its scores, and the difference to the reference over the seeds that both have."""
+    reference = arms["reference"]
+    print("| arm | seeds | macro F1 (spread) | mask | gender | age | arm - reference: macro F1 | mask | gender | age |")
+    print("|" + "---|" * 10)
+    for arm, runs in arms.items():
+        common = sorted(runs.keys() & reference.keys())
+        if not common:
+            continue
+        first = reference[common[0]]
+        ours, theirs = (np.stack([side[seed].answers for seed in common]) for side in (runs, reference))
+        each = [scores(first.label, answers) for answers in ours]
+        values = [float(np.mean([found[metric] for found in each])) for metric in METRICS]
+        spread = f" ({np.std([found['macro_f1'] for found in each], ddof=1):.4f})" if len(common) > 1 else ""
+        cells = [f"{values[0]:.4f}{spread}", *(f"{value:.3f}" for value in values[1:])]
+        for metric in METRICS:
+            found = compare(first.label, ours, theirs, first.person_id, metric)
+            low, high = found.ci95
+            cells.append("" if arm == "reference" else f"{found.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
+        print(f"| {arm} | {len(common)} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    run(main)
