@@ -98,7 +98,7 @@ def score_draw(config: Config, folder: Path) -> dict:
     for name, folds in (("one", [0]), ("mean", None)):
         trained, _ = fit_run(config, f"{folder.parent.name}-{folder.name}", folds, fresh=folds is not None)
         out = folder / f"{name}.csv"
-        manifest, _ = make_submission([trained], ["none"], out)
+        manifest, _, _ = make_submission([trained], ["none"], out)
         found[name] = macro_f1(*with_truth(out, folder / "raw" / "answers.csv"))
     expected = manifest["expected"]
     low, high = expected["board95"]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Blend runs into a submission: their fold models' probabilities, averaged over folds, views and runs.
+"""Blend runs into a submission: their fold models' probabilities over folds, views and runs, joined and decided.
 
 Or rebuild one from its manifest (--from), or put the board's score of one on record (--record NAME SCORE).
 """
@@ -13,7 +13,26 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders, or their names")
     parser.add_argument(
-        "--tta", nargs="+", default=["none"], metavar="{none,hflip}", help="views to average (default: none)"
+        "--tta",
+        nargs="+",
+        default=["none"],
+        metavar="VIEW",
+        help="views to average, such as none hflip (default: none)",
+    )
+    parser.add_argument(
+        "--tta-report", action="store_true", help="show what each view is worth out-of-fold (default: not)"
+    )
+    parser.add_argument(
+        "--blend",
+        choices=("mean", "oof", "logloss"),
+        default="mean",
+        help="weights of the runs: equal, or chosen out-of-fold for macro F1 or log loss (default: mean)",
+    )
+    parser.add_argument(
+        "--decision",
+        choices=("argmax", "macro-f1"),
+        default="argmax",
+        help="the most probable label, or factors chosen out-of-fold for macro F1 (default: argmax)",
     )
     parser.add_argument("--out", type=Path, help="the CSV to write (default: submissions/<runs>.csv)")
     parser.add_argument("--from", dest="manifest", type=Path, help="rebuild this manifest's submission (default: none)")
@@ -24,7 +43,9 @@ def main() -> None:
     if sum(map(bool, (args.runs, args.manifest, args.record))) != 1:
         parser.error("give runs, or --from MANIFEST, or --record NAME SCORE")
 
+    from maskfold.analysis.members import print_blends, print_members, said_of_decision
     from maskfold.analysis.tables import interval, said_of_gain
+    from maskfold.analysis.views import print_view_report
     from maskfold.inference.index import record
     from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
@@ -41,19 +62,22 @@ def main() -> None:
 
     runs = [RunFolder(find_run(given)) for given in args.runs]
     out = args.out or submissions_root() / f"{'+'.join(member.name for member in runs)}.csv"
-    manifest, told = make_submission(runs, args.tta, out)
-    expected = manifest["expected"]
+    if args.tta_report:
+        print_view_report(runs, args.tta)
+    manifest, blend, told = make_submission(runs, args.tta, out, args.blend, args.decision)
+    expected, oof = manifest["expected"], blend.oof
+    if len(runs) > 1:
+        weights, temperatures = manifest["weights"], manifest["temperatures"]
+        print_members([r.name for r in runs], blend.crossed, oof.label, oof.person_id, weights, temperatures)
+        print_blends(blend.members, oof.label, oof.person_id, {args.blend: blend.crossed})
+    if blend.gain is not None:
+        print(said_of_decision(blend.gain))
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % {interval(expected['macro_f1_ci95'])}")
     print(
         f"expected on the board, by one fold's model: board95 {interval(expected['board95'])}, "
         f"half {interval(expected['board_half95'])}"
     )
     print(said_of_gain(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))
-    if len(runs) > 1:
-        print(
-            "temperatures: "
-            + ", ".join(f"{run.name} {t:.3f}" for run, t in zip(runs, manifest["temperatures"], strict=True))
-        )
     print("\n".join(told), end="\n" if told else "")
     print(f"submission: {out} (manifest: {out.with_suffix('.json')})")
 

@@ -4,7 +4,7 @@ Stands on the lowest floor since training writes what inference and analysis rea
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -90,13 +90,11 @@ def _broken(found: Predictions, out_of_fold: bool) -> str | None:
     return None
 
 
-def mean(members: Sequence[Predictions], weights: Sequence[float] | None = None) -> Predictions:
-    """The weighted mean of the members' probabilities, joined by id, over the photos that all of them have.
+def join(members: Sequence[Predictions]) -> list[Predictions]:
+    """The members in one order of ids, that of the first, over the photos that all of them have.
 
-    weights: one a member, at least 0, made to sum to 1; equal without. Raises UserError where no photo is common, or
-    where two members hold different labels for one photo.
+    Raises UserError where no photo is common, or where two members hold different labels for one photo.
     """
-    weights = np.full(len(members), 1.0) if weights is None else np.asarray(weights, float)
     common = set(members[0].image_id).intersection(*(member.image_id for member in members[1:]))
     if not common:
         raise UserError("the runs have no photo in common; give runs on the same data")
@@ -105,7 +103,11 @@ def mean(members: Sequence[Predictions], weights: Sequence[float] | None = None)
     first = joined[0]
     if first.label is not None and any((member.label != first.label).any() for member in joined[1:]):
         raise UserError("the runs were trained with different labels (corrections); evaluate them apart")
-    probs = sum(
-        weight * member.probs.astype(np.float64) for weight, member in zip(weights / weights.sum(), joined, strict=True)
-    )
-    return Predictions(ids, probs.astype(np.float32), first.label, first.fold, first.person_id)
+    return joined
+
+
+def mean(members: Sequence[Predictions]) -> Predictions:
+    """The mean of the members' probabilities, joined by id."""
+    joined = join(members)
+    probs = np.mean([member.probs for member in joined], axis=0, dtype=np.float64)
+    return replace(joined[0], probs=probs.astype(np.float32), source=None)

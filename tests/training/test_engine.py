@@ -97,7 +97,8 @@ def test_hflip_is_the_mean_of_two_softmaxes():
 
 def test_hflip_mirrors_left_and_right():
     image = torch.arange(6).view(1, 1, 2, 3)
-    assert VIEWS["hflip"](image)[0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
+    [seen] = VIEWS["hflip"](image)
+    assert seen[0, 0].tolist() == [[2, 1, 0], [5, 4, 3]]
 
 
 def test_bf16_predictions_are_probabilities():
@@ -216,3 +217,42 @@ print(held() - before)
     ]
     assert kept[0] > 150
     assert kept[1] < 50
+
+
+def test_windows_are_where_they_say():
+    """A photo that is its own coordinates: where a view looks can be read off."""
+    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(20.0), indexing="ij")
+    photo = torch.stack([y, x, torch.zeros(40, 20)])[None].to(torch.uint8)
+
+    def middle(seen):
+        return seen[0, 0, 19:21].mean().item(), seen[0, 1, :, 9:11].mean().item()
+
+    assert VIEWS["none"](photo)[0] is photo
+    [closer], [farther] = VIEWS["zoom_in"](photo), VIEWS["zoom_out"](photo)
+    assert middle(closer) == pytest.approx((19.5, 9.5), abs=0.01)
+    # Nine tenths of the sides are seen, or ten ninths.
+    for seen, share in ((closer, 0.9), (farther, 1 / 0.9)):
+        inner = seen[0, 0, 30, 10] - seen[0, 0, 10, 10]
+        assert float(inner) == pytest.approx(20 * share, abs=0.1)
+    shifts = [middle(seen) for seen in VIEWS["shift"](photo)]
+    wanted = [(19.5, 10.3), (19.5, 8.7), (21.1, 9.5), (17.9, 9.5)]
+    for found, expected in zip(shifts, wanted, strict=True):
+        assert found == pytest.approx(expected, abs=0.1)
+    crops = VIEWS["five_crop"](photo)
+    assert [middle(seen) for seen in crops] == [
+        pytest.approx(at, abs=0.05) for at in [(19.5, 9.5), (17.5, 8.5), (17.5, 10.5), (21.5, 8.5), (21.5, 10.5)]
+    ]
+    assert all(seen.shape == photo.shape for seen in crops)
+
+
+def test_a_view_of_several_batches_counts_as_one():
+    """none and five_crop: half of the first, a tenth of each crop."""
+    torch.manual_seed(0)
+    model = build_classifier(CONFIG).eval()
+    data = photos(5)
+    _, [probs] = predict_probs([model], DataLoader(data, 5), CPU, ("none", "five_crop"))
+    images = torch.stack([image for image, _, _ in data])
+    with torch.inference_mode():
+        crops = sum(model(crop).exp() for crop in VIEWS["five_crop"](images)) / 5
+        expected = (model(images).exp() + crops) / 2
+    np.testing.assert_allclose(probs, expected.numpy(), atol=1e-6)

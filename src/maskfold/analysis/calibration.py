@@ -27,12 +27,16 @@ def tempered(probs: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least log loss; probs float [N, C], labels int [N]. The loss is convex in 1/T."""
     bound = np.log(LARGEST)
-    found = minimize_scalar(
-        lambda log_temperature: log_loss(tempered(probs, np.exp(log_temperature)), labels),
-        bounds=(-bound, bound),
-        method="bounded",
-    )
-    return float(np.exp(found.x))
+    logs = np.log(np.maximum(probs.astype(np.float64), LEAST_PROBABILITY))
+    # The true class at 0: the loss is the logarithm of the sum of the rest relative to it.
+    logs -= logs[np.arange(len(labels)), labels][:, None]
+
+    def loss(log_temperature: float) -> float:
+        scaled = logs * np.exp(-log_temperature)
+        most = scaled.max(1)
+        return float((most + np.log(np.exp(scaled - most[:, None]).sum(1))).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))
 
 
 def cross_fitted(oof: Predictions) -> tuple[np.ndarray, dict[int, float]]:

@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from maskfold.analysis.comparison import print_comparison
 from maskfold.analysis.ladder import best_rung
+from maskfold.analysis.members import print_members
 from maskfold.analysis.tables import print_calibration, print_classes, print_summary, said_of_gain
+from maskfold.inference.fitting import cross_fit, fit
 from maskfold.inference.gain import are_repeats, gain_of_folds, record_gain
-from maskfold.predictions import load_predictions
+from maskfold.predictions import Predictions, join, load_predictions
 from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
 
@@ -26,5 +30,16 @@ def evaluate(runs: Sequence[RunFolder]) -> None:
         print_calibration(oof, run.folder / FIGURE)
     for run, oof in zip(runs[1:], oofs[1:], strict=True):
         print_comparison((runs[0].name, run.name), oofs[0], oof)
+    if len(runs) > 1:
+        _print_members([run.name for run in runs], oofs)
     if are_repeats([run.config for run in runs]):
         print(said_of_gain(record_gain(runs), len(summaries[0]["folds"])))
+
+
+def _print_members(names: Sequence[str], oofs: Sequence[Predictions]) -> None:
+    """What each is worth in the mean of all."""
+    joined = join(oofs)
+    labels, people, members = joined[0].label, joined[0].person_id, np.stack([oof.probs for oof in joined])
+    fitted = fit(members, labels, people, "mean", "argmax")
+    crossed = cross_fit(members, labels, people, "mean", "argmax")
+    print_members(names, crossed, labels, people, fitted.weights, fitted.temperatures)

@@ -57,6 +57,13 @@ def macro_f1(labels, answers) -> float:
     return scores(labels, answers)["macro_f1"]
 
 
+def quick_macro_f1(answers: np.ndarray, labels: np.ndarray, truths: np.ndarray) -> float:
+    """macro_f1 alone, for a search that asks thousands of times; truths: int [18], photos of each class in labels."""
+    hits = np.bincount(labels[answers == labels], minlength=NUM_CLASSES)
+    said = np.bincount(answers, minlength=NUM_CLASSES)
+    return float((2 * hits / np.maximum(truths + said, 1)).mean())
+
+
 def scores(labels, answers) -> dict[str, float]:
     """METRICS of int [N] labels and answers, 0..17."""
     return {name: float(value) for name, value in metrics_of(tally(labels, answers)[0]).items()}

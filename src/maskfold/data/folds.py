@@ -18,9 +18,7 @@ def draw_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
         raise UserError(f"folds {folds}: there are only {len(people)} people; ask for fewer folds")
     table = people.sort_values("person_id")[["person_id", "gender", "age"]].reset_index(drop=True)
     bins = stratum(encode(0, table.gender.map(GENDERS.index), age_group(table.age)))
-    order = np.random.default_rng(seed).permutation(len(table))
-    order = order[np.argsort(bins[order], kind="stable")]
-    table.loc[order, "fold"] = np.arange(len(table)) % folds
+    table["fold"] = deal(bins, folds, seed)
     counts = np.bincount(bins, minlength=bins.max() + 1)
     rarest = counts[counts > 0].min()
     warnings = []
@@ -28,7 +26,16 @@ def draw_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
         warnings.append(
             f"{folds} folds, but the rarest gender x age group has {rarest} people: some folds have none of it"
         )
-    return table.astype({"fold": int}), warnings
+    return table, warnings
+
+
+def deal(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """A fold for each person, int [P], by the person's bin, int [P]: shuffled, sorted by bin, dealt out in turn."""
+    order = np.random.default_rng(seed).permutation(len(bins))
+    order = order[np.argsort(bins[order], kind="stable")]
+    dealt = np.empty(len(bins), int)
+    dealt[order] = np.arange(len(bins)) % folds
+    return dealt
 
 
 def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndarray, np.ndarray]:

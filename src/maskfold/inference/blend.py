@@ -1,55 +1,81 @@
-"""Runs -> one set of probabilities: each calibrated, then averaged, on the eval side and out-of-fold alike."""
+"""Runs -> one set of probabilities and answers: calibrated, weighted, decided, on the eval side and out-of-fold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from maskfold.analysis.calibration import cross_fitted, fit_temperature, tempered
+from maskfold.analysis.bootstrap import Comparison
 from maskfold.data.prepared import Prepared
 from maskfold.errors import UserError
+from maskfold.inference.fitting import CrossFitted, Fitted, cross_fit, decision_gain, fit, is_worth_it
 from maskfold.inference.predict import predict_runs, prepared_of
-from maskfold.predictions import Predictions, mean
+from maskfold.predictions import Predictions, join
 from maskfold.training.runs import RunFolder
 
 
 @dataclass(frozen=True)
 class Blend:
-    """What an ensemble says. The out-of-fold side is tempered cross-fitted: no photo's label chose its own temperature.
+    """What an ensemble says.
 
-    weights sum to 1; one weight and one temperature a run.
+    oof: the photos that all members predict out-of-fold, members: their probabilities float [M, N, 18] in its order.
+    crossed: the same blend of people it was not fitted on, whose score is the one to expect. gain: of the decision over
+    the most probable label, None where that was not asked for.
     """
 
     evaluation: Predictions
+    answers: np.ndarray
     oof: Predictions
-    weights: list[float]
-    temperatures: list[float]
+    members: np.ndarray
+    crossed: CrossFitted
+    fitted: Fitted
+    gain: Comparison | None
     prepared: Prepared
 
 
 def blend_runs(
-    runs: Sequence[RunFolder],
-    views: tuple[str, ...],
-    weights: Sequence[float] | None = None,
-    temperatures: Sequence[float] | None = None,
+    runs: Sequence[RunFolder], views: tuple[str, ...], blend: str = "mean", decision: str = "argmax"
 ) -> Blend:
-    """Predict with each run and average. Without `weights` all count alike; without `temperatures` they are fitted on
-    all of a run's out-of-fold predictions.
+    """Predict with each run, fit what `blend` and `decision` ask for on all out-of-fold predictions, and apply it.
 
+    A decision that may lose macro F1 is not taken: `fitted` has no factors then, though `gain` is told.
     Raises UserError for members that do not belong together, naming what differs.
     """
+    datasets, predicted = _predicted(runs, views)
+    joined = join([oof for _, oof in predicted])
+    oof, members = joined[0], np.stack([member.probs for member in joined])
+    gain = None
+    crossed = cross_fit(members, oof.label, oof.person_id, blend, decision)
+    fitted = fit(members, oof.label, oof.person_id, blend, decision)
+    if decision != "argmax":
+        gain = decision_gain(crossed, oof.label, oof.person_id)
+        if not is_worth_it(gain):
+            crossed = replace(crossed, answers=crossed.probs.argmax(1))
+            fitted = replace(fitted, factors=None)
+    evaluation, answers = _applied(fitted, [found for found, _ in predicted])
+    return Blend(evaluation, answers, oof, members, crossed, fitted, gain, datasets[0])
+
+
+def blend_again(
+    runs: Sequence[RunFolder], views: tuple[str, ...], fitted: Fitted
+) -> tuple[Predictions, np.ndarray, Prepared]:
+    """(eval predictions, answers int [N], prepared folder) with what was fitted before. Raises as blend_runs does."""
+    datasets, predicted = _predicted(runs, views)
+    return *_applied(fitted, [found for found, _ in predicted]), datasets[0]
+
+
+def _predicted(
+    runs: Sequence[RunFolder], views: tuple[str, ...]
+) -> tuple[list[Prepared], list[tuple[Predictions, Predictions]]]:
     datasets = [prepared_of(run) for run in runs]
     _check_together(runs, datasets)
-    predicted = predict_runs(runs, datasets, views)
-    if temperatures is None:
-        temperatures = [fit_temperature(oof.probs, oof.label) for _, oof in predicted]
-    evaluations = [
-        replace(found, probs=tempered(found.probs, temperature))
-        for (found, _), temperature in zip(predicted, temperatures, strict=True)
-    ]
-    oofs = [replace(oof, probs=cross_fitted(oof)[0]) for _, oof in predicted]
-    weights = np.full(len(runs), 1 / len(runs)) if weights is None else np.asarray(weights, float)
-    return Blend(mean(evaluations, weights), mean(oofs, weights), weights.tolist(), list(temperatures), datasets[0])
+    return datasets, predict_runs(runs, datasets, views)
+
+
+def _applied(fitted: Fitted, evaluations: Sequence[Predictions]) -> tuple[Predictions, np.ndarray]:
+    joined = join(evaluations)
+    members = np.stack([member.probs for member in joined])
+    return replace(joined[0], probs=fitted.probs(members), source=None), fitted.answers(members)
 
 
 def _check_together(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:

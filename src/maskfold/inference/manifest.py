@@ -5,6 +5,7 @@ from pathlib import Path
 
 from maskfold.errors import UserError
 from maskfold.files import read_json
+from maskfold.labels import AXES
 
 NEEDED = ("name", "members", "weights", "temperatures", "tta", "expected", "dataset", "eval", "csv_sha256")
 MEND = "make the submission again from its runs"
@@ -18,6 +19,9 @@ def read_manifest(path: Path) -> dict:
     if missing := [key for key in NEEDED if key not in held]:
         raise UserError(f"{path}: no manifest, {missing[0]} is missing; {MEND}")
     members = held["members"]
+    factors = held.get("factors")
+    if factors is not None and {axis: len(of) for axis, of in factors.items()} != {a: len(n) for a, n in AXES.items()}:
+        raise UserError(f"{path}: its factors are not those of {', '.join(AXES)}; {MEND}")
     counts = {len(held[key]) for key in ("members", "weights", "temperatures") if isinstance(held[key], list)}
     if counts != {len(members)} or not all(isinstance(m, dict) and {"run", "checkpoints"} <= m.keys() for m in members):
         raise UserError(f"{path}: its members, weights and temperatures do not belong together; {MEND}")

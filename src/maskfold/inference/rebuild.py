@@ -4,15 +4,16 @@ from pathlib import Path
 
 from maskfold.errors import UserError
 from maskfold.files import sha256
-from maskfold.inference.blend import blend_runs
+from maskfold.inference.blend import blend_again
+from maskfold.inference.fitting import Fitted
 from maskfold.inference.manifest import read_manifest
 from maskfold.inference.predict import checkpoint_hashes
-from maskfold.inference.submission import answers_of, write_answers
+from maskfold.inference.submission import answer_table, write_answers
 from maskfold.training.runs import RunFolder, find_run
 
 
 def rebuild(manifest_path: Path, out: Path | None) -> Path:
-    """Make a submission again with the weights and temperatures of its manifest: the same file, byte for byte.
+    """Make a submission again with the weights, temperatures and factors of its manifest: the same, byte for byte.
 
     Returns where it was written: `out`, or the manifest's own place. Raises UserError, before anything is written,
     where a run is gone, a checkpoint or the data is another, or the answers differ.
@@ -21,14 +22,15 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
     runs = [RunFolder(find_run(_place(member, manifest_path))) for member in held["members"]]
     for run, member in zip(runs, held["members"], strict=True):
         _check_checkpoints(run, member, manifest_path)
-    blend = blend_runs(runs, tuple(held["tta"]), held["weights"], held["temperatures"])
+    fitted = Fitted(held["temperatures"], held["weights"], held.get("factors"))
+    evaluation, answers, prepared = blend_again(runs, tuple(held["tta"]), fitted)
     for key, have in (("dataset", "fingerprint"), ("eval", "eval_fingerprint")):
-        if blend.prepared.meta[have] != held[key]:
+        if prepared.meta[have] != held[key]:
             raise UserError(
-                f"{manifest_path}: {key} was {held[key]}, {blend.prepared.folder} has {blend.prepared.meta[have]}; "
+                f"{manifest_path}: {key} was {held[key]}, {prepared.folder} has {prepared.meta[have]}; "
                 "restore the data, or make a new submission"
             )
-    answers, info = answers_of(blend)
+    table, info = answer_table(evaluation.image_id, answers, prepared)
     out = manifest_path.with_suffix(".csv") if out is None else out
 
     def same(beside: Path) -> None:
@@ -38,7 +40,7 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
                 f"nothing was written to {out}"
             )
 
-    write_answers(out, answers, info, same)
+    write_answers(out, table, info, same)
     return out
 
 

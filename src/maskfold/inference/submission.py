@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from maskfold.analysis.bootstrap import intervals
 from maskfold.analysis.metrics import macro_f1
 from maskfold.config import config_hash
+from maskfold.data.prepared import Prepared
 from maskfold.data.tables import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
 from maskfold.files import sha256, write_atomic, write_json
@@ -29,10 +31,13 @@ def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(environ.get("SM_OUTPUT_DATA_DIR") or "submissions")
 
 
-def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) -> tuple[dict, list[str]]:
-    """Average fold models over folds, views and runs, write `out`, the manifest beside it and the folder's index.
+def make_submission(
+    runs: Sequence[RunFolder], tta: Sequence[str], out: Path, blend: str = "mean", decision: str = "argmax"
+) -> tuple[dict, Blend, list[str]]:
+    """Blend fold models over folds, views and runs, write `out`, the manifest beside it and the folder's index.
 
-    Returns (manifest, what to tell). The expected score is the out-of-fold score of the same blend with the same views.
+    Returns (manifest, blend, what to tell). The expected score is the out-of-fold score of the same blend with the
+    same views, of people that nothing was fitted on.
     Raises UserError for members that do not belong together, and where the result would not be info.csv with answers.
     """
     if out.suffix != ".csv":
@@ -41,21 +46,24 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
     if len(set(names)) < len(names):
         raise UserError("a run is named twice; name each member once")
     views = canonical_views(tta, "--tta")
-    blend = blend_runs(runs, views)
-    answers, info = answers_of(blend)
-    oof, prepared = blend.oof, blend.prepared
+    found = blend_runs(runs, views, blend, decision)
+    answers, info = answer_table(found.evaluation.image_id, found.answers, found.prepared)
+    oof, prepared, said = found.oof, found.prepared, found.crossed.answers
     people = len(set(oof.person_id))
     manifest = {
         "name": out.stem,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "members": [_member(run) for run in runs],
-        "weights": blend.weights,
-        "temperatures": blend.temperatures,
+        "blend": blend,
+        "weights": found.fitted.weights,
+        "temperatures": found.fitted.temperatures,
+        "decision": "argmax" if found.fitted.factors is None else decision,
+        "factors": found.fitted.factors,
         "tta": list(views),
         "expected": {
-            "macro_f1": macro_f1(oof.label, oof.answers),
+            "macro_f1": macro_f1(oof.label, said),
             "people": people,
-            **intervals(oof.label, oof.answers, oof.person_id, prepared.eval_people),
+            **intervals(oof.label, said, oof.person_id, prepared.eval_people),
             "mean_of_folds": gain_of_folds(runs),
         },
         "dataset": prepared.meta["fingerprint"],
@@ -76,16 +84,17 @@ def make_submission(runs: Sequence[RunFolder], tta: Sequence[str], out: Path) ->
         told.append(
             f"note: the expected score is of {people} of {len(prepared.folds)} people, whom all members left out"
         )
-    return manifest, told
+    return manifest, found, told
 
 
-def answers_of(blend: Blend) -> tuple[pd.DataFrame, Path]:
+def answer_table(image_id: np.ndarray, answers: np.ndarray, prepared: Prepared) -> tuple[pd.DataFrame, Path]:
     """(ImageID and ans in info.csv's order, info.csv)."""
-    info = Path(blend.prepared.meta["eval"]) / "info.csv"
+    info = Path(prepared.meta["eval"]) / "info.csv"
     ids = read_table(info, EVAL_COLUMNS).ImageID.to_numpy()
-    if set(ids) != set(blend.evaluation.image_id):
+    if set(ids) != set(image_id):
         raise UserError(f"{info}: its ids have changed since the data was prepared; prepare and train again")
-    return pd.DataFrame({"ImageID": ids, "ans": blend.evaluation.aligned(ids).answers}), info
+    by_id = pd.Series(answers, index=image_id)
+    return pd.DataFrame({"ImageID": ids, "ans": by_id.loc[ids].to_numpy()}), info
 
 
 def write_answers(

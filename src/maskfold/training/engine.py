@@ -118,10 +118,10 @@ def predict_probs(
     rows, probs = [], []
     for images, _, at in loader:
         images = images.to(hardware.device, non_blocking=True)
-        seen = [VIEWS[view](images) for view in views]
+        seen = [(batch, len(made) * len(views)) for view in views for made in [VIEWS[view](images)] for batch in made]
         with hardware.autocast():
             # The host does not wait for the device here: it prepares the next batch meanwhile.
-            probs.append(torch.stack([sum(model(view).exp() for view in seen) / len(seen) for model in models]))
+            probs.append(torch.stack([sum(model(batch).exp() / n for batch, n in seen) for model in models]))
         rows.append(at)
         on_batch(len(at) * len(models))
     return torch.cat(rows).numpy(), torch.cat(probs, dim=1).cpu().numpy()

@@ -62,8 +62,9 @@ class Features:
         found = []
         with progress(f"features ({view})", len(rows), "images") as advance:
             for images, _, at in loader:
+                [seen] = VIEWS[view](images.to(hardware.device))
                 with hardware.autocast():
-                    features = self.model.features(VIEWS[view](images.to(hardware.device)))
+                    features = self.model.features(seen)
                 found.append(features.float().cpu())
                 advance(len(at), "")
         return torch.cat(found).numpy()
