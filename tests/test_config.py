@@ -129,6 +129,20 @@ def test_hash_ignores_what_changes_no_number(tmp_path):
     assert config_hash(base) == config_hash(same) != config_hash(other)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--loss.age_weight", 1), "loss.age_weight 1.0 needs model.head factored"),
+        (("--data.sampling", "balanced", "--loss.class_weights", "effective"), "choose one"),
+        (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features false"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_told_in_a_sentence(script, words, said):
+    done = script("train", ROOT / "configs" / "demo.yaml", *words)
+    refused(done, "demo.yaml: ", said)
+    assert "{" not in done.err
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
 def test_shipped_configs_are_valid_and_say_what_they_are(file):
     load_config(file)

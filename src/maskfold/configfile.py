@@ -78,13 +78,15 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
         dotted = next(
             (name for n in (3, 2, 1) if (name := ".".join(known[:n])) in KEYS), ".".join(map(str, error["loc"]))
         )
-        where = f"--{dotted}" if dotted in flags else f"{path}: {dotted}"
+        # A fault of several keys together has no place of its own: its words name them.
+        where = f"--{dotted}" if dotted in flags else f"{path}: {dotted}" if dotted else str(path)
         if error["type"] == "extra_forbidden":
             last = [key for key in KEYS if key.rpartition(".")[2] == dotted.rpartition(".")[2]]
             line = f"{where}: unknown key{nearest(dotted, KEYS) or listed_names(last)}"
         else:
             message = error["msg"].removeprefix("Value error, ")
-            line = f"{where}: {message[0].lower()}{message[1:]}, not {error['input']!r}"
+            given = "" if isinstance(error["input"], dict) and not error["loc"] else f", not {error['input']!r}"
+            line = f"{where}: {message[0].lower()}{message[1:]}{given}"
         if line not in lines:
             lines.append(line)
     return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{listed(lines)}"

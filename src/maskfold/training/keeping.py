@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maskfold.config import Run
+from maskfold.errors import UserError
 from maskfold.training.checkpoints import Weights, write_weights
 from maskfold.training.runs import RunFolder
 
@@ -59,7 +61,13 @@ class Keeper:
 
     def _mean(self, epochs: Sequence[int]) -> Weights:
         """Tensor by tensor; a whole number (batch norm's count) is the last epoch's."""
-        held = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
+        try:
+            held = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
+        except (OSError, SafetensorError) as fault:
+            raise UserError(
+                f"{self.folder}: the weights of epochs {sorted(epochs)} are not all there ({fault}); delete "
+                f"{self.folder.parent} and train it again"
+            ) from fault
         if len(held) == 1:
             return held[0]
         return {

@@ -176,6 +176,8 @@ class _Training:
 
     def finish(self) -> None:
         name, validates = self.part.name, len(self.part.valid_rows) > 0
+        # The first process has written what the others may now read.
+        self.accelerator.wait_for_everyone()
         weights = self.keeper.final(self.history, weights_of(self.classifier, self.trainee), self._score_of)
         if self.lead:
             write_weights(self.run.weights_path(name), weights)
