@@ -1,6 +1,7 @@
 """The benchmarks run: on tiny data, for their figures' shape, not for their numbers."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -66,3 +67,48 @@ def test_draws_are_disjoint_people_and_scored(tmp_path):
     groups = [*people, *asked]
     assert [len(group) for group in groups] == [20, 20, 8, 8]
     assert len(set.union(*groups)) == 56
+
+
+@pytest.mark.slow
+def test_blends_are_scored_on_the_held_out_people(tmp_path):
+    make_demo(tmp_path / "raw", 60, 6, seed=1)
+    words = ["--data", tmp_path / "raw", "--out", tmp_path / "draws", "--draws", 2, "--train-people", 20]
+    words += ["--eval-people", 10, "--model.backbone", "test_resnet", "--data.folds", 2, "--optim.epochs", 2]
+    done = benchmark("blends", words, tmp_path)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert "n = 2 draws" in rows[0]
+    assert len(rows) == 1 + 3 + 6 + 1
+
+
+@pytest.mark.slow
+def test_an_ablation_compares_arms_with_the_reference(tmp_path):
+    make_demo(tmp_path / "raw", 12, 6, seed=1)
+    words = [ROOT / "configs" / "demo.yaml", "--data.root", tmp_path / "raw", "--data.folds", 2]
+    words += ["--optim.epochs", 2, "--optim.warmup_epochs", 0, "--data.image_size", 32, 32, "--optim.lr", 0.05]
+    done = benchmark("ablation", [*words, "--seeds", 1, 2, "--arms", "reference", "focal"], tmp_path)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[:2] for row in rows[1:]] == [["| reference", "2"], ["| focal", "2"]]
+    assert done.stdout.count("[") == 4
+    again = benchmark("ablation", [*words, "--seeds", 1, "--arms", "reference"], tmp_path)
+    assert "finished before" in again.stderr
+    wrong = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "ablation.py", *map(str, words), "--arms", "fokal"],
+        capture_output=True,
+        text=True,
+    )
+    assert wrong.returncode == 2
+    assert "focal" in wrong.stderr
+
+
+def benchmark(name, words, folder):
+    """A benchmark's real main in a process and folder of its own."""
+    environ = os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(ROOT / "benchmarks")}
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environ,
+    )
+    assert done.returncode == 0, done.stderr
+    return done

@@ -1,0 +1,106 @@
+#!/usr/bin/env python
+"""What are blend, decision and views worth on people nobody has seen? The draws of draws.py, with two members each.
+
+Heads on frozen features at two sizes and crops; each way to join and decide is fitted on a draw's out-of-fold
+predictions and scored on its held-out people. Prints the gains over the mean of both, one view, most probable label.
+
+    python benchmarks/blends.py --data DATA --out DRAWS --model.backbone tf_efficientnet_lite0 --model.weights FILE
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from draws import RECIPE, deal, write_draw
+
+from maskfold.analysis.metrics import macro_f1
+from maskfold.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config import Config, replaced
+from maskfold.configfile import load_config
+from maskfold.data.layout import find_layout
+from maskfold.data.prepare import prepare
+from maskfold.data.prepared import load_prepared
+from maskfold.files import write_text
+from maskfold.inference.blend import Blend, blend_again, blend_runs
+from maskfold.inference.fitting import fit
+from maskfold.training.fit import fit_run
+from maskfold.training.runs import RunFolder
+
+MEMBERS = {"small": {"image_size": (128, 96), "crop": "center"}, "large": {"image_size": (160, 120), "crop": "none"}}
+BASE = ("mean", "argmax", ("none",))
+WAYS = {
+    "blend oof": ("oof", "argmax", ("none",)),
+    "blend logloss": ("logloss", "argmax", ("none",)),
+    "decision macro-f1, or argmax where it may lose": ("mean", "macro-f1", ("none",)),
+    "hflip": ("mean", "argmax", ("none", "hflip")),
+    "five_crop": ("mean", "argmax", ("none", "five_crop")),
+    "oof, macro-f1 and hflip": ("oof", "macro-f1", ("none", "hflip")),
+}
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--data", dest="raw", type=Path, required=True, help="raw data folder with labels")
+    parser.add_argument("--out", type=Path, required=True, help="where the draws and their runs go")
+    parser.add_argument("--draws", type=int, default=8, help="(default: 8)")
+    parser.add_argument("--train-people", type=int, default=200, help="(default: 200)")
+    parser.add_argument("--eval-people", type=int, default=100, help="(default: 100)")
+    add_config_flags(parser)
+    args = parser.parse_args()
+    folder = args.out / "prepared"
+    whole = load_prepared(folder) if folder.exists() else prepare(find_layout(args.raw), folder)
+    write_text(args.out / "recipe.yaml", RECIPE)
+    experiment, rows = load_config(args.out / "recipe.yaml", config_flags(args)), []
+    for number, people in enumerate(deal(whole, args.draws, args.train_people + args.eval_people, experiment.seed)):
+        draw = args.out / f"draw{number}"
+        if not (draw / "raw").exists():
+            write_draw(whole, people[: args.train_people], people[args.train_people :], draw / "raw")
+        rows.append(score_draw(experiment, draw, f"{args.out.name}-{number}"))
+        print(" ".join(f"{name} {value:.4f}" for name, value in rows[-1].items()), flush=True)
+    print_table(pd.DataFrame(rows))
+
+
+def score_draw(experiment: Config, draw: Path, name: str) -> dict[str, float]:
+    """Macro F1 on the held-out people by each way."""
+    runs = []
+    for member, keys in MEMBERS.items():
+        data = {"root": draw / "raw", "prepared": draw / "prepared", **keys}
+        runs.append(fit_run(replaced(experiment, data=data), f"{name}-{member}")[0])
+    truth = pd.read_csv(draw / "raw" / "answers.csv").set_index("ImageID").ans
+    found = {}
+    for at, member in enumerate(MEMBERS):
+        found[f"{member} alone"] = _score(truth, blend_runs([runs[at]], ("none",)))
+    base = blend_runs(runs, BASE[2])
+    found["mean"] = _score(truth, base)
+    for way, (blend, decision, views) in WAYS.items():
+        found[way] = _score(truth, blend_runs(runs, views, blend, decision))
+    found["decision macro-f1, always"] = _forced(truth, runs, base)
+    return found
+
+
+def _score(truth: pd.Series, found: Blend) -> float:
+    return macro_f1(truth[found.evaluation.image_id].to_numpy(), found.answers)
+
+
+def _forced(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:
+    """The decision without its way back."""
+    fitted = fit(base.members, base.oof.label, base.oof.person_id, "mean", "macro-f1")
+    evaluation, answers, _ = blend_again(runs, ("none",), fitted)
+    return macro_f1(truth[evaluation.image_id].to_numpy(), answers)
+
+
+def print_table(table: pd.DataFrame) -> None:
+    """A row a way: its mean score, and the mean, spread and error of its gain over `mean`."""
+    print(f"| n = {len(table)} draws | macro F1 | less that of the mean | spread | +- (95 %) | better in |")
+    print("|---|---|---|---|---|---|")
+    for way in table:
+        gain = table[way] - table["mean"]
+        error = 1.96 * gain.std(ddof=1) / np.sqrt(len(table))
+        print(
+            f"| {way} | {table[way].mean():.4f} | {gain.mean():+.4f} | {gain.std(ddof=1):.4f} | {error:.4f} | "
+            f"{int((gain > 0).sum())} |"
+        )
+
+
+if __name__ == "__main__":
+    run(main)
