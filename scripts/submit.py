@@ -12,26 +12,18 @@ from maskfold.cli import Parser, run
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders, or their names")
-    parser.add_argument(
-        "--tta",
-        nargs="+",
-        default=["none"],
-        metavar="VIEW",
-        help="views to average, such as none hflip (default: none)",
-    )
+    parser.add_argument("--tta", nargs="+", metavar="VIEW", help="views to average, such as none hflip (default: none)")
     parser.add_argument(
         "--tta-report", action="store_true", help="show what each view is worth out-of-fold (default: not)"
     )
     parser.add_argument(
         "--blend",
         choices=("mean", "oof", "logloss"),
-        default="mean",
         help="weights of the runs: equal, or chosen out-of-fold for macro F1 or log loss (default: mean)",
     )
     parser.add_argument(
         "--decision",
         choices=("argmax", "macro-f1"),
-        default="argmax",
         help="the most probable label, or factors chosen out-of-fold for macro F1 (default: argmax)",
     )
     parser.add_argument("--out", type=Path, help="the CSV to write (default: submissions/<runs>.csv)")
@@ -42,6 +34,9 @@ def main() -> None:
     args = parser.parse_args()
     if sum(map(bool, (args.runs, args.manifest, args.record))) != 1:
         parser.error("give runs, or --from MANIFEST, or --record NAME SCORE")
+    if not args.runs and any((args.tta, args.tta_report, args.blend, args.decision)):
+        parser.error("--tta, --tta-report, --blend and --decision are for runs: a manifest keeps its own")
+    tta, way = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.analysis.members import print_blends, print_members, said_of_decision
     from maskfold.analysis.tables import interval, said_of_gain
@@ -63,13 +58,13 @@ def main() -> None:
     runs = [RunFolder(find_run(given)) for given in args.runs]
     out = args.out or submissions_root() / f"{'+'.join(member.name for member in runs)}.csv"
     if args.tta_report:
-        print_view_report(runs, args.tta)
-    manifest, blend, told = make_submission(runs, args.tta, out, args.blend, args.decision)
+        print_view_report(runs, tta)
+    manifest, blend, told = make_submission(runs, tta, out, way, args.decision or "argmax")
     expected, oof = manifest["expected"], blend.oof
     if len(runs) > 1:
         weights, temperatures = manifest["weights"], manifest["temperatures"]
         print_members([r.name for r in runs], blend.crossed, oof.label, oof.person_id, weights, temperatures)
-        print_blends(blend.members, oof.label, oof.person_id, {args.blend: blend.crossed})
+        print_blends(blend.members, oof.label, oof.person_id, {way: blend.crossed})
     if blend.gain is not None:
         print(said_of_decision(blend.gain))
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % {interval(expected['macro_f1_ci95'])}")

@@ -62,6 +62,13 @@ def test_parsing_a_command_line_loads_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
+def test_kept_predictions_are_blended_without_torch():
+    """What a submission of cached predictions imports."""
+    code = "import sys, maskfold.inference.submission; print(sorted({'torch', 'albumentations', 'timm'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_the_class_formula_stands_in_one_file():
     """A comparison with an age limit, or a number of classes written out, outside labels.py."""
     for path in PACKAGE.rglob("*.py"):

@@ -134,6 +134,7 @@ def test_hash_ignores_what_changes_no_number(tmp_path):
     [
         (("--loss.age_weight", 1), "loss.age_weight 1.0 needs model.head factored"),
         (("--data.sampling", "balanced", "--loss.class_weights", "effective"), "choose one"),
+        (("--loss.name", "soft_f1", "--loss.class_weights", "inverse"), "do nothing for soft_f1 alone"),
         (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features false"),
     ],
 )

@@ -30,6 +30,11 @@ class Config(Section):
                 f"loss.age_weight {self.loss.age_weight} needs model.head factored: the joint head has no ages",
             ),
             (
+                {self.loss.name, self.loss.plus} <= {"soft_f1", None}
+                and (self.loss.class_weights != "none" or self.loss.label_smoothing),
+                "loss.class_weights and loss.label_smoothing do nothing for soft_f1 alone; add loss.plus cross_entropy",
+            ),
+            (
                 self.loss.class_weights != "none" and self.data.sampling != "all",
                 "loss.class_weights and data.sampling balanced both even out the classes; choose one",
             ),

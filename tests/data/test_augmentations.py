@@ -77,6 +77,12 @@ def test_a_written_pipeline_is_what_is_run():
         ([{"HorizontalFlip": {}, "Blur": {}}], "a name or"),
         ([{"Compose": 4}], "a name or"),
         (["cv2"], "albumentations has no cv2"),
+        ([{"Normalize": {"p": 0.1}}], "normalises"),
+        ([{"RandomCrop": {"height": 500, "width": 500, "p": 0.1}}], "RandomCrop fails on a photo"),
+        ([{"OneOf": {"transforms": [{"ToFloat": {}}, {"Blur": {}}], "p": 0.1}}], "normalises"),
+        ([{"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}], r"augment\[0\]"),
+        (["DualTransform"], "DualTransform"),
+        (["MaskDropout"], "MaskDropout"),
     ],
 )
 def test_a_wrong_pipeline_is_told(written, words):

@@ -58,7 +58,8 @@ def gradients(accum_steps, loss, n=70):
 @pytest.mark.parametrize("weights", ["none", "inverse"])
 @pytest.mark.parametrize("name", ["cross_entropy", "focal", "soft_f1"])
 def test_accumulation_gives_the_unsplit_gradient(weights, name):
-    loss = Loss(name=name, class_weights=weights, label_smoothing=0.1)
+    plus = "cross_entropy" if name == "soft_f1" else None
+    loss = Loss(name=name, plus=plus, class_weights=weights, label_smoothing=0.1)
     whole, mean = gradients(1, loss)
     assert len(whole) == 3
     for steps in (2, 4):
@@ -79,6 +80,22 @@ def test_the_gradient_is_that_of_the_mean_loss_over_the_batch():
     torch.nn.functional.nll_loss(model(images), labels).backward()
     for ours, parameter in zip(seen[2], model.parameters(), strict=True):
         torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_soft_f1_in_parts_shows_batch_norm_each_photo_once():
+    """The pass that sums up the batch leaves running statistics and their count as they were."""
+    config = replaced(CONFIG, model={"backbone": "test_resnet"})
+    seen = []
+    for loss in (Loss(name="soft_f1"), Loss()):
+        torch.manual_seed(0)
+        model = build_classifier(config)
+        still = torch.optim.SGD(model.parameters(), lr=0.0)
+        loader = DataLoader(Epochless(photos(24)), batch_sampler=Batches(np.arange(24), 12, shuffle=False))
+        train_one_epoch(plain_trainee(model, still, replaced(config, loss=loss.model_dump()), accum_steps=2), loader)
+        seen.append(dict(model.named_buffers()))
+    assert any("num_batches" in name for name in seen[0])
+    for name, buffer in seen[0].items():
+        torch.testing.assert_close(buffer, seen[1][name], msg=name)
 
 
 def test_hflip_is_the_mean_of_two_softmaxes():

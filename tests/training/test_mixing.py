@@ -201,6 +201,19 @@ def test_a_run_mixes_and_its_validation_does_not(script, drawn, monkeypatch):
     refused(script("train", *args, "--model.frozen_epochs", "all"), "mix.name", "cache_features")
 
 
+def test_no_old_partner_in_one_fold_is_told_before_any_is_trained(script, raw):
+    """The people of 60 and more all in one fold: the other has none to train with."""
+    import pandas as pd
+
+    args = tiny_args(raw, "--data.prepared", "p", "--mix.name", "half_cutmix", "--mix.partner", "old")
+    assert script("prepare", "--data", raw, "--out", "p", "--folds", 2).code == 0
+    folds = pd.read_csv("p/folds.csv", dtype={"person_id": str})
+    folds["fold"] = (folds.age >= 60).astype(int)
+    folds.to_csv("p/folds.csv", index=False)
+    refused(script("train", *args), "mix.partner old")
+    assert not Path("runs").exists()
+
+
 def test_old_partners_come_from_the_folds_own_training_people(drawn):
     from maskfold.data.folds import split
     from maskfold.data.layout import find_layout

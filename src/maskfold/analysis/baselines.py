@@ -17,7 +17,6 @@ from maskfold.config import Config
 from maskfold.data.folds import split
 from maskfold.data.prepare import ensure_prepared
 from maskfold.data.store import Store, open_store
-from maskfold.data.transforms import eval_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.training.device import DTYPES, pick_device, pick_precisions, pick_workers
 from maskfold.training.engine import Hardware
@@ -88,5 +87,5 @@ def frozen_features(config: Config, store: Store) -> np.ndarray:
     torch.manual_seed(config.seed)
     model = build_classifier(config).to(device)
     workers = pick_workers(config.data.num_workers, device)
-    features = Features(model, [store], eval_transform(config.data), config.optim.batch_size, workers)
+    features = Features(model, [store], config.data, config.optim.batch_size, workers)
     return features.view("none", Hardware(device, DTYPES[pick_precisions(config.run, device)[1]]))

@@ -43,24 +43,27 @@ def print_members(
     temperatures: Sequence[float],
     console: Console | None = None,
 ) -> None:
-    """A row a member: own score, weight, temperature, the member most like it, and what leaving it out costs."""
+    """A row a member: own score, weight, temperature, what leaving it out costs; then how alike the members are."""
     console = console or wide_console()
     table = Table(title="members, out-of-fold", title_justify="left")
     table.add_column("run")
-    for title in ("macro F1", "weight", "temperature", "most alike (correlation)", "leaving it out costs [95 %]"):
+    for title in ("macro F1", "weight", "temperature", "leaving it out costs [95 %]"):
         table.add_column(title, justify="right")
-    alike = likeness(crossed, labels) - 2 * np.eye(len(names))
     for at, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, people), strict=True)):
-        nearest = int(alike[at].argmax())
         table.add_row(
             name,
             f"{macro_f1(labels, crossed.calibrated[at].argmax(1)):.4f}",
             f"{weights[at]:.3f}",
             f"{temperatures[at]:.3f}",
-            f"{names[nearest]} {alike[at, nearest]:.3f}",
             f"{cost.difference:+.4f} {interval(cost.ci95)}",
         )
     console.print(table)
+    alike = Table(title="correlation of the true class' probability", title_justify="left")
+    alike.add_column("run")
+    for name, row in zip(names, likeness(crossed, labels), strict=True):
+        alike.add_column(name, justify="right")
+        alike.add_row(name, *(f"{value:.3f}" for value in row[: len(alike.rows) + 1]))
+    console.print(alike)
 
 
 def print_blends(
@@ -91,4 +94,5 @@ def said_of_decision(gain: Comparison) -> str:
     size = f"{gain.difference:+.4f} {interval(gain.ci95)} macro F1, cross-fitted"
     if is_worth_it(gain):
         return f"decision macro-f1: gains {size}"
-    return f"decision macro-f1 is not taken, the most probable label stands: {size}; it may lose over {SMALL_LOSS}"
+    why = "it gains nothing" if gain.difference <= 0 else f"it may lose over {SMALL_LOSS}"
+    return f"decision macro-f1 is not taken, the most probable label stands: {why} ({size})"

@@ -1,6 +1,7 @@
 """Augmentation presets, and pipelines written in the configuration: lists of albumentations, uint8 RGB in and out."""
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 # albumentations asks the package index for a newer version at import, unless it is told not to.
@@ -13,6 +14,9 @@ import numpy as np
 from maskfold.config import Data
 from maskfold.data.crops import store_size
 from maskfold.errors import UserError, nearest
+
+# How often a written pipeline is tried as a whole, with other chances each time.
+TRIALS = 8
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
 
@@ -83,21 +87,45 @@ PRESETS = {"light": _light, "strong": _strong, "randaugment": _randaugment}
 
 
 def _written(data: Data) -> Transforms:
-    """The configuration's own list, each entry a name or {name: arguments}; tried out on one stored photo."""
+    """The configuration's own list, each entry a name or {name: arguments}; tried out on a stored photo."""
     if not data.augment:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
     transforms = [_transform(entry, f"data.augment[{at}]") for at, entry in enumerate(data.augment)]
+    photo = np.zeros((*store_size(data), 3), np.uint8)
+    # Each by itself, and for certain: a probability would let a fault pass now and meet it in mid-training.
+    for transform in _leaves(transforms):
+        chance, transform.p = transform.p, 1.0
+        _try(transform, photo)
+        transform.p = chance
+    for seed in range(TRIALS):
+        _try(A.Compose(transforms, strict=True, seed=seed), photo)
+    return transforms
+
+
+def _leaves(transforms: Transforms) -> Iterator[A.BasicTransform]:
+    for each in transforms:
+        if isinstance(each, A.BaseCompose):
+            yield from _leaves(each.transforms)
+        else:
+            yield each
+
+
+def _try(transform: A.BasicTransform | A.BaseCompose, photo: np.ndarray) -> None:
     try:
-        photo = np.zeros((*store_size(data), 3), np.uint8)
-        seen = A.Compose(transforms, strict=True, seed=0)(image=photo)["image"]
+        seen = transform(image=photo)["image"]
     except Exception as fault:
-        raise UserError(f"data.augment: fails on a photo of {store_size(data)} ({_first_line(fault)})") from fault
+        name = type(transform).__name__
+        raise UserError(f"data.augment: {name} fails on a photo of {photo.shape[:2]} ({_first_line(fault)})") from fault
+    check_photo(seen)
+
+
+def check_photo(seen: object) -> None:
+    """Raises UserError where an augmentation leaves anything but a uint8 RGB photo."""
     if not isinstance(seen, np.ndarray) or seen.dtype != np.uint8 or seen.ndim != 3 or seen.shape[2] != 3:
         raise UserError(
             "data.augment: what comes out is no uint8 RGB photo; leave Normalize, ToFloat and ToTensorV2 out: the "
             "model's first layer normalises"
         )
-    return transforms
 
 
 def _transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
@@ -128,7 +156,7 @@ def _transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
                 for key, value in arguments.items()
             }
         )
-    except (TypeError, ValueError) as fault:
+    except Exception as fault:
         raise UserError(f"{where}: {name}: {_first_line(fault)}") from fault
 
 

@@ -9,7 +9,7 @@ import albumentations as A
 import numpy as np
 
 from maskfold.config import Data
-from maskfold.data.augmentations import pipeline
+from maskfold.data.augmentations import check_photo, pipeline
 from maskfold.data.crops import resize
 
 Seed = tuple[int, int]
@@ -74,7 +74,9 @@ class TrainTransform:
     def __call__(self, image: np.ndarray, seed: Seed) -> np.ndarray:
         state = {"state": seed[0] << 64 | seed[1], "inc": 1}
         self.bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
-        return resize(self.compose(image=image)["image"], self.data.image_size)
+        seen = self.compose(image=image)["image"]
+        check_photo(seen)
+        return resize(seen, self.data.image_size)
 
 
 def train_transform(data: Data):

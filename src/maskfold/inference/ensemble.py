@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 import numpy as np
+from scipy.optimize import minimize
 
 from maskfold.analysis.metrics import quick_macro_f1
 from maskfold.labels import NUM_CLASSES
 
 BAGS, STEPS = 8, 20
-EM_STEPS, EM_TOLERANCE = 500, 1e-7
 
 
 def equal_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
@@ -19,19 +19,18 @@ def equal_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -
 def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int = 0) -> np.ndarray:
     """Weights float [M], at least 0, sum 1, for the best macro F1 of the weighted mean.
 
-    Forward selection with replacement, bagged (Caruana et al. 2004, Ensemble selection from libraries of models): from
-    half of the members, on resampled people, one is added at a time to the sum, the one that makes it best; the best
-    of the sums on the way counts, and the bags' mean. members: float [M, N, 18]; labels, people: [N].
+    Forward selection with replacement (Caruana et al. 2004, Ensemble selection from libraries of models): one member
+    at a time is added to the sum, the one that makes it best, and the best of the sums on the way counts. Bagged over
+    resampled people, whose weights are averaged; their bags of half the members are for libraries of thousands: of a
+    few, chance would decide how often each is in one. members: float [M, N, 18]; labels, people: [N].
     """
     rng, total = np.random.default_rng(seed), np.zeros(len(members))
-    most = len(members) if len(members) < 4 else (len(members) + 1) // 2
     names, of_photo = np.unique(people, return_inverse=True)
     for _ in range(BAGS):
-        bag = np.sort(rng.permutation(len(members))[:most])
         times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
         rows = np.repeat(np.arange(len(labels)), times[of_photo])
-        chosen = _select(np.ascontiguousarray(members[bag][:, rows], np.float32), labels[rows])
-        np.add.at(total, bag[chosen], 1 / len(chosen))
+        chosen = _select(np.ascontiguousarray(members[:, rows], np.float32), labels[rows])
+        np.add.at(total, chosen, 1 / len(chosen))
     return total / total.sum()
 
 
@@ -48,18 +47,18 @@ def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Weights float [M] of the mean with the least log loss: convex, so there is one optimum.
-
-    Found by expectation-maximisation for the proportions of a mixture (Dempster, Laird & Rubin 1977, section 4.3).
-    """
+    """Weights float [M], at least 0, sum 1, of the mean with the least log loss: convex, so there is one optimum."""
     true = np.maximum(members[:, np.arange(len(labels)), labels].astype(np.float64), 1e-12)
-    weights = np.full(len(members), 1 / len(members))
-    for _ in range(EM_STEPS):
-        shares = weights[:, None] * true
-        new = (shares / shares.sum(0)).mean(1)
-        if np.abs(new - weights).max() < EM_TOLERANCE:
-            break
-        weights = new
+    found = minimize(
+        lambda weights: (-np.log(weights @ true).mean(), -(true / (weights @ true)).mean(1)),
+        np.full(len(members), 1 / len(members)),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * len(members),
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+        options={"ftol": 1e-10, "maxiter": 500},
+    )
+    weights = found.x.clip(0)
     return weights / weights.sum()
 
 

@@ -1,6 +1,7 @@
 """The manifest beside a submission: what made it, so that it can be traced, compared and rebuilt."""
 
 import json
+import math
 from pathlib import Path
 
 from maskfold.errors import UserError
@@ -19,13 +20,24 @@ def read_manifest(path: Path) -> dict:
     if missing := [key for key in NEEDED if key not in held]:
         raise UserError(f"{path}: no manifest, {missing[0]} is missing; {MEND}")
     members = held["members"]
-    factors = held.get("factors")
-    if factors is not None and {axis: len(of) for axis, of in factors.items()} != {a: len(n) for a, n in AXES.items()}:
-        raise UserError(f"{path}: its factors are not those of {', '.join(AXES)}; {MEND}")
+    # A manifest of before there were decisions has none.
+    if held.setdefault("factors", None) is not None and not _are_factors(held["factors"]):
+        raise UserError(f"{path}: its factors are not positive numbers for {', '.join(AXES)}; {MEND}")
+    if not isinstance(held["tta"], list) or not held["tta"]:
+        raise UserError(f"{path}: its tta is no list of views; {MEND}")
     counts = {len(held[key]) for key in ("members", "weights", "temperatures") if isinstance(held[key], list)}
     if counts != {len(members)} or not all(isinstance(m, dict) and {"run", "checkpoints"} <= m.keys() for m in members):
         raise UserError(f"{path}: its members, weights and temperatures do not belong together; {MEND}")
     return held
+
+
+def _are_factors(held: object) -> bool:
+    if not isinstance(held, dict) or list(held) != list(AXES):
+        return False
+    values = [(axis, of) for axis, of in held.items() if isinstance(of, list) and len(of) == len(AXES[axis])]
+    return len(values) == len(AXES) and all(
+        isinstance(value, int | float) and 0 < value < math.inf for _, of in values for value in of
+    )
 
 
 def manifests_in(folder: Path) -> dict[Path, dict]:

@@ -10,6 +10,7 @@ from maskfold.inference.manifest import read_manifest
 from maskfold.inference.predict import checkpoint_hashes
 from maskfold.inference.submission import answer_table, write_answers
 from maskfold.training.runs import RunFolder, find_run
+from maskfold.training.views import canonical_views
 
 
 def rebuild(manifest_path: Path, out: Path | None) -> Path:
@@ -22,8 +23,8 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
     runs = [RunFolder(find_run(_place(member, manifest_path))) for member in held["members"]]
     for run, member in zip(runs, held["members"], strict=True):
         _check_checkpoints(run, member, manifest_path)
-    fitted = Fitted(held["temperatures"], held["weights"], held.get("factors"))
-    evaluation, answers, prepared = blend_again(runs, tuple(held["tta"]), fitted)
+    fitted = Fitted(held["temperatures"], held["weights"], held["factors"])
+    evaluation, answers, prepared = blend_again(runs, canonical_views(held["tta"], f"{manifest_path}: tta"), fitted)
     for key, have in (("dataset", "fingerprint"), ("eval", "eval_fingerprint")):
         if prepared.meta[have] != held[key]:
             raise UserError(

@@ -86,8 +86,12 @@ def train_one_epoch(
 @torch.no_grad()
 def _totals(trainee: Trainee, parts: Sequence[tuple[torch.Tensor, Targets]]) -> Totals:
     """What the loss must know of a whole batch before its parts, by a pass without gradients over all of them."""
+    buffers = [(buffer, buffer.clone()) for buffer in trainee.model.buffers()]
     with trainee.accelerator.autocast():
-        each = [f1_totals(trainee.model(part), truth.classes) for part, truth in parts]
+        each = [f1_totals(trainee.stepped(part), truth.classes) for part, truth in parts]
+    # Batch norm has seen these photos once only.
+    for buffer, before in buffers:
+        buffer.copy_(before)
     sums = torch.stack([torch.stack(totals) for totals in each]).sum(0)
     return Totals(*trainee.accelerator.reduce(sums, "sum"))
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from maskfold.config import Data
 from maskfold.data.dataset import NO_LABEL, PhotoDataset, make_loader
 from maskfold.data.sampling import Batches
 from maskfold.data.store import Store
-from maskfold.data.transforms import sample_seeds
+from maskfold.data.transforms import eval_transform, sample_seeds
 from maskfold.files import locked, write_atomic
 from maskfold.models.classifier import Classifier
 from maskfold.progress import progress
@@ -21,8 +22,8 @@ from maskfold.training.views import VIEWS
 class Features:
     """Rows of some stores -> float32 [N, F] features of a backbone, each view computed when it is first asked for."""
 
-    def __init__(self, model: Classifier, stores: Sequence[Store], transform, batch_size: int, workers: int):
-        self.model, self.stores, self.transform = model, stores, transform
+    def __init__(self, model: Classifier, stores: Sequence[Store], data: Data, batch_size: int, workers: int):
+        self.model, self.stores, self.transform, self.size = model, stores, eval_transform(data), data.image_size
         self.batch_size, self.workers = batch_size, workers
         self._weights: str | None = None
         self._views: dict[Path, np.ndarray] = {}
@@ -32,7 +33,8 @@ class Features:
         return np.concatenate([self._of_store(store, name, hardware) for store in self.stores])
 
     def _of_store(self, store: Store, name: str, hardware: Hardware) -> np.ndarray:
-        key = f"{self.weights_hash()} {store.path.name} {name} {hardware.dtype}"
+        # Two sizes of input may share a store.
+        key = f"{self.weights_hash()} {store.path.name} {self.size} {name} {hardware.dtype}"
         path = store.path.parent / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
         if path not in self._views:
             with locked(path.parent):

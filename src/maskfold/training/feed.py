@@ -53,7 +53,7 @@ class Feed:
         store, labels = Stores(photos.stores), photos.labels
         self.photos = make_loader(PhotoDataset(store, labels, eval_transform(data)), valid_batches, workers, pin)
         if caches_features(config):
-            features = Features(model, photos.stores, eval_transform(data), size, workers)
+            features = Features(model, photos.stores, data, size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
             self.train = FeatureLoader(features, labels, batches, views, self.predict_on)
             self.valid = FeatureLoader(features, labels, valid_batches, ("none",), self.predict_on)

@@ -13,6 +13,7 @@ from maskfold.config import Config, replaced
 from maskfold.data.folds import split
 from maskfold.data.prepare import ensure_prepared
 from maskfold.data.prepared import Prepared
+from maskfold.data.sampling import training_batches
 from maskfold.data.store import open_store
 from maskfold.data.transforms import train_transform
 from maskfold.errors import UserError
@@ -67,6 +68,9 @@ def fit_run(
     if refit:
         everybody = np.arange(len(prepared.images))
         parts.append(Part(FULL, everybody, everybody[:0]))
+    for part in parts:
+        # What no fold can be fed with is told before the first one is trained.
+        training_batches(config, part.train_rows, prepared.images.label.to_numpy())
     to_start = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS).exists()]
     check_pseudo(run, config, prepared, to_start)
     with run.lock() if processes.is_main_process else nullcontext():

@@ -1,29 +1,34 @@
 """Test-time views: what is done to a batch [B, 3, H, W] before the model sees it. Their order is that of file names."""
 
 from collections.abc import Callable, Sequence
-
-import torch
-from torch.nn.functional import affine_grid, grid_sample
+from typing import TYPE_CHECKING
 
 from maskfold.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import torch
 
 # Of a photo's side: what five_crop and zoom_in keep, and how far a shift goes.
 KEPT, SHIFT = 0.9, 0.04
 
-View = Callable[[torch.Tensor], list[torch.Tensor]]
+View = Callable[["torch.Tensor"], "list[torch.Tensor]"]
 
 
-def _window(images: torch.Tensor, scale: float, x: float = 0.0, y: float = 0.0) -> torch.Tensor:
+def _window(images: "torch.Tensor", scale: float, x: float = 0.0, y: float = 0.0) -> "torch.Tensor":
     """The window of `scale` times the sides around (x, y), in sides from the middle, resized to the photo's own size.
 
     Float32 from 0 to 255, bilinear; beyond the border the photo is mirrored.
     """
+    # Here: a blend of kept predictions knows the views' names without torch.
+    import torch
+    from torch.nn.functional import affine_grid, grid_sample
+
     matrix = torch.tensor([[scale, 0, 2 * x], [0, scale, 2 * y]], device=images.device)
     grid = affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
 
 
-def _five_crop(images: torch.Tensor) -> list[torch.Tensor]:
+def _five_crop(images: "torch.Tensor") -> "list[torch.Tensor]":
     to = (1 - KEPT) / 2
     return [_window(images, KEPT, x, y) for x, y in ((0, 0), (-to, -to), (to, -to), (-to, to), (to, to))]
 
