@@ -13,8 +13,9 @@ from maskfold.data.folds import split
 from maskfold.data.prepared import load_prepared
 from maskfold.files import sha256
 from maskfold.inference.predict import prepared_of
-from maskfold.training.pseudo import find_sources, photos_of
+from maskfold.training.pseudo import photos_of
 from maskfold.training.runs import FULL, RunFolder
+from maskfold.training.sources import find_sources
 
 # Tiny nets are unsure: every photo that is likelier than chance joins.
 LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")

@@ -240,6 +240,21 @@ def test_two_processes_train_as_one(drawn, tmp_path, levers):
 
 
 @pytest.mark.slow
+def test_two_processes_label_as_one(drawn, tmp_path):
+    """Each labels its share of the eval photos; the choice is the one process', and so is the run."""
+    for place, launcher in (("one", ()), ("two", torchrun("--nproc-per-node", 2))):
+        done(start(drawn, tmp_path / place, *DIVIDED, "--name", "first"))
+        options = ("--pseudo.runs", "first", "--pseudo.threshold", 0.08)
+        done(start(drawn, tmp_path / place, *DIVIDED, *options, **({"launcher": launcher} if launcher else {})))
+    runs = [tmp_path / place / "runs" / "demo" for place in ("one", "two")]
+    for part in ("fold0", "fold1"):
+        lists = [(run / part / "pseudo.csv").read_text().splitlines() for run in runs]
+        assert [line.split(",")[:2] for line in lists[0]] == [line.split(",")[:2] for line in lists[1]]
+        assert len(lists[0]) > 1
+    near(*runs)
+
+
+@pytest.mark.slow
 def test_a_batch_smaller_than_the_processes(drawn, tmp_path):
     """42 photos in batches of 41: the last one holds one photo, and the second process none.
 

@@ -21,9 +21,10 @@ from maskfold.models.classifier import build_classifier
 from maskfold.training.device import make_fast, pick_device, pick_precisions
 from maskfold.training.feed import Part
 from maskfold.training.processes import fit_at_once, fit_one, make_accelerator
-from maskfold.training.pseudo import LABELS, check_pseudo
+from maskfold.training.pseudo import LABELS
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.training.schedule import make_optimizer
+from maskfold.training.sources import check_pseudo
 from maskfold.training.stopping import Stop
 from maskfold.training.summary import gather
 
