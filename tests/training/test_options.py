@@ -348,3 +348,14 @@ def test_the_ladder_of_baselines(script, drawn, tmp_path):
     held["rungs"] = {"nothing": held["rungs"]["most frequent class"] | {"macro_f1": -1.0}}
     Path("p/baselines.json").write_text(json.dumps(held))
     assert "does not beat" not in script("evaluate", "weak").out
+
+
+def test_balanced_sampling_leaves_validation_alone(script, drawn):
+    """Each photo is validated once, by its fold; and another choice of photos has trained the net."""
+    for name, sampling in (("all", "all"), ("even", "balanced")):
+        done = script("train", *tiny_args(drawn, "--name", name, "--data.sampling", sampling, "--optim.lr", 0.01))
+        assert done.code == 0, done.err
+    plain, even = (load_predictions(Path(f"runs/{name}/oof.npz"), True) for name in ("all", "even"))
+    assert even.image_id.tolist() == plain.image_id.tolist()
+    assert len(set(even.image_id)) == len(even.image_id) == 84
+    assert not np.array_equal(plain.probs, even.probs)
