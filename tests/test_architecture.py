@@ -11,7 +11,10 @@ PACKAGE = ROOT / "src" / "maskfold"
 # A file may import from its own floor and from those below.
 FLOORS = {"data": 1, "models": 2, "training": 3, "inference": 4, "analysis": 5}
 # What training and inference measure with: the low rooms of analysis.
-LOW = {"maskfold.analysis", *(f"maskfold.analysis.{name}" for name in ("metrics", "bootstrap", "calibration"))}
+LOW = {
+    "maskfold.analysis",
+    *(f"maskfold.analysis.{name}" for name in ("metrics", "bootstrap", "calibration", "mistakes")),
+}
 
 
 def module_of(path):

@@ -54,7 +54,7 @@ class Config(Section):
 
 
 # What may differ between two starts of one run: it changes no number.
-NOT_COMPARED = ("data.num_workers", "run.device", "run.wandb", "run.checkpoint_updates")
+NOT_COMPARED = ("data.num_workers", "run.device", "run.wandb", "run.wandb_oof", "run.checkpoint_updates")
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:

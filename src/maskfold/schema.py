@@ -178,6 +178,7 @@ class Run(Section):
     wandb: Literal["auto", "online", "offline", "disabled"] = Field(
         "auto", description="Weights & Biases; auto: online where there is a key, else offline"
     )
+    wandb_oof: bool = Field(False, description="keep each fold's out-of-fold predictions in W&B too, as an artifact")
     keep: Literal["last", "best", "mean", "soup"] = Field(
         "last",
         description="weights saved: the last epoch's, the best's, the mean of the last keep_epochs, or a greedy soup "

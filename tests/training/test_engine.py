@@ -52,7 +52,7 @@ def gradients(accum_steps, loss, n=70):
     optimizer = Recorder(model.parameters(), lr=1.0)
     loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(n), 32, shuffle=False))
     trainee = plain_trainee(model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps)
-    return seen, train_one_epoch(trainee, loader)
+    return seen, train_one_epoch(trainee, loader)[0]
 
 
 @pytest.mark.parametrize("weights", ["none", "inverse"])

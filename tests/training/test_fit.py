@@ -284,7 +284,7 @@ def test_what_is_no_number_is_never_finished(script, drawn, monkeypatch, where):
 
         def poison(trainee, *_):
             next(trainee.model.parameters()).data.fill_(float("nan"))
-            return 1.0
+            return 1.0, 1.0
 
         monkeypatch.setattr(part, "train_one_epoch", poison)
     else:

@@ -119,9 +119,9 @@ def test_optimisers_by_timms_name_learn(name):
     model = classifier()
     optim = Optim(name=name, lr=0.05 if name == "sgd" else 2e-3)
     ours = trainee(model, optim)
-    first = train_one_epoch(ours, loader())
+    first, _ = train_one_epoch(ours, loader())
     for _ in range(6):
-        last = train_one_epoch(ours, loader())
+        last, _ = train_one_epoch(ours, loader())
     assert last < first
 
 

@@ -1,5 +1,6 @@
 """The only two loops over batches."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -39,18 +40,18 @@ def train_one_epoch(
     after: Callable[[int, int, torch.Tensor, torch.Tensor], None] = lambda step, photos, loss, total: None,
     first: int = 0,
     total: torch.Tensor | None = None,
-) -> float:
-    """One pass over the loader; returns the mean training loss a photo.
+) -> tuple[float, float]:
+    """One pass over the loader; returns the mean training loss a photo, and the mean norm of an update's gradient.
 
     Each whole batch is one update. Its photos are mixed, then it is split over processes and into `accum_steps` parts,
     whose losses add up to the batch's: the gradient is the unsplit one's, for the last, smaller batch too.
 
     before(step) sets the update's learning rate and seed; after(step, photos, loss, total) may stop the pass. A pass
-    broken off goes on with its `first` step left and the `total` loss so far.
+    broken off goes on with its `first` step left and the `total` of losses and norms so far.
     """
     accelerator, model, batches = trainee.accelerator, trainee.stepped, loader.batch_sampler
     model.train()
-    total = torch.zeros((), device=accelerator.device) if total is None else total.to(accelerator.device)
+    total = torch.zeros(2, device=accelerator.device) if total is None else total.to(accelerator.device)
     for step, batch in enumerate(loader, first):
         before(step)
         size = batches.size(step)
@@ -71,16 +72,17 @@ def train_one_epoch(
                 # DDP takes the mean over processes, the batch's loss is their sum.
                 accelerator.backward(loss * accelerator.num_processes)
             batch_loss += loss.detach()
-        if trainee.clip_norm:
-            accelerator.clip_grad_norm_(trainee.model.parameters(), trainee.clip_norm)
+        # Without a bound the norm is measured alone.
+        norm = accelerator.clip_grad_norm_(trainee.model.parameters(), trainee.clip_norm or math.inf)
         trainee.optimizer.step()
         trainee.optimizer.zero_grad(set_to_none=True)
         if trainee.ema is not None:
             trainee.ema.update(trainee.model)
-        # Summed on the device: reading it each step would make the host wait for it.
-        total = total + batch_loss * size
+        # Summed on the device: reading it each step would make the host wait for it. All processes know the norm.
+        total = total + torch.stack([batch_loss * size, norm * accelerator.is_main_process])
         after(step, size, batch_loss, total)
-    return float(accelerator.reduce(total, "sum")) / len(batches.rows)
+    loss, norm = accelerator.reduce(total, "sum").tolist()
+    return loss / len(batches.rows), norm / len(batches)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Training a run: what is asked for is checked, then one part follows the other."""
 
 import os
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,6 +28,7 @@ from maskfold.training.schedule import make_optimizer
 from maskfold.training.sources import check_pseudo
 from maskfold.training.stopping import Stop
 from maskfold.training.summary import gather
+from maskfold.training.tracking import offline_runs
 
 
 def fit_run(
@@ -93,6 +95,8 @@ def fit_run(
                 accelerator = make_accelerator(config)
                 for part in todo:
                     fit_one(run, config, prepared, store, part, accelerator, stop)
+        if processes.is_main_process and (kept := offline_runs(run.folder)):
+            print(f"W&B runs are kept offline; this sends them: wandb sync {shlex.join(kept)}", file=sys.stderr)
         return run, gather(run, prepared) if processes.is_main_process else None
 
 

@@ -24,6 +24,7 @@ from maskfold.training.pseudo import photos_of
 from maskfold.training.runs import RunFolder
 from maskfold.training.schedule import lr_factor, set_lr, stops_early
 from maskfold.training.stopping import Stop
+from maskfold.training.summary import epoch_line
 from maskfold.training.tracking import Tracker
 from maskfold.training.trainee import freeze_for, make_trainee, weights_of
 
@@ -46,7 +47,7 @@ class _Training:
     """A part under way. What decides its numbers is in the checkpoint, or follows from config and update."""
 
     def __init__(self, run, config, prepared, store, part, accelerator, stop):
-        self.run, self.config, self.part, self.stop = run, config, part, stop
+        self.run, self.config, self.part, self.store, self.stop = run, config, part, store, stop
         self.accelerator, self.lead, self.images = accelerator, accelerator.is_main_process, prepared.images
         self.labels = self.images.label.to_numpy()
         part, photos, choice = photos_of(run, config, prepared, store, part, accelerator)
@@ -72,7 +73,7 @@ class _Training:
             self.say(f"goes on after epoch {len(self.history)}" + (f" and {self.step} updates" if self.step else ""))
         if self.lead:
             self.run.write_metrics(self.part.name, self.history)
-        self.tracker = Tracker(self.config, self.run.folder, self.part.name, silent=not self.lead)
+        self.tracker = Tracker(self.config, self.run.folder, self.part.name, self.history, silent=not self.lead)
 
     def save(self) -> None:
         if self.lead:
@@ -109,13 +110,13 @@ class _Training:
                 advance(photos, shown)
                 self._after(step, total, looks)
 
-            loss = train_one_epoch(self.trainee, self.feed.train, self._before, after, self.step, self.total)
+            loss, norm = train_one_epoch(self.trainee, self.feed.train, self._before, after, self.step, self.total)
         rate = left / (time.perf_counter() - start)
         if not (np.isfinite(loss) and all(bool(p.isfinite().all()) for p in self.trainee.model.parameters())):
             raise self._diverged(number)
         factor, optim = self._factor(0), self.config.optim
         rates = {"lr": factor * optim.lr, "head_lr": factor * (optim.head_lr or optim.lr)}
-        row = {"epoch": number, **rates, "train_loss": loss, **self._validate(number)}
+        row = {"epoch": number, **rates, "train_loss": loss, "grad_norm": norm, **self._validate(number)}
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": rate})
         self.step, self.total = 0, None
         if self.lead:
@@ -125,7 +126,7 @@ class _Training:
         self.save()
         self.keeper.prune(self.history)
         self.tracker.log(self.history[-1])
-        self.say(_line(self.history[-1], optim.epochs))
+        self.say(epoch_line(self.history[-1], optim.epochs))
         if self.stop.asked(self.accelerator):
             self.stop.end(self.accelerator)
 
@@ -184,19 +185,12 @@ class _Training:
         self.accelerator.wait_for_everyone()
         # Predicted from the file, so that oof.npz is what these weights say to whoever loads them.
         load_part(self.classifier, self.run, name)
-        oof = None
+        oof, rows = None, self.part.valid_rows
         if validates:
             rows, probs = self.feed.predict(self.classifier, self.feed.photos)
             table, fold = self.images.iloc[rows], np.full(len(rows), int(name.removeprefix("fold")))
             oof = Predictions(table.image_id.to_numpy(), probs, self.labels[rows], fold, table.person_id.to_numpy())
-        self.tracker.finish(scores(oof.label, oof.answers) if validates else {})
         if self.lead:
             self.run.finish(name, oof)
+        self.tracker.finish(self.history, oof, lambda at: self.store[int(rows[at])], self.config.run.wandb_oof)
         self.accelerator.wait_for_everyone()
-
-
-def _line(row: dict, epochs: int) -> str:
-    words = f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f}"
-    if "macro_f1" in row:
-        words += f" / {row['val_loss']:.3f}  macro F1 {row['macro_f1']:.4f}  accuracy {row['accuracy']:.4f}"
-    return f"{words}  {row['images_per_second']:,.0f} images/s"

@@ -61,3 +61,11 @@ def summarise(run: RunFolder) -> dict:
         "selection": selection(config),
         **provenance,
     }
+
+
+def epoch_line(row: dict, epochs: int) -> str:
+    """An epoch's metrics in a line; of a part that validates with its scores."""
+    words = f"epoch {row['epoch']}/{epochs}  loss {row['train_loss']:.3f}"
+    if "macro_f1" in row:
+        words += f" / {row['val_loss']:.3f}  macro F1 {row['macro_f1']:.4f}  accuracy {row['accuracy']:.4f}"
+    return f"{words}  {row['images_per_second']:,.0f} images/s"

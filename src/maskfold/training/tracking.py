@@ -1,14 +1,28 @@
 """Mirrors metrics.jsonl to Weights & Biases. The run folder is the truth: nothing here may stop or change a run."""
 
+import contextlib
+import hashlib
+import json
 import netrc
 import os
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from maskfold.config import Config, flatten
+import numpy as np
 
-SECONDS_TO_CONNECT = 20
+from maskfold.analysis.metrics import scores
+from maskfold.analysis.mistakes import confusions, worst_mistakes
+from maskfold.config import Config, Run, flatten
+from maskfold.files import write_json
+from maskfold.predictions import Predictions
+
+# At most so long, once: W&B's own waits go on for minutes.
+SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 20
+# Left in the environment once W&B could not be reached, for the folds that follow and processes of their own.
+UNREACHED = "MASKFOLD_WANDB_UNREACHED"
+RECORD = "wandb.json"
 
 
 def has_key() -> bool:
@@ -22,38 +36,138 @@ def has_key() -> bool:
         return False
 
 
-class Tracker:
-    """One W&B run a fold (or refit), grouped by the run's name; a silent one does nothing."""
+def wanted_mode(run: Run) -> str:
+    """online, offline or disabled; of `auto`, WANDB_MODE's word, else online where there is a key."""
+    said = os.environ.get("WANDB_MODE")
+    if "disabled" in (said, run.wandb):
+        return "disabled"
+    mode = (said or ("online" if has_key() else "offline")) if run.wandb == "auto" else run.wandb
+    return "offline" if mode == "online" and os.environ.get(UNREACHED) else mode
 
-    def __init__(self, config: Config, folder: Path, part: str, silent: bool = False):
-        self._run = None
-        if silent:
+
+class Tracker:
+    """One W&B run a fold (or refit), grouped by the run's name; a silent one does nothing.
+
+    `seconds` spent in W&B, and in starting it, are kept in the part's wandb.json, with the run's id, by which a part
+    that is gone on with continues its run, and the folder of an offline run.
+    """
+
+    def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
+        self._run, self._path = None, folder / part / RECORD
+        mode = "disabled" if silent else wanted_mode(config.run)
+        if mode == "disabled":
             return
-        mode = config.run.wandb
-        if mode == "auto":
-            # WANDB_MODE is the user's own word; None leaves it to W&B.
-            mode = None if os.environ.get("WANDB_MODE") else "online" if has_key() else "offline"
-        if mode == "disabled" or os.environ.get("WANDB_MODE") == "disabled":
-            return
+        self._held = {"id": _new_id(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
+        with contextlib.suppress(OSError, ValueError):
+            self._held |= json.loads(self._path.read_text(encoding="utf-8"))
+        self._try(lambda: self._start(config, folder, part, mode), "start_seconds")
+        if self._run is not None and (mode == "offline" or self._held["offline"]):
+            # An offline run can't be gone on with: a new one of the same id holds the earlier epochs too.
+            self._try(lambda: [self._run.log(row, step=row["epoch"]) for row in history])
+
+    def _start(self, config: Config, folder: Path, part: str, mode: str) -> None:
         import wandb
 
-        settings = wandb.Settings(init_timeout=SECONDS_TO_CONNECT, silent=True, console="off", x_disable_stats=True)
-        options = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}", "dir": str(folder)}
+        wishes = {
+            "init_timeout": SECONDS_TO_CONNECT,
+            "finish_timeout": SECONDS_TO_FINISH,
+            "silent": True,
+            "console": "off",
+            "x_disable_stats": True,
+        }
+        # An older W&B has no finish_timeout.
+        settings = wandb.Settings(**{key: of for key, of in wishes.items() if key in wandb.Settings.model_fields})
+        where = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}", "dir": str(folder)}
+        where |= {"id": self._held["id"], "resume": "allow", "settings": settings}
         flat = flatten(config.model_dump(mode="json")) | {"part": part}
-        self._try(lambda: setattr(self, "_run", wandb.init(mode=mode, config=flat, settings=settings, **options)))
+        with contextlib.suppress(OSError, ValueError):
+            flat |= {"git_commit": json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["git_commit"]}
+        try:
+            self._run = wandb.init(mode=mode, config=flat, **where)
+        except wandb.Error as fault:
+            if mode != "online":
+                raise
+            os.environ[UNREACHED] = "1"
+            print(f"W&B can't be reached ({_first_line(fault)}); the run is kept offline", file=sys.stderr)
+            # The service holds on to the id of a run that it could not start.
+            _restart()
+            self._run = wandb.init(mode="offline", config=flat, **where)
+        offline = self._run.settings.mode == "offline"
+        self._held["offline"] = str(Path(self._run.dir).parent) if offline else None
+        self._run.define_metric("epoch")
+        self._run.define_metric("*", step_metric="epoch")
 
     def log(self, row: dict) -> None:
         """One epoch's metrics."""
-        if self._run is not None:
-            self._try(lambda: self._run.log(row, step=row["epoch"]))
+        self._try(lambda: self._run.log(row, step=row["epoch"]))
 
-    def finish(self, summary: dict) -> None:
-        if self._run is not None:
-            self._try(lambda: (self._run.summary.update(summary), self._run.finish()))
+    def finish(
+        self, history: Sequence[dict], oof: Predictions | None, photos: Callable[[int], np.ndarray], keep: bool
+    ) -> None:
+        """End with final and best values, confusion matrices, the worst mistakes and, if `keep`, the predictions.
 
-    def _try(self, call: Callable[[], object]) -> None:
+        oof: a fold's predictions, None of a refit; photos: row of them -> uint8 RGB [H, W, 3].
+        """
+        self._try(lambda: self._finish(history, oof, photos, keep))
+        self._run = None
+
+    def _finish(self, history: Sequence[dict], oof: Predictions | None, photos, keep: bool) -> None:
+        import wandb
+
+        if oof is not None:
+            best = max(history, key=lambda row: row["macro_f1"])
+            summary = {"best_macro_f1": best["macro_f1"], "best_epoch": best["epoch"]}
+            self._run.summary.update(summary | scores(oof.label, oof.answers))
+        if oof is not None:
+            tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in confusions(oof)}
+            columns = ["photo", "image_id", "true", "answer", "probability"]
+            rows = [[wandb.Image(photos(at)), *words] for at, *words in worst_mistakes(oof)]
+            # Beside the epochs, whose rows stay those of metrics.jsonl.
+            self._run.summary.update(tables | {"mistakes": wandb.Table(columns, rows)})
+        if keep and oof is not None:
+            artifact = wandb.Artifact(f"oof-{self._held['id']}", "predictions")
+            artifact.add_file(str(self._path.with_name("oof.npz")))
+            self._run.log_artifact(artifact)
+        self._run.finish()
+
+    def _try(self, call: Callable[[], object], counted: str = "seconds") -> None:
+        """Call W&B, count the time, and go on without it after any fault."""
+        if self._run is None and counted != "start_seconds":
+            return
+        start = time.perf_counter()
         try:
             call()
         except Exception as fault:
             self._run = None
-            print(f"W&B: {fault}; training goes on without it", file=sys.stderr)
+            # What W&B had been given seconds before may be lost too.
+            missing = f"epochs of {self._path.parent.name} are missing there, metrics.jsonl has all"
+            print(f"W&B: {_first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
+            _restart()
+        self._held[counted] += time.perf_counter() - start
+        with contextlib.suppress(OSError):
+            write_json(self._path, self._held)
+
+
+def _restart() -> None:
+    """Let go of a W&B service that died, so that the next fold starts another, and the program ends in peace."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown(exit_code=1)
+
+
+def _new_id() -> str:
+    return hashlib.sha256(os.urandom(16)).hexdigest()[:12]
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+
+
+def offline_runs(folder: Path) -> list[str]:
+    """Folders of the W&B runs of a run folder that are kept offline, in its parts' order."""
+    found = []
+    for path in sorted(folder.glob(f"*/{RECORD}")):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(json.loads(path.read_text(encoding="utf-8"))["offline"])
+    return [place for place in found if place]

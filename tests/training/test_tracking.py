@@ -1,0 +1,213 @@
+"""W&B mirrors a run: what it holds equals metrics.jsonl; whatever befalls it, the run is the same."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_args
+
+from maskfold.analysis.mistakes import confusions, worst_mistakes
+from maskfold.config import Run
+from maskfold.predictions import Predictions, load_predictions
+from maskfold.training import tracking
+
+WANDB = Path(sys.executable).with_name("wandb")
+
+
+@pytest.fixture
+def tracked(monkeypatch):
+    """W&B as a user has it who never logged in: no key, no mode, no terminal."""
+    monkeypatch.delenv("WANDB_MODE")
+    for name in ("WANDB_API_KEY", tracking.UNREACHED):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    yield
+    os.environ.pop(tracking.UNREACHED, None)
+
+
+def words(drawn, *more, mode="auto"):
+    return [arg if arg != "disabled" else mode for arg in tiny_args(drawn, "--data.prepared", "p", *more)]
+
+
+def records(place):
+    """What an offline run holds, by kind of record."""
+    done = subprocess.run([WANDB, "leet", "inspect", "--json", place], capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def rows_of(run, part):
+    return [json.loads(line) for line in (Path("runs") / run / part / "metrics.jsonl").read_text().splitlines()]
+
+
+def history_of(place):
+    rows = [record["history"]["item"] for record in records(place) if record["type"] == "history"]
+    plain = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+    return [row for row in plain if "train_loss" in row]
+
+
+def test_an_offline_run_holds_what_metrics_jsonl_holds(script, drawn, tracked):
+    done = script("train", *words(drawn, "--name", "w"))
+    assert done.code == 0, done.err
+    for part in ("fold0", "fold1"):
+        place = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
+        # W&B rounds nothing that JSON does not.
+        assert history_of(place) == [pytest.approx(row) for row in rows_of("w", part)]
+        found = records(place)
+        [run] = [record["run"] for record in found if record["type"] == "run"]
+        assert (run["run_group"], run["display_name"], run["project"]) == ("w", f"w-{part}", "maskfold")
+        config = run["config"]["update"]
+        assert (config["optim.batch_size"], config["part"]) == (16, part)
+        assert "git_commit" in config
+        summary = {}
+        for record in found:
+            if record["type"] == "summary":
+                summary |= record["summary"]["update"]
+        best = max(rows_of("w", part), key=lambda row: row["macro_f1"])
+        assert summary["best_macro_f1"] == pytest.approx(best["macro_f1"])
+        assert summary["best_epoch"] == best["epoch"]
+        assert "mistakes" in summary
+        assert "confusion/classes" in summary
+        assert place in done.err
+    assert done.err.count("wandb sync ") == 1
+
+
+def test_a_resumed_fold_goes_on_with_its_run(script, drawn, tracked):
+    """Ended after an epoch and started again: one W&B run by its id, whose last offline folder holds all epochs."""
+    import wandb
+
+    from maskfold.training import part as module
+
+    args = words(drawn, "--name", "w", "--folds", 0)
+    original, calls = module.Tracker.log, []
+
+    def stop(self, row):
+        original(self, row)
+        calls.append(row["epoch"])
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Tracker, "log", stop)
+        assert script("train", *args).code == 130
+    first = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    # As the end of the process does.
+    wandb.teardown()
+    time.sleep(1.1)
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    second = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    assert first["id"] == second["id"]
+    assert first["offline"] != second["offline"]
+    assert [row["epoch"] for row in history_of(second["offline"])] == [1, 2]
+    # Only the whole one is to be sent.
+    assert second["offline"] in done.err
+    assert first["offline"] not in done.err
+
+
+def oof_of(name):
+    return load_predictions(Path(f"runs/{name}/oof.npz"), True).probs
+
+
+def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monkeypatch):
+    """Nobody listens at the address: one wait, then both folds are kept offline, and the run is the same."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking, "SECONDS_TO_CONNECT", 3)
+    done = script("train", *words(drawn, "--name", "w"))
+    assert done.code == 0, done.err
+    assert done.err.count("can't be reached") == 1
+    held = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
+    assert all(record["offline"] for record in held)
+    assert held[0]["start_seconds"] < 20
+    assert held[1]["start_seconds"] < 3
+    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
+
+
+def test_online_is_asked_for_without_a_key(script, drawn, tracked):
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0, mode="online"))
+    assert done.code == 0, done.err
+    assert "W&B" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_the_service_killed_in_mid_run(drawn, tracked, tmp_path, script):
+    """SIGKILL to W&B's process after the first epoch: exit 0, a line that says what is missing, the same predictions."""
+    code = """
+import os, runpy, signal, sys
+from pathlib import Path
+from maskfold.training import part
+sys.argv.pop(0)
+original = part.Tracker.log
+def log(self, row):
+    original(self, row)
+    if row["epoch"] == 1 and "fold0" in str(self._path):
+        commands = {entry: (entry / "cmdline").read_bytes() for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        mine = f"--pid\\0{os.getpid()}".encode()
+        [service] = [entry for entry, words in commands.items() if b"wandb-core" in words and mine in words]
+        os.kill(int(service.name), signal.SIGKILL)
+part.Tracker.log = log
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    train = Path(__file__).parents[2] / "scripts" / "train.py"
+    command = [sys.executable, "-c", code, str(train), *map(str, words(drawn, "--name", "w"))]
+    # Not the service of this process, which earlier tests have started.
+    environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epochs of fold0 are missing there") == 1
+    assert "Traceback" not in done.stderr
+    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
+    # The next fold has a service of its own again.
+    held = json.loads(Path("runs/w/fold1/wandb.json").read_text())
+    assert len(history_of(held["offline"])) == 2
+
+
+def test_time_in_wandb_is_counted(script, drawn, tracked):
+    assert script("train", *words(drawn, "--name", "w", "--folds", 0)).code == 0
+    held = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    assert held["start_seconds"] > 0
+    assert 0 < held["seconds"] < 10
+
+
+def test_modes(monkeypatch):
+    for name in ("WANDB_MODE", "WANDB_API_KEY", tracking.UNREACHED):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    assert tracking.wanted_mode(Run()) == "offline"
+    assert tracking.wanted_mode(Run(wandb="online")) == "online"
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert tracking.wanted_mode(Run()) == "online"
+    assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+    monkeypatch.setenv(tracking.UNREACHED, "1")
+    assert tracking.wanted_mode(Run()) == "offline"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+
+
+def test_mistakes_and_confusions_by_hand():
+    probs = np.full((4, 18), 0.01)
+    for row, (label, p) in enumerate(((0, 0.9), (7, 0.6), (2, 0.8), (17, 0.5))):
+        probs[row, label] = p
+    labels = np.array([0, 1, 5, 17])
+    oof = Predictions(np.array(list("abcd")), probs, labels, np.zeros(4, int), np.array(list("pqrs")))
+    worst = worst_mistakes(oof)
+    assert [(row, name) for row, name, *_ in worst] == [(2, "c"), (1, "b")]
+    assert worst[0][2:4] == ("worn, female, >=60", "worn, male, >=60")
+    by_name = {name: rows for name, _, rows in confusions(oof)}
+    assert by_name["gender"] == [["male", 2, 0], ["female", 1, 1]]
+    assert by_name["mask"][0] == ["worn", 2, 1, 0]
+    assert sum(sum(row[1:]) for row in by_name["classes"]) == 4
+
+
+def test_nothing_of_wandb_is_left_where_it_is_disabled(script, drawn):
+    assert script("train", *tiny_args(drawn, "--name", "w", "--folds", 0)).code == 0
+    assert not list(Path("runs/w").rglob("*wandb*"))
+    shutil.rmtree("runs")
