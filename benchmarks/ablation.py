@@ -21,7 +21,9 @@ from maskfold.training.fit import fit_run
 from maskfold.training.runs import RunFolder, runs_root
 
 METRICS = ("macro_f1", "mask_accuracy", "gender_accuracy", "age_accuracy")
-# What each changes of the reference, joint head and cross entropy.
+# The reference, whatever the file has: joint head and cross entropy.
+REFERENCE = {"model.head": "joint", "model.age_bin_years": "1", "loss.label_smoothing": "0"}
+# What each arm changes of it.
 ARMS = {
     "reference": {},
     "focal": {"loss.name": "focal"},
@@ -57,7 +59,7 @@ def main() -> None:
         if arm not in ARMS:
             raise UserError(f"--arms {arm}: there are {', '.join(ARMS)}{nearest(arm, ARMS)}")
         for seed in args.seeds:
-            flags = {"loss.label_smoothing": "0"} | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
+            flags = REFERENCE | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
             fit_run(load_config(args.file, flags), run_name(args.prefix, arm, seed))
     print_table({arm: trained(args.prefix, arm) for arm in ARMS})
 
