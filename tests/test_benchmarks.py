@@ -112,3 +112,27 @@ def benchmark(name, words, folder):
     )
     assert done.returncode == 0, done.stderr
     return done
+
+
+@pytest.mark.slow
+def test_members_are_scored_out_of_fold_and_held_out(tmp_path):
+    make_demo(tmp_path / "raw", 12, 6, seed=1)
+    shared = ["--data.root", tmp_path / "raw", "--data.folds", 2, "--optim.epochs", 1, "--optim.warmup_epochs", 0]
+    for name, head in (("a", "joint"), ("b", "factored")):
+        words = [
+            ROOT / "configs" / "demo.yaml",
+            *shared,
+            "--data.image_size",
+            32,
+            32,
+            "--name",
+            name,
+            "--model.head",
+            head,
+        ]
+        command = [sys.executable, ROOT / "scripts" / "train.py", *map(str, words)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=os.environ | {"WANDB_MODE": "disabled"})
+        assert done.returncode == 0, done.stderr
+    done = benchmark("members", ["a", "b", "--truth", tmp_path / "raw" / "answers.csv"], tmp_path)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 2 + 3 + 1 + 2
