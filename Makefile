@@ -22,6 +22,7 @@ demo: .venv
 	@$(PY) scripts/prepare.py --data data/demo --folds 3
 	@$(PY) scripts/train.py configs/demo.yaml
 	@$(PY) scripts/submit.py runs/demo --tta none hflip --out submissions/demo.csv
+	@$(PY) scripts/report.py runs/demo
 	@$(PY) scripts/evaluate.py --submission submissions/demo.csv --truth data/demo/answers.csv
 
 test: lint

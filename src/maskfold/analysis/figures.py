@@ -1,11 +1,19 @@
 """Figures of a run. Each function returns a matplotlib figure for its caller to save; none is kept open by pyplot."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maskfold.analysis.calibration import BINS, Reliability
+from maskfold.labels import AGE_BORDERS
 
 BLUE, ORANGE, GREY = "#2f5d8a", "#c8641c", "#9a9a9a"
+# A fold has a marker and a dash of its own: nothing is told by colour alone.
+LOOKS = [(marker, dash) for dash in ("-", "--", ":", "-.") for marker in "osD^vXP*"]
+# A confusion matrix of so many classes has its counts written smaller.
+MANY = 6
 
 
 def reliability_diagram(before: Reliability, after: Reliability, temperature: float) -> Figure:
@@ -22,5 +30,85 @@ def reliability_diagram(before: Reliability, after: Reliability, temperature: fl
     top.legend(loc="upper left", frameon=False)
     bottom.set(xlabel="confidence of the answer", ylabel="photos")
     for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
+        _bare(axes)
     return figure
+
+
+def curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, str]) -> Figure:
+    """A panel a key of metrics.jsonl ({key: its title}) that a part has, by epoch, with a line each."""
+    keys = {key: title for key, title in keys.items() if any(key in row for rows in histories.values() for row in rows)}
+    figure = Figure(figsize=(4.2 * len(keys), 3.2), layout="constrained")
+    for axes, (key, title) in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys.items(), strict=True):
+        for at, (part, rows) in enumerate(histories.items()):
+            marker, dash = LOOKS[at % len(LOOKS)]
+            points = [(row["epoch"], row[key]) for row in rows if key in row]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=marker, linestyle=dash, markersize=4, label=part)
+        axes.set(title=title, xlabel="epoch", xticks=_whole(max(len(rows) for rows in histories.values())))
+        _bare(axes)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, names: Sequence[str]) -> Figure:
+    """int [C, C], a row a true class: shares of the row as shade, counts as numbers."""
+    many = len(names) > MANY
+    figure = Figure(figsize=(9.6, 8.6) if many else (3.9, 3.6), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        shade = "white" if shares[row, column] > 0.55 else "black"
+        axes.text(
+            column, row, f"{counts[row, column]:,}", ha="center", va="center", color=shade, fontsize=7 if many else 9
+        )
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=60 if many else 0, ha="right" if many else "center", fontsize=8)
+    axes.set_yticks(ticks, names, fontsize=8)
+    axes.set(xlabel="answer", ylabel="true")
+    return figure
+
+
+def class_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Figure:
+    """F1 of each class with its interval, and how many photos it has; rows as of class_table."""
+    figure = Figure(figsize=(9.6, 5.4), layout="constrained")
+    axes = figure.subplots()
+    values, at = np.array([row["f1"] for row in rows]), np.arange(len(rows))
+    ends = np.abs(np.array(bounds).T - values)
+    axes.barh(at, values, xerr=ends, color=BLUE, alpha=0.75, error_kw={"elinewidth": 1, "capsize": 2})
+    axes.set_yticks(at, [f"{row['name']}  ({row['support']:,})" for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="F1, 95 % over people", xlim=(0, 1))
+    _bare(axes)
+    return figure
+
+
+def by_age(ages: np.ndarray, right: np.ndarray, age_right: np.ndarray) -> Figure:
+    """Accuracy of the class and of the age group by age in years, over how many photos there are.
+
+    ages: int [N]; right, age_right: bool [N]. The age groups' borders are drawn.
+    """
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
+    years, at = np.unique(ages, return_inverse=True)
+    photos = np.bincount(at)
+    for values, style, name in ((right, "o-", "all of it right"), (age_right, "s--", "age group right")):
+        top.plot(years, np.bincount(at, weights=values) / photos, style, markersize=4, label=name)
+    bottom.bar(years, photos, color=GREY)
+    for axes in (top, bottom):
+        for border in AGE_BORDERS:
+            axes.axvline(border - 0.5, color=ORANGE, linestyle=":")
+        _bare(axes)
+    top.set(ylabel="accuracy", ylim=(0, 1.02))
+    top.legend(frameon=False, fontsize=8)
+    bottom.set(xlabel="age in years; dotted: the groups' borders", ylabel="photos")
+    return figure
+
+
+def _whole(epochs: int) -> list[int]:
+    """At most ten ticks at whole epochs."""
+    return list(range(1, epochs + 1, -(-epochs // 10)))
+
+
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
