@@ -14,6 +14,7 @@ import numpy as np
 from maskfold.analysis.bootstrap import compare
 from maskfold.analysis.metrics import scores
 from maskfold.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config import Config, flatten
 from maskfold.configfile import load_config
 from maskfold.errors import UserError, nearest
 from maskfold.predictions import Predictions, load_predictions
@@ -21,8 +22,6 @@ from maskfold.training.fit import fit_run
 from maskfold.training.runs import RunFolder, runs_root
 
 METRICS = ("macro_f1", "mask_accuracy", "gender_accuracy", "age_accuracy")
-# The reference, whatever the file has: joint head and cross entropy.
-REFERENCE = {"model.head": "joint", "model.age_bin_years": "1", "loss.label_smoothing": "0"}
 # What each arm changes of it.
 ARMS = {
     "reference": {},
@@ -47,6 +46,12 @@ ARMS = {
 }
 
 
+# The reference, whatever the file has: what any arm changes, at the schema's default.
+REFERENCE = {
+    key: value for key, value in flatten(Config().model_dump()).items() if any(key in arm for arm in ARMS.values())
+}
+
+
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("file", type=Path, help="the experiment that all arms share")
@@ -55,12 +60,21 @@ def main() -> None:
     parser.add_argument("--prefix", default="", help="of the runs' names (default: none)")
     add_config_flags(parser)
     args = parser.parse_args()
-    for arm in args.arms or ARMS:
+    arms = args.arms or list(ARMS)
+    for arm in arms:
         if arm not in ARMS:
             raise UserError(f"--arms {arm}: there are {', '.join(ARMS)}{nearest(arm, ARMS)}")
-        for seed in args.seeds:
-            flags = REFERENCE | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
-            fit_run(load_config(args.file, flags), run_name(args.prefix, arm, seed))
+    todo = {
+        run_name(args.prefix, arm, seed): load_config(
+            args.file, REFERENCE | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
+        )
+        for arm in arms
+        for seed in args.seeds
+    }
+    if "reference" not in arms and not trained(args.prefix, "reference"):
+        raise UserError("--arms: the reference is not trained yet; add it, the others are compared with it")
+    for name, config in todo.items():
+        fit_run(config, name)
     print_table({arm: trained(args.prefix, arm) for arm in ARMS})
 
 

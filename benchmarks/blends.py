@@ -7,11 +7,13 @@ predictions and scored on its held-out people. Prints the gains over the mean of
     python benchmarks/blends.py --data DATA --out DRAWS --model.backbone tf_efficientnet_lite0 --model.weights FILE
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from draws import RECIPE, deal, write_draw
+from scipy.stats import t
 
 from maskfold.analysis.metrics import macro_f1
 from maskfold.cli import Parser, add_config_flags, config_flags, run
@@ -52,10 +54,13 @@ def main() -> None:
     write_text(args.out / "recipe.yaml", RECIPE)
     experiment, rows = load_config(args.out / "recipe.yaml", config_flags(args)), []
     for number, people in enumerate(deal(whole, args.draws, args.train_people + args.eval_people, experiment.seed)):
-        draw = args.out / f"draw{number}"
-        if not (draw / "raw").exists():
+        # Other people are another draw, whatever was drawn here before.
+        own = hashlib.sha256(" ".join(people).encode() + bytes(args.train_people)).hexdigest()[:8]
+        draw = args.out / f"draw{number}-{own}"
+        # Written last.
+        if not (draw / "raw" / "answers.csv").exists():
             write_draw(whole, people[: args.train_people], people[args.train_people :], draw / "raw")
-        rows.append(score_draw(experiment, draw, f"{args.out.name}-{number}"))
+        rows.append(score_draw(experiment, draw, f"{args.out.name}-{number}-{own}"))
         print(" ".join(f"{name} {value:.4f}" for name, value in rows[-1].items()), flush=True)
     print_table(pd.DataFrame(rows))
 
@@ -95,7 +100,7 @@ def print_table(table: pd.DataFrame) -> None:
     print("|---|---|---|---|---|---|")
     for way in table:
         gain = table[way] - table["mean"]
-        error = 1.96 * gain.std(ddof=1) / np.sqrt(len(table))
+        error = t.ppf(0.975, len(table) - 1) * gain.std(ddof=1) / np.sqrt(len(table))
         print(
             f"| {way} | {table[way].mean():.4f} | {gain.mean():+.4f} | {gain.std(ddof=1):.4f} | {error:.4f} | "
             f"{int((gain > 0).sum())} |"

@@ -63,6 +63,21 @@ def test_a_written_pipeline_is_what_is_run():
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        [{"Resize": {"height": 200, "width": 200}}, {"RandomCrop": {"height": 150, "width": 150}}],
+        [{"PadIfNeeded": {"min_height": 90, "min_width": 90}}, {"CenterCrop": {"height": 80, "width": 80}}],
+        ["ToFloat", {"FromFloat": {"dtype": "uint8"}}],
+        [{"SomeOf": {"transforms": ["Blur", {"OneOf": {"transforms": ["InvertImg", "HorizontalFlip"]}}], "n": 1}}],
+    ],
+)
+def test_a_transform_is_tried_on_what_it_will_see(written):
+    """What one leaves behind the next one needs."""
+    transform = train_transform(Data(image_size=(32, 24), augment=written))
+    assert transform(photo(), (1, 2)).shape == (32, 24, 3)
+
+
+@pytest.mark.parametrize(
     ("written", "words"),
     [
         ([], "empty"),
@@ -81,6 +96,7 @@ def test_a_written_pipeline_is_what_is_run():
         ([{"RandomCrop": {"height": 500, "width": 500, "p": 0.1}}], "RandomCrop fails on a photo"),
         ([{"OneOf": {"transforms": [{"ToFloat": {}}, {"Blur": {}}], "p": 0.1}}], "normalises"),
         ([{"OneOf": {"transforms": [{"Blur": {"p": 0}}]}}], r"augment\[0\]"),
+        ([{"OneOf": {"transforms": ["Blur", {"OneOf": {"transforms": ["Blur", "ToFloat"]}}]}}], "normalises"),
         (["DualTransform"], "DualTransform"),
         (["MaskDropout"], "MaskDropout"),
     ],

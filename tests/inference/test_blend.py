@@ -277,9 +277,12 @@ def test_rebuilding_takes_the_manifests_factors(script, two):
     for factors in ({"mask": [1, 1]}, [1, 2], {"mask": 3}, women | {"mask": ["a", 1, 1]}, women | {"mask": [0, 1, 1]}):
         Path("y.json").write_text(json.dumps(held | {"factors": factors}))
         refused(script("submit", "--from", "y.json", "--out", "y.csv"), "factors")
-    for tta in (["hflop"], "none", []):
+    for tta in (["hflop"], "none", [], [1]):
         Path("y.json").write_text(json.dumps(held | {"tta": tta}))
         refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "tta")
+    for change in ({"members": 5}, {"members": None}, {"weights": ["a"]}, {"weights": [None]}, {"temperatures": [-1]}):
+        Path("y.json").write_text(json.dumps(held | change))
+        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "do not belong together")
     for words in (("--decision", "macro-f1"), ("--blend", "oof"), ("--tta", "hflip"), ("--tta-report",)):
         refused(script("submit", "--from", "x.json", *words), "a manifest keeps its own")
     # One of before there were decisions.

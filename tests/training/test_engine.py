@@ -98,6 +98,26 @@ def test_soft_f1_in_parts_shows_batch_norm_each_photo_once():
         torch.testing.assert_close(buffer, seen[1][name], msg=name)
 
 
+def test_the_norm_is_the_gradients_and_passes_over_what_is_none(monkeypatch):
+    """Two updates, of which the first overflows: the mean norm is the second's."""
+    torch.manual_seed(0)
+    model, data = build_classifier(CONFIG), photos(24)
+    loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(24), 12, shuffle=False))
+    ours, norms = plain_trainee(model, torch.optim.SGD(model.parameters(), lr=0.0)), []
+    real = ours.accelerator.clip_grad_norm_
+
+    def clip(parameters, bound):
+        parameters = list(parameters)
+        norms.append(torch.stack([p.grad.norm() for p in parameters]).norm())
+        found = real(parameters, bound)
+        return torch.tensor(torch.inf) if len(norms) == 1 else found
+
+    monkeypatch.setattr(ours.accelerator, "clip_grad_norm_", clip)
+    _, norm = train_one_epoch(ours, loader)
+    assert len(norms) == 2
+    assert norm == pytest.approx(float(norms[1]), rel=1e-4)
+
+
 def test_hflip_is_the_mean_of_two_softmaxes():
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()

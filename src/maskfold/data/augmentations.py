@@ -1,7 +1,6 @@
 """Augmentation presets, and pipelines written in the configuration: lists of albumentations, uint8 RGB in and out."""
 
 import os
-from collections.abc import Iterator
 from typing import Any
 
 # albumentations asks the package index for a newer version at import, unless it is told not to.
@@ -14,9 +13,6 @@ import numpy as np
 from maskfold.config import Data
 from maskfold.data.crops import store_size
 from maskfold.errors import UserError, nearest
-
-# How often a written pipeline is tried as a whole, with other chances each time.
-TRIALS = 8
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
 
@@ -92,31 +88,43 @@ def _written(data: Data) -> Transforms:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
     transforms = [_transform(entry, f"data.augment[{at}]") for at, entry in enumerate(data.augment)]
     photo = np.zeros((*store_size(data), 3), np.uint8)
-    # Each by itself, and for certain: a probability would let a fault pass now and meet it in mid-training.
-    for transform in _leaves(transforms):
-        chance, transform.p = transform.p, 1.0
-        _try(transform, photo)
-        transform.p = chance
-    for seed in range(TRIALS):
-        _try(A.Compose(transforms, strict=True, seed=seed), photo)
+    # For certain, one way through after the other: a chance would let a fault pass now and meet it in mid-training.
+    for way in range(_ways(transforms)):
+        seen, chain = photo, _chain(transforms, way)
+        for transform in chain:
+            chance, transform.p = transform.p, 1.0
+            try:
+                seen = transform(image=seen)["image"]
+            except Exception as fault:
+                name, size = type(transform).__name__, getattr(seen, "shape", ())[:2]
+                raise UserError(f"data.augment: {name} fails on a photo of {size} ({_first_line(fault)})") from fault
+            finally:
+                transform.p = chance
+        check_photo(seen)
     return transforms
 
 
-def _leaves(transforms: Transforms) -> Iterator[A.BasicTransform]:
+def _ways(transforms: Transforms) -> int:
+    """How many ways through the pipeline take every transform in it at least once."""
+    inner = [(each, _ways(each.transforms)) for each in transforms if isinstance(each, A.BaseCompose)]
+    return max([1, *(ways * (len(each.transforms) if _chooses(each) else 1) for each, ways in inner)])
+
+
+def _chain(transforms: Transforms, way: int) -> list[A.BasicTransform]:
+    """The transforms that one way meets, in order: of those that are chosen from, one."""
+    chain = []
     for each in transforms:
-        if isinstance(each, A.BaseCompose):
-            yield from _leaves(each.transforms)
+        if not isinstance(each, A.BaseCompose):
+            chain.append(each)
+        elif _chooses(each):
+            chain += _chain([each.transforms[way % len(each.transforms)]], way // len(each.transforms))
         else:
-            yield each
+            chain += _chain(each.transforms, way)
+    return chain
 
 
-def _try(transform: A.BasicTransform | A.BaseCompose, photo: np.ndarray) -> None:
-    try:
-        seen = transform(image=photo)["image"]
-    except Exception as fault:
-        name = type(transform).__name__
-        raise UserError(f"data.augment: {name} fails on a photo of {photo.shape[:2]} ({_first_line(fault)})") from fault
-    check_photo(seen)
+def _chooses(transform: A.BaseCompose) -> bool:
+    return isinstance(transform, A.OneOf | A.SomeOf | A.OneOrOther)
 
 
 def check_photo(seen: object) -> None:

@@ -23,8 +23,10 @@ def read_manifest(path: Path) -> dict:
     # A manifest of before there were decisions has none.
     if held.setdefault("factors", None) is not None and not _are_factors(held["factors"]):
         raise UserError(f"{path}: its factors are not positive numbers for {', '.join(AXES)}; {MEND}")
-    if not isinstance(held["tta"], list) or not held["tta"]:
+    if not isinstance(held["tta"], list) or not held["tta"] or not all(isinstance(view, str) for view in held["tta"]):
         raise UserError(f"{path}: its tta is no list of views; {MEND}")
+    if not isinstance(members, list) or not all(_are_numbers(held[key]) for key in ("weights", "temperatures")):
+        raise UserError(f"{path}: its members, weights and temperatures do not belong together; {MEND}")
     counts = {len(held[key]) for key in ("members", "weights", "temperatures") if isinstance(held[key], list)}
     if counts != {len(members)} or not all(isinstance(m, dict) and {"run", "checkpoints"} <= m.keys() for m in members):
         raise UserError(f"{path}: its members, weights and temperatures do not belong together; {MEND}")
@@ -34,10 +36,12 @@ def read_manifest(path: Path) -> dict:
 def _are_factors(held: object) -> bool:
     if not isinstance(held, dict) or list(held) != list(AXES):
         return False
-    values = [(axis, of) for axis, of in held.items() if isinstance(of, list) and len(of) == len(AXES[axis])]
-    return len(values) == len(AXES) and all(
-        isinstance(value, int | float) and 0 < value < math.inf for _, of in values for value in of
-    )
+    return all(_are_numbers(of) and len(of) == len(AXES[axis]) and min(of) > 0 for axis, of in held.items())
+
+
+def _are_numbers(held: object) -> bool:
+    """A list of finite numbers, none under 0."""
+    return isinstance(held, list) and all(isinstance(of, int | float) and 0 <= of < math.inf for of in held)
 
 
 def manifests_in(folder: Path) -> dict[Path, dict]:

@@ -47,11 +47,11 @@ def train_one_epoch(
     whose losses add up to the batch's: the gradient is the unsplit one's, for the last, smaller batch too.
 
     before(step) sets the update's learning rate and seed; after(step, photos, loss, total) may stop the pass. A pass
-    broken off goes on with its `first` step left and the `total` of losses and norms so far.
+    broken off goes on with its `first` step left and the `total` [3] so far: losses, norms, updates with a norm.
     """
     accelerator, model, batches = trainee.accelerator, trainee.stepped, loader.batch_sampler
     model.train()
-    total = torch.zeros(2, device=accelerator.device) if total is None else total.to(accelerator.device)
+    total = torch.zeros(3, device=accelerator.device) if total is None else total.to(accelerator.device)
     for step, batch in enumerate(loader, first):
         before(step)
         size = batches.size(step)
@@ -78,11 +78,13 @@ def train_one_epoch(
         trainee.optimizer.zero_grad(set_to_none=True)
         if trainee.ema is not None:
             trainee.ema.update(trainee.model)
-        # Summed on the device: reading it each step would make the host wait for it. All processes know the norm.
-        total = total + torch.stack([batch_loss * size, norm * accelerator.is_main_process])
+        # Summed on the device: reading it each step would make the host wait for it. All processes know the norm, which
+        # is no number where fp16 overflows: such an update is left out.
+        counts = norm.isfinite() & accelerator.is_main_process
+        total = total + torch.stack([batch_loss * size, torch.where(counts, norm, 0), counts.float()])
         after(step, size, batch_loss, total)
-    loss, norm = accelerator.reduce(total, "sum").tolist()
-    return loss / len(batches.rows), norm / len(batches)
+    loss, norms, updates = accelerator.reduce(total, "sum").tolist()
+    return loss / len(batches.rows), norms / max(updates, 1)
 
 
 @torch.no_grad()
@@ -90,7 +92,8 @@ def _totals(trainee: Trainee, parts: Sequence[tuple[torch.Tensor, Targets]]) -> 
     """What the loss must know of a whole batch before its parts, by a pass without gradients over all of them."""
     buffers = [(buffer, buffer.clone()) for buffer in trainee.model.buffers()]
     with trainee.accelerator.autocast():
-        each = [f1_totals(trainee.stepped(part), truth.classes) for part, truth in parts]
+        # The model itself: a pass through DDP would use up the exchange of buffers that the step's own is to make.
+        each = [f1_totals(trainee.model(part), truth.classes) for part, truth in parts]
     # Batch norm has seen these photos once only.
     for buffer, before in buffers:
         buffer.copy_(before)

@@ -28,7 +28,7 @@ from maskfold.training.schedule import make_optimizer
 from maskfold.training.sources import check_pseudo
 from maskfold.training.stopping import Stop
 from maskfold.training.summary import gather
-from maskfold.training.tracking import offline_runs
+from maskfold.training.tracking import UNREACHED, offline_runs
 
 
 def fit_run(
@@ -88,6 +88,7 @@ def fit_run(
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: finished before", file=sys.stderr)
         todo = [part for part in parts if not run.finished(part.name)]
+        (run.folder / UNREACHED).unlink(missing_ok=True)
         with Stop().listening() as stop:
             if min(parallel, len(todo)) > 1:
                 fit_at_once(run, config, prepared, todo, min(parallel, len(todo)), stop)
@@ -95,9 +96,12 @@ def fit_run(
                 accelerator = make_accelerator(config)
                 for part in todo:
                     fit_one(run, config, prepared, store, part, accelerator, stop)
-        if processes.is_main_process and (kept := offline_runs(run.folder)):
+        if not processes.is_main_process:
+            return run, None
+        summary = gather(run, prepared)
+        if kept := offline_runs(run.folder):
             print(f"W&B runs are kept offline; this sends them: wandb sync {shlex.join(kept)}", file=sys.stderr)
-        return run, gather(run, prepared) if processes.is_main_process else None
+        return run, summary
 
 
 def _try_model(config: Config) -> None:

@@ -67,6 +67,9 @@ class _Training:
         if state is not None:
             self.history, self.step, self.total = (state[key] for key in ("history", "step", "total"))
             unpack(self.trainee, state["trainee"])
+            if self.total is not None and self.total.ndim == 0:
+                # Of before norms were summed up too.
+                self.total = torch.stack([self.total, *torch.zeros(2)])
             if self.total is not None and not self.lead:
                 # The first process goes on with the loss of all.
                 self.total = torch.zeros_like(self.total)

@@ -20,14 +20,14 @@ from maskfold.predictions import Predictions
 
 # At most so long, once: W&B's own waits go on for minutes.
 SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 20
-# Left in the environment once W&B could not be reached, for the folds that follow and processes of their own.
-UNREACHED = "MASKFOLD_WANDB_UNREACHED"
+# Left in the run's folder, until its next start, once W&B could not be reached: no other fold waits for it then.
+UNREACHED = ".wandb-unreached"
 RECORD = "wandb.json"
 
 
 def has_key() -> bool:
-    """Whether a W&B key is at hand: in the environment, or left by `wandb login` in the netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
+    """Whether W&B can log in unasked: by the environment, or by what `wandb login` left in the netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("//")[2].partition("/")[0]
     try:
@@ -37,12 +37,11 @@ def has_key() -> bool:
 
 
 def wanted_mode(run: Run) -> str:
-    """online, offline or disabled; of `auto`, WANDB_MODE's word, else online where there is a key."""
+    """online, offline or disabled: of `auto`, WANDB_MODE's word, else online where there is a key."""
     said = os.environ.get("WANDB_MODE")
     if "disabled" in (said, run.wandb):
         return "disabled"
-    mode = (said or ("online" if has_key() else "offline")) if run.wandb == "auto" else run.wandb
-    return "offline" if mode == "online" and os.environ.get(UNREACHED) else mode
+    return (said or ("online" if has_key() else "offline")) if run.wandb == "auto" else run.wandb
 
 
 class Tracker:
@@ -53,17 +52,20 @@ class Tracker:
     """
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
-        self._run, self._path = None, folder / part / RECORD
+        self._run, self._path, self._marker = None, folder / part / RECORD, folder / UNREACHED
         mode = "disabled" if silent else wanted_mode(config.run)
         if mode == "disabled":
             return
+        if mode == "online" and not has_key():
+            # W&B would ask for one, and wait for the answer.
+            print("W&B: online needs a key (`wandb login`); the run is kept offline", file=sys.stderr)
+            mode = "offline"
+        mode = "offline" if mode == "online" and self._marker.exists() else mode
         self._held = {"id": _new_id(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
-        with contextlib.suppress(OSError, ValueError):
-            self._held |= json.loads(self._path.read_text(encoding="utf-8"))
+        self._held |= _read(self._path)
         self._try(lambda: self._start(config, folder, part, mode), "start_seconds")
-        if self._run is not None and (mode == "offline" or self._held["offline"]):
-            # An offline run can't be gone on with: a new one of the same id holds the earlier epochs too.
-            self._try(lambda: [self._run.log(row, step=row["epoch"]) for row in history])
+        # Earlier epochs too: an offline run can't be gone on with, and of an online one W&B passes over what it has.
+        self._try(lambda: [self._run.log(row, step=row["epoch"]) for row in history])
 
     def _start(self, config: Config, folder: Path, part: str, mode: str) -> None:
         import wandb
@@ -71,6 +73,7 @@ class Tracker:
         wishes = {
             "init_timeout": SECONDS_TO_CONNECT,
             "finish_timeout": SECONDS_TO_FINISH,
+            "finish_timeout_raises": True,
             "silent": True,
             "console": "off",
             "x_disable_stats": True,
@@ -80,20 +83,19 @@ class Tracker:
         where = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}", "dir": str(folder)}
         where |= {"id": self._held["id"], "resume": "allow", "settings": settings}
         flat = flatten(config.model_dump(mode="json")) | {"part": part}
-        with contextlib.suppress(OSError, ValueError):
-            flat |= {"git_commit": json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["git_commit"]}
+        flat |= {"git_commit": _read(folder / "provenance.json").get("git_commit")}
         try:
             self._run = wandb.init(mode=mode, config=flat, **where)
         except wandb.Error as fault:
             if mode != "online":
                 raise
-            os.environ[UNREACHED] = "1"
+            self._marker.touch()
             print(f"W&B can't be reached ({_first_line(fault)}); the run is kept offline", file=sys.stderr)
             # The service holds on to the id of a run that it could not start.
             _restart()
             self._run = wandb.init(mode="offline", config=flat, **where)
-        offline = self._run.settings.mode == "offline"
-        self._held["offline"] = str(Path(self._run.dir).parent) if offline else None
+        self._place, self._offline = str(Path(self._run.dir).parent), self._run.settings.mode == "offline"
+        self._held["offline"] = self._place if self._offline else None
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
 
@@ -138,9 +140,13 @@ class Tracker:
         try:
             call()
         except Exception as fault:
+            if self._run is not None and not self._offline:
+                # What was not sent lies there, and no other fold is to wait.
+                self._held["offline"] = self._place
+                self._marker.touch()
             self._run = None
             # What W&B had been given seconds before may be lost too.
-            missing = f"epochs of {self._path.parent.name} are missing there, metrics.jsonl has all"
+            missing = f"epochs of {self._path.parent.name} may be missing there, metrics.jsonl has all"
             print(f"W&B: {_first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
             _restart()
         self._held[counted] += time.perf_counter() - start
@@ -168,6 +174,13 @@ def offline_runs(folder: Path) -> list[str]:
     """Folders of the W&B runs of a run folder that are kept offline, in its parts' order."""
     found = []
     for path in sorted(folder.glob(f"*/{RECORD}")):
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(path.read_text(encoding="utf-8"))["offline"])
-    return [place for place in found if place]
+        found.append(_read(path).get("offline"))
+    return [place for place in found if isinstance(place, str)]
+
+
+def _read(path: Path) -> dict:
+    """A JSON object; an empty one where there is none, or it is spoiled."""
+    with contextlib.suppress(OSError, ValueError):
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return held if isinstance(held, dict) else {}
+    return {}
