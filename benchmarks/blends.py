@@ -35,7 +35,6 @@ WAYS = {
     "blend logloss": ("logloss", "argmax", ("none",)),
     "decision macro-f1, or argmax where it may lose": ("mean", "macro-f1", ("none",)),
     "hflip": ("mean", "argmax", ("none", "hflip")),
-    "five_crop": ("mean", "argmax", ("none", "five_crop")),
     "oof, macro-f1 and hflip": ("oof", "macro-f1", ("none", "hflip")),
 }
 

@@ -77,7 +77,7 @@ def test_blends_are_scored_on_the_held_out_people(tmp_path):
     done = benchmark("blends", words, tmp_path)
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert "n = 2 draws" in rows[0]
-    assert len(rows) == 1 + 3 + 6 + 1
+    assert len(rows) == 1 + 3 + 5 + 1
 
 
 @pytest.mark.slow
