@@ -80,7 +80,9 @@ class Tracker:
         }
         # An older W&B has no finish_timeout.
         settings = wandb.Settings(**{key: of for key, of in wishes.items() if key in wandb.Settings.model_fields})
-        where = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}", "dir": str(folder)}
+        where = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}"}
+        # Absolute: W&B's service writes, whose own folder is the one it was started in.
+        where["dir"] = str(folder.absolute())
         where |= {"id": self._held["id"], "resume": "allow", "settings": settings}
         flat = flatten(config.model_dump(mode="json")) | {"part": part}
         flat |= {"git_commit": _read(folder / "provenance.json").get("git_commit")}
