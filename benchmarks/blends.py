@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from draws import RECIPE, deal, write_draw
+from draws import RECIPE, add_draw_flags, deal, write_draw
 from scipy.stats import t
 
 from maskfold.analysis.metrics import macro_f1
@@ -41,11 +41,7 @@ WAYS = {
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--data", dest="raw", type=Path, required=True, help="raw data folder with labels")
-    parser.add_argument("--out", type=Path, required=True, help="where the draws and their runs go")
-    parser.add_argument("--draws", type=int, default=8, help="(default: 8)")
-    parser.add_argument("--train-people", type=int, default=200, help="(default: 200)")
-    parser.add_argument("--eval-people", type=int, default=100, help="(default: 100)")
+    add_draw_flags(parser)
     add_config_flags(parser)
     args = parser.parse_args()
     folder = args.out / "prepared"

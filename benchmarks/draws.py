@@ -32,11 +32,7 @@ RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wan
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--data", dest="raw", type=Path, required=True, help="raw data folder with labels")
-    parser.add_argument("--out", type=Path, required=True, help="where the draws and their runs go")
-    parser.add_argument("--draws", type=int, default=8, help="(default: 8)")
-    parser.add_argument("--train-people", type=int, default=200, help="(default: 200)")
-    parser.add_argument("--eval-people", type=int, default=100, help="(default: 100)")
+    add_draw_flags(parser)
     parser.add_argument("--recipe", type=Path, help="an experiment YAML (default: heads on frozen features)")
     add_config_flags(parser)
     args = parser.parse_args()
@@ -54,6 +50,14 @@ def main() -> None:
         rows.append({"draw": number, **score_draw(config, folder)})
         print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
     print_table(pd.DataFrame(rows))
+
+
+def add_draw_flags(parser: Parser) -> None:
+    parser.add_argument("--data", dest="raw", type=Path, required=True, help="raw data folder with labels")
+    parser.add_argument("--out", type=Path, required=True, help="where the draws and their runs go")
+    parser.add_argument("--draws", type=int, default=8, help="(default: 8)")
+    parser.add_argument("--train-people", type=int, default=200, help="(default: 200)")
+    parser.add_argument("--eval-people", type=int, default=100, help="(default: 100)")
 
 
 def deal(prepared: Prepared, draws: int, size: int, seed: int) -> list[np.ndarray]:

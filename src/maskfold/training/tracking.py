@@ -53,6 +53,8 @@ class Tracker:
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
         self._run, self._path, self._marker = None, folder / part / RECORD, folder / UNREACHED
+        # Known once a run has begun; a fault before that leaves nothing to send.
+        self._place, self._offline = None, True
         mode = "disabled" if silent else wanted_mode(config.run)
         if mode == "disabled":
             return
