@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from conftest import refused
 
 from maskfold.analysis.figures import by_age, class_bars, confusion_matrix, curves
 from maskfold.analysis.metrics import class_table
+from maskfold.predictions import load_predictions
 
 
 class Page(HTMLParser):
@@ -75,6 +77,7 @@ def test_a_report_is_whole_and_says_what_summary_json_says(script, run):
         "Reliability",
         "by age",
         "augmented",
+        "Grad-CAM",
         "rate",
     ):
         assert any(word in alt for alt in alts), word
@@ -86,6 +89,36 @@ def test_a_report_is_whole_and_says_what_summary_json_says(script, run):
     assert surest in said
     changed = re.search(r"class=changed><td><code>optim.epochs</code>", text)
     assert changed
+
+
+def test_runs_are_compared_on_a_page(script, run, tmp_path):
+    other = Path(shutil.copytree(run, tmp_path / "다른 run"))
+    oof = load_predictions(other / "oof.npz", out_of_fold=True)
+    replace(oof, probs=np.eye(18, dtype=np.float32)[oof.label]).save(other / "oof.npz")
+    done = script("report", run, other)
+    assert done.code == 0, done.err
+    assert [line.partition(":")[0] for line in done.out.splitlines()] == ["report", "report", "comparison"]
+    page = Page((run / "comparison.html").read_text(encoding="utf-8"))
+    assert page.open == []
+    assert page.loads == []
+    said = " ".join(page.words)
+    summary = json.loads((run / "summary.json").read_text())
+    assert f"{summary['oof']['macro_f1']:.4f}" in said
+    # The other is right everywhere: the verdict and the score say so.
+    assert "1.0000" in said
+    assert "다른 run is better than 실험 <b>&1" in said
+    assert len(page.images) == 2
+    assert script("report", run, other, "--out", tmp_path / "both.html").code == 0
+    assert (tmp_path / "both.html").exists()
+
+
+def test_what_can_not_be_compared_is_refused(script, run, tmp_path):
+    other = Path(shutil.copytree(run, tmp_path / "relabelled"))
+    oof = load_predictions(other / "oof.npz", out_of_fold=True)
+    replace(oof, label=(oof.label + 1) % 18).save(other / "oof.npz")
+    refused(script("report", run, other), "different labels")
+    assert not (run / "comparison.html").exists()
+    refused(script("report", run, "--out", tmp_path / "x.html"), "--out")
 
 
 def test_a_report_of_nothing_is_refused(script, tmp_path, run):

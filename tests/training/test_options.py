@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
+from maskfold.analysis.metrics import scores
 from maskfold.config import Config, Data, Model, Optim
 from maskfold.data.sampling import Batches
 from maskfold.errors import UserError
@@ -242,6 +243,20 @@ def test_cached_features_give_what_computing_them_anew_gives(script, drawn):
         for a, b in zip(rows_of(f"runs/cached/fold{fold}"), rows_of(f"runs/anew/fold{fold}"), strict=True):
             assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
     assert script("submit", "cached", "--out", "a.csv").code == 0
+
+
+def test_beside_the_average_stands_what_the_weights_score_themselves(script, drawn):
+    """The average does not touch the training: what it follows is a run without it."""
+    args = tiny_args(drawn, "--folds", 0, "--optim.lr", 0.02)
+    assert script("train", *args, "--name", "plain").code == 0
+    assert script("train", *args, "--name", "averaged", "--optim.ema_decay", 0.9).code == 0
+    plain, averaged = rows_of("runs/plain/fold0"), rows_of("runs/averaged/fold0")
+    assert not any(key.startswith("raw_") for row in plain for key in row)
+    for a, b in zip(plain, averaged, strict=True):
+        assert (a["val_loss"], a["macro_f1"]) == (b["raw_val_loss"], b["raw_macro_f1"])
+        assert b["val_loss"] != b["raw_val_loss"]
+    oof = load_predictions(Path("runs/averaged/fold0/oof.npz"), out_of_fold=True)
+    assert scores(oof.label, oof.answers)["macro_f1"] == averaged[-1]["macro_f1"]
 
 
 def test_early_stopping_ends_a_fold_and_says_so(script, drawn):

@@ -18,6 +18,15 @@ OUT_OF_REACH = 100
 def print_comparison(names: tuple[str, str], first: Predictions, second: Predictions, console: Console | None = None):
     """Whether one run is better than another on the people both predict, and which classes and people changed."""
     console = console or wide_console()
+    for sentence in differences(names, first, second):
+        console.print(sentence)
+
+
+def differences(names: tuple[str, str], first: Predictions, second: Predictions) -> list[str]:
+    """The verdict, the classes that changed most, and the people, on the photos both predict.
+
+    Raises UserError where there are none, or where their labels differ.
+    """
     known = set(second.image_id)
     ids = [name for name in first.image_id if name in known]
     if not ids:
@@ -25,18 +34,18 @@ def print_comparison(names: tuple[str, str], first: Predictions, second: Predict
     one, other = first.aligned(ids), second.aligned(ids)
     if (one.label != other.label).any():
         raise UserError(f"{' and '.join(names)} were trained with different labels (corrections); evaluate them apart")
-    console.print(verdict(names, compare(one.label, one.answers, other.answers, one.person_id)))
     classes = zip(class_table(one.label, one.answers), class_table(one.label, other.answers), strict=True)
     changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:SHOWN]
-    console.print("classes that changed most: " + ", ".join(f"{name} {by:+.3f}" for by, name in changed))
     right = (one.answers == one.label).astype(int) - (other.answers == other.label)
     people, of_photo = np.unique(one.person_id, return_inverse=True)
     won = np.bincount(of_photo, weights=right, minlength=len(people)).astype(int)
     order = np.argsort(-np.abs(won), kind="stable")[:SHOWN]
-    console.print(
+    return [
+        verdict(names, compare(one.label, one.answers, other.answers, one.person_id)),
+        "classes that changed most: " + ", ".join(f"{name} {by:+.3f}" for by, name in changed),
         f"people: {names[0]} has more of {np.sum(won > 0)} right, {names[1]} of {np.sum(won < 0)}, as many of "
-        f"{np.sum(won == 0)}; most changed: " + ", ".join(f"{people[at]} {won[at]:+d}" for at in order)
-    )
+        f"{np.sum(won == 0)}; most changed: " + ", ".join(f"{people[at]} {won[at]:+d}" for at in order),
+    ]
 
 
 def verdict(names: tuple[str, str], found: Comparison) -> str:

@@ -83,6 +83,22 @@ def class_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Figur
     return figure
 
 
+def class_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
+    """F1 of each class by run ({its short name: rows as of class_table}), a mark a run."""
+    figure = Figure(figsize=(9.6, 6), layout="constrained")
+    axes = figure.subplots()
+    for at, (name, rows) in enumerate(tables.items()):
+        marker, _ = LOOKS[at % len(LOOKS)]
+        axes.plot([row["f1"] for row in rows], range(len(rows)), marker, fillstyle="none", label=name)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(axis="y", color="#eeeeee")
+    axes.set(xlabel="F1", xlim=(0, 1))
+    axes.legend(frameon=False)
+    _bare(axes)
+    return figure
+
+
 def by_age(ages: np.ndarray, right: np.ndarray, age_right: np.ndarray) -> Figure:
     """Accuracy of the class and of the age group by age in years, over how many photos there are.
 

@@ -22,11 +22,16 @@ def confusions(oof: Predictions) -> list[tuple[str, tuple[str, ...], list[list]]
     return found
 
 
+def surest(oof: Predictions, wrong: bool) -> list[int]:
+    """Rows of the wrong answers, or of the right ones, the surest first."""
+    order = np.argsort(-oof.probs.max(1), kind="stable")
+    return order[(oof.answers != oof.label)[order] == wrong].tolist()
+
+
 def worst_mistakes(oof: Predictions, most: int = MISTAKES) -> list[tuple[int, str, str, str, float]]:
     """(row, image_id, true class, answer, its probability) of the surest wrong answers, the surest first."""
-    sure = np.where(oof.answers == oof.label, -1.0, oof.probs.max(1))
-    rows = [int(at) for at in np.argsort(-sure, kind="stable")[:most] if sure[at] >= 0]
+    answers = oof.answers
     return [
-        (at, str(oof.image_id[at]), CLASS_NAMES[oof.label[at]], CLASS_NAMES[oof.answers[at]], float(sure[at]))
-        for at in rows
+        (at, str(oof.image_id[at]), CLASS_NAMES[oof.label[at]], CLASS_NAMES[answers[at]], float(oof.probs[at].max()))
+        for at in surest(oof, wrong=True)[:most]
     ]

@@ -11,13 +11,22 @@ from matplotlib.figure import Figure
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1180px;margin:2rem auto;padding:0 1.5rem}
-h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .6rem;border-bottom:1px solid #ccc}
-.score{font-size:2.2rem;font-weight:600;margin:.4rem 0}.note{color:#555;max-width:60rem}img{max-width:100%}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}table+table{margin-top:1rem}
-td,th{padding:.2rem .8rem .2rem 0;text-align:left;
-border-bottom:1px solid #eee;vertical-align:top}td.n,th.n{text-align:right}.row{display:flex;flex-wrap:wrap;gap:1rem}
-figure{margin:0;width:150px;font-size:12px;line-height:1.35}figure img{width:150px;display:block}
-.changed td{font-weight:600}code{font-size:.9em;overflow-wrap:anywhere}
+h1{font-size:1.6rem;margin:0}
+h2{font-size:1.15rem;margin:2.4rem 0 .6rem;border-bottom:1px solid #ccc}
+.score{font-size:2.2rem;font-weight:600;margin:.4rem 0}
+.note{color:#555;max-width:60rem}
+img{max-width:100%}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #eee;vertical-align:top}
+td.n,th.n{text-align:right}
+.row{display:flex;flex-wrap:wrap;gap:1rem;align-items:start}
+.row table{margin-right:2rem}
+figure{margin:0;width:150px;font-size:12px;line-height:1.35}
+figure img{width:150px;display:block}
+figure.pair{width:280px;margin-bottom:.6rem}
+figure.pair img{width:138px;display:inline-block;margin-right:2px}
+.changed td{font-weight:600}
+code{font-size:.9em;overflow-wrap:anywhere}
 """
 
 
@@ -30,6 +39,11 @@ def page(title: str, sections: Sequence[str]) -> str:
 def section(title: str, body: str) -> str:
     """A heading and what is under it."""
     return f"<h2>{escape(title)}</h2>{body}"
+
+
+def note(words: str) -> str:
+    """A sentence in a quieter voice."""
+    return f"<p class='note'>{escape(words)}</p>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,13 +10,13 @@ from maskfold.analysis.bootstrap import class_intervals, intervals
 from maskfold.analysis.calibration import cross_fitted, fit_temperature, reliability
 from maskfold.analysis.figures import by_age, class_bars, confusion_matrix, curves, reliability_diagram
 from maskfold.analysis.metrics import METRICS, class_table, scores
-from maskfold.analysis.mistakes import confusions, worst_mistakes
-from maskfold.analysis.page import figure, page, photo, section, table
+from maskfold.analysis.mistakes import confusions
+from maskfold.analysis.page import figure, page, section, table
+from maskfold.analysis.pictures import gallery, seen_by_the_model, where_it_looked
 from maskfold.analysis.tables import interval
 from maskfold.config import Config, flatten
 from maskfold.data.prepared import Prepared
-from maskfold.data.store import Store, open_store
-from maskfold.data.transforms import sample_seeds, train_transform
+from maskfold.data.store import open_store
 from maskfold.files import write_text
 from maskfold.inference.predict import prepared_of
 from maskfold.labels import AXES, decode
@@ -25,9 +25,9 @@ from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
 
 FILE = "report.html"
-# Photos whose augmentations are shown, and how many of each.
-SAMPLES, VARIANTS = 6, 5
 LOSSES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
+# Of a run with a moving average: what it would score without.
+LOSSES |= {"raw_macro_f1": "macro F1 without the average"}
 WORK = {"lr": "learning rate", "grad_norm": "norm of the gradient", "images_per_second": "images/s"}
 
 
@@ -44,8 +44,9 @@ def write_report(run: RunFolder) -> Path:
         section("The 18 classes", figure(_bars(oof), "F1 of each class with its 95 % interval, photos in brackets")),
         section("Do the probabilities mean what they say?", _calibration(oof)),
         section("Whom it serves", _people(oof, prepared)),
-        section("The surest mistakes", _gallery(oof, prepared, store)),
-        section("What the model saw", _augmented(run.config, store)),
+        section("The surest mistakes", gallery(oof, prepared, store)),
+        section("Where it looked", where_it_looked(run, oof, prepared, store)),
+        section("What the model saw", seen_by_the_model(run.config, prepared, store)),
         section("The work", figure(curves(histories, WORK), "Learning rate, gradient norm and throughput by epoch")),
         section("Configuration", _configuration(run.config, summary)),
     ]
@@ -64,7 +65,7 @@ def _head(summary: dict) -> str:
         f"{interval(whole['macro_f1_ci95'])}</p><p class='note'>Out-of-fold, with 95 % intervals over people. A new "
         f"set like the eval side, by one fold's model: {board}. Weights: {escape(summary['selection'])}."
         f"{unfinished}</p>"
-        f"{table(['metric', 'score', '95 %'], rows)}"
+        f"<div class='row'>{table(['metric', 'score', '95 %'], rows)}"
         + table(
             ["fold", "macro F1", "95 %", "accuracy", "best epoch", "seconds"],
             [
@@ -79,6 +80,7 @@ def _head(summary: dict) -> str:
                 for row in summary["folds"]
             ],
         )
+        + "</div>"
     )
 
 
@@ -119,32 +121,6 @@ def _people(oof: Predictions, prepared: Prepared) -> str:
                 )
     head = ["group", "people", "accuracy", "95 %", *(f"{axis} right" for axis in AXES)]
     return figure(drawn, "Accuracy by age in years") + table(head, rows)
-
-
-def _gallery(oof: Predictions, prepared: Prepared, store: Store) -> str:
-    row_of = {name: row for row, name in enumerate(prepared.images.image_id)}
-    shown = [
-        f"<figure>{photo(store[row_of[name]], name)}<figcaption><code>{escape(name)}</code><br>is {escape(true)}<br>"
-        f"taken for {escape(said)} ({p:.2f})</figcaption></figure>"
-        for _, name, true, said, p in worst_mistakes(oof)
-    ]
-    return f"<div class='row'>{''.join(shown)}</div>" if shown else "<p>There are none.</p>"
-
-
-def _augmented(config: Config, store: Store) -> str:
-    """The first epoch's augmentations of some photos, and of epochs after it."""
-    rows, transform = np.linspace(0, len(store) - 1, SAMPLES).astype(int), train_transform(config.data)
-    seen = []
-    for row in rows:
-        for epoch in range(1, VARIANTS + 1):
-            [seed] = sample_seeds(config.seed, epoch, np.array([row]), np.zeros(1, int))
-            seen.append(transform(store[row], seed))
-    lines = [np.concatenate(seen[at * VARIANTS : (at + 1) * VARIANTS], 1) for at in range(SAMPLES)]
-    half = SAMPLES // 2
-    sheet = np.concatenate([np.concatenate(lines[:half], 0), np.concatenate(lines[half:], 0)], 1)
-    how = config.data.augment if isinstance(config.data.augment, str) else "its own pipeline"
-    note = f"Training photos as the first {VARIANTS} epochs augment them ({how}), at the size the model sees."
-    return f"<p class='note'>{escape(note)}</p>{photo(sheet, 'augmented photos')}"
 
 
 def _configuration(config: Config, summary: dict) -> str:

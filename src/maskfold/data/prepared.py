@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from maskfold.data.folds import check_folds
@@ -47,6 +48,11 @@ class Prepared:
     def eval_people(self) -> int:
         """People on the eval side, by its photos; 0 without one."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
+
+    def rows_of(self, image_id: Sequence[str]) -> np.ndarray:
+        """Rows of images.csv, and of its store, int [N]. Raises KeyError for an id that is not there."""
+        rows = {name: row for row, name in enumerate(self.images.image_id)}
+        return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
         return [Path(self.meta["root"]) / path for path in table.path]

@@ -164,13 +164,19 @@ class _Training:
     def _validate(self, number: int) -> dict:
         if not len(self.part.valid_rows):
             return {}
-        trainee = self.trainee
-        _, probs = self.feed.predict(trainee.model if trainee.ema is None else trainee.ema.module, self.feed.valid)
-        if not np.isfinite(probs).all():
-            raise self._diverged(number)
-        truth = self.labels[self.part.valid_rows]
-        found = scores(truth, probs.argmax(1))
-        return {"val_loss": log_loss(probs, truth), **found}
+        trainee, truth = self.trainee, self.labels[self.part.valid_rows]
+
+        def scored(model: torch.nn.Module) -> dict:
+            _, probs = self.feed.predict(model, self.feed.valid)
+            if not np.isfinite(probs).all():
+                raise self._diverged(number)
+            return {"val_loss": log_loss(probs, truth), **scores(truth, probs.argmax(1))}
+
+        if trainee.ema is None:
+            return scored(trainee.model)
+        # The average's scores are the fold's; those of the weights it follows tell whether it is worth it.
+        raw = scored(trainee.model)
+        return scored(trainee.ema.module) | {f"raw_{key}": raw[key] for key in ("val_loss", "macro_f1")}
 
     def _score_of(self, weights: Weights) -> float:
         """Macro F1 of other weights on the validation photos."""
