@@ -13,11 +13,16 @@ from maskfold.cli import Parser, run
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders, or their names")
+    parser.add_argument(
+        "--corrections", type=Path, help="a corrections CSV: what it does to the scores (default: none)"
+    )
     parser.add_argument("--submission", type=Path, help="a submission CSV to score (default: none)")
     parser.add_argument("--truth", type=Path, help="the CSV that holds its true answers (default: none)")
     args = parser.parse_args()
     if bool(args.runs) == bool(args.submission) or bool(args.submission) != bool(args.truth):
         parser.error("give runs, or --submission with --truth")
+    if args.corrections and args.submission:
+        parser.error("--corrections: is for runs")
 
     from maskfold.analysis.tables import print_submission_score
 
@@ -27,7 +32,7 @@ def main() -> None:
     from maskfold.analysis.evaluate import evaluate
     from maskfold.training.runs import RunFolder, find_run
 
-    evaluate([RunFolder(find_run(given)) for given in args.runs])
+    evaluate([RunFolder(find_run(given)) for given in args.runs], args.corrections)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,13 @@ def join(members: Sequence[Predictions]) -> list[Predictions]:
     return joined
 
 
+def same_labels(members: Sequence[Predictions]) -> bool:
+    """Whether no photo that two of them share is labelled differently (by corrections)."""
+    known: dict[str, int] = {}
+    pairs = ((name, label) for member in members for name, label in zip(member.image_id, member.label, strict=True))
+    return all(known.setdefault(name, label) == label for name, label in pairs)
+
+
 def mean(members: Sequence[Predictions]) -> Predictions:
     """The mean of the members' probabilities, joined by id."""
     joined = join(members)

@@ -112,11 +112,21 @@ def test_runs_are_compared_on_a_page(script, run, tmp_path):
     assert (tmp_path / "both.html").exists()
 
 
-def test_what_can_not_be_compared_is_refused(script, run, tmp_path):
+def test_runs_of_different_labels_have_no_mean(script, run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "relabelled"))
     oof = load_predictions(other / "oof.npz", out_of_fold=True)
     replace(oof, label=(oof.label + 1) % 18).save(other / "oof.npz")
-    refused(script("report", run, other), "different labels")
+    assert script("report", run, other).code == 0
+    said = " ".join(Page((run / "comparison.html").read_text(encoding="utf-8")).words)
+    assert "on the labels of relabelled" in said
+    assert "the mean of all" not in said
+
+
+def test_what_can_not_be_compared_is_refused(script, run, tmp_path):
+    other = Path(shutil.copytree(run, tmp_path / "stranger"))
+    oof = load_predictions(other / "oof.npz", out_of_fold=True)
+    replace(oof, image_id=np.char.add("x", oof.image_id)).save(other / "oof.npz")
+    refused(script("report", run, other), "no photo in common")
     assert not (run / "comparison.html").exists()
     refused(script("report", run, "--out", tmp_path / "x.html"), "--out")
 

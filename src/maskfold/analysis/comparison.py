@@ -1,5 +1,7 @@
 """Two runs side by side: a plain sentence, and which classes and people changed."""
 
+from dataclasses import replace
+
 import numpy as np
 from rich.console import Console
 
@@ -25,15 +27,27 @@ def print_comparison(names: tuple[str, str], first: Predictions, second: Predict
 def differences(names: tuple[str, str], first: Predictions, second: Predictions) -> list[str]:
     """The verdict, the classes that changed most, and the people, on the photos both predict.
 
-    Raises UserError where there are none, or where their labels differ.
+    Where their labels differ (corrections), on the labels of the one and on those of the other. Raises UserError where
+    they have no photo in common.
     """
     known = set(second.image_id)
     ids = [name for name in first.image_id if name in known]
     if not ids:
         raise UserError(f"{names[0]} and {names[1]} have no photo in common; give runs on the same data")
     one, other = first.aligned(ids), second.aligned(ids)
-    if (one.label != other.label).any():
-        raise UserError(f"{' and '.join(names)} were trained with different labels (corrections); evaluate them apart")
+    differs = one.label != other.label
+    if not differs.any():
+        return _differences(names, one, other)
+    people = len(np.unique(one.person_id[differs]))
+    return [
+        f"{differs.sum():,} photos of {people:,} people are labelled differently; on the labels of {names[0]}:",
+        *_differences(names, one, replace(other, label=one.label)),
+        f"on the labels of {names[1]}:",
+        *_differences(names, replace(one, label=other.label), other),
+    ]
+
+
+def _differences(names: tuple[str, str], one: Predictions, other: Predictions) -> list[str]:
     classes = zip(class_table(one.label, one.answers), class_table(one.label, other.answers), strict=True)
     changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:SHOWN]
     right = (one.answers == one.label).astype(int) - (other.answers == other.label)

@@ -15,7 +15,7 @@ from maskfold.analysis.tables import interval
 from maskfold.config import flatten
 from maskfold.errors import UserError
 from maskfold.files import write_text
-from maskfold.predictions import Predictions, load_predictions, mean
+from maskfold.predictions import Predictions, load_predictions, mean, same_labels
 from maskfold.training.runs import RunFolder, fold_name
 from maskfold.training.summary import summarise
 
@@ -24,7 +24,7 @@ CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "mac
 
 
 def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
-    """Write the page of two to 26 runs on the same labels. Raises UserError where they can't be compared."""
+    """Write the page of two to 26 runs on the same photos. Raises UserError where they can't be compared."""
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise UserError(f"{len(runs)} runs: 2 to {len(ascii_uppercase)} fit on a comparison page")
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
@@ -59,9 +59,11 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]
         ]
         for letter, summary in zip(letters, summaries, strict=True)
     ]
-    joined = mean(oofs)
-    found = scores(joined.label, joined.answers)
-    rows.append([f"the mean of all, {len(joined.label):,} photos", *(f"{found[key]:.4f}" for key in keys), "", "", ""])
+    if same_labels(oofs):
+        joined = mean(oofs)
+        found = scores(joined.label, joined.answers)
+        whole = f"the mean of all, {len(joined.label):,} photos"
+        rows.append([whole, *(f"{found[key]:.4f}" for key in keys), "", "", ""])
     heads = [key.replace("_accuracy", "").replace("_", " ") for key in keys]
     return table(["run", *heads, "macro F1, 95 %", "seconds", "weights"], rows)
 

@@ -1,26 +1,30 @@
 """What evaluate.py tells of runs: each by itself, then against the first."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from maskfold.analysis.comparison import print_comparison
 from maskfold.analysis.ladder import best_rung
 from maskfold.analysis.members import print_members
+from maskfold.analysis.relabelling import print_relabelled
 from maskfold.analysis.tables import print_calibration, print_classes, print_summary, said_of_gain
 from maskfold.inference.fitting import cross_fit, fit
 from maskfold.inference.gain import are_repeats, gain_of_folds, record_gain
-from maskfold.predictions import Predictions, join, load_predictions
+from maskfold.inference.predict import prepared_of
+from maskfold.predictions import Predictions, join, load_predictions, same_labels
 from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
 
 FIGURE = "reliability.png"
 
 
-def evaluate(runs: Sequence[RunFolder]) -> None:
+def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None:
     """Print scores, classes and calibration of each run; of several also how they compare and what repeats tell.
 
-    Raises UserError where a run has nothing to evaluate, or runs have nothing in common.
+    corrections: a file whose effect on each run's score is printed too. Raises UserError where a run has nothing to
+    evaluate, runs have nothing in common, or the corrections have faults.
     """
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
@@ -28,10 +32,13 @@ def evaluate(runs: Sequence[RunFolder]) -> None:
         print_summary(summary, baseline=best_rung(run), gain=gain_of_folds([run]))
         print_classes(oof)
         print_calibration(oof, run.folder / FIGURE)
+        if corrections is not None:
+            print_relabelled(run.name, oof, prepared_of(run), corrections)
     for run, oof in zip(runs[1:], oofs[1:], strict=True):
         print_comparison((runs[0].name, run.name), oofs[0], oof)
-    if len(runs) > 1:
-        _print_members([run.name for run in runs], oofs)
+    if len(runs) == 1 or not same_labels(oofs):
+        return
+    _print_members([run.name for run in runs], oofs)
     if are_repeats([run.config for run in runs]):
         print(said_of_gain(record_gain(runs), len(summaries[0]["folds"])))
 

@@ -18,9 +18,9 @@ from maskfold.config import Config, flatten
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import open_store
 from maskfold.files import write_text
-from maskfold.inference.predict import prepared_of
+from maskfold.inference.predict import out_of_fold, prepared_of
 from maskfold.labels import AXES, decode
-from maskfold.predictions import Predictions, load_predictions
+from maskfold.predictions import Predictions
 from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
 
@@ -34,7 +34,7 @@ WORK = {"lr": "learning rate", "grad_norm": "norm of the gradient", "images_per_
 def write_report(run: RunFolder) -> Path:
     """Write report.html into the run's folder. Raises UserError where the run has nothing finished to report."""
     summary, prepared = summarise(run), prepared_of(run)
-    oof = load_predictions(run.folder / "oof.npz", out_of_fold=True)
+    oof = out_of_fold(run, prepared)
     store = open_store(prepared, prepared.images, run.config.data)
     histories = {part: run.read_metrics(part) for part in run.finished_parts}
     sections = [

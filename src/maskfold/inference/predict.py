@@ -24,6 +24,18 @@ def prepared_of(run: RunFolder) -> Prepared:
     return prepared
 
 
+def out_of_fold(run: RunFolder, prepared: Prepared) -> Predictions:
+    """The run's oof.npz. Raises UserError where it is missing, broken, or holds photos that are not in the data."""
+    path = run.folder / "oof.npz"
+    oof = load_predictions(path, out_of_fold=True)
+    if strange := set(oof.image_id) - set(prepared.images.image_id):
+        raise UserError(
+            f"{path}: {len(strange)} of its photos, first {min(strange)}, are not in {prepared.folder}; delete it and "
+            "run train.py again"
+        )
+    return oof
+
+
 def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
     """Finished part (fold0, ..., full) -> sha256 of its weights. Raises UserError where one is missing."""
     if not run.finished_folds:
