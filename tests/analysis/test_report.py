@@ -126,7 +126,7 @@ def test_what_can_not_be_compared_is_refused(script, run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "stranger"))
     oof = load_predictions(other / "oof.npz", out_of_fold=True)
     replace(oof, image_id=np.char.add("x", oof.image_id)).save(other / "oof.npz")
-    refused(script("report", run, other), "no photo in common")
+    refused(script("report", run, other), "oof.npz", "are not in")
     assert not (run / "comparison.html").exists()
     refused(script("report", run, "--out", tmp_path / "x.html"), "--out")
 

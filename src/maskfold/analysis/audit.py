@@ -15,9 +15,9 @@ from maskfold.data.corrections import COLUMNS
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store, open_store
 from maskfold.files import write_atomic, write_text
-from maskfold.inference.predict import prepared_of
+from maskfold.inference.predict import out_of_fold, prepared_of
 from maskfold.labels import KIND_MASK, MASKS
-from maskfold.predictions import load_predictions, mean
+from maskfold.predictions import mean
 from maskfold.training.runs import RunFolder
 
 FOLDER, PAGE = "audit", "audit.html"
@@ -34,7 +34,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     of the same labels, or the data has changed.
     """
     prepared = prepared_of(runs[0])
-    oof = mean([load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs])
+    oof = mean([out_of_fold(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
     found, fits = suspects(oof)
     twice = _with_labels(duplicates(runs[0], prepared, store), prepared)

@@ -12,7 +12,7 @@ from maskfold.analysis.relabelling import print_relabelled
 from maskfold.analysis.tables import print_calibration, print_classes, print_summary, said_of_gain
 from maskfold.inference.fitting import cross_fit, fit
 from maskfold.inference.gain import are_repeats, gain_of_folds, record_gain
-from maskfold.inference.predict import prepared_of
+from maskfold.inference.predict import out_of_fold, prepared_of
 from maskfold.predictions import Predictions, join, load_predictions, same_labels
 from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
@@ -33,7 +33,8 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None
         print_classes(oof)
         print_calibration(oof, run.folder / FIGURE)
         if corrections is not None:
-            print_relabelled(run.name, oof, prepared_of(run), corrections)
+            prepared = prepared_of(run)
+            print_relabelled(run.name, out_of_fold(run, prepared), prepared, corrections)
     for run, oof in zip(runs[1:], oofs[1:], strict=True):
         print_comparison((runs[0].name, run.name), oofs[0], oof)
     if len(runs) == 1 or not same_labels(oofs):
