@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -79,6 +80,21 @@ def class_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Figur
     axes.set_yticks(at, [f"{row['name']}  ({row['support']:,})" for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="F1, 95 % over people", xlim=(0, 1))
+    _bare(axes)
+    return figure
+
+
+def group_intervals(groups: pd.DataFrame) -> Figure:
+    """Accuracy of each group with its interval; rows as of fairness.by_group."""
+    figure = Figure(figsize=(9.6, 0.32 * len(groups) + 0.9), layout="constrained")
+    axes = figure.subplots()
+    values, at = groups.accuracy.to_numpy(), np.arange(len(groups))
+    ends = np.abs(np.array(groups.accuracy_ci95.tolist()).T - values)
+    axes.errorbar(values, at, xerr=ends, fmt="o", color=BLUE, capsize=3)
+    axes.set_yticks(at, [f"{name}  ({row.people:,} people)" for name, row in groups.iterrows()], fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#eeeeee")
+    axes.set(xlabel="accuracy, 95 % over people", xlim=(0, 1.02))
     _bare(axes)
     return figure
 

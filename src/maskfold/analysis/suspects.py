@@ -15,6 +15,8 @@ from maskfold.predictions import Predictions
 # Of a likelihood ratio, where a rate of 0 lies on the border of what is possible: 5 % (Self & Liang 1987).
 SURE = 2.706
 MOST_SLOPE = 50.0
+# Axes whose wrong labels this finds; at the ages' borders models err for other reasons.
+PROPOSED = ("gender", "mask")
 COLUMNS = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
 COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning", "proposed")
 
@@ -154,7 +156,7 @@ def _table(axis, people, field, given, suggested, value, margins, against, photo
 def _ranked(table: pd.DataFrame, fit: Contamination) -> pd.DataFrame:
     table = table.sort_values("margin", kind="stable").reset_index(drop=True)
     table["rank"] = np.arange(1, len(table) + 1)
-    is_age = table.axis == "age"
-    table["p_wrong"] = np.where(is_age, np.nan, fit.p_wrong(table.margin.to_numpy()))
-    table["proposed"] = ~is_age & (table.p_wrong > 0.5) & (fit.evidence > SURE)
+    fits = table.axis.isin(PROPOSED)
+    table["p_wrong"] = np.where(fits, fit.p_wrong(table.margin.to_numpy()), np.nan)
+    table["proposed"] = fits & (table.p_wrong > 0.5) & (fit.evidence > SURE)
     return table

@@ -1,0 +1,104 @@
+"""Who is served worse, and why, in plain sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from maskfold.analysis.fairness import ERRORS, groups
+from maskfold.analysis.suspects import SURE, Contamination
+from maskfold.data.prepared import Prepared
+from maskfold.data.store import Store
+from maskfold.labels import NUM_STRATA, stratum
+from maskfold.predictions import Predictions
+
+# A group's share of wrong labels, or its photos' look, is named as a reason where it stands out so far: in shares of
+# people, and in standard deviations of all people's.
+MORE_WRONG, FAR = 0.02, 0.5
+# A group is called small under this share of what equal groups would have.
+SMALL = 0.5
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What may be why a group is served worse, [P] each: a probability that the label is wrong; how the photos look."""
+
+    person_id: np.ndarray
+    p_wrong: np.ndarray
+    looks: dict[str, np.ndarray]
+
+
+def circumstances(
+    found: pd.DataFrame, fits: dict[str, Contamination], prepared: Prepared, store: Store
+) -> Circumstances:
+    """Of suspects() and the stored photos. A label is wrong if it is on any axis where wrong labels are evident."""
+    evident = found[found.axis.map(lambda axis: fits[axis].evidence > SURE) & found.p_wrong.notna()]
+    right = (1 - evident.p_wrong).groupby(evident.person_id).prod()
+    people = np.unique(found.person_id)
+    images = prepared.images
+    rows = np.flatnonzero(images.person_id.isin(people))
+    grey = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows)
+    looks = np.array([(photo.mean(), cv2.Laplacian(photo, cv2.CV_32F).std()) for photo in grey])
+    means = pd.DataFrame(looks, columns=["brightness", "sharpness"]).groupby(images.person_id.to_numpy()[rows]).mean()
+    return Circumstances(
+        people,
+        1 - right.reindex(people, fill_value=1.0).to_numpy(),
+        {name: means[name].reindex(people).to_numpy() for name in means},
+    )
+
+
+def findings(table: pd.DataFrame, oof: Predictions, known: Circumstances) -> list[str]:
+    """Sentences, of the groups that are surely served worse than everybody else, the surest large gap first."""
+    worse = [name for name, row in table.iterrows() if row.gap_ci95 is not None and row.gap_ci95[1] < 0]
+    order = sorted(worse, key=lambda name: table.gap_ci95[name][1])
+    return [_finding(name, table.loc[name], why(name, table, oof, known)) for name in order]
+
+
+def _finding(name: str, row: pd.Series, reasons: Sequence[str]) -> str:
+    kinds = {"mask_wrong": "the mask", "gender_wrong": "the gender", "too_young": "an age too young"}
+    kinds |= {"too_old": "an age too old"}
+    most = max(ERRORS, key=lambda kind: row[kind])
+    low, high = row.gap_ci95
+    said = f"{name}: {row.accuracy:.1%} of its photos are answered rightly, {-row.gap:.1%} less than of everybody else"
+    said += f" [{-high:.1%}, {-low:.1%}]; most often wrong is {kinds[most]} ({row[most]:.1%})."
+    if row.overconfidence_ci95[0] > 0:
+        said += f" The models are surer of their answers than right, by {row.overconfidence:.1%}."
+    return (
+        f"{said} {'; '.join(reasons).capitalize()}."
+        if reasons
+        else f"{said} Neither support, labels nor photos tell why."
+    )
+
+
+def why(name: str, table: pd.DataFrame, oof: Predictions, known: Circumstances) -> list[str]:
+    """What stands out of support, labels and photos."""
+    people, first = np.unique(oof.person_id, return_index=True)
+    mine = np.isin(stratum(oof.label[first]), _strata(name))
+    place = pd.Index(known.person_id).get_indexer(people)
+    found, share = [], table.people[name] / len(people)
+    if share < SMALL / _alike(name):
+        found.append(f"support: {table.people[name]:,} people, {share:.1%} of all, taught it")
+    wrong = known.p_wrong[place]
+    if mine.all():
+        return found
+    if wrong[mine].mean() - wrong[~mine].mean() > MORE_WRONG:
+        found.append(
+            f"labels: an estimated {wrong[mine].mean():.1%} of them are wrong, of all others {wrong[~mine].mean():.1%}"
+        )
+    for look, values in known.looks.items():
+        values = values[place]
+        by = (values[mine].mean() - values[~mine].mean()) / max(values.std(), 1e-12)
+        if abs(by) > FAR:
+            found.append(f"photos: their {look} differs from the others' by {by:+.1f} standard deviations")
+    return found
+
+
+def _strata(name: str) -> list[int]:
+    return np.unique(stratum(groups()[name])).tolist()
+
+
+def _alike(name: str) -> int:
+    """How many groups of its kind there are: 2 genders, 3 age groups, 6 of both."""
+    return NUM_STRATA // len(_strata(name))
