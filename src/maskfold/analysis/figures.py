@@ -17,6 +17,17 @@ LOOKS = [(marker, dash) for dash in ("-", "--", ":", "-.") for marker in "osD^vX
 MANY = 6
 
 
+def sheet(pixels: np.ndarray) -> Figure:
+    """Photos alone: uint8 RGB [H, W, 3], at most 10 inches wide."""
+    height, width = pixels.shape[:2]
+    scale = min(10 / width, 1 / 100)
+    figure = Figure(figsize=(width * scale, height * scale))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.imshow(pixels)
+    axes.set_axis_off()
+    return figure
+
+
 def reliability_diagram(before: Reliability, after: Reliability, temperature: float) -> Figure:
     """Accuracy against confidence, as the model says it and tempered, over how many photos each bin has."""
     figure = Figure(figsize=(5.2, 6), layout="constrained")
@@ -31,7 +42,7 @@ def reliability_diagram(before: Reliability, after: Reliability, temperature: fl
     top.legend(loc="upper left", frameon=False)
     bottom.set(xlabel="confidence of the answer", ylabel="photos")
     for axes in (top, bottom):
-        _bare(axes)
+        bare(axes)
     return figure
 
 
@@ -46,7 +57,7 @@ def curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, str]) -> 
             if points:
                 axes.plot(*zip(*points, strict=True), marker=marker, linestyle=dash, markersize=4, label=part)
         axes.set(title=title, xlabel="epoch", xticks=_whole(max(len(rows) for rows in histories.values())))
-        _bare(axes)
+        bare(axes)
     axes.legend(frameon=False, fontsize=8)
     return figure
 
@@ -80,7 +91,7 @@ def class_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Figur
     axes.set_yticks(at, [f"{row['name']}  ({row['support']:,})" for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set(xlabel="F1, 95 % over people", xlim=(0, 1))
-    _bare(axes)
+    bare(axes)
     return figure
 
 
@@ -95,7 +106,7 @@ def group_intervals(groups: pd.DataFrame) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="x", color="#eeeeee")
     axes.set(xlabel="accuracy, 95 % over people", xlim=(0, 1.02))
-    _bare(axes)
+    bare(axes)
     return figure
 
 
@@ -111,7 +122,7 @@ def class_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
     axes.grid(axis="y", color="#eeeeee")
     axes.set(xlabel="F1", xlim=(0, 1))
     axes.legend(frameon=False)
-    _bare(axes)
+    bare(axes)
     return figure
 
 
@@ -130,7 +141,7 @@ def by_age(ages: np.ndarray, right: np.ndarray, age_right: np.ndarray) -> Figure
     for axes in (top, bottom):
         for border in AGE_BORDERS:
             axes.axvline(border - 0.5, color=ORANGE, linestyle=":")
-        _bare(axes)
+        bare(axes)
     top.set(ylabel="accuracy", ylim=(0, 1.02))
     top.legend(frameon=False, fontsize=8)
     bottom.set(xlabel="age in years; dotted: the groups' borders", ylabel="photos")
@@ -142,5 +153,6 @@ def _whole(epochs: int) -> list[int]:
     return list(range(1, epochs + 1, -(-epochs // 10)))
 
 
-def _bare(axes: Axes) -> None:
+def bare(axes: Axes) -> None:
+    """Without the frame's upper and right line."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,94 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What does the model see, and does it see the same everywhere?
+#
+# The largest jumps in this competition came from using at test time the very preprocessing of training. Here it is:
+# crop, augmentation, mixing.
+
+# %%
+# %matplotlib inline
+from pathlib import Path
+
+import numpy as np
+
+from maskfold.analysis.eda import cropped
+from maskfold.analysis.figures import sheet
+from maskfold.analysis.pictures import augmented, mixed
+from maskfold.config import replaced
+from maskfold.data.store import open_store
+from maskfold.data.transforms import eval_transform, train_transform
+from maskfold.inference.predict import prepared_of
+from maskfold.training.runs import RunFolder, find_run
+
+# Another run, and with it another data set: put its folder here.
+run = RunFolder(find_run(Path("../runs/demo")))
+prepared, config = prepared_of(run), run.config
+store = open_store(prepared, prepared.images, config.data)
+
+# %% [markdown]
+# ## The crop
+#
+# Each row one way to cut the same photos: whole, the centre, around the face that YuNet finds.
+
+# %%
+paths = prepared.photo_paths(prepared.images.sample(8, random_state=0))
+cuts = {"none": {}, "center": {}, "face": {}}
+large = {"image_size": (160, 120)}
+sheet(np.concatenate([cropped(paths, replaced(config, data=large | {"crop": crop}).data) for crop in cuts]))
+
+# %% [markdown]
+# ## The augmentation
+#
+# Six photos as five epochs see them, by each preset.
+
+# %%
+sheet(augmented(replaced(config, data={"augment": "light"}), store))
+
+# %%
+sheet(augmented(replaced(config, data={"augment": "strong"}), store))
+
+# %% [markdown]
+# The same sample is the same picture in any process and after any restart; another epoch's is another one. And without
+# augmentation training sees what validation, out-of-fold prediction and the eval side see.
+
+# %%
+see = train_transform(replaced(config, data={"augment": "strong"}).data)
+same = [see(store[0], (1, 2)) for _ in range(2)]
+assert np.array_equal(*same)
+assert not np.array_equal(same[0], see(store[0], (1, 3)))
+plain = train_transform(replaced(config, data={"augment": "none"}).data)
+assert np.array_equal(plain(store[0], (1, 2)), eval_transform(config.data)(store[0]))
+
+# %% [markdown]
+# ## The mixing
+#
+# A batch after MixUp, after CutMix, and after half-image CutMix with old partners: the target's share of each class is
+# what of its photo is there.
+
+# %%
+sheet(mixed(replaced(config, mix={"name": "mixup", "alpha": 0.4}), prepared, store))
+
+# %%
+sheet(mixed(replaced(config, mix={"name": "cutmix"}), prepared, store))
+
+# %%
+sheet(mixed(replaced(config, mix={"name": "half_cutmix", "partner": "old"}), prepared, store))
+
+# %% [markdown]
+# ## The decision
+#
+# - Crop and resize exist once (`src/maskfold/data/crops.py`), and every path goes through them; normalisation is the
+#   model's first layer (`src/maskfold/models/classifier.py`), so none can leave it out.
+# - An augmentation is seeded by (seed, epoch, photo, visit) (`src/maskfold/data/transforms.py`): no number of workers
+#   changes it.
+# - Photos are mixed on the device, before a batch is split (`src/maskfold/training/mixing.py`).
+# - Defaults: centre crop and light augmentation, no mixing; EXPERIMENTS.md has what the others gained.

@@ -1,0 +1,124 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Where is a run wrong, and is it the model, the data or the labels?
+#
+# Everything here is of out-of-fold answers: each person judged by a model that has not seen them.
+
+# %%
+# %matplotlib inline
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from maskfold.analysis.bootstrap import class_intervals
+from maskfold.analysis.calibration import cross_fitted, fit_temperature, reliability
+from maskfold.analysis.fairness import by_group
+from maskfold.analysis.figures import (
+    by_age,
+    class_bars,
+    confusion_matrix,
+    curves,
+    group_intervals,
+    reliability_diagram,
+    sheet,
+)
+from maskfold.analysis.findings import circumstances, findings
+from maskfold.analysis.metrics import class_table
+from maskfold.analysis.mistakes import confusions, worst_mistakes
+from maskfold.analysis.pictures import explained
+from maskfold.analysis.suspects import suspects
+from maskfold.data.store import open_store
+from maskfold.data.transforms import eval_transform
+from maskfold.inference.predict import out_of_fold, prepared_of
+from maskfold.labels import decode
+from maskfold.training.runs import RunFolder, find_run
+
+# Another run: put its folder here.
+run = RunFolder(find_run(Path("../runs/demo")))
+prepared = prepared_of(run)
+oof = out_of_fold(run, prepared)
+store = open_store(prepared, prepared.images, run.config.data)
+
+# %% [markdown]
+# ## Did it train?
+
+# %%
+histories = {part: run.read_metrics(part) for part in run.finished_parts}
+curves(histories, {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "macro F1"})
+
+# %% [markdown]
+# ## What is taken for what
+
+# %%
+tables = {name: (classes, np.array([row[1:] for row in rows])) for name, classes, rows in confusions(oof)}
+confusion_matrix(tables["age"][1], tables["age"][0])
+
+# %%
+confusion_matrix(tables["gender"][1], tables["gender"][0])
+
+# %%
+class_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
+
+# %% [markdown]
+# ## At which age?
+
+# %%
+ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
+by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answers)[2])
+
+# %% [markdown]
+# ## The surest mistakes, and what they rest on
+#
+# Dark is what an answer does not rest on: wrong answers in the upper half, a right one of the same class under each.
+
+# %%
+see = eval_transform(run.config.data)
+rows = prepared.rows_of([name for _, name, *_ in worst_mistakes(oof, 8)])
+sheet(np.concatenate([see(store[row]) for row in rows], 1))
+
+# %%
+shown = explained(run, oof, prepared, store)
+wrong, right = ([each for each in shown if each.is_right == kind] for kind in (False, True))
+lines = [np.concatenate([part for each in line for part in (each.seen, each.lit)], 1) for line in (wrong, right)]
+sheet(np.concatenate(lines))
+
+# %% [markdown]
+# ## Does it know when it is wrong?
+
+# %%
+tempered, _ = cross_fitted(oof)
+before, after = reliability(oof.probs, oof.label), reliability(tempered, oof.label)
+reliability_diagram(before, after, fit_temperature(oof.probs, oof.label))
+
+# %% [markdown]
+# ## Who is served worse, and are labels to blame?
+
+# %%
+suspected, fits = suspects(oof)
+groups = by_group(oof)
+print("\n".join(findings(groups, oof, circumstances(suspected, fits, prepared, store))))
+group_intervals(groups)
+
+# %%
+print({axis: f"{fit.rate:.1%} wrong, evidence {fit.evidence:.1f}" for axis, fit in fits.items()})
+with pd.option_context("display.max_colwidth", 40):
+    display(suspected[suspected.axis == "gender"].head(8))  # noqa: F821
+
+# %% [markdown]
+# ## The decision
+#
+# - Age is the problem, and of it the oldest group: losses that weigh classes, a head of age bins, samplers and a
+#   decision for macro F1 are there to be tried, one key each (`src/maskfold/schema.py`).
+# - Labels that all of a person's photos contradict are put before the user, joined over the seven photos, and never
+#   changed unasked: `scripts/audit.py`, `src/maskfold/analysis/suspects.py`.
+# - Probabilities are too sure: they are tempered before members are blended (`src/maskfold/inference/fitting.py`).
