@@ -84,4 +84,4 @@ def _configurations(letters: str, runs: Sequence[RunFolder]) -> str:
     differing = [key for key in flat[0] if len({str(each[key]) for each in flat}) > 1]
     if not differing:
         return note("Nothing.")
-    return table(["key", *letters], [[key, *(str(each[key]) for each in flat)] for key in differing])
+    return table(["key", *letters], [[key, *(str(each[key]) for each in flat)] for key in differing], numbers=False)

@@ -19,6 +19,7 @@ img{max-width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #eee;vertical-align:top}
 td.n,th.n{text-align:right}
+td.n{white-space:nowrap}
 .row{display:flex;flex-wrap:wrap;gap:1rem;align-items:start}
 .row table{margin-right:2rem}
 figure{margin:0;width:150px;font-size:12px;line-height:1.35}
@@ -46,11 +47,11 @@ def note(words: str) -> str:
     return f"<p class='note'>{escape(words)}</p>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, numbers to the right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """The first column to the left, `numbers` to the right."""
 
     def cells(values: Sequence[str], kind: str) -> str:
-        sides = ["", *[" class='n'"] * (len(values) - 1)]
+        sides = ["", *[" class='n'" if numbers else ""] * (len(values) - 1)]
         return "".join(f"<{kind}{side}>{escape(value)}</{kind}>" for side, value in zip(sides, values, strict=True))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
