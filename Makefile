@@ -7,13 +7,14 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 # The demo runs in this folder whatever an organisers' server exports.
 unexport SM_CHANNEL_TRAIN SM_CHANNEL_EVAL SM_MODEL_DIR SM_OUTPUT_DATA_DIR
 
-.PHONY: help demo test test-all notebooks bench lint .venv
+.PHONY: help demo test test-all notebooks pair bench lint .venv
 
 help:
 	@echo "make demo      install, draw demo data, train folds, write and score submissions/demo.csv"
 	@echo "make test      install, lint and run the tests (under 6 minutes on two cores)"
 	@echo "make test-all  the tests marked slow as well, and the notebooks"
 	@echo "make notebooks run the notebooks on the demo's run (installs what they need)"
+	@echo "make pair      write each notebook's .ipynb anew from its .py"
 	@echo "make bench     measure beside what others run: benchmarks/results.json and .png (a quarter of an hour)"
 	@echo "make lint      ruff check and ruff format --check"
 	@echo "make .venv     install only"
@@ -32,11 +33,14 @@ test: lint
 test-all: lint notebooks
 	@$(PY) -m pytest -m 'slow or not slow'
 
-# Paired anew from their sources, then run on the demo's data and run; nothing is written into them.
+# Run on the demo's data and run; nothing is written into them.
 notebooks: .venv/.notebooks
 	@test -f runs/demo/summary.json || $(MAKE) demo
-	@$(PY) -m jupytext --quiet --to ipynb --update notebooks/*.py
 	@$(PY) -m pytest --nbmake --nbmake-timeout 300 notebooks
+
+# After a change of a notebook's source.
+pair: .venv
+	@$(PY) -m jupytext --quiet --to ipynb --update notebooks/*.py
 
 # A folder of one's own photos: make bench BENCH='--data FOLDER'.
 bench: .venv

@@ -31,7 +31,7 @@ from maskfold.training.runs import RunFolder, find_run
 # Another run, and with it another data set: put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared = prepared_of(run)
-images, people = prepared.images, prepared.folds
+images, people = prepared.images, prepared.people
 
 # %% [markdown]
 # ## The 18 classes and their imbalance

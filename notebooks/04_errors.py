@@ -18,7 +18,6 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from maskfold.analysis.bootstrap import class_intervals
 from maskfold.analysis.calibration import cross_fitted, fit_temperature, reliability
@@ -111,8 +110,7 @@ group_intervals(groups)
 
 # %%
 print({axis: f"{fit.rate:.1%} wrong, evidence {fit.evidence:.1f}" for axis, fit in fits.items()})
-with pd.option_context("display.max_colwidth", 40):
-    display(suspected[suspected.axis == "gender"].head(8))  # noqa: F821
+suspected[suspected.axis == "gender"].head(8)
 
 # %% [markdown]
 # ## The decision

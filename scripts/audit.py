@@ -1,9 +1,9 @@
 #!/usr/bin/env python
 """Look for wrong labels and for people who are there twice, by what the models that never saw them say.
 
-Writes suspects.csv (every person by axis, the most suspect first), corrections.csv (what is proposed), duplicates.csv
-and audit.html into audit/ of the run. Nothing is changed: applying the corrections is up to you. Several runs are asked
-together.
+Writes suspects.csv (all who were judged, by axis, the most suspect first), corrections.csv (what is proposed),
+duplicates.csv and audit.html into audit/ of the run. Nothing is changed: applying the corrections is up to you. Several
+runs are asked together.
 """
 
 from pathlib import Path

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from maskfold.analysis.duplicates import find_duplicates
 from maskfold.analysis.suspects import SURE, Contamination, suspects
+from maskfold.data.prepared import load_prepared
+from maskfold.demo import make_demo
 from maskfold.labels import KIND_MASK, decode, encode
 from maskfold.predictions import Predictions, load_predictions
 
@@ -158,6 +160,18 @@ def copy_of(photo, kept, quality, rng):
     return cv2.imencode(".jpg", cut, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
+@pytest.mark.slow
+def test_of_600_strangers_hardly_two_are_taken_for_one(tmp_path):
+    """Drawn by one hand, which makes them more alike than people are."""
+    make_demo(tmp_path / "many", 600, 1, seed=11)
+    paths = sorted((tmp_path / "many" / "train" / "images").glob("[!.]*/normal.*"))
+    paths = [path for path in paths if not path.name.startswith(".")]
+    names = [path.parent.name for path in paths]
+    assert len(names) == 600
+    noise = np.random.default_rng(0).normal(size=(600, 8))
+    assert len(find_duplicates(names, paths, noise)) <= 3
+
+
 def test_copies_are_found_and_strangers_are_not(drawn, tmp_path):
     rng = np.random.default_rng(0)
     paths = sorted((drawn / "train" / "images").glob("*/normal.jpg"))
@@ -233,6 +247,72 @@ def test_an_audit_from_end_to_end(script, raw):
     assert "3 made, 0 were so already" in made.out
     # A second audit takes the first one's place.
     assert script("audit", "a").code == 0
+
+
+def test_what_was_corrected_before_is_kept_or_taken_back(script, raw):
+    """Of a run on corrected data: a file is applied to the raw labels, so the proposals hold the earlier ones, too."""
+    folders = pd.read_csv(raw / "train" / "train.csv", dtype=str)
+    wrong, right, third = folders.path[2], folders.path[5], folders.path[8]
+    turn = {"male": "female", "female": "male"}
+    gender = dict(zip(folders.path, folders.gender, strict=True))
+    lines = [f"{wrong},swap,incorrect_mask|normal,no", f"{right},gender,{turn[gender[right]]},yes"]
+    Path("before.csv").write_text("person_id,field,value,reason\n" + "\n".join(lines) + "\n")
+    made = script("prepare", "--data", raw, "--out", "fixed", "--corrections", "before.csv", "--folds", 2)
+    assert made.code == 0, made.err
+    assert script("train", *tiny_args(raw, "--name", "c", "--data.prepared", "fixed")).code == 0
+    run = Path("runs/c")
+    oof = load_predictions(run / "oof.npz", out_of_fold=True)
+    # The models contradict the exchange, agree with the gender, and contradict a third person's gender.
+    truth = turned(oof, genders=[third], swaps=[wrong]).label
+    ids = [*sorted(set(oof.person_id) - {wrong, third}), wrong, third]
+    sure = 1 / (1 + np.exp(-(1 + pd.Series(oof.person_id).map(ids.index).to_numpy())))[:, None]
+    replace(oof, probs=((1 - sure) / 17 + (sure - (1 - sure) / 17) * np.eye(18)[truth]).astype(np.float32)).save(
+        run / "oof.npz"
+    )
+    done = script("audit", "c")
+    assert done.code == 0, done.err
+    held = pd.read_csv(run / "audit/corrections.csv").set_index("person_id")
+    assert set(held.index) == {right, third}
+    assert held.value[right] == turn[gender[right]]
+    assert held.value[third] == turn[gender[third]]
+    scored = script("evaluate", "c", "--corrections", run / "audit/corrections.csv")
+    assert "trained on" in scored.out
+    assert "corrections: 2 made, 0 were so already, 0 not in the data" in scored.out
+    # What the data card says of people is what the photos are labelled with, though folds.csv stands.
+    prepared = load_prepared(Path("fixed"))
+    assert prepared.people.set_index("person_id").gender[right] == turn[gender[right]]
+
+
+def test_corrections_may_be_empty_and_strangers_in_them_are_named(script, trained):
+    Path("none.csv").write_text("person_id,field,value,reason\n")
+    done = script("evaluate", trained.run.folder, "--corrections", "none.csv")
+    assert done.code == 0, done.err
+    assert "0 photos of 0 people get another label" in done.out
+    Path("typo.csv").write_text("person_id,field,value,reason\nnobody,gender,male,x\n")
+    done = script("evaluate", trained.run.folder, "--corrections", "typo.csv")
+    assert "1 not in the data (nobody)" in done.out
+
+
+def test_raw_data_that_has_changed_is_refused(script, raw):
+    assert script("train", *tiny_args(raw, "--name", "r", "--folds", 0)).code == 0
+    Path("none.csv").write_text("person_id,field,value,reason\n")
+    table = raw / "train" / "train.csv"
+    text = table.read_text()
+    first = pd.read_csv(table, dtype=str).iloc[0]
+    other = "male" if first.gender == "female" else "female"
+    table.write_text(text.replace(f"{first.id},{first.gender}", f"{first.id},{other}", 1))
+    refused(script("evaluate", "r", "--corrections", "none.csv"), "train.csv", "prepare the data again")
+    table.write_text("\n".join(text.splitlines()[:-1]) + "\n")
+    refused(script("evaluate", "r", "--corrections", "none.csv"), "train.csv", "prepare the data again")
+    refused(script("audit", "r"), "train.csv")
+    assert not Path("runs/r/audit").exists()
+
+
+def test_a_part_of_the_folds_is_audited_and_said_to_be(script, raw):
+    assert script("train", *tiny_args(raw, "--name", "p", "--folds", 0)).code == 0
+    done = script("audit", "p")
+    assert done.code == 0, done.err
+    assert "people are judged: not all folds are trained" in done.out
 
 
 def test_what_can_not_be_audited_is_refused(script, trained, tmp_path):

@@ -20,7 +20,7 @@ def data_card(prepared: Prepared, wrong: dict[str, float]) -> str:
         "What it must not be used for": [
             "To recognise, single out or track anybody: the photos show people who are not to be found by them.",
             "To decide about a person: admission, employment, insurance, policing or health. The scores above are "
-            "means over groups, and some groups are served far worse than others.",
+            "means over groups, and groups may be served very unlike.",
             "To tell somebody's gender or age: the answer is what labellers would have written beside the photo.",
             "On people, cameras or masks that are not in it: other origins than train.csv names, children, other ways "
             "of wearing a mask. Nothing here measures how wrong the answers would be.",
@@ -31,7 +31,7 @@ def data_card(prepared: Prepared, wrong: dict[str, float]) -> str:
         f"<h3>{escape(title)}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
         for title, lines in parts.items()
     )
-    return note("People by gender and age group:") + _people(prepared.folds) + lists
+    return note("People by gender and age group:") + _people(prepared.people) + lists
 
 
 def _people(people: pd.DataFrame) -> str:
@@ -57,7 +57,7 @@ def _origin(prepared: Prepared) -> list[str]:
 
 
 def _silence(prepared: Prepared, wrong: dict[str, float]) -> list[str]:
-    people = prepared.folds
+    people = prepared.people
     old = people.age[age_group(people.age) == len(AGE_GROUPS) - 1]
     young, oldest = AGE_BORDERS
     lines = [
@@ -65,8 +65,9 @@ def _silence(prepared: Prepared, wrong: dict[str, float]) -> list[str]:
         f"Ages are in whole years, from {people.age.min()} to {people.age.max()}. At {young} and {oldest} one year "
         f"decides about the class: {(people.age - young).between(-1, 0).sum():,} people are {young - 1} or {young}, "
         f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}, and no photo shows which.",
-        "'incorrect' is one label for several things: the nose free, the mouth free, the mask at the chin.",
-        "Seven photos of a person are one sitting: one light, one camera, one day. They are not seven people.",
+        "'incorrect' is one label, in whatever way a mask is worn wrongly.",
+        "Seven photos of a person may share light, camera and day, of which the files say nothing. They are not seven "
+        "people.",
     ]
     if len(old) and (old == old.iloc[0]).all():
         lines.append(

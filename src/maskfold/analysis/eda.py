@@ -1,5 +1,6 @@
 """What is to be known of the data before anything is trained: sizes, colours, classes, ages, and what photos leak."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from maskfold.config import Data
 from maskfold.data.crops import crop_and_resize, resize
 from maskfold.data.faces import find_face
 from maskfold.data.folds import split
-from maskfold.data.photos import JPEG, jpeg_size, read_photo
+from maskfold.data.photos import jpeg_size, read_photo
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store
 from maskfold.labels import AGE_BORDERS, CLASS_NAMES, NUM_CLASSES
@@ -27,8 +28,8 @@ def sizes(paths: Sequence[Path]) -> pd.DataFrame:
     """How many photos have which ending and size: ending, height, width, photos; the most frequent first."""
     rows = []
     for path in paths:
-        content = path.read_bytes()
-        size = jpeg_size(content) if content.startswith(JPEG) else read_photo(path).image.shape[:2]
+        size = jpeg_size(path.read_bytes()) if path.suffix.lower() != ".png" and path.is_file() else None
+        size = size or read_photo(path).image.shape[:2]
         rows.append((path.suffix.lower(), *size))
     table = pd.DataFrame(rows, columns=["ending", "height", "width"])
     return table.value_counts().rename("photos").reset_index()
@@ -94,9 +95,12 @@ def leak(prepared: Prepared, store: Store) -> pd.DataFrame:
     """
     images, inputs = prepared.images, thumbnails(store)
     labels = images.label.to_numpy()
-    by_photo = StratifiedKFold(prepared.num_folds, shuffle=True, random_state=0).split(inputs, labels)
+    with warnings.catch_warnings():
+        # Of a class with fewer photos than folds.
+        warnings.simplefilter("ignore", UserWarning)
+        by_photo = list(StratifiedKFold(prepared.num_folds, shuffle=True, random_state=0).split(inputs, labels))
     ways = {
-        "folds over photos": list(by_photo),
+        "folds over photos": by_photo,
         "folds over people": [split(images, prepared.folds, fold) for fold in range(prepared.num_folds)],
     }
     found = pd.DataFrame({"label": labels})

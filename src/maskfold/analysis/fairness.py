@@ -9,6 +9,8 @@ from maskfold.analysis.metrics import COLUMNS, f1_per_class
 from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
 from maskfold.predictions import Predictions
 
+# Fewer people are too few to resample.
+LEAST_PEOPLE = 5
 ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
 
@@ -25,6 +27,12 @@ def groups() -> dict[str, list[int]]:
     return {name: np.flatnonzero(mine).tolist() for name, mine in found.items()}
 
 
+def alike(name: str) -> list[str]:
+    """The groups of its kind: both genders, the three age groups, or the six that are both."""
+    kinds = (GENDERS, AGE_GROUPS, tuple(set(groups()) - {*GENDERS, *AGE_GROUPS}))
+    return next(sorted(kind) for kind in kinds if name in kind)
+
+
 def by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """A row a group that has people, by their labels as given.
 
@@ -32,6 +40,9 @@ def by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> pd.
     overconfidence, mean confidence less accuracy; calibration_error; and shares of photos mask_wrong, gender_wrong,
     too_young, too_old (one answer may be wrong in several ways). <name>_ci95 [lo, hi] of accuracy, f1, gap and
     overconfidence, from resampling people within gender x age; None where everybody is in the group.
+
+    most_gap: what the gap is at most, by a 95 % bound that holds for all groups at once (the bootstrap's largest
+    deviation in standard errors; Westfall & Young 1993); nan for a group of fewer than LEAST_PEOPLE.
     """
     who = People(oof.label, oof.person_id)
     mask, gender, age = decode(oof.label)
@@ -71,6 +82,13 @@ def by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> pd.
         table[name] = points
         ends = np.percentile(spread[name], (2.5, 97.5), axis=0).T
         table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair.tolist() for pair in ends]
+    error = spread["gap"].std(0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        away = np.abs(spread["gap"] - found["gap"]) / error
+    can_tell = people >= LEAST_PEOPLE
+    varies = can_tell & (error > 0)
+    farthest = np.percentile(away[:, varies].max(1), 95) if varies.any() else 0.0
+    table["most_gap"] = np.where(can_tell, found["gap"] + farthest * error, np.nan)
     table["calibration_error"] = [reliability(oof.probs[mine], oof.label[mine]).error for mine in member.T]
     shares = sums.sum(0)[:, 3:] / sums.sum(0)[:, :1]
     return table.assign(**dict(zip(ERRORS, shares.T, strict=True))).set_index("group")

@@ -7,11 +7,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskfold.analysis.fairness import ERRORS, groups
+from maskfold.analysis.fairness import ERRORS, alike, groups
 from maskfold.analysis.suspects import SURE, Contamination
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store
-from maskfold.labels import NUM_STRATA, stratum
+from maskfold.labels import stratum
 from maskfold.predictions import Predictions
 
 # A group's share of wrong labels, or its photos' look, is named as a reason where it stands out so far: in shares of
@@ -50,19 +50,36 @@ def circumstances(
 
 
 def findings(table: pd.DataFrame, oof: Predictions, known: Circumstances) -> list[str]:
-    """Sentences, of the groups that are surely served worse than everybody else, the surest large gap first."""
-    worse = [name for name, row in table.iterrows() if row.gap_ci95 is not None and row.gap_ci95[1] < 0]
-    order = sorted(worse, key=lambda name: table.gap_ci95[name][1])
-    return [_finding(name, table.loc[name], why(name, table, oof, known)) for name in order]
+    """Sentences, of the groups that are served worse than everybody else, the surest large gap first.
+
+    A group counts where its most_gap, which holds for all groups at once, is under 0. One of both gender and age that
+    has all the people of a wider one is told with it.
+    """
+    worse = table[table.most_gap < 0].sort_values("most_gap", kind="stable")
+    told = [name for name in worse.index if not any(table.people[name] == table.people.get(w) for w in _wider(name))]
+    return [_finding(name, table.loc[name], taken_for(name, oof), why(name, table, oof, known)) for name in told]
 
 
-def _finding(name: str, row: pd.Series, reasons: Sequence[str]) -> str:
+def _wider(name: str) -> list[str]:
+    """Of a group of both gender and age the two that it is a part of."""
+    return name.split(", ") if ", " in name else []
+
+
+def taken_for(name: str, oof: Predictions) -> str:
+    """The group of its kind that the wrong answers to a group's photos name most often."""
+    classes = groups()
+    wrong = oof.answers[np.isin(oof.label, classes[name]) & (oof.answers != oof.label)]
+    return max(alike(name), key=lambda other: np.isin(wrong, classes[other]).sum())
+
+
+def _finding(name: str, row: pd.Series, other: str, reasons: Sequence[str]) -> str:
     kinds = {"mask_wrong": "the mask", "gender_wrong": "the gender", "too_young": "an age too young"}
     kinds |= {"too_old": "an age too old"}
     most = max(ERRORS, key=lambda kind: row[kind])
     low, high = row.gap_ci95
-    said = f"{name}: {row.accuracy:.1%} of its photos are answered rightly, {-row.gap:.1%} less than of everybody else"
-    said += f" [{-high:.1%}, {-low:.1%}]; most often wrong is {kinds[most]} ({row[most]:.1%})."
+    said = f"{name}: {row.accuracy:.1%} of its photos are answered rightly, {-100 * row.gap:.1f} percentage points less"
+    said += f" than of everybody else [{-100 * high:.1f}, {-100 * low:.1f}]; most often wrong is {kinds[most]} "
+    said += f"({row[most]:.1%}" + (")." if other == name else f"), mostly taken for {other}.")
     if row.overconfidence_ci95[0] > 0:
         said += f" The models are surer of their answers than right, by {row.overconfidence:.1%}."
     return (
@@ -78,8 +95,8 @@ def why(name: str, table: pd.DataFrame, oof: Predictions, known: Circumstances) 
     mine = np.isin(stratum(oof.label[first]), _strata(name))
     place = pd.Index(known.person_id).get_indexer(people)
     found, share = [], table.people[name] / len(people)
-    if share < SMALL / _alike(name):
-        found.append(f"support: {table.people[name]:,} people, {share:.1%} of all, taught it")
+    if share < SMALL / len(alike(name)):
+        found.append(f"support: {table.people[name]:,} of {len(people):,} people are of this group ({share:.1%})")
     wrong = known.p_wrong[place]
     if mine.all():
         return found
@@ -97,8 +114,3 @@ def why(name: str, table: pd.DataFrame, oof: Predictions, known: Circumstances) 
 
 def _strata(name: str) -> list[int]:
     return np.unique(stratum(groups()[name])).tolist()
-
-
-def _alike(name: str) -> int:
-    """How many groups of its kind there are: 2 genders, 3 age groups, 6 of both."""
-    return NUM_STRATA // len(_strata(name))

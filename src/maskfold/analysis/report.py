@@ -140,7 +140,7 @@ def _fairness(oof: Predictions, prepared: Prepared, store: Store, found: pd.Data
     groups = by_group(oof)
     said = findings(groups, oof, circumstances(found, fits, prepared, store))
     lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-    summary = f"<ol>{lines}</ol>" if said else note("No group is surely served worse than everybody else.")
+    summary = f"<ol>{lines}</ol>" if said else note("Of no group this can be told.")
     rows = [
         [
             name,
@@ -152,7 +152,10 @@ def _fairness(oof: Predictions, prepared: Prepared, store: Store, found: pd.Data
         for name, row in groups.iterrows()
     ]
     head = ["group", "people", "accuracy", "F1 of its classes", "confidence over accuracy", "calibration error"]
-    words = "By the labels as given. Who is served worse than everybody else, the surest large gap first:"
+    words = (
+        "By the labels as given: a group's wrong labels may be those of other groups' people. Who is served worse than "
+    )
+    words += "everybody else, tested for all groups at once, the surest large gap first:"
     return (
         note(words)
         + summary

@@ -1,5 +1,6 @@
 """People whose label the models that never saw them contradict, by axis; a person's seven photos are one finding."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,8 @@ from maskfold.predictions import Predictions
 
 # Of a likelihood ratio, where a rate of 0 lies on the border of what is possible: 5 % (Self & Liang 1987).
 SURE = 2.706
-MOST_SLOPE = 50.0
+# A model's temperature, inverted: with a twentieth certain contradictions would pass for doubt.
+LEAST_SLOPE, MOST_SLOPE = 0.2, 50.0
 # Axes whose wrong labels this finds; at the ages' borders models err for other reasons.
 PROPOSED = ("gender", "mask")
 COLUMNS = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
@@ -53,7 +55,7 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
         given = (1 - rate) * own + rate * (1 - own)
         return float(-np.log(np.maximum(given, LEAST_PROBABILITY)).sum())
 
-    slopes = (np.log(0.02), np.log(MOST_SLOPE))
+    slopes = (np.log(LEAST_SLOPE), np.log(MOST_SLOPE))
 
     def best(rates: tuple[float, float]):
         starts = [(slope, np.clip(rate, *rates)) for slope in (-1.0, 0.0, 1.0) for rate in (0.01, 0.1)]
@@ -67,11 +69,11 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
 def suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     """COLUMNS of every person on every axis, the most suspect first, and each axis' fit.
 
-    margin: mean over the photos of log P(given) - log P(best other). field and value are a correction's; value is empty
-    where an age group alone is known. Gender and exchanged photos are `proposed` for correction where wrong labels are
-    evident on the axis and p_wrong is over a half. Ages are ranked only: the models err systematically at the borders,
-    which this fit would take for wrong labels. confident_learning (Northcutt et al. 2021, by cleanlab; None without
-    it): whether it calls the label wrong.
+    margin: mean over the photos of log P(given) - log P(best other); of exchanged photos the sum over both. field and
+    value are a correction's; value is empty where an age group alone is known. Gender and exchanged photos are
+    `proposed` for correction where wrong labels are evident on the axis and p_wrong is over a half. Ages are ranked
+    only: the models err systematically at the borders, which this fit would take for wrong labels. confident_learning
+    (Northcutt et al. 2021, by cleanlab; None without it): whether it calls the label wrong.
     """
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)
     photos = np.bincount(of_photo)
@@ -128,7 +130,11 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
     if len(np.unique(labels)) < probs.shape[1]:
         return None
     probs = probs.astype(np.float64)
-    return find_label_issues(labels, probs / probs.sum(1, keepdims=True), filter_by="prune_by_noise_rate", n_jobs=1)
+    probs /= probs.sum(1, keepdims=True)
+    with warnings.catch_warnings():
+        # That a class has few people is told elsewhere.
+        warnings.simplefilter("ignore", UserWarning)
+        return find_label_issues(labels, probs, filter_by="prune_by_noise_rate", n_jobs=1)
 
 
 def _known_age(group: int) -> str:

@@ -22,7 +22,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
     faults: list[str] = []
     wanted: dict[tuple[str, str], tuple[str, int]] = {}
     absent = []
-    for line, row in enumerate(read_table(path, COLUMNS).itertuples(), 2):
+    for line, row in enumerate(read_table(path, COLUMNS, may_be_empty=True).itertuples(), 2):
         where = f"{path} line {line}"
         fault = _faulty(row.field, row.value)
         folders = _folders_of(row.person_id.strip(), people)

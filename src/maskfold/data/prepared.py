@@ -45,6 +45,15 @@ class Prepared:
         return hashlib.sha256(f"{self.meta['fingerprint']}\n{dealt}".encode()).hexdigest()[:16]
 
     @property
+    def people(self) -> pd.DataFrame:
+        """person_id, gender, age, fold of everybody, as images.csv labels them.
+
+        folds.csv stands where data is prepared again: its genders and ages are those that the folds were drawn by.
+        """
+        known = self.images.drop_duplicates("person_id")[["person_id", "gender", "age"]]
+        return known.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
+
+    @property
     def eval_people(self) -> int:
         """People on the eval side, by its photos; 0 without one."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)

@@ -13,8 +13,11 @@ TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
 EVAL_COLUMNS = ("ImageID", "ans")
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV as text, with at least these columns and one row. Raises UserError that names what is wrong."""
+def read_table(path: Path, columns: tuple[str, ...], may_be_empty: bool = False) -> pd.DataFrame:
+    """A CSV as text, with at least these columns and, unless it may be empty, one row.
+
+    Raises UserError that names what is wrong.
+    """
     wanted = f"a CSV with the columns {','.join(columns)} is expected"
     try:
         content = path.read_bytes()
@@ -45,7 +48,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     missing = [name for name in columns if name not in table.columns]
     if missing:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; {wanted}, it has {','.join(table.columns)}")
-    if table.empty:
+    if table.empty and not may_be_empty:
         raise UserError(f"{path}: has no rows; {wanted}")
     return table
 
