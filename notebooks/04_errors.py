@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.analysis.bootstrap import class_intervals
-from maskfold.analysis.calibration import cross_fitted, fit_temperature, reliability
+from maskfold.analysis.calibration import before_and_after
 from maskfold.analysis.fairness import by_group
 from maskfold.analysis.figures import (
     by_age,
@@ -95,9 +95,7 @@ sheet(np.concatenate(lines))
 # ## Does it know when it is wrong?
 
 # %%
-tempered, _ = cross_fitted(oof)
-before, after = reliability(oof.probs, oof.label), reliability(tempered, oof.label)
-reliability_diagram(before, after, fit_temperature(oof.probs, oof.label))
+reliability_diagram(*before_and_after(oof))
 
 # %% [markdown]
 # ## Who is served worse, and are labels to blame?

@@ -2,6 +2,9 @@
 
 import builtins
 import html
+import shutil
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -11,13 +14,14 @@ import torch
 
 from maskfold.analysis import explain, pictures
 from maskfold.analysis.explain import Shown, heatmaps
-from maskfold.analysis.pictures import Explained, mixed, pairs, where_it_looked
+from maskfold.analysis.pictures import Explained, mixed, pairs, seen_by_the_model, where_it_looked
 from maskfold.config import Config, Data, Model, replaced
 from maskfold.data.prepared import load_prepared
 from maskfold.data.store import open_store
 from maskfold.labels import is_old
 from maskfold.models.classifier import build_classifier
 from maskfold.predictions import Predictions, load_predictions
+from maskfold.training.runs import RunFolder
 
 SIZE = (96, 64)
 
@@ -74,7 +78,9 @@ def test_heat_is_the_paper_s_formula(monkeypatch):
         assert np.array_equal(seen, photo)
         images = torch.from_numpy(photo).permute(2, 0, 1)[None]
         maps = model.backbone.forward_features(model.normalise(images)).detach().requires_grad_()
-        model.head(model.backbone.forward_head(maps))[0, answer].backward()
+        # Log-odds: the answer's logit against all others'.
+        logs = model.head(model.backbone.forward_head(maps))[0]
+        (logs[answer] - torch.log(1 - logs[answer].exp())).backward()
         coarse = (maps * maps.grad.mean((2, 3), keepdim=True)).sum(1)[0].relu().detach().numpy()
         coarse = coarse - coarse.min()
         expected = cv2.resize(coarse / max(coarse.max(), 1e-7), SIZE[::-1])
@@ -82,6 +88,20 @@ def test_heat_is_the_paper_s_formula(monkeypatch):
         np.testing.assert_allclose(heat, expected, atol=0.02)
         seen_heat += heat.max() > 0.5
     assert seen_heat
+
+
+def test_a_sure_answer_is_explained_too(monkeypatch):
+    """Logits of hundreds: the answer's probability is 1 to the last digit, and its own gradient 0."""
+    model, answer = classifier("test_resnet"), 4
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.zero_()
+            parameter[answer] = 1000
+    photos = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), np.uint8)
+    assert (model(torch.from_numpy(photos).permute(0, 3, 1, 2))[:, answer] == 0).all()
+    run = SimpleNamespace(config=Config(model=Model(backbone="test_resnet"), data=Data(image_size=SIZE)))
+    monkeypatch.setattr(explain, "finished_model", lambda *_: model)
+    assert all(heat.max() > 0.5 for _, heat in heatmaps(run, [(0, photo, answer) for photo in photos]))
 
 
 def test_a_photo_is_explained_by_the_model_that_has_not_learned_from_it(run, monkeypatch):
@@ -139,6 +159,35 @@ def test_a_backbone_without_a_map_is_told(run, monkeypatch):
         Shown(mixer, (224, 224))
     monkeypatch.setattr(explain, "Shown", lambda *_: Shown(mixer, (224, 224)))
     assert "can't look into test_convnext" in html.unescape(where_it_looked(*run))
+
+
+def test_weights_that_are_gone_cost_no_report(run, trained, tmp_path):
+    _, oof, prepared, store = run
+    folder = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "gone")))
+    folder.weights_path("fold0").unlink()
+    assert "no model to look into" in where_it_looked(folder, oof, prepared, store)
+
+
+@pytest.mark.parametrize(("batch", "lines"), [(7, 2), (1, 1), (64, 2)])
+def test_a_small_mixed_batch_is_shown_too(run, batch, lines):
+    folder, _, prepared, store = run
+    config = replaced(folder.config, mix={"name": "mixup"}, optim={"batch_size": batch})
+    assert mixed(config, prepared, store, fold=1).shape[0] == lines * config.data.image_size[0]
+
+
+def test_what_can_not_be_mixed_or_is_not_augmented_is_said(run):
+    folder, _, prepared, store = run
+    old = is_old(prepared.images.label.to_numpy())
+    folds = prepared.folds.assign(
+        fold=prepared.folds.person_id.isin(prepared.images.person_id[old]).map({True: 0, False: 1})
+    )
+    config = replaced(folder.config, mix={"name": "mixup", "partner": "old"})
+    shown = seen_by_the_model(config, replace(prepared, folds=folds), store, 0)
+    assert "No mixed batch can be shown: mix.partner old" in html.unescape(shown)
+    frozen = replaced(folder.config, model={"frozen_epochs": "all"})
+    assert "nothing else is augmented" in seen_by_the_model(frozen, prepared, store, 0)
+    short = replaced(folder.config, optim={"epochs": 2})
+    assert "the first 2 epochs" in seen_by_the_model(short, prepared, store, 0)
 
 
 def test_mixed_photos_are_the_first_mixed_batch(run):

@@ -210,7 +210,7 @@ def test_the_data_card_counts(trained):
     table = prepared.images.drop_duplicates("person_id")
     for gender in GENDERS:
         counts = [((table.gender == gender) & (age_group(table.age) == at)).sum() for at in range(3)]
-        assert f"<td>{gender}</td>" + "".join(f"<td class='n'>{count}</td>" for count in counts) in text
+        assert f"<td>{gender}</td>" + "".join(f"<td class='v'>{count}</td>" for count in counts) in text
     near = ((table.age == 59) | (table.age == 60)).sum()
     assert f"{near} are 59 or 60" in text
     assert "An estimated 3.1% of the people have a wrong label of gender." in text

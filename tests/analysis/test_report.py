@@ -6,12 +6,13 @@ import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from string import ascii_uppercase
 
 import numpy as np
 import pytest
 from conftest import refused
 
-from maskfold.analysis.figures import by_age, class_bars, confusion_matrix, curves
+from maskfold.analysis.figures import by_age, class_bars, class_dots, confusion_matrix, curves
 from maskfold.analysis.metrics import class_table
 from maskfold.predictions import load_predictions
 
@@ -67,20 +68,21 @@ def test_a_report_is_whole_and_says_what_summary_json_says(script, run):
     for word in ("optim.batch_size", summary["config_hash"], summary["dataset"], summary["selection"]):
         assert word in said
     alts = [image["alt"] for image in page.images]
-    for word in (
-        "Losses",
-        "mask",
-        "gender",
-        "age",
-        "classes",
-        "F1 of each",
-        "Reliability",
-        "by age",
-        "augmented",
-        "Grad-CAM",
-        "rate",
+    for figure in (
+        "Losses and macro F1 by epoch, a line a fold",
+        *(f"Confusion matrix: {name}" for name in ("mask", "gender", "age", "classes")),
+        "F1 of each class with its 95 % interval, photos in brackets",
+        "Reliability diagram",
+        "Accuracy by age in years",
+        "Accuracy of each group with its 95 % interval",
+        "augmented photos",
+        "Learning rate, gradient norm and throughput by epoch",
     ):
-        assert any(word in alt for alt in alts), word
+        assert alts.count(figure) == 1, figure
+    # Wrong answers and right ones in turn.
+    assert sum(alt.endswith(", Grad-CAM") for alt in alts) >= 2
+    assert "wrong: " in said
+    assert "right: " in said
     # A mistake is shown with its id, its truth and its answer.
     oof = np.load(run / "oof.npz")
     wrong = oof["probs"].argmax(1) != oof["label"]
@@ -145,8 +147,30 @@ def test_curves_have_a_line_a_part_that_knows_the_key():
     loss, f1 = drawn.axes
     assert [line.get_ydata().tolist() for line in loss.lines] == [[2.0, 1.0], [2.0, 1.0]]
     assert [line.get_ydata().tolist() for line in f1.lines] == [[0.1, 0.3]]
-    # Told apart without colour.
+    # Told apart without colour, and both named, though the last panel has one line.
     assert len({(line.get_marker(), line.get_linestyle()) for line in loss.lines}) == 2
+    assert [text.get_text() for text in f1.get_legend().get_texts()] == ["fold0", "full"]
+
+
+def test_of_26_runs_each_has_a_mark_of_its_own():
+    rows = class_table(np.arange(18), np.arange(18))
+    [axes] = class_dots({letter: rows for letter in ascii_uppercase}).axes
+    assert [line.get_marker() for line in axes.lines] == [f"${letter}$" for letter in ascii_uppercase]
+
+
+def test_parts_of_a_run_that_share_no_photo_are_compared(script, run, tmp_path):
+    others = [Path(shutil.copytree(run, tmp_path / f"part{fold}")) for fold in (0, 1)]
+    oof = load_predictions(run / "oof.npz", out_of_fold=True)
+    for fold, other in enumerate(others):
+        oof.aligned(oof.image_id[oof.fold == fold]).save(other / "oof.npz")
+        shutil.rmtree(other / f"fold{1 - fold}")
+    done = script("report", run, *others)
+    assert done.code == 0, done.err
+    said = Page((run / "comparison.html").read_text(encoding="utf-8")).words
+    assert "the mean of all" not in said
+    assert f"{(oof.fold == 0).sum()}" in said
+    # A single fold has no others to be tempered by.
+    assert "cross-fitted" not in " ".join(Page((others[0] / "report.html").read_text(encoding="utf-8")).words)
 
 
 def test_a_confusion_matrix_shows_its_counts():

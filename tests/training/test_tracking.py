@@ -1,8 +1,10 @@
 """W&B mirrors a run: what it holds equals metrics.jsonl; whatever befalls it, the run is the same."""
 
+import builtins
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -128,6 +130,45 @@ def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monk
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
 
 
+@pytest.mark.slow
+def test_a_network_that_swallows_all_is_waited_for_20_seconds(drawn, tracked, tmp_path):
+    """A socket that takes what comes and never answers: from start to end 20 s at most more than offline."""
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(64)
+    train = Path(__file__).parents[2] / "scripts" / "train.py"
+    environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    environ |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+
+    def seconds(mode: str) -> float:
+        given = words(drawn, "--name", mode, "--optim.epochs", 1, mode=mode)
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, str(train), *map(str, given)], cwd=tmp_path, capture_output=True, text=True, env=environ
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("can't be reached") == (mode == "online")
+        return time.monotonic() - start
+
+    offline = seconds("offline")
+    assert seconds("online") - offline < 20
+
+
+@pytest.mark.parametrize("fault", [TypeError, ImportError])
+def test_a_broken_wandb_stops_no_run(script, drawn, tracked, monkeypatch, fault):
+    known = builtins.__import__
+
+    def broken(name, *args, **more):
+        if name.partition(".")[0] == "wandb":
+            raise fault("broken")
+        return known(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0))
+    assert done.code == 0, done.err
+    assert "W&B: broken; training goes on without it" in done.err
+
+
 def test_online_is_asked_for_without_a_key(script, drawn, tracked):
     done = script("train", *words(drawn, "--name", "w", "--folds", 0, mode="online"))
     assert done.code == 0, done.err
@@ -250,7 +291,7 @@ def test_what_could_not_be_sent_is_listed_and_waited_for_once(monkeypatch, track
     assert [mode for mode, _ in fake.starts] == ["online", "offline"]
 
 
-@pytest.mark.parametrize("spoiled", ["null", "[1]", "{}", "no json"])
+@pytest.mark.parametrize("spoiled", ["null", "[1]", "{}", "no json", '{"id": 3, "seconds": null, "offline": 5}'])
 def test_a_spoiled_record_stops_nothing(monkeypatch, tracked, tmp_path, spoiled):
     (tmp_path / "w" / "fold0").mkdir(parents=True)
     (tmp_path / "w" / "fold0" / "wandb.json").write_text(spoiled)

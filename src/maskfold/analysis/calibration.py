@@ -78,6 +78,14 @@ def reliability(probs: np.ndarray, labels: np.ndarray) -> Reliability:
     return Reliability(photos, *means)
 
 
+def before_and_after(oof: Predictions) -> tuple[Reliability, Reliability | None, float]:
+    """As it is, with cross-fitted temperatures (None for a single fold), and the temperature of all photos."""
+    before, temperature = reliability(oof.probs, oof.label), fit_temperature(oof.probs, oof.label)
+    if len(np.unique(oof.fold)) == 1:
+        return before, None, temperature
+    return before, reliability(cross_fitted(oof)[0], oof.label), temperature
+
+
 def log_loss(probs: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative logarithm of the true class' probability."""
     return float(-np.log(np.maximum(probs[np.arange(len(labels)), labels], LEAST_PROBABILITY)).mean())

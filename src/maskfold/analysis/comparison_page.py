@@ -52,20 +52,20 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]
     rows = [
         [
             f"{letter}: {summary['name']}",
+            f"{len(oof.label):,}",
             *(f"{summary['oof'][key]:.4f}" for key in keys),
             interval(summary["oof"]["macro_f1_ci95"]),
             f"{sum(row['seconds'] for row in summary['folds']):,.0f}",
             summary["selection"] + ("" if summary["complete"] else ", not all folds"),
         ]
-        for letter, summary in zip(letters, summaries, strict=True)
+        for letter, summary, oof in zip(letters, summaries, oofs, strict=True)
     ]
-    if same_labels(oofs):
+    if same_labels(oofs) and set.intersection(*(set(oof.image_id) for oof in oofs)):
         joined = mean(oofs)
         found = scores(joined.label, joined.answers)
-        whole = f"the mean of all, {len(joined.label):,} photos"
-        rows.append([whole, *(f"{found[key]:.4f}" for key in keys), "", "", ""])
+        rows.append(["the mean of all", f"{len(joined.label):,}", *(f"{found[key]:.4f}" for key in keys), "", "", ""])
     heads = [key.replace("_accuracy", "").replace("_", " ") for key in keys]
-    return table(["run", *heads, "macro F1, 95 %", "seconds", "weights"], rows)
+    return table(["run", "photos", *heads, "macro F1, 95 %", "seconds", "weights"], rows)
 
 
 def _mean_history(run: RunFolder) -> list[dict]:

@@ -1,6 +1,7 @@
 """Grad-CAM (Selvaraju et al. 2017): which parts of a photo an answer rests on."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,7 +10,6 @@ from torch import nn
 from maskfold.data.transforms import eval_transform
 from maskfold.models.classifier import Classifier
 from maskfold.training.checkpoints import finished_model
-from maskfold.training.device import pick_device
 from maskfold.training.runs import RunFolder
 
 # Photos that are looked at together: each keeps its activations for the way back.
@@ -65,6 +65,18 @@ class Shown(nn.Module):
         return model.head(model.backbone.forward_head(found))
 
 
+@dataclass(frozen=True)
+class LogOdds:
+    """What is explained: log p - log(1 - p) of an answer, whose gradient does not vanish where the answer is sure."""
+
+    answer: int
+
+    def __call__(self, log_probs: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities [18] -> []."""
+        others = torch.arange(len(log_probs), device=log_probs.device) != self.answer
+        return log_probs[self.answer] - log_probs[others].logsumexp(0)
+
+
 def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """(photo uint8 [H, W, 3] as the model sees it, heat float32 [H, W] from 0 to 1) of each (fold, photo, answer).
 
@@ -72,10 +84,10 @@ def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> li
     ImportError without the extra `explain`, ValueError for a backbone without a feature map.
     """
     from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     asked, config, found = list(asked), run.config, {}
-    device, view = pick_device(config.run), eval_transform(config.data)
+    # A dozen photos: a GPU may be busy training, or not be here.
+    device, view = torch.device("cpu"), eval_transform(config.data)
     for fold in sorted({fold for fold, _, _ in asked}):
         mine = [at for at, (of, _, _) in enumerate(asked) if of == fold]
         shown = Shown(finished_model(run, config, f"fold{fold}", device), config.data.image_size)
@@ -83,7 +95,7 @@ def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> li
             for start in range(0, len(mine), AT_A_TIME):
                 some = mine[start : start + AT_A_TIME]
                 seen = np.stack([view(asked[at][1]) for at in some])
-                images = torch.from_numpy(seen).permute(0, 3, 1, 2).to(device)
-                heat = cam(images.float(), [ClassifierOutputTarget(asked[at][2]) for at in some])
+                images = torch.from_numpy(seen).permute(0, 3, 1, 2)
+                heat = cam(images.float(), [LogOdds(asked[at][2]) for at in some])
                 found |= {at: (seen[n], heat[n]) for n, at in enumerate(some)}
     return [found[at] for at in range(len(asked))]

@@ -28,14 +28,14 @@ def sheet(pixels: np.ndarray) -> Figure:
     return figure
 
 
-def reliability_diagram(before: Reliability, after: Reliability, temperature: float) -> Figure:
-    """Accuracy against confidence, as the model says it and tempered, over how many photos each bin has."""
+def reliability_diagram(before: Reliability, after: Reliability | None, temperature: float) -> Figure:
+    """Accuracy against confidence, as the model says it and (if it is there) tempered, over the bins' photos."""
     figure = Figure(figsize=(5.2, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as it should be")
     edges = np.linspace(0, 1, BINS + 1)
     looks = ((before, ORANGE, "o-", "as it is"), (after, BLUE, "s--", f"temperature {temperature:.2f}, cross-fitted"))
-    for found, colour, style, name in looks:
+    for found, colour, style, name in looks[: 1 if after is None else 2]:
         top.plot(found.confidence, found.accuracy, style, color=colour, label=f"{name}: error {found.error:.3f}")
         bottom.stairs(found.photos, edges, color=colour, linestyle="-" if found is before else "--")
     top.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
@@ -50,15 +50,20 @@ def curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, str]) -> 
     """A panel a key of metrics.jsonl ({key: its title}) that a part has, by epoch, with a line each."""
     keys = {key: title for key, title in keys.items() if any(key in row for rows in histories.values() for row in rows)}
     figure = Figure(figsize=(4.2 * len(keys), 3.2), layout="constrained")
+    drawn = {}
     for axes, (key, title) in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys.items(), strict=True):
         for at, (part, rows) in enumerate(histories.items()):
             marker, dash = LOOKS[at % len(LOOKS)]
             points = [(row["epoch"], row[key]) for row in rows if key in row]
             if points:
-                axes.plot(*zip(*points, strict=True), marker=marker, linestyle=dash, markersize=4, label=part)
+                [line] = axes.plot(
+                    *zip(*points, strict=True), color=f"C{at}", marker=marker, linestyle=dash, markersize=4
+                )
+                drawn.setdefault(part, line)
         axes.set(title=title, xlabel="epoch", xticks=_whole(max(len(rows) for rows in histories.values())))
         bare(axes)
-    axes.legend(frameon=False, fontsize=8)
+    # Of all parts: a refit has no line where there is nothing to validate.
+    axes.legend(drawn.values(), drawn, frameon=False, fontsize=8)
     return figure
 
 
@@ -111,17 +116,16 @@ def group_intervals(groups: pd.DataFrame) -> Figure:
 
 
 def class_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
-    """F1 of each class by run ({its short name: rows as of class_table}), a mark a run."""
+    """F1 of each class by run ({its letter: rows as of class_table}); the letter is the mark."""
     figure = Figure(figsize=(9.6, 6), layout="constrained")
     axes = figure.subplots()
     for at, (name, rows) in enumerate(tables.items()):
-        marker, _ = LOOKS[at % len(LOOKS)]
-        axes.plot([row["f1"] for row in rows], range(len(rows)), marker, fillstyle="none", label=name)
+        values, look = [row["f1"] for row in rows], {"marker": f"${name}$", "linestyle": "", "markersize": 7}
+        axes.plot(values, range(len(rows)), **look, color=f"C{at}", clip_on=False, zorder=3)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", color="#eeeeee")
-    axes.set(xlabel="F1", xlim=(0, 1))
-    axes.legend(frameon=False)
+    axes.set(xlabel="F1; a letter is a run", xlim=(0, 1))
     bare(axes)
     return figure
 

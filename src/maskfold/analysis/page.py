@@ -15,11 +15,12 @@ h1{font-size:1.6rem;margin:0}
 h2{font-size:1.15rem;margin:2.4rem 0 .6rem;border-bottom:1px solid #ccc}
 .score{font-size:2.2rem;font-weight:600;margin:.4rem 0}
 .note{color:#555;max-width:60rem}
+h1,h2,p,li,td{overflow-wrap:anywhere}
 img{max-width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #eee;vertical-align:top}
-td.n,th.n{text-align:right}
-td.n{white-space:nowrap}
+td.n,th.n,td.v,th.v{text-align:right}
+.v{white-space:nowrap}
 .row{display:flex;flex-wrap:wrap;gap:1rem;align-items:start}
 .row table{margin-right:2rem}
 figure{margin:0;width:150px;font-size:12px;line-height:1.35}
@@ -51,8 +52,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = Tr
     """The first column to the left, `numbers` to the right."""
 
     def cells(values: Sequence[str], kind: str) -> str:
-        sides = ["", *[" class='n'" if numbers else ""] * (len(values) - 1)]
-        return "".join(f"<{kind}{side}>{escape(value)}</{kind}>" for side, value in zip(sides, values, strict=True))
+        def side(value: str) -> str:
+            # A number stays on one line with its interval.
+            return " class='v'" if value[:1].isdigit() or value[:1] in ("-", "+", "[") else " class='n'"
+
+        sides = [side(value) if numbers else "" for value in values[1:]]
+        return "".join(f"<{kind}{at}>{escape(value)}</{kind}>" for at, value in zip(["", *sides], values, strict=True))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f"<table><tr>{cells(head, 'th')}</tr>{body}</table>"

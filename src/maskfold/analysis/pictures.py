@@ -7,11 +7,12 @@ import numpy as np
 
 from maskfold.analysis.mistakes import surest, worst_mistakes
 from maskfold.analysis.page import note, photo
-from maskfold.config import Config
+from maskfold.config import Config, replaced
 from maskfold.data.folds import split
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store
 from maskfold.data.transforms import sample_seeds, train_transform
+from maskfold.errors import UserError
 from maskfold.labels import CLASS_NAMES
 from maskfold.predictions import Predictions
 from maskfold.training.runs import RunFolder
@@ -29,16 +30,19 @@ DARKEST = 0.2
 def augmented(config: Config, store: Store) -> np.ndarray:
     """Some photos as the first epochs augment them, at the size the model sees: [H, W, 3]."""
     rows, transform = np.linspace(0, len(store) - 1, SAMPLES).astype(int), train_transform(config.data)
-    lines = []
+    lines, epochs = [], min(VARIANTS, config.optim.epochs)
     for row in rows:
-        seeds = [sample_seeds(config.seed, epoch, [row], [0])[0] for epoch in range(1, VARIANTS + 1)]
+        seeds = [sample_seeds(config.seed, epoch, [row], [0])[0] for epoch in range(1, epochs + 1)]
         lines.append(np.concatenate([transform(store[row], seed) for seed in seeds], 1))
     half = SAMPLES // 2
     return np.concatenate([np.concatenate(lines[:half], 0), np.concatenate(lines[half:], 0)], 1)
 
 
-def mixed(config: Config, prepared: Prepared, store: Store) -> np.ndarray:
-    """Photos of the first mixed batch of fold 0, augmented and mixed as the model saw them: [H, W, 3]."""
+def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np.ndarray:
+    """Photos of a fold's first mixed batch, augmented and mixed as its model saw them: [H, W, 3].
+
+    Pseudo-labelled photos are not among them. Raises UserError where the fold's people lend no such partner.
+    """
     # Here: a report without mixing does without torch.
     import torch
 
@@ -49,7 +53,7 @@ def mixed(config: Config, prepared: Prepared, store: Store) -> np.ndarray:
 
     images = prepared.images
     labels, ages = images.label.to_numpy(), images.age.to_numpy()
-    batches = training_batches(config, split(images, prepared.folds, 0)[0], labels)
+    batches = training_batches(config, split(images, prepared.folds, fold)[0], labels)
     dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
     truth, mixer = Truth(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
@@ -60,7 +64,9 @@ def mixed(config: Config, prepared: Prepared, store: Store) -> np.ndarray:
                 photos, known, rows = dataset.__getitems__(keys)
                 seen, _ = mixer(photos, truth(known, rows), batches.epoch, batch, size)
                 shown = seen[:MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
-                return np.concatenate([np.concatenate(list(line), 1) for line in np.array_split(shown, 2)], 0)
+                # Two lines of one length, or one.
+                lines = np.array_split(shown[: len(shown) // 2 * 2], 2) if len(shown) > 1 else [shown]
+                return np.concatenate([np.concatenate(list(line), 1) for line in lines], 0)
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,8 @@ def pairs(oof: Predictions) -> list[tuple[int, int]]:
 def explained(run: RunFolder, oof: Predictions, prepared: Prepared, store: Store) -> list[Explained]:
     """Wrong answers and right ones in turn, each by the model of its own fold.
 
-    Raises ImportError without the extra `explain`, ValueError for a backbone that Grad-CAM can't look into.
+    Raises ImportError without the extra `explain`, ValueError for a backbone that Grad-CAM can't look into, UserError
+    where a fold's weights are gone.
     """
     from maskfold.analysis.explain import heatmaps
 
@@ -127,14 +134,27 @@ def gallery(oof: Predictions, prepared: Prepared, store: Store) -> str:
     return f"<div class='row'>{''.join(shown)}</div>" if shown else "<p>There are none.</p>"
 
 
-def seen_by_the_model(config: Config, prepared: Prepared, store: Store) -> str:
-    """Augmented and, where the run mixes, mixed photos, as HTML."""
+def seen_by_the_model(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
+    """Augmented and, where the run mixes, mixed photos of a fold, as HTML."""
+    from maskfold.training.feed import caches_features
+
+    if caches_features(config):
+        plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
+        flipped = "" if config.data.augment == "none" else " and flipped"
+        return note(f"Features of photos as they are{flipped}, computed once: nothing else is augmented.") + photo(
+            augmented(plain, store), "photos as they are"
+        )
     how = config.data.augment if isinstance(config.data.augment, str) else "its own pipeline"
-    said = f"Training photos as the first {VARIANTS} epochs augment them ({how}), at the size the model sees."
+    epochs = min(VARIANTS, config.optim.epochs)
+    said = f"Training photos as the first {epochs} epochs augment them ({how}), at the size the model sees."
     shown = note(said) + photo(augmented(config, store), "augmented photos")
     if config.mix.name != "none":
-        shown += note(f"The first batch that is mixed ({config.mix.name}):")
-        shown += photo(mixed(config, prepared, store), "mixed photos")
+        try:
+            sheet = mixed(config, prepared, store, fold)
+        except UserError as fault:
+            return shown + note(f"No mixed batch can be shown: {fault}")
+        shown += note(f"The first batch of fold {fold} that is mixed ({config.mix.name}):")
+        shown += photo(sheet, "mixed photos")
     return shown
 
 
@@ -148,6 +168,8 @@ def where_it_looked(run: RunFolder, oof: Predictions, prepared: Prepared, store:
         )
     except ValueError as fault:
         return note(f"Grad-CAM can't look into {run.config.model.backbone}: {fault}")
+    except UserError as fault:
+        return note(f"Grad-CAM has no model to look into: {fault}")
     if not shown:
         return note("There is no wrong answer whose class has a right one too.")
     cells = [

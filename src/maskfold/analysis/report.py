@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from maskfold.analysis.bootstrap import class_intervals, intervals
-from maskfold.analysis.calibration import cross_fitted, fit_temperature, reliability
+from maskfold.analysis.calibration import before_and_after
 from maskfold.analysis.datacard import data_card
 from maskfold.analysis.fairness import ERRORS, by_group
 from maskfold.analysis.figures import (
@@ -37,6 +37,8 @@ from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
 
 FILE = "report.html"
+# Keys that every run resolves: no choice of its owner's.
+CHOSEN_AT_START = ("data.root", "data.prepared", "run.precision", "run.predict_precision")
 LOSSES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
 # Of a run with a moving average: what it would score without.
 LOSSES |= {"raw_macro_f1": "macro F1 without the average"}
@@ -61,7 +63,7 @@ def write_report(run: RunFolder) -> Path:
         section("Whom it serves, and whom worse", _fairness(oof, prepared, store, found, fits)),
         section("The surest mistakes", gallery(oof, prepared, store)),
         section("Where it looked", where_it_looked(run, oof, prepared, store)),
-        section("What the model saw", seen_by_the_model(run.config, prepared, store)),
+        section("What the model saw", seen_by_the_model(run.config, prepared, store, run.finished_folds[0])),
         section("The work", figure(curves(histories, WORK), "Learning rate, gradient norm and throughput by epoch")),
         section("Data card", data_card(prepared, wrong)),
         section("Configuration", _configuration(run.config, summary)),
@@ -74,13 +76,15 @@ def write_report(run: RunFolder) -> Path:
 def _head(summary: dict) -> str:
     whole = summary["oof"]
     rows = [[name.replace("_", " "), f"{whole[name]:.4f}", interval(whole[f"{name}_ci95"])] for name in METRICS]
-    board = f"board95 {interval(whole['board95'])}, half {interval(whole['board_half95'])}"
+    board = ""
+    if whole["board95"] is not None:
+        board = f" A new set like the eval side, by one fold's model: board95 {interval(whole['board95'])}, "
+        board += f"half {interval(whole['board_half95'])}."
     unfinished = "" if summary["complete"] else " Not all folds are trained: these scores are of the finished ones."
     return (
         f"<h1>{escape(summary['name'])}</h1><p class='score'>macro F1 {whole['macro_f1']:.4f} "
-        f"{interval(whole['macro_f1_ci95'])}</p><p class='note'>Out-of-fold, with 95 % intervals over people. A new "
-        f"set like the eval side, by one fold's model: {board}. Weights: {escape(summary['selection'])}."
-        f"{unfinished}</p>"
+        f"{interval(whole['macro_f1_ci95'])}</p><p class='note'>Out-of-fold, with 95 % intervals over people."
+        f"{board} Weights: {escape(summary['selection'])}.{unfinished}</p>"
         f"<div class='row'>{table(['metric', 'score', '95 %'], rows)}"
         + table(
             ["fold", "macro F1", "95 %", "accuracy", "best epoch", "seconds"],
@@ -114,9 +118,7 @@ def _bars(oof: Predictions) -> Figure:
 
 
 def _calibration(oof: Predictions) -> str:
-    probs, _ = cross_fitted(oof)
-    before, after = reliability(oof.probs, oof.label), reliability(probs, oof.label)
-    return figure(reliability_diagram(before, after, fit_temperature(oof.probs, oof.label)), "Reliability diagram")
+    return figure(reliability_diagram(*before_and_after(oof)), "Reliability diagram")
 
 
 def _by_age(oof: Predictions, prepared: Prepared) -> str:
@@ -166,9 +168,10 @@ def _fairness(oof: Predictions, prepared: Prepared, store: Store, found: pd.Data
 
 def _configuration(config: Config, summary: dict) -> str:
     own, defaults = (flatten(each.model_dump(mode="json")) for each in (config, Config()))
+    changed = {key for key in own if own[key] != defaults[key] and key not in CHOSEN_AT_START}
     rows = "".join(
-        f"<tr{' class=changed' if value != defaults[key] else ''}><td><code>{escape(key)}</code></td>"
-        f"<td><code>{escape(str(value))}</code></td><td>{'changed' if value != defaults[key] else ''}</td></tr>"
+        f"<tr{' class=changed' if key in changed else ''}><td><code>{escape(key)}</code></td>"
+        f"<td><code>{escape(str(value))}</code></td><td><code>{escape(str(defaults[key]))}</code></td></tr>"
         for key, value in own.items()
     )
     known = {key: summary[key] for key in ("dataset", "config_hash", "git_commit")} | summary["versions"]

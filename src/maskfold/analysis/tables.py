@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskfold.analysis.bootstrap import class_intervals
-from maskfold.analysis.calibration import cross_fitted, fit_temperature, log_loss, reliability
+from maskfold.analysis.calibration import before_and_after, cross_fitted, log_loss
 from maskfold.analysis.metrics import class_table, scores
 from maskfold.files import read_json, sha256, write_atomic
 from maskfold.inference.answers import with_truth
@@ -106,13 +106,18 @@ def print_classes(oof: Predictions, console: Console | None = None) -> None:
 def print_calibration(oof: Predictions, figure: Path, console: Console | None = None) -> None:
     """Whether the probabilities mean what they say, before and after a cross-fitted temperature; draws the diagram."""
     console = console or wide_console()
-    probs, temperatures = cross_fitted(oof)
-    before, after = reliability(oof.probs, oof.label), reliability(probs, oof.label)
-    temperature = fit_temperature(oof.probs, oof.label)
     from maskfold.analysis.figures import reliability_diagram
 
+    before, after, temperature = before_and_after(oof)
     drawn = reliability_diagram(before, after, temperature)
     write_atomic(figure, lambda beside: drawn.savefig(beside, dpi=110))
+    if after is None:
+        console.print(
+            f"calibration: error {before.error:.4f}, temperature {temperature:.3f}; of a single fold nothing can be "
+            f"cross-fitted ({figure})"
+        )
+        return
+    probs, temperatures = cross_fitted(oof)
     console.print(
         f"calibration: temperature {temperature:.3f} (by fold {min(temperatures.values()):.3f} to "
         f"{max(temperatures.values()):.3f}); cross-fitted, the calibration error goes from {before.error:.4f} to "

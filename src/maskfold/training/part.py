@@ -131,7 +131,11 @@ class _Training:
         self.tracker.log(self.history[-1])
         self.say(epoch_line(self.history[-1], optim.epochs))
         if self.stop.asked(self.accelerator):
-            self.stop.end(self.accelerator)
+            self._end()
+
+    def _end(self) -> None:
+        self.tracker.stop()
+        self.stop.end(self.accelerator)
 
     def _factor(self, step: int) -> float:
         per_epoch = len(self.feed.train.batch_sampler)
@@ -152,7 +156,7 @@ class _Training:
             self.total = self.accelerator.reduce(total, "sum")
             self.save()
         if stops:
-            self.stop.end(self.accelerator)
+            self._end()
 
     def _diverged(self, number: int) -> UserError:
         return UserError(

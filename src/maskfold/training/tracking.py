@@ -18,8 +18,8 @@ from maskfold.config import Config, Run, flatten
 from maskfold.files import write_json
 from maskfold.predictions import Predictions
 
-# At most so long, once: W&B's own waits go on for minutes.
-SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 20
+# At most so long, and then never again in this run, 20 s with what W&B adds: its own waits go on for minutes.
+SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 15
 # Left in the run's folder, until its next start, once W&B could not be reached: no other fold waits for it then.
 UNREACHED = ".wandb-unreached"
 RECORD = "wandb.json"
@@ -32,7 +32,7 @@ def has_key() -> bool:
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("//")[2].partition("/")[0]
     try:
         return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
+    except (OSError, ValueError, netrc.NetrcParseError):
         return False
 
 
@@ -64,12 +64,16 @@ class Tracker:
             mode = "offline"
         mode = "offline" if mode == "online" and self._marker.exists() else mode
         self._held = {"id": _new_id(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
-        self._held |= _read(self._path)
+        kinds = {"id": str, "offline": str, "seconds": float, "start_seconds": float}
+        known = _read(self._path)
+        self._held |= {key: known[key] for key, kind in kinds.items() if isinstance(known.get(key), kind)}
         self._try(lambda: self._start(config, folder, part, mode), "start_seconds")
         # Earlier epochs too: an offline run can't be gone on with, and of an online one W&B passes over what it has.
         self._try(lambda: [self._run.log(row, step=row["epoch"]) for row in history])
 
     def _start(self, config: Config, folder: Path, part: str, mode: str) -> None:
+        # Its reports on itself would be waited for once more as the program ends.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         import wandb
 
         wishes = {
@@ -93,7 +97,7 @@ class Tracker:
         except wandb.Error as fault:
             if mode != "online":
                 raise
-            self._marker.touch()
+            self._mark()
             print(f"W&B can't be reached ({_first_line(fault)}); the run is kept offline", file=sys.stderr)
             # The service holds on to the id of a run that it could not start.
             _restart()
@@ -106,6 +110,11 @@ class Tracker:
     def log(self, row: dict) -> None:
         """One epoch's metrics."""
         self._try(lambda: self._run.log(row, step=row["epoch"]))
+
+    def stop(self) -> None:
+        """End before the part does, which goes on with the same W&B run later."""
+        self._try(lambda: self._run.finish(exit_code=1))
+        self._run = None
 
     def finish(
         self, history: Sequence[dict], oof: Predictions | None, photos: Callable[[int], np.ndarray], keep: bool
@@ -147,22 +156,27 @@ class Tracker:
             if self._run is not None and not self._offline:
                 # What was not sent lies there, and no other fold is to wait.
                 self._held["offline"] = self._place
-                self._marker.touch()
+                self._mark()
             self._run = None
             # What W&B had been given seconds before may be lost too.
             missing = f"epochs of {self._path.parent.name} may be missing there, metrics.jsonl has all"
             print(f"W&B: {_first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
             _restart()
-        self._held[counted] += time.perf_counter() - start
         with contextlib.suppress(OSError):
             write_json(self._path, self._held)
+        # With the writing, which the next one puts on record.
+        self._held[counted] += time.perf_counter() - start
+
+    def _mark(self) -> None:
+        with contextlib.suppress(OSError):
+            self._marker.touch()
 
 
 def _restart() -> None:
     """Let go of a W&B service that died, so that the next fold starts another, and the program ends in peace."""
-    import wandb
-
     with contextlib.suppress(Exception):
+        import wandb
+
         wandb.teardown(exit_code=1)
 
 
