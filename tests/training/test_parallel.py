@@ -20,6 +20,7 @@ def test_folds_at_once_are_the_folds_one_after_the_other(script, drawn):
     assert again.err.count("finished before") == 2
 
 
+@pytest.mark.slow
 def test_what_a_fold_is_refused_is_told_once(script, drawn):
     ended = script("train", *tiny_args(drawn, "--optim.lr", 1e30, "--parallel-folds", 2, "--name", "d"))
     refused(ended, "optim.lr", "no numbers")

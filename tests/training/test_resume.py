@@ -58,7 +58,10 @@ def done(process) -> str:
     return err
 
 
-@pytest.mark.parametrize(("how", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130), ("SIGTERM", 143)])
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path, how, status):
     process = start(drawn, tmp_path)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
