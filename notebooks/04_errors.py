@@ -32,9 +32,9 @@ from maskfold.analysis.figures import (
     sheet,
 )
 from maskfold.analysis.findings import circumstances, findings
+from maskfold.analysis.looked import explained
 from maskfold.analysis.metrics import class_table
 from maskfold.analysis.mistakes import confusions, worst_mistakes
-from maskfold.analysis.pictures import explained
 from maskfold.analysis.suspects import suspects
 from maskfold.data.store import open_store
 from maskfold.data.transforms import eval_transform

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from maskfold.analysis import explain, pictures
+from maskfold.analysis import explain, looked
 from maskfold.analysis.explain import Shown, heatmaps
-from maskfold.analysis.pictures import Explained, mixed, pairs, seen_by_the_model, where_it_looked
+from maskfold.analysis.looked import Explained, pairs, where_it_looked
+from maskfold.analysis.pictures import mixed, seen_by_the_model
 from maskfold.config import Config, Data, Model, replaced
 from maskfold.data.prepared import load_prepared
 from maskfold.data.store import open_store
@@ -113,7 +114,7 @@ def test_a_photo_is_explained_by_the_model_that_has_not_learned_from_it(run, mon
         return [(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)))] * len(asked)
 
     monkeypatch.setattr(explain, "heatmaps", fake)
-    found = pictures.explained(folder, oof, prepared, store)
+    found = looked.explained(folder, oof, prepared, store)
     assert found
     fold_of = dict(zip(oof.image_id, oof.fold, strict=True))
     row_of = {name: row for row, name in enumerate(prepared.images.image_id)}

@@ -4,34 +4,30 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from maskfold.analysis.bootstrap import class_intervals, intervals
+from maskfold.analysis.bootstrap import class_intervals
 from maskfold.analysis.calibration import before_and_after
 from maskfold.analysis.datacard import data_card
-from maskfold.analysis.fairness import ERRORS, by_group
 from maskfold.analysis.figures import (
-    by_age,
     class_bars,
     confusion_matrix,
     curves,
-    group_intervals,
     reliability_diagram,
 )
-from maskfold.analysis.findings import circumstances, findings
-from maskfold.analysis.metrics import METRICS, class_table, scores
+from maskfold.analysis.looked import where_it_looked
+from maskfold.analysis.metrics import METRICS, class_table
 from maskfold.analysis.mistakes import confusions
-from maskfold.analysis.page import figure, note, page, section, table
-from maskfold.analysis.pictures import gallery, seen_by_the_model, where_it_looked
+from maskfold.analysis.page import figure, page, section, table
+from maskfold.analysis.pictures import gallery, seen_by_the_model
+from maskfold.analysis.served import by_age_and_photo, whom_it_serves
 from maskfold.analysis.suspects import PROPOSED, SURE, suspects
 from maskfold.analysis.tables import interval
 from maskfold.config import Config, flatten
-from maskfold.data.prepared import Prepared
-from maskfold.data.store import Store, open_store
+from maskfold.data.store import open_store
 from maskfold.files import write_text
 from maskfold.inference.predict import out_of_fold, prepared_of
-from maskfold.labels import AXES, KIND_MASK, decode
+from maskfold.labels import AXES
 from maskfold.predictions import Predictions
 from maskfold.training.runs import RunFolder
 from maskfold.training.summary import summarise
@@ -59,8 +55,8 @@ def write_report(run: RunFolder) -> Path:
         section("What is taken for what", _confusion(oof)),
         section("The 18 classes", figure(_bars(oof), "F1 of each class with its 95 % interval, photos in brackets")),
         section("Do the probabilities mean what they say?", _calibration(oof)),
-        section("By age and by photo", _by_age(oof, prepared)),
-        section("Whom it serves, and whom worse", _fairness(oof, prepared, store, found, fits)),
+        section("By age and by photo", by_age_and_photo(oof, prepared)),
+        section("Whom it serves, and whom worse", whom_it_serves(oof, prepared, store, found, fits)),
         section("The surest mistakes", gallery(oof, prepared, store)),
         section("Where it looked", where_it_looked(run, oof, prepared, store)),
         section("What the model saw", seen_by_the_model(run.config, prepared, store, run.finished_folds[0])),
@@ -119,51 +115,6 @@ def _bars(oof: Predictions) -> Figure:
 
 def _calibration(oof: Predictions) -> str:
     return figure(reliability_diagram(*before_and_after(oof)), "Reliability diagram")
-
-
-def _by_age(oof: Predictions, prepared: Prepared) -> str:
-    ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
-    right = [a == b for a, b in zip(decode(oof.label), decode(oof.answers), strict=True)]
-    drawn = by_age(ages, oof.answers == oof.label, right[list(AXES).index("age")])
-    rows, kinds = [], np.array([name.rpartition("/")[2] for name in oof.image_id])
-    for kind in KIND_MASK:
-        mine = kinds == kind
-        if mine.any():
-            found = scores(oof.label[mine], oof.answers[mine])
-            bounds = intervals(oof.label[mine], oof.answers[mine], oof.person_id[mine], 0)["accuracy_ci95"]
-            rows.append(
-                [kind, f"{found['accuracy']:.4f}", interval(bounds), *(f"{part[mine].mean():.4f}" for part in right)]
-            )
-    head = ["photo", "accuracy", "95 %", *(f"{axis} right" for axis in AXES)]
-    return figure(drawn, "Accuracy by age in years") + table(head, rows)
-
-
-def _fairness(oof: Predictions, prepared: Prepared, store: Store, found: pd.DataFrame, fits: dict) -> str:
-    groups = by_group(oof)
-    said = findings(groups, oof, circumstances(found, fits, prepared, store))
-    lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-    summary = f"<ol>{lines}</ol>" if said else note("Of no group this can be told.")
-    rows = [
-        [
-            name,
-            f"{row.people:,}",
-            *(f"{row[key]:.4f} {interval(row[f'{key}_ci95'], 3)}" for key in ("accuracy", "f1", "overconfidence")),
-            f"{row.calibration_error:.4f}",
-            *(f"{row[kind]:.1%}" for kind in ERRORS),
-        ]
-        for name, row in groups.iterrows()
-    ]
-    head = ["group", "people", "accuracy", "F1 of its classes", "confidence over accuracy", "calibration error"]
-    words = (
-        "By the labels as given: a group's wrong labels may be those of other groups' people. Who is served worse than "
-    )
-    words += "everybody else, tested for all groups at once, the surest large gap first:"
-    return (
-        note(words)
-        + summary
-        + figure(group_intervals(groups), "Accuracy of each group with its 95 % interval")
-        + table([*head, *(kind.replace("_", " ") for kind in ERRORS)], rows)
-    )
 
 
 def _configuration(config: Config, summary: dict) -> str:
