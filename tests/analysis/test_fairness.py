@@ -197,7 +197,7 @@ def test_the_report_tells_the_same(script, trained, tmp_path):
     oof = load_predictions(run / "oof.npz", out_of_fold=True)
     section = text[text.index("Whom it serves") : text.index("The surest mistakes")]
     for name, row in by_group(oof).iterrows():
-        cells = re.search(rf"<tr><td>{re.escape(name)}</td>(.*?)</tr>", section)[1]
+        cells = re.search(rf"<tr><td class='k'>{re.escape(name)}</td>(.*?)</tr>", section)[1]
         assert f"{row.accuracy:.4f} [{row.accuracy_ci95[0]:.3f}, {row.accuracy_ci95[1]:.3f}]" in cells
         assert f"{row.gender_wrong:.1%}" in cells
     assert "Data card" in text
@@ -210,7 +210,7 @@ def test_the_data_card_counts(trained):
     table = prepared.images.drop_duplicates("person_id")
     for gender in GENDERS:
         counts = [((table.gender == gender) & (age_group(table.age) == at)).sum() for at in range(3)]
-        assert f"<td>{gender}</td>" + "".join(f"<td class='v'>{count}</td>" for count in counts) in text
+        assert f"<td class='k'>{gender}</td>" + "".join(f"<td class='v'>{count}</td>" for count in counts) in text
     near = ((table.age == 59) | (table.age == 60)).sum()
     assert f"{near} are 59 or 60" in text
     assert "An estimated 3.1% of the people have a wrong label of gender." in text

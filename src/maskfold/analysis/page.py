@@ -20,7 +20,7 @@ img{max-width:100%}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #eee;vertical-align:top}
 td.n,th.n,td.v,th.v{text-align:right}
-.v{white-space:nowrap}
+.v,.k{white-space:nowrap}
 .row{display:flex;flex-wrap:wrap;gap:1rem;align-items:start}
 .row table{margin-right:2rem}
 figure{margin:0;width:150px;font-size:12px;line-height:1.35}
@@ -30,6 +30,10 @@ figure.pair img{width:138px;display:inline-block;margin-right:2px}
 .changed td{font-weight:600}
 code{font-size:.9em;overflow-wrap:anywhere}
 """
+
+
+# Letters of a name that is not broken.
+SHORT = 25
 
 
 def page(title: str, sections: Sequence[str]) -> str:
@@ -56,8 +60,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = Tr
             # A number stays on one line with its interval.
             return " class='v'" if value[:1].isdigit() or value[:1] in ("-", "+", "[") else " class='n'"
 
-        sides = [side(value) if numbers else "" for value in values[1:]]
-        return "".join(f"<{kind}{at}>{escape(value)}</{kind}>" for at, value in zip(["", *sides], values, strict=True))
+        sides = [side(value) if numbers else "" for value in values]
+        # A short name stays on one line, too.
+        sides[0] = " class='k'" if numbers and len(values[0]) < SHORT else ""
+        return "".join(f"<{kind}{at}>{escape(value)}</{kind}>" for at, value in zip(sides, values, strict=True))
 
     body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return f"<table><tr>{cells(head, 'th')}</tr>{body}</table>"
