@@ -163,7 +163,7 @@ def copy_of(photo, kept, quality, rng):
 @pytest.mark.slow
 def test_of_600_strangers_hardly_two_are_taken_for_one(tmp_path):
     """Drawn by one hand, which makes them more alike than people are."""
-    make_demo(tmp_path / "many", 600, 1, seed=11)
+    make_demo(tmp_path / "many", 600, 6, seed=11)
     paths = sorted((tmp_path / "many" / "train" / "images").glob("[!.]*/normal.*"))
     paths = [path for path in paths if not path.name.startswith(".")]
     names = [path.parent.name for path in paths]
