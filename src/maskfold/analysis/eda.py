@@ -19,7 +19,7 @@ from maskfold.data.folds import split
 from maskfold.data.photos import jpeg_size, read_photo
 from maskfold.data.prepared import Prepared
 from maskfold.data.store import Store
-from maskfold.labels import AGE_BORDERS, CLASS_NAMES, NUM_CLASSES
+from maskfold.labels import AGE_BORDERS, CLASS_NAMES, GENDERS, NUM_CLASSES
 
 CHANNELS = {"red": ORANGE, "green": GREY, "blue": BLUE}
 
@@ -74,11 +74,11 @@ def class_figure(labels: np.ndarray) -> Figure:
 
 
 def age_figure(people: pd.DataFrame) -> Figure:
-    """People by age in years, men above women, with the age groups' borders; people as of folds.csv."""
+    """People by age in years, men above women, with the age groups' borders; people as of Prepared.people."""
     figure = Figure(figsize=(8, 3.6), layout="constrained")
-    both = figure.subplots(2, 1, sharex=True, sharey=True)
-    for axes, (gender, table) in zip(both, sorted(people.groupby("gender"), reverse=True), strict=False):
-        years, counts = np.unique(table.age, return_counts=True)
+    both = figure.subplots(len(GENDERS), 1, sharex=True, sharey=True)
+    for axes, gender in zip(both, GENDERS, strict=True):
+        years, counts = np.unique(people.age[people.gender == gender], return_counts=True)
         axes.bar(years, counts, color=BLUE)
         for border in AGE_BORDERS:
             axes.axvline(border - 0.5, color=ORANGE, linestyle=":")

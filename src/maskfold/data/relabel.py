@@ -29,12 +29,13 @@ def applied(prepared: Prepared) -> pd.DataFrame:
     catalog, rows = _raw(prepared), []
     raw, now = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
     given = labelled(catalog.images, catalog.people).set_index("image_id")["mask"]
-    exchanged = prepared.images[given.loc[prepared.images.image_id].to_numpy() != prepared.images["mask"]].person_id
+    moved = given.loc[prepared.images.image_id].to_numpy() != prepared.images["mask"]
+    exchanged = set(prepared.images.person_id[moved])
     for person in now.index:
         for field in ("gender", "age"):
             if raw.loc[person, field] != now.loc[person, field]:
                 rows.append((person, field, str(now.loc[person, field]), "corrected before"))
-        if person in set(exchanged):
+        if person in exchanged:
             rows.append((person, "swap", SWAPS[0], "corrected before"))
     return pd.DataFrame(rows, columns=COLUMNS)
 
