@@ -10,10 +10,11 @@ from measure import Result, against, rate, take_turns
 from ours import Ours
 
 from maskfold.config import Config, replaced
-from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
-from maskfold.data.transforms import eval_transform
+from maskfold.data.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
 from maskfold.training.device import DTYPES, make_fast, pick_device, pick_precisions, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
@@ -51,8 +52,8 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     rows, paths = np.arange(len(ours.paths))[:PHOTOS], ours.paths[:PHOTOS]
     models = [_trained(config, seed).to(device).eval() for seed in range(MODELS)]
     store = open_store(ours.prepared, ours.prepared.images, config.data)
-    dataset = PhotoDataset(store, None, eval_transform(config.data))
-    loader = make_loader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), workers, pin=False)
+    dataset = PhotoDataset(store, None, EvalTransform(config.data))
+    loader = PhotoLoader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), workers, pin=False)
     batches = [images for images, _, _ in loader]
     work = len(rows) * MODELS * len(VIEWS)
 

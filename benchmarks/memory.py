@@ -49,7 +49,8 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     import torch
 
     from maskfold.config import Config, replaced
-    from maskfold.data.dataset import PhotoDataset, make_loader
+    from maskfold.data.dataset import PhotoDataset
+    from maskfold.data.loader import PhotoLoader
     from maskfold.data.sampling import Batches
     from maskfold.data.store import Store
     from maskfold.data.transforms import train_transform
@@ -73,8 +74,8 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
     # Every store row is read by the workers, and BATCHES of the batches are trained on: the steps cost the same memory.
     rows = np.arange(PHOTOS)
-    loader = make_loader(dataset, Batches(rows, size, shuffle=True), WORKERS, pin=False)
-    fixed = next(iter(make_loader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
+    loader = PhotoLoader(dataset, Batches(rows, size, shuffle=True), WORKERS, pin=False)
+    fixed = next(iter(PhotoLoader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
 
     class Few:
         batch_sampler = loader.batch_sampler

@@ -6,8 +6,9 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from maskfold.config import Config, replaced
-from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset
 from maskfold.data.layout import find_layout
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.prepare import prepare
 from maskfold.data.prepared import load_prepared
 from maskfold.data.sampling import Batches
@@ -32,4 +33,4 @@ class Ours:
         store, labels = open_store(self.prepared, self.prepared.images, data), self.prepared.images.label.to_numpy()
         dataset = PhotoDataset(store, labels, train_transform(data), self.config.seed)
         batches = Batches(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
-        return make_loader(dataset, batches, workers, pin=False)
+        return PhotoLoader(dataset, batches, workers, pin=False)

@@ -25,7 +25,7 @@ from maskfold.analysis.figures import sheet
 from maskfold.analysis.pictures import augmented, mixed
 from maskfold.config import replaced
 from maskfold.data.store import open_store
-from maskfold.data.transforms import eval_transform, train_transform
+from maskfold.data.transforms import EvalTransform, train_transform
 from maskfold.inference.predict import prepared_of
 from maskfold.training.runs import RunFolder, find_run
 
@@ -66,7 +66,7 @@ same = [see(store[0], (1, 2)) for _ in range(2)]
 assert np.array_equal(*same)
 assert not np.array_equal(same[0], see(store[0], (1, 3)))
 plain = train_transform(replaced(config, data={"augment": "none"}).data)
-assert np.array_equal(plain(store[0], (1, 2)), eval_transform(config.data)(store[0]))
+assert np.array_equal(plain(store[0], (1, 2)), EvalTransform(config.data)(store[0]))
 
 # %% [markdown]
 # ## The mixing

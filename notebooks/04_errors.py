@@ -37,7 +37,7 @@ from maskfold.analysis.metrics import class_table
 from maskfold.analysis.mistakes import confusions, worst_mistakes
 from maskfold.analysis.suspects import suspects
 from maskfold.data.store import open_store
-from maskfold.data.transforms import eval_transform
+from maskfold.data.transforms import EvalTransform
 from maskfold.inference.predict import out_of_fold, prepared_of
 from maskfold.labels import decode
 from maskfold.training.runs import RunFolder, find_run
@@ -81,7 +81,7 @@ by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answer
 # Dark is what an answer does not rest on: wrong answers in the upper half, a right one of the same class under each.
 
 # %%
-see = eval_transform(run.config.data)
+see = EvalTransform(run.config.data)
 rows = prepared.rows_of([name for _, name, *_ in worst_mistakes(oof, 8)])
 sheet(np.concatenate([see(store[row]) for row in rows], 1))
 

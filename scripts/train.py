@@ -20,6 +20,11 @@ def main() -> None:
     parser.add_argument(
         "--parallel-folds", type=int, default=1, metavar="K", help="folds trained at once, a process each (default: 1)"
     )
+    parser.add_argument(
+        "--stop-after",
+        metavar="TIME",
+        help="after 8h, 90m or 1h30m stop, save and exit 0; rerun the command to resume (default: never)",
+    )
     add_config_flags(parser)
     args = parser.parse_args()
 
@@ -27,6 +32,9 @@ def main() -> None:
 
     if args.parallel_folds < 1:
         raise UserError(f"--parallel-folds {args.parallel_folds}: at least 1 is expected")
+    from maskfold.training.time_left import parse_duration
+
+    stop_after = None if args.stop_after is None else parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_flags(args))
     from maskfold.analysis.tables import print_summary
     from maskfold.training.fit import fit_run
@@ -38,6 +46,7 @@ def main() -> None:
         args.refit,
         args.fresh,
         args.parallel_folds,
+        stop_after,
     )
     if summary is not None:
         print_summary(summary)

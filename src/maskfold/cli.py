@@ -3,16 +3,21 @@
 import argparse
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from maskfold.config import Config, Section
-from maskfold.errors import UserError, nearest
+from maskfold.errors import ResourceError, TimeIsUp, UserError, nearest
+from maskfold.resources import end_children, raise_file_limit, too_many_files
+from maskfold.streams import make_streams_safe
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
-# What the user's machine refuses, told as such rather than as a fault of ours.
+INTERRUPTED = 128 + signal.SIGINT
+_STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal has gone"}
+_RESUME = "rerun the command to resume from the last checkpoint"
+# What the user's machine refuses: an error to fix rather than an internal one.
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -77,33 +82,57 @@ def config_flags(args: argparse.Namespace) -> dict[str, Any]:
     return flags
 
 
-def _terminate(_signal, _frame) -> NoReturn:
-    raise SystemExit(TERMINATED)
+def _terminate(signum, _frame) -> NoReturn:
+    raise SystemExit(128 + signum)
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Call main and exit: 0 done, 2 the user can mend it, 130 interrupted, 143 terminated, 1 a fault of ours."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Call main and exit: 0 done, 2 the user can fix it, 130/143/129 by SIGINT/SIGTERM/SIGHUP, 1 internal error.
+
+    No process that main started outlives it, and a reader of stdout or stderr that has gone changes no status.
+    """
+    make_streams_safe()
+    raise_file_limit()
+    for signum in (signal.SIGTERM, signal.SIGHUP):
+        # nohup has SIGHUP ignored.
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, _terminate)
     # A shell's background jobs start with SIGINT ignored; to save and end on it is our contract everywhere.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        status = _status_of(main)
+    finally:
+        end_children()
+        sys.stdout.flush()
+    sys.exit(status)
+
+
+def _status_of(main: Callable[[], None]) -> int:
+    """The exit status of main, its message printed; an internal error is raised on."""
+    try:
         main()
     except UserError as fault:
-        # Under torchrun every process meets the same fault; one tells it.
-        if os.environ.get("RANK", "0") == "0":
+        # Under torchrun every process meets the same fault and one prints it; a machine's resources fail one alone.
+        if os.environ.get("RANK", "0") == "0" or isinstance(fault, ResourceError):
             print(f"error: {fault}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except TimeIsUp:
+        print(f"the time is up; all is saved, this resumes: {shlex.join(['python', *sys.argv])}")
+        return 0
     except SystemExit as end:
-        if end.code == TERMINATED:
-            print("terminated; the same command goes on from the last checkpoint", file=sys.stderr)
-        raise
+        if end.code in _STOPPED:
+            print(f"{_STOPPED[end.code]}; {_RESUME}", file=sys.stderr)
+        return end.code
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        print(f"interrupted; {_RESUME}", file=sys.stderr)
+        return INTERRUPTED
     except OSError as fault:
-        if fault.errno not in _REFUSED and fault.filename is None:
+        if fault.errno in (errno.EMFILE, errno.ENFILE):
+            print(f"error: {too_many_files()}", file=sys.stderr)
+        elif fault.errno not in _REFUSED and fault.filename is None:
             raise
-        where = f" {fault.filename}" if fault.filename else ""
-        print(f"error:{where} {os.strerror(fault.errno)}; mend that or choose another place", file=sys.stderr)
-        sys.exit(2)
-    sys.exit(0)
+        else:
+            where = f" {fault.filename}" if fault.filename else ""
+            print(f"error:{where} {os.strerror(fault.errno)}; fix that or choose another place", file=sys.stderr)
+        return 2
+    return 0

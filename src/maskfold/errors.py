@@ -8,6 +8,17 @@ class UserError(Exception):
     """What is wrong, where, and what to do. A script prints it after `error:` and exits 2, without a traceback."""
 
 
+class ResourceError(UserError):
+    """This machine has run out of something (open files, shared memory, processes).
+
+    Under torchrun one process may meet it alone, so it is printed by whichever does.
+    """
+
+
+class TimeIsUp(Exception):
+    """The time that was given is over; all that was done is saved, and the same command resumes."""
+
+
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
     """`; did you mean a, b?` for the known words that begin with or resemble `word`, or an empty string for none."""
     known = list(known)

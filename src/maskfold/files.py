@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from maskfold.errors import UserError
 
 SECONDS_TO_REACH_DISK = 120
+# Locks that this process holds. A forked child shares an open file and would hold its lock beyond this process' end.
+_locks: set[TextIO] = set()
+os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _locks])
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
@@ -83,4 +87,8 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
             raise UserError(busy) from None
-        yield
+        _locks.add(handle)
+        try:
+            yield
+        finally:
+            _locks.discard(handle)

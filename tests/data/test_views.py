@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from maskfold.config import Config, Data
 from maskfold.data.crops import crop_and_resize, reduction, store_size
-from maskfold.data.dataset import NO_LABEL, PhotoDataset, make_loader
+from maskfold.data.dataset import NO_LABEL, PhotoDataset
 from maskfold.data.layout import find_layout
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.photos import photo_fault, read_photo
 from maskfold.data.prepare import prepare
 from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
-from maskfold.data.transforms import eval_transform, sample_seeds, train_transform
+from maskfold.data.transforms import EvalTransform, sample_seeds, train_transform
 from maskfold.errors import UserError
 
 
@@ -111,7 +112,7 @@ def batches(prepared, workers: int, epoch: int, augment: str = "strong"):
     data = data_config(augment=augment)
     store = open_store(prepared, prepared.images, data)
     dataset = PhotoDataset(store, prepared.images.label.to_numpy(), train_transform(data), seed=5)
-    loader = make_loader(dataset, Batches(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
+    loader = PhotoLoader(dataset, Batches(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
     loader.batch_sampler.set_epoch(epoch)
     return [torch.cat(parts) for parts in zip(*loader, strict=True)]
 
@@ -137,7 +138,7 @@ def test_augmentation_is_the_samples_own(prepared, augment):
 def test_persistent_workers_get_the_epoch(prepared):
     data = data_config(augment="light")
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, train_transform(data), seed=5)
-    loader = make_loader(dataset, Batches(np.arange(6), 6, shuffle=False), workers=1, pin=False)
+    loader = PhotoLoader(dataset, Batches(np.arange(6), 6, shuffle=False), workers=1, pin=False)
     seen = []
     for epoch in (1, 2, 1):
         loader.batch_sampler.set_epoch(epoch)
@@ -224,7 +225,7 @@ def test_photo_fault_finds_a_file_cut_anywhere(drawn):
 
 def test_eval_view_has_no_chance_in_it():
     image = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
-    view = eval_transform(data_config())
+    view = EvalTransform(data_config())
     np.testing.assert_array_equal(view(image), view(image))
     assert view(image).shape == (32, 24, 3)
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"

@@ -66,10 +66,11 @@ def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, dra
 def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, first):
     import torch
 
-    from maskfold.data.dataset import PhotoDataset, make_loader
+    from maskfold.data.dataset import PhotoDataset
+    from maskfold.data.loader import PhotoLoader
     from maskfold.data.sampling import Batches
     from maskfold.data.store import open_store
-    from maskfold.data.transforms import eval_transform
+    from maskfold.data.transforms import EvalTransform
     from maskfold.models.classifier import build_classifier
     from maskfold.training.checkpoints import load_part
     from maskfold.training.engine import Hardware, predict_probs
@@ -80,7 +81,7 @@ def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, firs
     load_part(model, first, "fold1")
     store = open_store(prepared, prepared.evaluation, config.data)
     rows = np.arange(len(store))
-    loader = make_loader(PhotoDataset(store, None, eval_transform(config.data)), Batches(rows, 7, False), 0, False)
+    loader = PhotoLoader(PhotoDataset(store, None, EvalTransform(config.data)), Batches(rows, 7, False), 0, False)
     # In the source's own precision of predictions.
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.run.predict_precision]
     _, [probs] = predict_probs([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))

@@ -77,16 +77,17 @@ def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
     """float32 [N, F]: the pooled features of a fold's backbone."""
     import torch
 
-    from maskfold.data.dataset import PhotoDataset, make_loader
+    from maskfold.data.dataset import PhotoDataset
+    from maskfold.data.loader import PhotoLoader
     from maskfold.data.sampling import Batches
-    from maskfold.data.transforms import eval_transform
+    from maskfold.data.transforms import EvalTransform
     from maskfold.training.checkpoints import finished_model
     from maskfold.training.device import pick_device
 
     config, device = run.config, pick_device(run.config.run)
     model = finished_model(run, config, next(iter(checkpoint_hashes(run))), device).eval()
-    dataset = PhotoDataset(store, None, eval_transform(config.data))
-    loader = make_loader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), 0, False)
+    dataset = PhotoDataset(store, None, EvalTransform(config.data))
+    loader = PhotoLoader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), 0, False)
     with torch.inference_mode():
         return np.concatenate([model.features(images.to(device)).float().cpu().numpy() for images, _, _ in loader])
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from maskfold.data.transforms import eval_transform
+from maskfold.data.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
 from maskfold.training.checkpoints import finished_model
 from maskfold.training.runs import RunFolder
@@ -87,7 +87,7 @@ def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> li
 
     asked, config, found = list(asked), run.config, {}
     # A dozen photos: a GPU may be busy training, or not be here.
-    device, view = torch.device("cpu"), eval_transform(config.data)
+    device, view = torch.device("cpu"), EvalTransform(config.data)
     for fold in sorted({fold for fold, _, _ in asked}):
         mine = [at for at, (of, _, _) in enumerate(asked) if of == fold]
         shown = Shown(finished_model(run, config, f"fold{fold}", device), config.data.image_size)

@@ -1,14 +1,13 @@
 """Table + store + transform -> samples, each augmented by a seed of its own: no worker count changes a number."""
 
-import signal
-
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
-from maskfold.data.sampling import Batches, Key
+from maskfold.data.sampling import Key
 from maskfold.data.store import Store
 from maskfold.data.transforms import sample_seeds
+from maskfold.resources import exhausted
 
 NO_LABEL = -1
 
@@ -50,29 +49,16 @@ class PhotoDataset(Dataset):
 
 
 def _empty(shape: tuple[int, ...]) -> torch.Tensor:
-    """uint8; in a worker in shared memory from the start, so that a batch is not copied on its way out."""
+    """uint8; in a worker in shared memory from the start, so that a batch is not copied on its way out.
+
+    Raises ResourceError where shared memory has no room for it.
+    """
     images = torch.empty(shape, dtype=torch.uint8)
-    return images if get_worker_info() is None else images.share_memory_()
-
-
-def make_loader(dataset: PhotoDataset, batches: Batches, workers: int, pin: bool) -> DataLoader:
-    """Batches as the dataset makes them; the last, smaller one included."""
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=_as_it_is,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-        worker_init_fn=_leave_signals_to_the_main_process,
-    )
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
-
-
-def _leave_signals_to_the_main_process(_worker: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM reach the whole group: the main process saves first, fed to the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if get_worker_info() is None:
+        return images
+    try:
+        return images.share_memory_()
+    except RuntimeError as fault:
+        if (cause := exhausted(images.nbytes)) is not None:
+            raise cause from fault
+        raise

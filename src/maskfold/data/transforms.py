@@ -15,13 +15,14 @@ from maskfold.data.crops import resize
 Seed = tuple[int, int]
 
 
-def eval_transform(data: Data):
-    """The view of validation, out-of-fold prediction and eval alike: image -> uint8 [*image_size, 3]."""
+class EvalTransform:
+    """The preprocessing of validation, out-of-fold prediction and eval alike: image -> uint8 [*image_size, 3]."""
 
-    def transform(image: np.ndarray, seed: Seed = (0, 0)) -> np.ndarray:
-        return resize(image, data.image_size)
+    def __init__(self, data: Data):
+        self.image_size = data.image_size
 
-    return transform
+    def __call__(self, image: np.ndarray, seed: Seed = (0, 0)) -> np.ndarray:
+        return resize(image, self.image_size)
 
 
 def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) -> list[Seed]:
@@ -71,6 +72,10 @@ class TrainTransform:
         self.bits = np.random.PCG64()
         self.compose.set_random_state(np.random.Generator(self.bits), _Random(self.bits))
 
+    def __reduce__(self):
+        # Built anew in another process: its generator, and all that draw from it, must stay one object.
+        return type(self), (self.data,)
+
     def __call__(self, image: np.ndarray, seed: Seed) -> np.ndarray:
         state = {"state": seed[0] << 64 | seed[1], "inc": 1}
         self.bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
@@ -79,5 +84,5 @@ class TrainTransform:
         return resize(seen, self.data.image_size)
 
 
-def train_transform(data: Data):
-    return eval_transform(data) if data.augment == "none" else TrainTransform(data)
+def train_transform(data: Data) -> EvalTransform | TrainTransform:
+    return EvalTransform(data) if data.augment == "none" else TrainTransform(data)

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from maskfold.config import Config
-from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset
 from maskfold.data.folds import split
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.prepared import Prepared
 from maskfold.data.sampling import Batches
 from maskfold.data.store import open_store
-from maskfold.data.transforms import eval_transform
+from maskfold.data.transforms import EvalTransform
 from maskfold.errors import UserError
 from maskfold.models.classifier import Classifier
 from maskfold.predictions import Predictions
@@ -58,9 +59,10 @@ def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Pre
     with progress(task, sum(len(job.rows) * len(job.models) for job in jobs), "images") as advance:
         for job in jobs:
             batches = Batches(job.rows, job.batch_size, shuffle=False)
-            loader = make_loader(job.dataset, batches, job.workers, pin=job.hardware.device.type == "cuda")
+            pin = job.hardware.device.type == "cuda"
             try:
-                _, probs = predict_probs(job.models, loader, job.hardware, views, advance)
+                with PhotoLoader(job.dataset, batches, job.workers, pin) as loader:
+                    _, probs = predict_probs(job.models, loader, job.hardware, views, advance)
             except torch.OutOfMemoryError as fault:
                 raise UserError(
                     f"the GPU's memory does not hold {len(job.models)} models; submit fewer runs at a time first: "
@@ -90,7 +92,7 @@ def _jobs(members: Sequence[Member]) -> dict[tuple, _Job]:
                 # The batch size too: what a member answers depends on nobody's company, not even in the last bit.
                 key = (stores[side].path, config.data.image_size, rows.tobytes(), hardware, size)
                 if key not in jobs:
-                    dataset = PhotoDataset(stores[side], None, eval_transform(config.data))
+                    dataset = PhotoDataset(stores[side], None, EvalTransform(config.data))
                     workers = pick_workers(config.data.num_workers, device)
                     jobs[key] = _Job(dataset, rows, hardware, size, workers, [], [])
                 jobs[key].asked.append((at, part, side))

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from maskfold.config import Data
-from maskfold.data.dataset import NO_LABEL, PhotoDataset, make_loader
+from maskfold.data.dataset import NO_LABEL, PhotoDataset
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.sampling import Batches
 from maskfold.data.store import Store
-from maskfold.data.transforms import eval_transform, sample_seeds
+from maskfold.data.transforms import EvalTransform, sample_seeds
 from maskfold.files import locked, write_atomic
 from maskfold.models.classifier import Classifier
 from maskfold.progress import progress
@@ -23,7 +24,7 @@ class Features:
     """Rows of some stores -> float32 [N, F] features of a backbone, each view computed when it is first asked for."""
 
     def __init__(self, model: Classifier, stores: Sequence[Store], data: Data, batch_size: int, workers: int):
-        self.model, self.stores, self.transform, self.size = model, stores, eval_transform(data), data.image_size
+        self.model, self.stores, self.transform, self.size = model, stores, EvalTransform(data), data.image_size
         self.batch_size, self.workers = batch_size, workers
         self._weights: str | None = None
         self._views: dict[Path, np.ndarray] = {}
@@ -60,9 +61,11 @@ class Features:
         self.model.backbone.eval()
         rows = np.arange(len(store))
         dataset = PhotoDataset(store, None, self.transform)
-        loader = make_loader(dataset, Batches(rows, self.batch_size, shuffle=False), self.workers, pin=False)
-        found = []
-        with progress(f"features ({view})", len(rows), "images") as advance:
+        batches, found = Batches(rows, self.batch_size, shuffle=False), []
+        with (
+            PhotoLoader(dataset, batches, self.workers, pin=False) as loader,
+            progress(f"features ({view})", len(rows), "images") as advance,
+        ):
             for images, _, at in loader:
                 [seen] = VIEWS[view](images.to(hardware.device))
                 with hardware.autocast():
@@ -83,6 +86,9 @@ class FeatureLoader:
     ):
         self.features, self.labels, self.batch_sampler = features, labels, batches
         self.views, self.hardware = views, hardware
+
+    def close(self) -> None:
+        """Nothing of it outlives it."""
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         views = [self.features.view(name, self.hardware) for name in self.views]

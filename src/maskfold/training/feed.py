@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader
 
 from maskfold.config import Config
-from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.sampling import Batches, training_batches
 from maskfold.data.store import Store, Stores
-from maskfold.data.transforms import eval_transform, train_transform
+from maskfold.data.transforms import EvalTransform, train_transform
 from maskfold.models.classifier import Classifier
 from maskfold.training.device import DTYPES, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
@@ -51,7 +51,7 @@ class Feed:
         valid_batches = Batches(np.array_split(part.valid_rows, world)[rank], size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
         store, labels = Stores(photos.stores), photos.labels
-        self.photos = make_loader(PhotoDataset(store, labels, eval_transform(data)), valid_batches, workers, pin)
+        self.photos = PhotoLoader(PhotoDataset(store, labels, EvalTransform(data)), valid_batches, workers, pin)
         if caches_features(config):
             features = Features(model, photos.stores, data, size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
@@ -59,9 +59,14 @@ class Feed:
             self.valid = FeatureLoader(features, labels, valid_batches, ("none",), self.predict_on)
         else:
             dataset = PhotoDataset(store, labels, train_transform(data), config.seed)
-            self.train, self.valid = make_loader(dataset, batches, workers, pin), self.photos
+            self.train, self.valid = PhotoLoader(dataset, batches, workers, pin), self.photos
 
-    def predict(self, model: torch.nn.Module, loader: "DataLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
+    def close(self) -> None:
+        """End the loaders' processes."""
+        for loader in (self.train, self.valid, self.photos):
+            loader.close()
+
+    def predict(self, model: torch.nn.Module, loader: "PhotoLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
         """(rows, probabilities [N, 18]) of all validation photos, each once and in order, on every process."""
         mine = [predict_probs([model], loader, self.predict_on)] if len(loader.batch_sampler) else []
         pieces = gather_object(mine) if self.accelerator.num_processes > 1 else mine

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from maskfold.training.schedule import make_optimizer
 from maskfold.training.sources import check_pseudo
 from maskfold.training.stopping import Stop
 from maskfold.training.summary import gather
+from maskfold.training.time_left import TimeLeft
 from maskfold.training.tracking import UNREACHED, offline_runs
 
 
@@ -38,13 +40,15 @@ def fit_run(
     refit: bool = False,
     fresh: bool = False,
     parallel: int = 1,
+    stop_after: float | None = None,
 ) -> tuple[RunFolder, dict | None]:
     """Train the folds that are not finished (all without `folds`), with `refit` everybody too; returns run and summary.
 
     `parallel` of them are trained at once, in processes of their own. Under torchrun every process calls this; the
-    first one writes. Raises UserError where the run can't be started or gone on with; nothing of it has been touched
-    then.
+    first one writes. stop_after: seconds from now after which it stops at the next update, saves and raises TimeIsUp.
+    Raises UserError where the run can't be started or resumed; nothing of it has been touched then.
     """
+    deadline = None if stop_after is None else time.time() + stop_after
     if parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("--parallel-folds: torchrun gives each fold all processes already; use one or the other")
     if not NAME.fullmatch(name):
@@ -71,9 +75,9 @@ def fit_run(
     if refit:
         everybody = np.arange(len(prepared.images))
         parts.append(Part(FULL, everybody, everybody[:0]))
-    for part in parts:
-        # What no fold can be fed with is told before the first one is trained.
-        training_batches(config, part.train_rows, prepared.images.label.to_numpy())
+    # What no fold can be fed with is reported before the first one is trained.
+    labels = prepared.images.label.to_numpy()
+    updates = {p.name: config.optim.epochs * len(training_batches(config, p.train_rows, labels)) for p in parts}
     to_start = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS).exists()]
     check_pseudo(run, config, prepared, to_start)
     with run.lock() if processes.is_main_process else nullcontext():
@@ -89,13 +93,13 @@ def fit_run(
                 print(f"{part.name}: finished before", file=sys.stderr)
         todo = [part for part in parts if not run.finished(part.name)]
         (run.folder / UNREACHED).unlink(missing_ok=True)
-        with Stop().listening() as stop:
+        with Stop(deadline).listening() as stop:
             if min(parallel, len(todo)) > 1:
-                fit_at_once(run, config, prepared, todo, min(parallel, len(todo)), stop)
+                fit_at_once(run, config, prepared, todo, min(parallel, len(todo)), stop, updates)
             else:
-                accelerator = make_accelerator(config)
+                accelerator, left = make_accelerator(config), TimeLeft({part.name: updates[part.name] for part in todo})
                 for part in todo:
-                    fit_one(run, config, prepared, store, part, accelerator, stop)
+                    fit_one(run, config, prepared, store, part, accelerator, stop, left)
         if not processes.is_main_process:
             return run, None
         summary = gather(run, prepared)

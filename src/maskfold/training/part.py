@@ -1,5 +1,6 @@
 """Training one part of a run, a fold or everybody, from its last checkpoint to its weights."""
 
+import contextlib
 import sys
 import time
 
@@ -25,6 +26,7 @@ from maskfold.training.runs import RunFolder
 from maskfold.training.schedule import lr_factor, set_lr, stops_early
 from maskfold.training.stopping import Stop
 from maskfold.training.summary import epoch_line
+from maskfold.training.time_left import TimeLeft
 from maskfold.training.tracking import Tracker
 from maskfold.training.trainee import freeze_for, make_trainee, weights_of
 
@@ -33,21 +35,40 @@ UPDATES_BETWEEN_LOOKS = 10
 
 
 def fit_part(
-    run: RunFolder, config: Config, prepared: Prepared, store: Store, part: Part, accelerator: Accelerator, stop: Stop
+    run: RunFolder,
+    config: Config,
+    prepared: Prepared,
+    store: Store,
+    part: Part,
+    accelerator: Accelerator,
+    stop: Stop,
+    left: TimeLeft,
 ) -> None:
-    """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Interrupted, it goes on where it was."""
-    training = _Training(run, config, prepared, store, part, accelerator, stop)
-    training.go_on()
-    while not training.ended():
-        training.epoch()
-    training.finish()
+    """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Interrupted, it is resumed there.
+
+    Whatever ends it, its loaders' processes end with it, and updates that were completed are saved.
+    """
+    training = _Training(run, config, prepared, store, part, accelerator, stop, left)
+    try:
+        training.go_on()
+        while not training.ended():
+            training.epoch()
+        training.finish()
+    except Exception:
+        if training.rescued() and stop.signum:
+            # A loader that fails after a signal was most likely ended by it too.
+            stop.raise_reason()
+        raise
+    finally:
+        training.close()
 
 
 class _Training:
     """A part under way. What decides its numbers is in the checkpoint, or follows from config and update."""
 
-    def __init__(self, run, config, prepared, store, part, accelerator, stop):
+    def __init__(self, run, config, prepared, store, part, accelerator, stop, left):
         self.run, self.config, self.part, self.store, self.stop = run, config, part, store, stop
+        self.left, self.tracker = left, None
         self.accelerator, self.lead, self.images = accelerator, accelerator.is_main_process, prepared.images
         self.labels = self.images.label.to_numpy()
         part, photos, choice = photos_of(run, config, prepared, store, part, accelerator)
@@ -60,6 +81,8 @@ class _Training:
         self.rows = len(part.train_rows)
         self.history: list[dict] = []
         self.step, self.total = 0, None
+        # The losses so far while the next batch is waited for, when weights and optimiser are those of one update.
+        self.unsaved: torch.Tensor | None = None
 
     def go_on(self) -> None:
         """Take up the last checkpoint, if there is one."""
@@ -83,6 +106,24 @@ class _Training:
             progressed = {"history": self.history, "step": self.step, "total": self.total}
             state = {"belongs": self.belongs, **progressed, "trainee": pack(self.trainee)}
             save_state(self.run, self.part.name, state)
+
+    def rescued(self) -> bool:
+        """After an exception: save the updates before a fault of the loader, and return whether it was one.
+
+        A fault within an update leaves the last checkpoint alone.
+        """
+        # Of several processes the others can't be asked for their losses any more.
+        if self.unsaved is None or self.accelerator.num_processes > 1:
+            return False
+        self.total = self.unsaved
+        with contextlib.suppress(OSError):
+            self.save()
+        return True
+
+    def close(self) -> None:
+        self.feed.close()
+        if self.tracker is not None:
+            self.tracker.stop()
 
     def say(self, words: str) -> None:
         if self.lead:
@@ -114,6 +155,7 @@ class _Training:
                 self._after(step, total, looks)
 
             loss, norm = train_one_epoch(self.trainee, self.feed.train, self._before, after, self.step, self.total)
+        self.unsaved = None
         rate = left / (time.perf_counter() - start)
         if not (np.isfinite(loss) and all(bool(p.isfinite().all()) for p in self.trainee.model.parameters())):
             raise self._diverged(number)
@@ -134,7 +176,6 @@ class _Training:
             self._end()
 
     def _end(self) -> None:
-        self.tracker.stop()
         self.stop.end(self.accelerator)
 
     def _factor(self, step: int) -> float:
@@ -142,6 +183,7 @@ class _Training:
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
 
     def _before(self, step: int) -> None:
+        self.unsaved = None
         set_lr(self.trainee.optimizer, self._factor(step))
         # Dropout's noise is the update's own, so a resumed run meets the same.
         key = (self.config.seed, len(self.history), step, self.accelerator.process_index)
@@ -157,6 +199,10 @@ class _Training:
             self.save()
         if stops:
             self._end()
+        self.unsaved = total
+        per_epoch = len(self.feed.train.batch_sampler)
+        valid_share = len(self.part.valid_rows) / self.rows
+        self.left.after_update(self.part.name, len(self.history) * per_epoch + self.step, valid_share, self.lead)
 
     def _diverged(self, number: int) -> UserError:
         return UserError(

@@ -1,12 +1,13 @@
 """The parts of a run one after the other, or several at once, each in a process with its share of cores and GPUs."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -19,13 +20,16 @@ from maskfold import progress
 from maskfold.config import Config
 from maskfold.data.prepared import Prepared, load_prepared
 from maskfold.data.store import Store, open_store
-from maskfold.errors import UserError
+from maskfold.errors import TimeIsUp, UserError
 from maskfold.files import locked
+from maskfold.resources import STOP_SIGNALS, cannot_start, end_children, stop_signals_blocked, too_many_files
+from maskfold.streams import make_streams_safe
 from maskfold.training.device import cores, make_fast, pick_device
 from maskfold.training.feed import Part
 from maskfold.training.part import fit_part
 from maskfold.training.runs import RunFolder
 from maskfold.training.stopping import Stop
+from maskfold.training.time_left import TimeLeft
 
 
 def make_accelerator(config: Config) -> Accelerator:
@@ -35,14 +39,23 @@ def make_accelerator(config: Config) -> Accelerator:
 
 
 def fit_one(
-    run: RunFolder, config: Config, prepared: Prepared, store: Store, part: Part, accelerator: Accelerator, stop: Stop
+    run: RunFolder,
+    config: Config,
+    prepared: Prepared,
+    store: Store,
+    part: Part,
+    accelerator: Accelerator,
+    stop: Stop,
+    left: TimeLeft,
 ) -> None:
     """fit_part, with what torch says of a batch that does not fit told in words of the configuration."""
     # The run is this process' or its parent's; a part may still be held by a child whose parent was killed: it saves.
+    if stop.asked(accelerator):
+        stop.end(accelerator)
     held = locked(run.part_dir(part.name)) if accelerator.is_main_process else contextlib.nullcontext()
     try:
         with held:
-            fit_part(run, config, prepared, store, part, accelerator, stop)
+            fit_part(run, config, prepared, store, part, accelerator, stop, left)
     except ValueError as fault:
         if "more than 1 value per channel" not in str(fault):
             raise
@@ -59,13 +72,16 @@ def fit_one(
 
 @dataclass(frozen=True)
 class _Slot:
-    """The place of one process among `slots` that run at once."""
+    """The place of one process among `slots` that run at once, and how its own processes start."""
 
     number: int
     slots: int
+    start_method: str
 
     def settle(self) -> None:
         """Take this process' share of the cores and, in turn, one of the GPUs."""
+        # As the parent's: this process was spawned, and spawned loader processes would import everything anew.
+        multiprocessing.set_start_method(self.start_method, force=True)
         if hasattr(os, "sched_setaffinity"):
             mine = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, mine[self.number :: self.slots] or [mine[self.number % len(mine)]])
@@ -74,21 +90,44 @@ class _Slot:
             torch.cuda.set_device(self.number % count)
 
 
-def fit_at_once(run: RunFolder, config: Config, prepared: Prepared, parts: Sequence[Part], slots: int, stop: Stop):
+def fit_at_once(
+    run: RunFolder,
+    config: Config,
+    prepared: Prepared,
+    parts: Sequence[Part],
+    slots: int,
+    stop: Stop,
+    updates: Mapping[str, int],
+) -> None:
     """Train parts in processes of their own, up to `slots` at a time. A signal is passed on: each saves and ends.
 
+    updates: part -> optimiser updates it takes, for the estimate of the time left.
     Raises UserError for what one of them was refused, or was killed by; the others then save and end too.
     """
     spawn, waiting, free = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
     going: dict[multiprocessing.Process, tuple[Part, int]] = {}
-    said, passed_on, failed = spawn.SimpleQueue(), False, []
+    passed_on, failed, method = False, [], multiprocessing.get_start_method()
     try:
-        while going or (waiting and not passed_on):
-            while waiting and free and not passed_on:
+        said = spawn.SimpleQueue()
+        # The children know the deadline themselves.
+        while going or (waiting and not passed_on and not stop.time_is_up):
+            while waiting and free and not passed_on and not stop.time_is_up:
                 part, slot = waiting.pop(0), free.pop(0)
-                order = (run.folder, config, prepared.folder, part, _Slot(slot, slots), said)
+                left = TimeLeft({each.name: updates[each.name] for each in (part, *waiting)}, slots)
+                order = (
+                    run.folder,
+                    config,
+                    prepared.folder,
+                    part,
+                    _Slot(slot, slots, method),
+                    said,
+                    stop.deadline,
+                    left,
+                )
                 process = spawn.Process(target=_child, args=order, name=part.name)
-                process.start()
+                # Ctrl-C reaches the whole group while the child imports: the parent passes it on, once.
+                with stop_signals_blocked():
+                    process.start()
                 going[process] = part, slot
             wait([process.sentinel for process in going], timeout=0.2)
             for process in [process for process in going if process.exitcode is not None]:
@@ -100,15 +139,15 @@ def fit_at_once(run: RunFolder, config: Config, prepared: Prepared, parts: Seque
                 passed_on = True
                 for process in going:
                     _tell(process, stop.signum or signal.SIGTERM)
+    except OSError as fault:
+        raise cannot_start(fault, "a training process", "train fewer folds at once (--parallel-folds)") from fault
     finally:
         for process in going:
             process.kill()
-    if stop.signum == signal.SIGINT:
-        raise KeyboardInterrupt
-    if stop.signum:
-        raise SystemExit(128 + int(stop.signum))
-    if failed:
+    if failed and not stop.signum:
         raise _fault(*failed[0], None if said.empty() else said.get())
+    if not all(run.finished(part.name) for part in parts):
+        stop.raise_reason()
 
 
 def _tell(process: multiprocessing.Process, signum: int) -> None:
@@ -125,35 +164,57 @@ def _fault(part: Part, status: int, said: str | None) -> Exception:
             f"--parallel-folds: {part.name} was killed by signal {-status}, most likely for want of memory; the same "
             "command with fewer folds at once goes on"
         )
-    return RuntimeError(f"{part.name} ended with status {status}; its own message is above")
+    print(f"{part.name} ended with status {status}; its own message is above", file=sys.stderr)
+    return SystemExit(1)
 
 
-def _child(run: Path, config: Config, prepared: Path, part: Part, slot: _Slot, said) -> None:
+def _child(
+    run: Path,
+    config: Config,
+    prepared: Path,
+    part: Part,
+    slot: _Slot,
+    said: multiprocessing.SimpleQueue,
+    deadline: float | None,
+    left: TimeLeft,
+) -> None:
     """A part in a process of its own, which ends with its parent."""
-    # Ctrl-C reaches the whole group: the parent passes it on, once.
+    # Signals come from the parent alone.
     os.setsid()
+    make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     progress.bars = False
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    with _ended(said), Stop().listening() as stop:
+    with _ended(said), Stop(deadline).listening() as stop:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         slot.settle()
+        stop.raise_reason()
         make_fast(pick_device(config.run))
         folder, data = RunFolder(run), load_prepared(prepared)
         store = open_store(data, data.images, config.data)
-        fit_one(folder, config, data, store, part, make_accelerator(config), stop)
+        fit_one(folder, config, data, store, part, make_accelerator(config), stop, left)
 
 
 @contextmanager
 def _ended(said) -> Iterator[None]:
-    """Tell a user's mistake to the parent rather than to the terminal."""
+    """Hand a user's mistake to the parent rather than to the terminal; end the processes that were started."""
     try:
         yield
     except UserError as fault:
         said.put(str(fault))
         sys.exit(2)
+    except OSError as fault:
+        if fault.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        said.put(str(too_many_files()))
+        sys.exit(2)
+    except TimeIsUp:
+        sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    finally:
+        end_children()
 
 
 def _end_with_parent() -> None:

@@ -16,11 +16,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from maskfold.config import Config
-from maskfold.data.dataset import PhotoDataset, make_loader
+from maskfold.data.dataset import PhotoDataset
+from maskfold.data.loader import PhotoLoader
 from maskfold.data.prepared import Prepared
 from maskfold.data.sampling import Batches
 from maskfold.data.store import Store, open_store
-from maskfold.data.transforms import eval_transform
+from maskfold.data.transforms import EvalTransform
 from maskfold.errors import UserError
 from maskfold.files import sha256, write_atomic, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
@@ -135,13 +136,11 @@ def _predict(
 ) -> np.ndarray:
     """float64 [n, 18] of some rows of the eval photos, by one model and its own view of them."""
     config = source.config
-    dataset = PhotoDataset(open_store(prepared, prepared.evaluation, config.data), None, eval_transform(config.data))
+    dataset = PhotoDataset(open_store(prepared, prepared.evaluation, config.data), None, EvalTransform(config.data))
     batches = Batches(rows, config.optim.batch_size, shuffle=False)
     workers = pick_workers(config.data.num_workers, device)
-    loader = make_loader(dataset, batches, workers, pin=device.type == "cuda")
-    model, hardware = (
-        finished_model(source, config, part, device),
-        Hardware(device, DTYPES[config.run.predict_precision]),
-    )
-    _, [probs] = predict_probs([model], loader, hardware, views, lambda photos: advance(photos, ""))
+    model = finished_model(source, config, part, device)
+    hardware = Hardware(device, DTYPES[config.run.predict_precision])
+    with PhotoLoader(dataset, batches, workers, pin=device.type == "cuda") as loader:
+        _, [probs] = predict_probs([model], loader, hardware, views, lambda photos: advance(photos, ""))
     return probs.astype(np.float64)

@@ -1,0 +1,331 @@
+"""However a verb ends, its processes end with it, the run's lock is free and the exit status is the promised one."""
+
+import fcntl
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, tiny_args
+
+from maskfold.predictions import load_predictions
+
+SECONDS_TO_END = 10
+# Run instead of a script: breaks something first, in spawned processes too, which import their parent's main module.
+BROKEN = """
+import os, runpy, sys, time
+from maskfold.data.transforms import EvalTransform, TrainTransform
+from maskfold.training.part import _Training
+
+def patch(cls, name, change):
+    before = getattr(cls, name)
+    def call(self, *args, **more):
+        change(self, *args)
+        return before(self, *args, **more)
+    setattr(cls, name, call)
+
+calls = [0]
+def fail(self, *args):
+    calls[0] += 1
+    if calls[0] > 20:
+        raise ValueError("a broken transform")
+
+def fail_in_second_epoch(self, step):
+    if len(self.history) == 1 and step == 1:
+        raise RuntimeError("a broken step")
+
+def wait(self, *args):
+    time.sleep(0.02)
+
+way = os.environ["BREAK"]
+for cls in (TrainTransform, EvalTransform):
+    if way == "worker raises":
+        patch(cls, "__call__", fail)
+    if way == "slow":
+        patch(cls, "__call__", wait)
+if way == "parent raises":
+    patch(_Training, "_before", fail_in_second_epoch)
+if __name__ == "__main__":
+    sys.argv = sys.argv[1:]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Verb:
+    """A script in a process group of its own, and all its descendants as far as they were seen."""
+
+    def __init__(self, home: Path, words: list, launcher=(), breaks: str | None = None, script=None, **how):
+        environ = os.environ | {"BREAK": breaks or "", **how.pop("environ", {})}
+        script = script or words[0]
+        words = [*launcher, sys.executable, *([script] if script != words[0] else []), *words]
+        self.out = home / "out.txt"
+        with self.out.open("wb") as out:
+            streams = {"stdout": out, "stderr": out} | how
+            self.process = subprocess.Popen(list(map(str, words)), cwd=home, env=environ, process_group=0, **streams)
+        self.seen: set[int] = set()
+
+    def descendants(self) -> set[int]:
+        parents, groups = {}, {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            parents[int(folder.name)], groups[int(folder.name)] = int(fields[1]), int(fields[2])
+        mine = {self.process.pid, *self.seen} | {pid for pid, group in groups.items() if group == self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in mine} - mine:
+            mine |= more
+        self.seen = {pid for pid in mine if pid in parents} - {self.process.pid}
+        return self.seen
+
+    def leaves(self) -> list[int]:
+        """Loader processes: those without children, Python's helper apart."""
+        found = []
+        for pid in self.descendants():
+            try:
+                words, children = (
+                    Path(f"/proc/{pid}/{name}").read_text() for name in ("cmdline", f"task/{pid}/children")
+                )
+            except OSError:
+                continue
+            if not children.strip() and "resource_tracker" not in words:
+                found.append(pid)
+        return found
+
+    def wait_until(self, condition, seconds: float = 180) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.text
+            assert time.monotonic() < end, self.text
+            time.sleep(0.05)
+
+    def ended(self, seconds: float) -> int:
+        """The exit status; the whole group, and every descendant, must be gone after so many seconds."""
+        end = time.monotonic() + seconds
+        try:
+            while self.process.poll() is None and time.monotonic() < end:
+                self.descendants()
+                time.sleep(0.05)
+            while any(alive(pid) for pid in self.seen) and time.monotonic() < end:
+                time.sleep(0.05)
+            assert self.process.poll() is not None, f"it goes on after {seconds} s: {self.text}"
+            left = [pid for pid in self.seen if alive(pid)]
+            assert not left, f"{left} outlive it"
+            return self.process.returncode
+        finally:
+            for pid in (self.process.pid, *self.seen):
+                if alive(pid):
+                    os.kill(pid, signal.SIGKILL)
+
+    @property
+    def text(self) -> str:
+        return self.out.read_text(errors="replace")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def is_free(folder: Path) -> bool:
+    with (folder / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+@pytest.fixture
+def home(drawn, trained, tmp_path) -> Path:
+    """A folder with prepared data and a finished run whose own configuration asks for two loader processes."""
+    shutil.copytree(trained.prepared, tmp_path / "p")
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "done"))
+    for path in run.glob("*-*.npz"):
+        path.unlink()
+    return tmp_path
+
+
+def words(verb: str, drawn: Path, home: Path, epochs: int = 400) -> list:
+    if verb == "submit":
+        config = home / "runs" / "done" / "config.yaml"
+        config.write_text(config.read_text().replace("num_workers: auto", "num_workers: 2"))
+        path = config.with_name("provenance.json")
+        from maskfold.files import sha256
+
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"config_sha256": sha256(config)}))
+        return [ROOT / "scripts" / "submit.py", "done"]
+    more = ["--parallel-folds", 2] if verb == "parallel" else []
+    args = tiny_args(drawn, "--data.prepared", home / "p", "--data.num_workers", 2, "--optim.epochs", epochs, *more)
+    return [ROOT / "scripts" / "train.py", *args]
+
+
+def broken(home: Path) -> Path:
+    path = home / "broken.py"
+    path.write_text(BROKEN)
+    return path
+
+
+def under_way(verb: str, home: Path, process: Verb):
+    """A condition: each fold that is trained has a checkpoint, or submit's loader processes are at work."""
+    if verb == "submit":
+        return lambda: len(process.leaves()) >= 2
+    folds = [home / "runs" / "demo" / f"fold{fold}" for fold in ((0, 1) if verb == "parallel" else (0,))]
+    return lambda: all((fold / "state" / "last.pt").exists() for fold in folds)
+
+
+def one_message(text: str, *parts: str) -> None:
+    assert text.count("error:") == 1, text
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in text, text
+
+
+VERBS = ["train", pytest.param("parallel", marks=pytest.mark.slow), pytest.param("submit", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_killed_worker(drawn, home, verb):
+    process = Verb(home, words(verb, drawn, home), breaks="slow" if verb == "submit" else "", script=broken(home))
+    process.wait_until(under_way(verb, home, process))
+    os.kill(process.leaves()[0], signal.SIGKILL)
+    assert process.ended(SECONDS_TO_END) == 2
+    one_message(process.text, "--data.num_workers", "signal 9")
+    if verb != "submit":
+        assert is_free(home / "runs" / "demo")
+        assert is_free(home / "runs" / "demo" / "fold0")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
+@pytest.mark.parametrize("way", ["worker raises", "parent raises"])
+def test_an_internal_error(drawn, home, verb, way):
+    if (verb, way) == ("submit", "parent raises"):
+        pytest.skip("submit has no training step")
+    process = Verb(home, words(verb, drawn, home), breaks=way, script=broken(home))
+    process.wait_until(lambda: "a broken" in process.text)
+    assert process.ended(SECONDS_TO_END) == 1
+    assert "a broken transform" in process.text or "a broken step" in process.text
+    assert verb == "submit" or is_free(home / "runs" / "demo")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_closed_pipe_changes_no_status(drawn, home, verb):
+    """`train ... 2>&1 | tee log` after tee has gone: the run goes on, and ends as it would have; a signal saves."""
+    read, write = os.pipe()
+    process = Verb(home, words(verb, drawn, home), stdout=write, stderr=write)
+    os.close(write)
+    process.wait_until(under_way(verb, home, process))
+    os.close(read)
+    if verb == "submit":
+        assert process.ended(60) == 0
+        assert (home / "submissions" / "done.csv").exists()
+        return
+    time.sleep(1)
+    os.killpg(process.process.pid, signal.SIGINT)
+    assert process.ended(SECONDS_TO_END) == 130
+    assert is_free(home / "runs" / "demo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
+def test_closed_descriptors(drawn, home, verb):
+    """Started without stdin, stdout and stderr, as some schedulers do: files do not take their numbers."""
+    launcher = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
+    process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
+    assert process.ended(180) == 0
+    assert process.text == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
+@pytest.mark.parametrize("files", [64, 40, 24])
+def test_few_open_files(drawn, home, verb, files):
+    """They suffice, or the message says how to have more."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+
+    process = Verb(home, words(verb, drawn, home, epochs=2), preexec_fn=limit)
+    status = process.ended(180)
+    assert status in (0, 2), process.text
+    if status == 2:
+        one_message(process.text, "ulimit -n")
+    assert not (home / "runs" / "demo").exists() or is_free(home / "runs" / "demo")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
+@pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
+@pytest.mark.parametrize("size", ["64k", "16k"])
+def test_small_shared_memory(drawn, home, verb, size):
+    mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$0" "$@"'
+    launcher = ("unshare", "-m", "sh", "-c", mount)
+    if subprocess.run([*launcher, "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespace can be made here")
+    process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
+    assert process.ended(180) == 2, process.text
+    one_message(process.text, "/dev/shm", "num_workers")
+    assert verb == "submit" or is_free(home / "runs" / "demo")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_second_signal_ends_at_once_and_the_next_start_resumes(drawn, home, workers):
+    args = [*words("train", drawn, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
+    process = Verb(home, args, breaks="slow", script=broken(home))
+    process.wait_until(under_way("train", home, process))
+    process.process.send_signal(signal.SIGTERM)
+    process.process.send_signal(signal.SIGINT)
+    assert process.ended(SECONDS_TO_END) in (130, 143)
+    assert is_free(home / "runs" / "demo")
+    assert "Traceback" not in process.text
+    process = Verb(home, args)
+    process.wait_until(lambda: "after epoch" in process.text)
+    process.process.send_signal(signal.SIGHUP)
+    assert process.ended(SECONDS_TO_END) == 129
+
+
+@pytest.mark.slow
+def test_updates_before_a_killed_worker_are_saved(drawn, home):
+    """And the run goes on from there to the end that it would have had."""
+    more = ["--optim.epochs", 2, "--optim.batch_size", 4, "--folds", 0]
+    whole = Verb(home, [*words("train", drawn, home), *more, "--name", "whole"])
+    assert whole.ended(180) == 0, whole.text
+    args = [*words("train", drawn, home), *more]
+    process = Verb(home, args, breaks="slow", script=broken(home))
+    process.wait_until(under_way("train", home, process))
+    os.kill(process.leaves()[0], signal.SIGKILL)
+    assert process.ended(SECONDS_TO_END) == 2
+    again = Verb(home, args)
+    assert again.ended(180) == 0, again.text
+    assert "after epoch 1" in again.text
+    one, other = (load_predictions(home / "runs" / name / "oof.npz", True) for name in ("whole", "demo"))
+    assert np.array_equal(one.probs, other.probs)
+
+
+def test_a_forked_child_does_not_hold_the_lock(tmp_path):
+    from maskfold.files import locked
+
+    read, write = os.pipe()
+    with locked(tmp_path):
+        child = os.fork()
+        if not child:
+            os.write(write, b"forked")
+            time.sleep(30)
+            os._exit(0)
+        os.read(read, 6)
+    try:
+        assert is_free(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
