@@ -132,7 +132,8 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
         "X_DISABLE_META": "false",
         "CONSOLE": "redirect",
         "RUN_ID": "one",
-        "RESUME": "must",
+        # No value that W        "RESUME": "must",B knows: it would not start.
+        "RESUME": "sometimes",
         "NAME": "one",
         "RUN_GROUP": "one",
         "DIR": str(Path("elsewhere").absolute()),
@@ -141,7 +142,8 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     corrections = Path("corrections.csv").absolute()
     corrections.write_text("person_id,field,value,reason\n")
-    done = script("train", *words(drawn, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections))
+    args = words(drawn, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
+    done = script("train", *args)
     assert done.code == 0, done.err
     assert not Path("elsewhere").exists()
     places = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text())["offline"] for fold in (0, 1)]
