@@ -124,7 +124,9 @@ def test_saved_and_loaded_is_the_same(tmp_path):
 def test_hash_ignores_what_changes_no_number(tmp_path):
     (tmp_path / "x.yaml").write_text("")
     base = load_config(tmp_path / "x.yaml")
-    same = load_config(tmp_path / "x.yaml", {"data.num_workers": "3", "run.wandb": "disabled", "run.device": "cpu"})
+    wandb = {"run.wandb": "disabled", "run.wandb_photos": "true", "run.wandb_tags": ["a", "b"]}
+    wandb |= {"run.wandb_oof": "true", "run.wandb_project": "p", "run.wandb_entity": "e"}
+    same = load_config(tmp_path / "x.yaml", {"data.num_workers": "3", "run.device": "cpu", **wandb})
     other = load_config(tmp_path / "x.yaml", {"optim.lr": "0.5"})
     assert config_hash(base) == config_hash(same) != config_hash(other)
 

@@ -54,7 +54,8 @@ class Config(Section):
 
 
 # What may differ between two starts of one run: it changes no number.
-NOT_COMPARED = ("data.num_workers", "run.device", "run.wandb", "run.wandb_oof", "run.checkpoint_updates")
+_WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", "_entity", "_tags"))
+NOT_COMPARED = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:

@@ -161,6 +161,8 @@ class Optim(Section):
         return self
 
 
+# W&B's rule for the name of a project.
+WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
@@ -176,9 +178,17 @@ class Run(Section):
     compile: bool = Field(False, description="torch.compile the model: a slow first step, then quicker ones")
     checkpoint_updates: Int = Field(0, ge=0, description="a checkpoint every so many updates too; 0: each epoch alone")
     wandb: Literal["auto", "online", "offline", "disabled"] = Field(
-        "auto", description="Weights & Biases; auto: online where there is a key, else offline"
+        "auto", description="Weights & Biases; auto: WANDB_MODE, else online where there is a key, else offline"
     )
-    wandb_oof: bool = Field(False, description="keep each fold's out-of-fold predictions in W&B too, as an artifact")
+    wandb_oof: bool = Field(
+        False, description="send W&B each fold's oof.npz as an artifact, with its image ids and person ids"
+    )
+    wandb_photos: bool = Field(False, description="send W&B the photos of the worst mistakes, with their image ids")
+    wandb_project: WandbName | None = Field(None, description="W&B project; none: WANDB_PROJECT, else maskfold")
+    wandb_entity: WandbName | None = Field(None, description="W&B user or team; none: WANDB_ENTITY, else your default")
+    wandb_tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
+        (), description="tags of the W&B runs; without them the variable WANDB_TAGS, separated by commas"
+    )
     keep: Literal["last", "best", "mean", "soup"] = Field(
         "last",
         description="weights saved: the last epoch's, the best's, the mean of the last keep_epochs, or a greedy soup "

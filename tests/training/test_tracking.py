@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 import pytest
 from conftest import tiny_args
@@ -18,7 +20,7 @@ from conftest import tiny_args
 from maskfold.analysis.mistakes import confusions, worst_mistakes
 from maskfold.config import Config, Run
 from maskfold.predictions import Predictions, load_predictions
-from maskfold.training import tracking
+from maskfold.training import tracking, wandb_settings
 
 WANDB = Path(sys.executable).with_name("wandb")
 
@@ -38,8 +40,20 @@ def words(drawn, *more, mode="auto"):
 
 def records(place):
     """What an offline run holds, by kind of record."""
-    done = subprocess.run([WANDB, "leet", "inspect", "--json", place], capture_output=True, text=True, check=True)
+    command = [WANDB, "leet", "inspect", "--json", place]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def wandb_files(run):
+    """Every file that W&B has written for a run, with what it holds."""
+    return {path: path.read_bytes() for path in Path("runs", run, "wandb").rglob("*") if path.is_file()}
+
+
+def table_of(place, name):
+    [path] = (Path(place) / "files" / "media" / "table").glob(f"{name}*.table.json")
+    return json.loads(path.read_text())
 
 
 def rows_of(run, part):
@@ -108,6 +122,83 @@ def test_a_resumed_fold_goes_on_with_its_run(script, drawn, tracked):
     # Only the whole one is to be sent.
     assert second["offline"] in done.err
     assert first["offline"] not in done.err
+
+
+def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
+    """Nothing that tells who somebody is, whatever W&B's variables ask for; each fold stays a run of its own."""
+    for name, value in {
+        "SAVE_CODE": "true",
+        "DISABLE_META": "false",
+        "X_DISABLE_META": "false",
+        "CONSOLE": "redirect",
+        "RUN_ID": "one",
+        # No value that W        "RESUME": "must",B knows: it would not start.
+        "RESUME": "sometimes",
+        "NAME": "one",
+        "RUN_GROUP": "one",
+        "DIR": str(Path("elsewhere").absolute()),
+        "FORK_FROM": "one?_step=1",
+    }.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    corrections = Path("corrections.csv").absolute()
+    corrections.write_text("person_id,field,value,reason\n")
+    args = words(drawn, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert not Path("elsewhere").exists()
+    places = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text())["offline"] for fold in (0, 1)]
+    runs = [record["run"] for place in places for record in records(place) if record["type"] == "run"]
+    assert [(run["run_group"], run["display_name"]) for run in runs] == [("w", "w-fold0"), ("w", "w-fold1")]
+    assert len({run["run_id"] for run in runs} | {"one"}) == 3
+    people = [folder.name for folder in (drawn / "train" / "images").iterdir()]
+    private = [name.encode() for name in [*people, str(drawn), str(corrections)]]
+    files = wandb_files("w")
+    for path, content in files.items():
+        assert not [name for name in private if name in content], path
+        # No PNG, no JPEG.
+        assert not [start for start in (b"\x89PNG", b"\xff\xd8\xff") if start in content], path
+    # The log's records may be broken over blocks.
+    text = json.dumps([records(place) for place in places], ensure_ascii=False)
+    assert not [name for name in private if name.decode() in text]
+    oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
+    table = table_of(places[0], "mistakes")
+    assert table["columns"] == ["row", "true", "predicted", "probability"]
+    assert [row[1:] for row in table["data"]] == [
+        [true, said, pytest.approx(p)] for _, _, true, said, p in worst_mistakes(oof)
+    ]
+    assert [row[0] for row in table["data"]] == [at for at, *_ in worst_mistakes(oof)]
+    assert len(table["data"]) > 0
+
+
+def test_photos_are_sent_where_they_are_asked_for(script, drawn, tracked):
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
+    assert done.code == 0, done.err
+    place = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
+    oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
+    worst = worst_mistakes(oof)
+    table = table_of(place, "mistakes")
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["image_id"], row["row"]) for row in rows] == [(name, at) for at, name, *_ in worst]
+    assert len(rows) > 0
+    pictures = [cv2.imread(str(place / "files" / row["file"])) for row in rows]
+    assert all(picture is not None and picture.std() > 0 for picture in pictures)
+    # No two photos are the same, so every row has its own.
+    assert len({picture.tobytes() for picture in pictures}) == len(rows)
+    found = records(place)
+    sent = {file["path"] for record in found if record["type"] == "files" for file in record["files"]["files"]}
+    assert {row["file"] for row in rows} <= sent
+    # What `wandb sync` sends for the table's own pictures is kept in the run folder.
+    [artifact] = [
+        of["artifact"] for of in found if of["type"] == "artifact" and of["artifact"]["name"].endswith("mistakes")
+    ]
+    kept = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
+    assert all(path.is_relative_to(Path("runs/w").absolute()) for path in kept.values())
+    [whole] = [json.loads(path.read_text()) for name, path in kept.items() if name.endswith(".table.json")]
+    cells = [row[whole["columns"].index("photo")] for row in whole["data"]]
+    again = [cv2.imdecode(np.frombuffer(kept[cell["path"]].read_bytes(), np.uint8), cv2.IMREAD_COLOR) for cell in cells]
+    assert [picture.tobytes() for picture in again] == [picture.tobytes() for picture in pictures]
+    # The rows of metrics.jsonl are what they are without photos.
+    assert history_of(place) == [pytest.approx(row) for row in rows_of("w", "fold0")]
 
 
 def oof_of(name):
@@ -217,17 +308,148 @@ def test_time_in_wandb_is_counted(script, drawn, tracked):
     assert 0 < held["seconds"] < 10
 
 
-def test_modes(monkeypatch):
-    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", "/nonexistent")
+@pytest.fixture
+def keyless(tracked, monkeypatch, tmp_path):
+    """W&B without a key, a mode or a settings file."""
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_modes(monkeypatch, keyless):
     assert tracking.wanted_mode(Run()) == "offline"
     assert tracking.wanted_mode(Run(wandb="online")) == "online"
-    monkeypatch.setenv("WANDB_API_KEY", "x")
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     assert tracking.wanted_mode(Run()) == "online"
     assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+    for word, mode in {"dryrun": "offline", "offline": "offline", "online": "online", "run": "online"}.items():
+        monkeypatch.setenv("WANDB_MODE", word)
+        assert tracking.wanted_mode(Run()) == mode
+        assert tracking.wanted_mode(Run(wandb="online")) == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+
+
+def test_a_mode_that_wandb_does_not_know(monkeypatch, keyless, capsys):
+    """Nothing leaves the machine for a slip of the pen."""
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_MODE", "of-line")
+    assert tracking.wanted_mode(Run()) == "disabled"
+    assert "'of-line'" in capsys.readouterr().err
+    assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+
+
+def test_dryrun_is_offline_from_start_to_end(script, drawn, tracked, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1))
+    assert done.code == 0, done.err
+    assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
+
+
+def login(host):
+    """What `wandb login` of 0.22 and of 0.31 alike write for a host."""
+    Path(os.environ["NETRC"]).write_text(f"machine {host}\n  login user\n  password {'0' * 40}\n")
+
+
+def default_host():
+    import wandb
+
+    return urlsplit(wandb.Settings().base_url).netloc
+
+
+def test_a_key_stored_by_an_older_wandb_or_by_this_one(keyless):
+    """The default host was api.wandb.ai, which 0.31 moved."""
+    assert not tracking.has_key()
+    for host in ("api.wandb.ai", default_host()):
+        login(host)
+        assert tracking.has_key(), host
+        assert tracking.wanted_mode(Run()) == "online"
+    login("api.example.org")
+    assert not tracking.has_key()
+
+
+@pytest.mark.parametrize("by", ["variable", "settings"])
+def test_a_key_for_a_server_of_ones_own(keyless, monkeypatch, tmp_path, by):
+    if by == "variable":
+        monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    else:
+        # As `wandb login --host` leaves it.
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config" / "settings").write_text("[default]\nbase_url = https://wandb.example.org\n")
+    login("wandb.example.org")
+    assert tracking.has_key()
+    login(default_host())
+    assert not tracking.has_key()
+
+
+def test_what_wandb_offline_left_holds_for_auto(keyless, tmp_path):
+    login(default_host())
+    assert tracking.wanted_mode(Run()) == "online"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "settings").write_text("[default]\nmode = offline\n")
+    # W&B has read its settings once a process.
+    wandb_settings.restart()
+    assert tracking.wanted_mode(Run()) == "offline"
+    assert tracking.wanted_mode(Run(wandb="online")) == "online"
+
+
+def test_a_broken_netrc_is_no_key(keyless):
+    for text in ("machine", "machine api.wandb.ai login user password short\n", "\0"):
+        Path(os.environ["NETRC"]).write_text(text)
+        assert not tracking.has_key()
+    Path(os.environ["NETRC"]).unlink()
+    Path(os.environ["NETRC"]).mkdir()
+    assert not tracking.has_key()
+
+
+def test_auto_is_online_with_a_stored_key(keyless, monkeypatch, tmp_path):
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    fake = Fake(monkeypatch, tmp_path)
+    login("api.wandb.ai")
+    tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    assert [mode for mode, _ in fake.starts] == ["online"]
+
+
+def test_project_entity_and_tags(keyless, monkeypatch, tmp_path):
+    """A key goes before the variable, which goes before the default."""
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    fake = Fake(monkeypatch, tmp_path)
+
+    def sent(**keys):
+        tracking.Tracker(Config(run=Run(**keys)), tmp_path / "w", "fold0")
+        return [fake.options[-1][key] for key in ("project", "entity", "tags")]
+
+    assert sent() == ["maskfold", None, None]
+    for name, value in {"PROJECT": "mine", "ENTITY": "team", "TAGS": "a, b,"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    assert sent() == ["mine", "team", ["a", "b"]]
+    assert sent(wandb_project="p", wandb_entity="e", wandb_tags=("t", "t")) == ["p", "e", ["t"]]
+    assert os.environ["WANDB_PROJECT"] == "mine"
+
+
+def test_project_and_tags_in_an_offline_run(script, drawn, tracked, monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    args = words(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
+    assert script("train", *args).code == 0
+    place = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
+    [run] = [record["run"] for record in records(place) if record["type"] == "run"]
+    assert (run["project"], run["entity"], run["tags"]) == ("mine", "team", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "key, value", [("wandb_project", "a/b"), ("wandb_entity", ""), ("wandb_tags", "x" * 65), ("wandb_photos", "some")]
+)
+def test_what_wandb_would_refuse_is_refused_first(script, drawn, key, value):
+    done = script("train", *tiny_args(drawn, "--name", "w", f"--run.{key}", value))
+    assert done.code == 2
+    assert f"--run.{key}" in done.err
 
 
 class Fake:
@@ -236,7 +458,7 @@ class Fake:
     def __init__(self, monkeypatch, tmp_path, finishes=True):
         import wandb
 
-        self.rows, self.starts, outer = [], [], self
+        self.rows, self.starts, self.options, outer = [], [], [], self
 
         class FakeRun:
             dir = str(tmp_path / "wandb" / "run-1" / "files")
@@ -256,6 +478,7 @@ class Fake:
 
         def init(mode, **options):
             outer.starts.append((mode, options["id"]))
+            outer.options.append(options)
             return FakeRun(mode)
 
         monkeypatch.setattr(wandb, "init", init)

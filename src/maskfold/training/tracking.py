@@ -1,9 +1,7 @@
 """Mirrors metrics.jsonl to Weights & Biases. The run folder is the truth: nothing here may stop or change a run."""
 
 import contextlib
-import hashlib
 import json
-import netrc
 import os
 import sys
 import time
@@ -14,34 +12,26 @@ import numpy as np
 
 from maskfold.analysis.metrics import scores
 from maskfold.analysis.mistakes import confusions, worst_mistakes
-from maskfold.config import Config, Run, flatten
+from maskfold.config import Config
 from maskfold.files import write_json
 from maskfold.predictions import Predictions
+from maskfold.training.wandb_settings import (
+    destination,
+    has_key,
+    init_settings,
+    known_variables_only,
+    public_config,
+    restart,
+    session_settings,
+    staged_in,
+    wanted_mode,
+)
 
 # At most so long, and then never again in this run, 20 s with what W&B adds: its own waits go on for minutes.
 SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 15
 # Left in the run's folder, until its next start, once W&B could not be reached: no other fold waits for it then.
 UNREACHED = ".wandb-unreached"
 RECORD = "wandb.json"
-
-
-def has_key() -> bool:
-    """Whether W&B can log in unasked: by the environment, or by what `wandb login` left in the netrc file."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").partition("//")[2].partition("/")[0]
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
-    except (OSError, ValueError, netrc.NetrcParseError):
-        return False
-
-
-def wanted_mode(run: Run) -> str:
-    """online, offline or disabled: of `auto`, WANDB_MODE's word, else online where there is a key."""
-    said = os.environ.get("WANDB_MODE")
-    if "disabled" in (said, run.wandb):
-        return "disabled"
-    return (said or ("online" if has_key() else "offline")) if run.wandb == "auto" else run.wandb
 
 
 class Tracker:
@@ -53,8 +43,8 @@ class Tracker:
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
         self._run, self._path, self._marker = None, folder / part / RECORD, folder / UNREACHED
-        # Known once a run has begun; a fault before that leaves nothing to send.
-        self._place, self._offline = None, True
+        self._sends_photos = config.run.wandb_photos
+        self._place, self._offline = None, True  # known once a run has begun; nothing to send before
         mode = "disabled" if silent else wanted_mode(config.run)
         if mode == "disabled":
             return
@@ -63,45 +53,38 @@ class Tracker:
             print("W&B: online needs a key (`wandb login`); the run is kept offline", file=sys.stderr)
             mode = "offline"
         mode = "offline" if mode == "online" and self._marker.exists() else mode
-        self._held = {"id": _new_id(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
+        self._held = {"id": os.urandom(6).hex(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
         kinds = {"id": str, "offline": str, "seconds": float, "start_seconds": float}
         known = _read(self._path)
         self._held |= {key: known[key] for key, kind in kinds.items() if isinstance(known.get(key), kind)}
-        self._try(lambda: self._start(config, folder, part, mode), "start_seconds")
+        # Before the variables of W&B are hidden, of which it takes project, entity and tags.
+        where = destination(config.run) | {"group": folder.name, "name": f"{folder.name}-{part}"}
+        where["config"] = public_config(config) | {"part": part}
+        with known_variables_only():
+            self._try(lambda: self._start(where, folder, mode), "start_seconds")
         # Earlier epochs too: an offline run can't be gone on with, and of an online one W&B passes over what it has.
         self._try(lambda: [self._run.log(row, step=row["epoch"]) for row in history])
 
-    def _start(self, config: Config, folder: Path, part: str, mode: str) -> None:
-        # Its reports on itself would be waited for once more as the program ends.
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    def _start(self, where: dict, folder: Path, mode: str) -> None:
         import wandb
 
-        wishes = {
-            "init_timeout": SECONDS_TO_CONNECT,
-            "finish_timeout": SECONDS_TO_FINISH,
-            "finish_timeout_raises": True,
-            "silent": True,
-            "console": "off",
-            "x_disable_stats": True,
-        }
-        # An older W&B has no finish_timeout.
-        settings = wandb.Settings(**{key: of for key, of in wishes.items() if key in wandb.Settings.model_fields})
-        where = {"project": "maskfold", "group": folder.name, "name": f"{folder.name}-{part}"}
+        provenance = _read(folder / "provenance.json")
+        where["config"] |= {key: provenance.get(key) for key in ("git_commit", "dataset")}
         # Absolute: W&B's service writes, whose own folder is the one it was started in.
-        where["dir"] = str(folder.absolute())
-        where |= {"id": self._held["id"], "resume": "allow", "settings": settings}
-        flat = flatten(config.model_dump(mode="json")) | {"part": part}
-        flat |= {"git_commit": _read(folder / "provenance.json").get("git_commit")}
+        where |= {"dir": str(folder.absolute()), "id": self._held["id"], "resume": "allow"}
+        where["settings"] = init_settings(SECONDS_TO_CONNECT, SECONDS_TO_FINISH)
+        # Not those of a session that began in another environment.
+        session_settings()
         try:
-            self._run = wandb.init(mode=mode, config=flat, **where)
+            self._run = wandb.init(mode=mode, **where)
         except wandb.Error as fault:
             if mode != "online":
                 raise
             self._mark()
             print(f"W&B can't be reached ({_first_line(fault)}); the run is kept offline", file=sys.stderr)
             # The service holds on to the id of a run that it could not start.
-            _restart()
-            self._run = wandb.init(mode="offline", config=flat, **where)
+            restart()
+            self._run = wandb.init(mode="offline", **where)
         self._place, self._offline = str(Path(self._run.dir).parent), self._run.settings.mode == "offline"
         self._held["offline"] = self._place if self._offline else None
         self._run.define_metric("epoch")
@@ -123,7 +106,8 @@ class Tracker:
 
         oof: a fold's predictions, None of a refit; photos: row of them -> uint8 RGB [H, W, 3].
         """
-        self._try(lambda: self._finish(history, oof, photos, keep))
+        with staged_in(self._path.parents[1] / "wandb"):
+            self._try(lambda: self._finish(history, oof, photos, keep))
         self._run = None
 
     def _finish(self, history: Sequence[dict], oof: Predictions | None, photos, keep: bool) -> None:
@@ -133,17 +117,37 @@ class Tracker:
             best = max(history, key=lambda row: row["macro_f1"])
             summary = {"best_macro_f1": best["macro_f1"], "best_epoch": best["epoch"]}
             self._run.summary.update(summary | scores(oof.label, oof.answers))
-        if oof is not None:
             tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in confusions(oof)}
-            columns = ["photo", "image_id", "true", "answer", "probability"]
-            rows = [[wandb.Image(photos(at)), *words] for at, *words in worst_mistakes(oof)]
-            # Beside the epochs, whose rows stay those of metrics.jsonl.
-            self._run.summary.update(tables | {"mistakes": wandb.Table(columns, rows)})
-        if keep and oof is not None:
-            artifact = wandb.Artifact(f"oof-{self._held['id']}", "predictions")
-            artifact.add_file(str(self._path.with_name("oof.npz")))
-            self._run.log_artifact(artifact)
+            self._run.summary.update(tables)
+            self._log_mistakes(history[-1]["epoch"] + 1, oof, photos)
+            if keep:
+                artifact = wandb.Artifact(f"oof-{self._held['id']}", "predictions")
+                artifact.add_file(str(self._path.with_name("oof.npz")))
+                self._run.log_artifact(artifact)
         self._run.finish()
+
+    def _log_mistakes(self, step: int, oof: Predictions, photos: Callable[[int], np.ndarray]) -> None:
+        """The table of the worst mistakes, in a history row of its own, after those of metrics.jsonl.
+
+        Its rows name rows of oof.npz. Photos and image ids, which tell who somebody is, are there by run.wandb_photos.
+        """
+        import wandb
+
+        worst = worst_mistakes(oof)
+        columns, rows = ["row", "true", "predicted", "probability"], [[at, *words] for at, _, *words in worst]
+        if self._sends_photos and worst:
+            pictures = [
+                wandb.Image(photos(at), caption=f"{name}: {true}, not {said}") for at, name, true, said, _ in worst
+            ]
+            # A table keeps its pictures in an artifact; these are files of the run, which moves with its folder.
+            self._run.log({"mistakes_photos": pictures}, step=step)
+            files = [picture.to_json(self._run)["path"] for picture in pictures]
+            columns = ["photo", "image_id", "file", *columns]
+            names = [name for _, name, *_ in worst]
+            rows = [[*seen, *row] for *seen, row in zip(pictures, names, files, rows, strict=True)]
+        table = wandb.Table(columns, rows)
+        self._run.log({"mistakes": table}, step=step)
+        self._run.summary["mistakes"] = table
 
     def _try(self, call: Callable[[], object], counted: str = "seconds") -> None:
         """Call W&B, count the time, and go on without it after any fault."""
@@ -161,7 +165,7 @@ class Tracker:
             # What W&B had been given seconds before may be lost too.
             missing = f"epochs of {self._path.parent.name} may be missing there, metrics.jsonl has all"
             print(f"W&B: {_first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
-            _restart()
+            restart()
         with contextlib.suppress(OSError):
             write_json(self._path, self._held)
         # With the writing, which the next one puts on record.
@@ -170,18 +174,6 @@ class Tracker:
     def _mark(self) -> None:
         with contextlib.suppress(OSError):
             self._marker.touch()
-
-
-def _restart() -> None:
-    """Let go of a W&B service that died, so that the next fold starts another, and the program ends in peace."""
-    with contextlib.suppress(Exception):
-        import wandb
-
-        wandb.teardown(exit_code=1)
-
-
-def _new_id() -> str:
-    return hashlib.sha256(os.urandom(16)).hexdigest()[:12]
 
 
 def _first_line(fault: Exception) -> str:
