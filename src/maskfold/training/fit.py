@@ -98,7 +98,9 @@ def fit_run(
                 fit_at_once(run, config, prepared, todo, min(parallel, len(todo)), stop, updates)
             else:
                 accelerator, left = make_accelerator(config), TimeLeft({part.name: updates[part.name] for part in todo})
-                for part in todo:
+                for number, part in enumerate(todo):
+                    if number and stop.asked(accelerator):
+                        stop.end(accelerator)
                     fit_one(run, config, prepared, store, part, accelerator, stop, left)
         if not processes.is_main_process:
             return run, None

@@ -50,8 +50,6 @@ def fit_one(
 ) -> None:
     """fit_part, with what torch says of a batch that does not fit told in words of the configuration."""
     # The run is this process' or its parent's; a part may still be held by a child whose parent was killed: it saves.
-    if stop.asked(accelerator):
-        stop.end(accelerator)
     held = locked(run.part_dir(part.name)) if accelerator.is_main_process else contextlib.nullcontext()
     try:
         with held:
@@ -189,7 +187,9 @@ def _child(
     with _ended(said), Stop(deadline).listening() as stop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         slot.settle()
-        stop.raise_reason()
+        # A time that is up lets the first update be made: a start that takes longer than it would never get on.
+        if stop.signum:
+            stop.raise_reason()
         make_fast(pick_device(config.run))
         folder, data = RunFolder(run), load_prepared(prepared)
         store = open_store(data, data.images, config.data)
