@@ -86,11 +86,14 @@ def run(main: Callable[[], None]) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminate)
     # A shell's background jobs start with SIGINT ignored; to save and end on it is our contract everywhere.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a name, as in an ASCII locale, must not end a run.
+        stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as fault:
         # Under torchrun every process meets the same fault; one tells it.
-        if os.environ.get("RANK", "0") == "0":
+        if "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0":
             print(f"error: {fault}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
