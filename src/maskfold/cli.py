@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from maskfold.config import Config, Section
+from maskfold.encoding import use_utf8
 from maskfold.errors import UserError, nearest
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -83,12 +84,10 @@ def _terminate(_signal, _frame) -> NoReturn:
 
 def run(main: Callable[[], None]) -> NoReturn:
     """Call main and exit: 0 done, 2 the user can mend it, 130 interrupted, 143 terminated, 1 a fault of ours."""
+    use_utf8()
     signal.signal(signal.SIGTERM, _terminate)
     # A shell's background jobs start with SIGINT ignored; to save and end on it is our contract everywhere.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a name, as in an ASCII locale, must not end a run.
-        stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as fault:
