@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from maskfold.config import Config, Section
+from maskfold.encoding import use_utf8
 from maskfold.errors import ResourceError, TimeIsUp, UserError, nearest
 from maskfold.resources import end_children, raise_file_limit, too_many_files
 from maskfold.streams import make_streams_safe
@@ -91,6 +92,7 @@ def run(main: Callable[[], None]) -> NoReturn:
 
     No process that main started outlives it, and a reader of stdout or stderr that has gone changes no status.
     """
+    use_utf8()
     make_streams_safe()
     raise_file_limit()
     for signum in (signal.SIGTERM, signal.SIGHUP):
@@ -113,7 +115,8 @@ def _status_of(main: Callable[[], None]) -> int:
         main()
     except UserError as fault:
         # Under torchrun every process meets the same fault and one prints it; a machine's resources fail one alone.
-        if os.environ.get("RANK", "0") == "0" or isinstance(fault, ResourceError):
+        lead = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
+        if lead or isinstance(fault, ResourceError):
             print(f"error: {fault}", file=sys.stderr)
         return 2
     except TimeIsUp:

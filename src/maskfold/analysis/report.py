@@ -125,6 +125,7 @@ def _configuration(config: Config, summary: dict) -> str:
         f"<td><code>{escape(str(value))}</code></td><td><code>{escape(str(defaults[key]))}</code></td></tr>"
         for key, value in own.items()
     )
-    known = {key: summary[key] for key in ("dataset", "config_hash", "git_commit")} | summary["versions"]
+    known = {key: summary[key] for key in ("dataset", "config_hash", "git_commit", "threads") if key in summary}
+    known |= summary["versions"]
     versions = ", ".join(f"{escape(key)} {escape(str(value))}" for key, value in known.items())
     return f"<p class='note'>{versions}</p><table><tr><th>key</th><th>value</th><th>default</th></tr>{rows}</table>"

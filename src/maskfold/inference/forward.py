@@ -19,7 +19,7 @@ from maskfold.models.classifier import Classifier
 from maskfold.predictions import Predictions
 from maskfold.progress import progress
 from maskfold.training.checkpoints import finished_model
-from maskfold.training.device import DTYPES, make_fast, pick_device, pick_workers
+from maskfold.training.device import DTYPES, free_device_memory, make_fast, pick_device, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.runs import RunFolder, fold_name
 
@@ -54,10 +54,13 @@ def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Pre
     Raises UserError where the GPU's memory does not hold the models together.
     """
     jobs = list(_jobs(members).values())
+    device = jobs[0].hardware.device
     found: dict[tuple[int, str, str], np.ndarray] = {}
     task = f"predicting {', '.join(member.run.name for member in members)} ({'+'.join(views)})"
     with progress(task, sum(len(job.rows) * len(job.models) for job in jobs), "images") as advance:
-        for job in jobs:
+        while jobs:
+            # A model is freed after the last job that needs it.
+            job = jobs.pop(0)
             batches = Batches(job.rows, job.batch_size, shuffle=False)
             pin = job.hardware.device.type == "cuda"
             try:
@@ -69,6 +72,8 @@ def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Pre
                     "their predictions are kept for the next blend"
                 ) from fault
             found |= dict(zip(job.asked, probs, strict=True))
+            del job, loader
+            free_device_memory(device)
     return [_gathered(at, member, found) for at, member in enumerate(members)]
 
 

@@ -1,13 +1,16 @@
 """Device and precision by fixed rules, so that no measured time decides a number."""
 
 import ctypes
+import gc
 import os
 import platform
 
 import torch
+from timm.layers import set_fused_attn
 
 from maskfold.config import Run
 from maskfold.errors import UserError
+from maskfold.training.environment import ignore_variables
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_WORKERS = 8
@@ -54,15 +57,18 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
 
 
 def make_fast(device: torch.device) -> None:
-    """Settings of this process that cost nothing but memory.
+    """Settings of this process that cost nothing but memory, whatever the environment says.
 
     On a GPU cudnn tries its algorithms for each shape, and float32 products go through TF32. On a CPU the allocator
     keeps what is freed: glibc gives large blocks back to the system and gets them back page by page, each zeroed, which
     is a fifth of a training step. It is what MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ say in the environment.
     """
+    ignore_variables()
+    # TIMM_FUSED_ATTN is read when timm is imported; a model looks at this when it is built.
+    set_fused_attn(True)
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
     elif platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
@@ -70,11 +76,23 @@ def make_fast(device: torch.device) -> None:
             libc.mallopt(option, value)
 
 
+def free_device_memory(device: torch.device) -> None:
+    """Collect reference cycles, and give what they held on a GPU back to other processes."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def pick_workers(wanted: int | str, device: torch.device) -> int:
     """Loader processes. Beside a CPU model they would only take its cores: a stored sample costs 0.1 ms."""
     if wanted != "auto":
         return wanted
     return 0 if device.type == "cpu" else min(MOST_WORKERS, cores() - 1)
+
+
+def threads_each(processes: int) -> int:
+    """CPU threads of each of some processes on this machine: its share of the cores, or OMP_NUM_THREADS if fewer."""
+    return min(torch.get_num_threads(), max(1, cores() // processes))
 
 
 def cores() -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from maskfold.config import Config, replaced
 from maskfold.data.folds import split
@@ -20,9 +19,10 @@ from maskfold.data.store import open_store
 from maskfold.data.transforms import train_transform
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
-from maskfold.training.device import make_fast, pick_device, pick_precisions
+from maskfold.training.device import make_fast, pick_device, pick_precisions, threads_each
+from maskfold.training.environment import check_compile, check_launch
 from maskfold.training.feed import Part
-from maskfold.training.processes import fit_at_once, fit_one, make_accelerator
+from maskfold.training.processes import fit_at_once, fit_one, make_accelerator, process_state
 from maskfold.training.pseudo import LABELS
 from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.training.schedule import make_optimizer
@@ -51,6 +51,9 @@ def fit_run(
     deadline = None if stop_after is None else time.time() + stop_after
     if parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("--parallel-folds: torchrun gives each fold all processes already; use one or the other")
+    check_launch()
+    if config.run.compile:
+        check_compile()
     if not NAME.fullmatch(name):
         raise UserError(f"run name {name!r}: letters, digits and . _ + - are expected; give another --name")
     if refit and config.optim.schedule == "plateau":
@@ -64,7 +67,7 @@ def fit_run(
         # What can't be trained is told before anything is deleted or written.
         pick_precisions(config.run, device)
         _try_model(config)
-    processes = PartialState(cpu=device.type == "cpu")
+    processes = process_state(device)
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
     wanted = list(range(prepared.num_folds)) if folds is None else sorted(set(folds))
@@ -80,9 +83,12 @@ def fit_run(
     updates = {p.name: config.optim.epochs * len(training_batches(config, p.train_rows, labels)) for p in parts}
     to_start = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS).exists()]
     check_pseudo(run, config, prepared, to_start)
+    # By all parts, not by those that are left: a resumed run keeps its number of threads.
+    slots = min(parallel, len(parts))
     with run.lock() if processes.is_main_process else nullcontext():
         if processes.is_main_process:
-            _start_or_check(run, config, prepared, device, fresh)
+            threads = threads_each(slots) if slots > 1 else torch.get_num_threads()
+            _start_or_check(run, config, prepared, device, fresh, threads)
         processes.wait_for_everyone()
         # From what is asked for now, so that what may differ (workers, device, W&B) is this start's.
         config = resolved(config, prepared, device, run.config)
@@ -94,11 +100,12 @@ def fit_run(
         todo = [part for part in parts if not run.finished(part.name)]
         (run.folder / UNREACHED).unlink(missing_ok=True)
         with Stop(deadline).listening() as stop:
-            if min(parallel, len(todo)) > 1:
-                fit_at_once(run, config, prepared, todo, min(parallel, len(todo)), stop, updates)
+            if slots > 1:
+                fit_at_once(run, config, prepared, todo, slots, stop, updates)
             else:
-                accelerator, left = make_accelerator(config), TimeLeft({part.name: updates[part.name] for part in todo})
+                left = TimeLeft({part.name: updates[part.name] for part in todo})
                 for number, part in enumerate(todo):
+                    accelerator = make_accelerator(config)
                     if number and stop.asked(accelerator):
                         stop.end(accelerator)
                     fit_one(run, config, prepared, store, part, accelerator, stop, left)
@@ -126,13 +133,22 @@ def _try_model(config: Config) -> None:
         ) from fault
 
 
-def _start_or_check(run: RunFolder, config: Config, prepared: Prepared, device: torch.device, fresh: bool) -> None:
+def _start_or_check(
+    run: RunFolder, config: Config, prepared: Prepared, device: torch.device, fresh: bool, threads: int
+) -> None:
     if run.started and not fresh:
         run.check_same(resolved(config, prepared, device, run.config), prepared)
+        # A run of an earlier version has no record of it.
+        if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":
+            print(
+                f"warning: {run.folder} was started with {before} CPU threads and resumes with {threads}; the last "
+                f"digits of its results may differ (set OMP_NUM_THREADS={before} for the same ones)",
+                file=sys.stderr,
+            )
     else:
         config = resolved(config, prepared, device)
         run.clear()
-        run.start(config, prepared)
+        run.start(config, prepared, threads)
 
 
 def resolved(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:

@@ -14,7 +14,8 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 
 from maskfold import progress
 from maskfold.config import Config
@@ -24,7 +25,7 @@ from maskfold.errors import TimeIsUp, UserError
 from maskfold.files import locked
 from maskfold.resources import STOP_SIGNALS, cannot_start, end_children, stop_signals_blocked, too_many_files
 from maskfold.streams import make_streams_safe
-from maskfold.training.device import cores, make_fast, pick_device
+from maskfold.training.device import free_device_memory, make_fast, pick_device, threads_each
 from maskfold.training.feed import Part
 from maskfold.training.part import fit_part
 from maskfold.training.runs import RunFolder
@@ -32,10 +33,38 @@ from maskfold.training.stopping import Stop
 from maskfold.training.time_left import TimeLeft
 
 
+def process_state(device: torch.device) -> PartialState:
+    """Rank and number of processes on this kind of device."""
+    state = PartialState(cpu=device.type == "cpu")
+    if state.device.type != device.type and state.num_processes == 1:
+        # Accelerate keeps the device of its first use in a process, as in a notebook that changes run.device.
+        AcceleratorState._reset_state(reset_partial_state=True)
+        state = PartialState(cpu=device.type == "cpu")
+    return state
+
+
 def make_accelerator(config: Config) -> Accelerator:
-    """Of a config whose precision is resolved."""
+    """A new one for each part, of a config whose precision is resolved. Its arguments leave the environment no choice.
+
+    The state that Accelerate shares in a process is set anew: it would refuse another precision. The process group
+    stays.
+    """
+    device = pick_device(config.run)
     mixed = {"fp32": "no"}.get(config.run.precision, config.run.precision)
-    return Accelerator(cpu=pick_device(config.run).type == "cpu", mixed_precision=mixed)
+    process_state(device)
+    AcceleratorState._reset_state()
+    return Accelerator(
+        cpu=device.type == "cpu", mixed_precision=mixed, gradient_accumulation_steps=1, dynamo_backend="no"
+    )
+
+
+def free_memory(accelerator: Accelerator, compiled: bool) -> None:
+    """Release all that a part leaves in this process: what Accelerate and torch.compile keep, and reference cycles."""
+    accelerator.free_memory()
+    if compiled:
+        # Kept by function, not by model: after some folds torch would stop compiling, too.
+        torch.compiler.reset()
+    free_device_memory(accelerator.device)
 
 
 def fit_one(
@@ -66,6 +95,8 @@ def fit_one(
             f"optim.accum_steps: the GPU's memory does not hold {part.name} in {config.optim.accum_steps} parts a "
             "batch; start anew with more of them: the batch stays the same"
         ) from fault
+    finally:
+        free_memory(accelerator, config.run.compile)
 
 
 @dataclass(frozen=True)
@@ -74,6 +105,7 @@ class _Slot:
 
     number: int
     slots: int
+    threads: int
     start_method: str
 
     def settle(self) -> None:
@@ -83,7 +115,7 @@ class _Slot:
         if hasattr(os, "sched_setaffinity"):
             mine = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, mine[self.number :: self.slots] or [mine[self.number % len(mine)]])
-        torch.set_num_threads(max(1, cores()))
+        torch.set_num_threads(self.threads)
         if count := torch.cuda.device_count():
             torch.cuda.set_device(self.number % count)
 
@@ -104,7 +136,8 @@ def fit_at_once(
     """
     spawn, waiting, free = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
     going: dict[multiprocessing.Process, tuple[Part, int]] = {}
-    passed_on, failed, method = False, [], multiprocessing.get_start_method()
+    passed_on, failed = False, []
+    threads, method = threads_each(slots), multiprocessing.get_start_method()
     try:
         said = spawn.SimpleQueue()
         # The children know the deadline themselves.
@@ -112,16 +145,8 @@ def fit_at_once(
             while waiting and free and not passed_on and not stop.time_is_up:
                 part, slot = waiting.pop(0), free.pop(0)
                 left = TimeLeft({each.name: updates[each.name] for each in (part, *waiting)}, slots)
-                order = (
-                    run.folder,
-                    config,
-                    prepared.folder,
-                    part,
-                    _Slot(slot, slots, method),
-                    said,
-                    stop.deadline,
-                    left,
-                )
+                place = _Slot(slot, slots, threads, method)
+                order = (run.folder, config, prepared.folder, part, place, said, stop.deadline, left)
                 process = spawn.Process(target=_child, args=order, name=part.name)
                 # Ctrl-C reaches the whole group while the child imports: the parent passes it on, once.
                 with stop_signals_blocked():

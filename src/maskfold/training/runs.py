@@ -68,7 +68,7 @@ class RunFolder:
 
     @property
     def provenance(self) -> dict:
-        """What the run was started with: data fingerprint, eval people, config hash, git commit, versions."""
+        """What the run was started with: data fingerprint, eval people, config hash, git commit, versions, threads."""
         path, mend = self.folder / "provenance.json", "start the run again with --fresh"
         held = read_json(path, mend)
         if missing := {"dataset", "identity", "eval_people", "config_hash", "config_sha256"} - held.keys():
@@ -114,12 +114,13 @@ class RunFolder:
         if self.provenance["config_sha256"] != sha256(path):
             raise UserError(f"{path}: was edited since the run was started; restore it, or start again with --fresh")
 
-    def start(self, config: Config, prepared: Prepared) -> None:
+    def start(self, config: Config, prepared: Prepared, threads: int) -> None:
+        """Write provenance.json and config.yaml. threads: those of each process."""
         data = {"dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
         data["eval_people"] = prepared.eval_people
         text = config_text(config)
         hashes = {"config_hash": config_hash(config), "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
-        write_json(self.folder / "provenance.json", {**data, **hashes, **code_state()})
+        write_json(self.folder / "provenance.json", {**data, **hashes, **code_state(), "threads": threads})
         # Last: a run is started once its config is there.
         write_text(self.folder / "config.yaml", text)
 

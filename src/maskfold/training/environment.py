@@ -1,0 +1,60 @@
+"""Environment variables of other libraries: none of them changes a result without the user being told."""
+
+import os
+import sys
+from collections.abc import MutableMapping
+
+from maskfold.errors import UserError
+
+# Removed before the libraries read them. Accelerate's win over its arguments (gradient accumulation), or choose a
+# device, an optimiser wrapper or a number of threads; the others choose other kernels or a lower precision.
+IGNORED_PREFIX = "ACCELERATE_"
+IGNORED = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NVIDIA_TF32_OVERRIDE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+    "TORCH_LINEAR_FLATTEN_3D",
+    "TORCH_MKLDNN_MATMUL_MIN_DIM",
+    "TORCH_MKLDNN_MATMUL_MIN_SIZE",
+)
+# torch.compile reads these when it is imported. The ones that end like this only say where and how fast it compiles.
+COMPILE_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_")
+COMPILE_HARMLESS = ("_CACHE_DIR", "_COMPILE_THREADS", "_FX_GRAPH_CACHE", "_VERBOSE", "_WORKER_START")
+# What torchrun sets in each of its processes, and the number of processes as MPI sets it.
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+
+
+def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Remove what would change results from this process and its children, and report it in one line."""
+    names = sorted(name for name in environ if name.startswith(IGNORED_PREFIX) or name in IGNORED)
+    for name in names:
+        del environ[name]
+    if names and ("LOCAL_RANK" not in environ or environ.get("RANK", "0") == "0"):
+        print(f"ignored environment variables: {', '.join(names)} (the configuration decides)", file=sys.stderr)
+
+
+def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Raise UserError for variables of a distributed launch that are not torchrun's complete set."""
+    sizes = {name: environ[name] for name in ("WORLD_SIZE", *MPI) if environ.get(name, "1") != "1"}
+    if "LOCAL_RANK" not in environ and not sizes:
+        return
+    if missing := [name for name in TORCHRUN if not environ.get(name)]:
+        found = sizes or {"LOCAL_RANK": environ["LOCAL_RANK"]}
+        raise UserError(
+            f"environment: {', '.join(f'{name}={value}' for name, value in found.items())} is set without "
+            f"{', '.join(missing)}; start several processes with torchrun, or unset {', '.join(found)}"
+        )
+
+
+def check_compile(environ: MutableMapping[str, str] = os.environ) -> None:
+    """Raise UserError for variables that change what torch.compile does."""
+    names = [name for name in environ if name.startswith(COMPILE_PREFIXES) and not name.endswith(COMPILE_HARMLESS)]
+    if names:
+        raise UserError(f"run.compile: {', '.join(sorted(names))} changes what torch.compile does; unset it")

@@ -1,0 +1,164 @@
+"""Environment variables: those of other libraries change no result, and a broken launch is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, refused, tiny_args
+
+from maskfold.errors import UserError
+from maskfold.training.device import make_fast, threads_each
+from maskfold.training.environment import check_compile, check_launch, ignore_variables
+
+ACCELERATE = {
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+    "ACCELERATE_MIXED_PRECISION": "bf16",
+    "ACCELERATE_USE_CPU": "0",
+    "ACCELERATE_TORCH_DEVICE": "meta",
+    "ACCELERATE_DYNAMO_BACKEND": "inductor",
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_USE_FSDP": "true",
+    "ACCELERATE_USE_MEGATRON_LM": "true",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+    "ACCELERATE_CPU_AFFINITY": "1",
+}
+KERNELS = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_CBWR": "COMPATIBLE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+    "TIMM_FUSED_ATTN": "0",
+}
+PYTHON = {"PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "1"}
+# ASCII files and streams, as before Python had a UTF-8 mode.
+LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+LAUNCH = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+
+
+def trained_with(raw: Path, home: Path, variables: dict[str, str], *more: object) -> tuple[bytes, str]:
+    """The out-of-fold probabilities and stderr of a script in a process of its own, in a folder with Korean letters."""
+    home = home / "실험"
+    home.mkdir(parents=True)
+    words = [*tiny_args(raw, "--folds", 0, "--optim.epochs", 1, "--name", "학습"), *more]
+    command = [sys.executable, ROOT / "scripts" / "train.py", *words]
+    ended = subprocess.run(list(map(str, command)), cwd=home, env=os.environ | variables, capture_output=True)
+    err = ended.stderr.decode(errors="replace")
+    assert ended.returncode == 0, err
+    return np.load(home / "runs" / "학습" / "fold0" / "oof.npz")["probs"].tobytes(), err
+
+
+@pytest.fixture(scope="module")
+def usual(drawn, tmp_path_factory) -> bytes:
+    return trained_with(drawn, tmp_path_factory.mktemp("usual"), {})[0]
+
+
+def test_no_variable_changes_a_probability(usual, drawn, tmp_path):
+    probs, err = trained_with(drawn, tmp_path, ACCELERATE | KERNELS | LOCALE | {"PYTHONHASHSEED": "7"})
+    assert probs == usual
+    [line] = [line for line in err.splitlines() if "ignored environment variables" in line]
+    assert all(name in line for name in ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ATEN_CPU_CAPABILITY"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*ACCELERATE, *KERNELS, *PYTHON])
+def test_no_single_variable_changes_a_probability(usual, drawn, tmp_path, name):
+    assert trained_with(drawn, tmp_path, {name: (ACCELERATE | KERNELS | PYTHON)[name]})[0] == usual
+
+
+@pytest.mark.slow
+def test_attention_is_the_same_whatever_timm_is_told(drawn, tmp_path):
+    vit = ("--model.backbone", "test_vit")
+    plain, _ = trained_with(drawn, tmp_path / "plain", {}, *vit)
+    assert trained_with(drawn, tmp_path / "unfused", {"TIMM_FUSED_ATTN": "0"}, *vit)[0] == plain
+
+
+@pytest.mark.slow
+def test_folds_at_once_ignore_the_variables_too(usual, drawn, tmp_path):
+    probs, _ = trained_with(drawn, tmp_path, ACCELERATE, "--folds", 0, 1, "--parallel-folds", 2)
+    assert probs == usual
+
+
+@pytest.mark.slow
+def test_streams_that_know_only_ascii_end_no_run(usual, drawn, tmp_path):
+    assert trained_with(drawn, tmp_path, {"PYTHONIOENCODING": "ascii"})[0] == usual
+
+
+def test_what_is_removed_and_what_stays(capsys):
+    kept = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "TORCH_HOME": "/x"}
+    environ = kept | ACCELERATE | {"MKL_CBWR": "COMPATIBLE"}
+    ignore_variables(environ)
+    assert environ == kept
+    assert capsys.readouterr().err.count("\n") == 1
+    ignore_variables(environ)
+    # The second process of torchrun leaves the line to the first.
+    ignore_variables(LAUNCH | {"RANK": "1"} | ACCELERATE)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"LOCAL_RANK": "0"},
+        {"WORLD_SIZE": "2"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
+        {"PMI_SIZE": "4"},
+        {name: value for name, value in LAUNCH.items() if name != "MASTER_PORT"},
+    ],
+)
+def test_an_incomplete_launch_is_refused(environ):
+    with pytest.raises(UserError, match="torchrun"):
+        check_launch(environ)
+
+
+@pytest.mark.parametrize("environ", [{}, LAUNCH, {"RANK": "0", "WORLD_SIZE": "1"}, {"PMI_SIZE": "1"}])
+def test_a_complete_launch_or_none_is_accepted(environ):
+    check_launch(environ)
+
+
+def test_a_refusal_is_printed_whatever_the_rank(script, drawn, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(script("train", *tiny_args(drawn)), "WORLD_SIZE=2", "LOCAL_RANK", "torchrun")
+
+
+def test_variables_of_the_compiler_are_refused():
+    check_compile({"TORCHINDUCTOR_CACHE_DIR": "/x", "TORCH_LOGS": "dynamo"})
+    with pytest.raises(UserError, match="TORCH_COMPILE_DISABLE"):
+        check_compile({"TORCH_COMPILE_DISABLE": "1"})
+
+
+def test_matrix_products_are_exact_on_a_cpu():
+    import torch
+
+    torch.set_float32_matmul_precision("medium")
+    make_fast(torch.device("cpu"))
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_threads_are_recorded_and_another_number_is_reported(script, drawn, monkeypatch):
+    import torch
+
+    assert script("train", *tiny_args(drawn, "--folds", 0)).code == 0
+    path = Path("runs/demo/provenance.json")
+    held = json.loads(path.read_text(encoding="utf-8"))
+    assert held["threads"] == torch.get_num_threads()
+    again = tiny_args(drawn, "--folds", 0)
+    assert "threads" not in script("train", *again).err
+    path.write_text(json.dumps(held | {"threads": 64}), encoding="utf-8")
+    resumed = script("train", *again)
+    assert resumed.code == 0
+    assert [line for line in resumed.err.splitlines() if "64 CPU threads" in line and "OMP_NUM_THREADS=64" in line]
+
+
+def test_folds_at_once_share_the_threads(monkeypatch):
+    import torch
+
+    monkeypatch.setattr("maskfold.training.device.cores", lambda: 16)
+    for threads, processes, each in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert threads_each(processes) == each

@@ -1,0 +1,144 @@
+"""Memory of finished folds, and of models that have predicted: nothing of them stays in the process."""
+
+import gc
+import os
+import weakref
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+
+import maskfold.inference.forward as forward_module
+import maskfold.training.fit as fit_module
+from maskfold.cli import Parser, add_config_flags, config_flags
+from maskfold.config import Config, replaced
+from maskfold.configfile import load_config
+from maskfold.inference.forward import Member, forward
+from maskfold.training.fit import fit_run
+from maskfold.training.processes import make_accelerator
+
+SMALL = ["--model.backbone", "test_convnext", "--data.image_size", "32", "32", "--optim.epochs", "1"]
+
+
+def config_of(raw: Path, home: Path, *more: object) -> Config:
+    parser = Parser()
+    add_config_flags(parser)
+    words = [*SMALL, "--optim.warmup_epochs", "0", "--run.wandb", "disabled", "--run.device", "cpu", "--data.root", raw]
+    words += ["--data.prepared", home / "prepared", *more]
+    return load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([str(word) for word in words])))
+
+
+def after_each_fold(monkeypatch, measure) -> list:
+    """Measurements as soon as fit_one has returned, with its accelerator still there."""
+    fit_one, measured = fit_module.fit_one, []
+
+    def measuring(run, config, prepared, store, part, accelerator, stop):
+        fit_one(run, config, prepared, store, part, accelerator, stop)
+        measured.append(measure(accelerator))
+
+    monkeypatch.setattr(fit_module, "fit_one", measuring)
+    return measured
+
+
+def tensor_bytes(accelerator) -> tuple[int, int]:
+    """Bytes of what the accelerator's optimisers refer to, and of all tensors that Python knows of."""
+    of_optimizers = sum(p.nbytes for o in accelerator._optimizers for g in o.param_groups for p in g["params"])
+    # By exact type: torch.compile keeps fake tensors, which hold no memory.
+    return of_optimizers, sum(t.nbytes for t in gc.get_objects() if type(t) in (torch.Tensor, torch.nn.Parameter))
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--optim.ema_decay", 0.9),
+        pytest.param(("--optim.ema_decay", 0), marks=pytest.mark.slow),
+        pytest.param(("--model.frozen_epochs", "all"), marks=pytest.mark.slow),
+        pytest.param(("--run.keep", "soup", "--data.num_workers", 1), marks=pytest.mark.slow),
+        pytest.param(("--run.compile", "true", "--model.backbone", "test_resnet"), marks=pytest.mark.slow),
+    ],
+    ids=lambda more: " ".join(map(str, more)),
+)
+def test_nothing_of_a_finished_fold_is_referenced(drawn, tmp_path, monkeypatch, more):
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
+    gc.collect()
+    before = tensor_bytes(make_accelerator(config_of(drawn, tmp_path, "--run.precision", "fp32")))
+    measured = after_each_fold(monkeypatch, tensor_bytes)
+    fit_run(config_of(drawn, tmp_path, "--data.folds", 3, *more), "run")
+    assert len(measured) == 3
+    assert len(set(measured)) == 1
+    # torch.compile keeps a few numbers.
+    assert [held - at_first for held, at_first in zip(measured[0], before, strict=True)] <= [0, 1000]
+
+
+def test_pseudo_labelling_models_are_freed(trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
+    config = replaced(trained.config, pseudo={"runs": (str(trained.run.folder),), "threshold": 0.01})
+    gc.collect()
+    before = tensor_bytes(make_accelerator(replaced(config, run={"precision": "fp32"})))
+    measured = after_each_fold(monkeypatch, tensor_bytes)
+    fit_run(config, "pseudo")
+    assert measured == [before] * 2
+
+
+def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
+    accelerators = []
+    inner = fit_module.make_accelerator
+    monkeypatch.setattr(
+        fit_module, "make_accelerator", lambda config: accelerators.append(inner(config)) or accelerators[-1]
+    )
+    with pytest.raises(Exception, match=r"optim\.lr"):
+        fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--optim.lr", 1e30, "--optim.epochs", 2), "diverges")
+    assert [len(accelerator._optimizers) for accelerator in accelerators] == [0]
+
+
+def test_models_are_freed_once_they_have_predicted(trained, monkeypatch):
+    """Of two members whose photos differ in size, the first one's models are gone when the second one's predict."""
+    models, alive = [], []
+    finished_model, predict_probs = forward_module.finished_model, forward_module.predict_probs
+
+    def tracked(*args):
+        models.append(weakref.ref(model := finished_model(*args)))
+        return model
+
+    def predicting(asked, *rest):
+        alive.append((len(asked), sum(model() is not None for model in models)))
+        return predict_probs(asked, *rest)
+
+    monkeypatch.setattr(forward_module, "finished_model", tracked)
+    monkeypatch.setattr(forward_module, "predict_probs", predicting)
+    config = trained.run.config
+    first = Member(trained.run, config, fit_module.ensure_prepared(config.data), None)
+    other = replace(first, config=replaced(config, optim={"batch_size": 7}))
+    forward([first, other], ("none",))
+    # Each member's two folds look at the eval photos together, then each at its own fold's.
+    assert [count for count, _ in alive] == [2, 1, 1, 2, 1, 1]
+    assert [there for _, there in alive] == [4, 4, 3, 2, 2, 1]
+    assert not any(model() is not None for model in models)
+
+
+def test_one_process_trains_in_one_precision_after_another(drawn, tmp_path, monkeypatch):
+    """As in a notebook: Accelerate's shared state neither refuses the second precision nor keeps the first."""
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
+    seen = after_each_fold(monkeypatch, lambda accelerator: accelerator.mixed_precision)
+    for name in ("bf16", "fp32"):
+        fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--run.precision", name), name, folds=[0])
+    assert seen == ["bf16", "no"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+def test_resident_memory_does_not_grow(drawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
+    measured = after_each_fold(monkeypatch, lambda accelerator: resident())
+    fit_run(
+        config_of(drawn, tmp_path, "--data.folds", 5, "--model.backbone", "resnet18", "--model.pretrained", "false"),
+        "r",
+    )
+    assert measured[4] < 1.05 * measured[1]
