@@ -19,7 +19,8 @@ from maskfold.data.store import open_store
 from maskfold.data.transforms import train_transform
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
-from maskfold.training.device import make_fast, pick_device, pick_precisions
+from maskfold.models.input_size import check_input_size
+from maskfold.training.device import check_compiler, make_fast, pick_device, pick_precisions
 from maskfold.training.feed import Part
 from maskfold.training.processes import fit_at_once, fit_one, make_accelerator
 from maskfold.training.pseudo import LABELS
@@ -56,6 +57,7 @@ def fit_run(
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
     make_fast(device)
+    check_compiler(config.run, device)
     if fresh or not run.started:
         # What can't be trained is told before anything is deleted or written.
         pick_precisions(config.run, device)
@@ -105,19 +107,11 @@ def fit_run(
 
 
 def _try_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and look at one black photo. Raises UserError for what does not fit."""
+    """Build augmentation, model and optimiser and look at photos of no content. Raises UserError for what fails."""
     train_transform(config.data)
-    model = build_classifier(config).eval()
+    model = build_classifier(config)
     make_optimizer(model, config.optim)
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, 3, *config.data.image_size, dtype=torch.uint8))
-    except (RuntimeError, ValueError, AssertionError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise UserError(
-            f"data.image_size: {config.model.backbone} can't see photos of {config.data.image_size} ({reason}); choose "
-            "another"
-        ) from fault
+    check_input_size(model, config)
 
 
 def _start_or_check(run: RunFolder, config: Config, prepared: Prepared, device: torch.device, fresh: bool) -> None:
