@@ -26,13 +26,14 @@ class Architecture:
     """What timm.create_model needs to build a model.
 
     cfg: timm's pretrained_cfg; None for the one that timm has under `name`. args: options of the model's constructor.
-    folder: where the weights of a `local-dir:` model are.
+    folder, repository: where the weights of a `local-dir:` or `hf-hub:` model are.
     """
 
     name: str
     cfg: dict[str, Any] | None = None
     args: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
+    repository: str | None = None
 
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
@@ -88,7 +89,7 @@ def _from_timm(backbone: str) -> Architecture:
 def _from_folder(folder: Path) -> Architecture:
     try:
         cfg, name, args = load_model_config_from_path(folder)
-        return _checked(name, cfg, args, folder)
+        return _checked(name, cfg, args, folder=folder)
     except FAULTS as fault:
         raise UserError(
             f"model.backbone: {folder} is not a model folder of timm ({reason(fault)}); give a folder with config.json "
@@ -100,20 +101,24 @@ def _from_hub(repository: str) -> Architecture:
     go_offline_without_network()
     try:
         cfg, name, args = load_model_config_from_hf(repository)
-        return _checked(name, cfg, args)
+        return _checked(name, cfg, args, repository=repository)
     except FAULTS as fault:
-        raise UserError(
-            f"model.backbone: hf-hub:{repository} can't be had here ({reason(fault)}); download its config.json and "
-            "model.safetensors elsewhere into a folder and give --model.backbone local-dir:FOLDER, or give a timm name "
-            "and --model.weights model.safetensors"
-        ) from fault
+        raise missing_repository(repository, fault) from fault
 
 
-def _checked(name: str, cfg: dict, args: dict, folder: Path | None = None) -> Architecture:
+def missing_repository(repository: str, fault: Exception) -> UserError:
+    return UserError(
+        f"model.backbone: hf-hub:{repository} can't be had here ({reason(fault)}); download its config.json and "
+        "model.safetensors elsewhere into a folder and give --model.backbone local-dir:FOLDER, or give a timm name "
+        "and --model.weights model.safetensors"
+    )
+
+
+def _checked(name: str, cfg: dict, args: dict, **place: Any) -> Architecture:
     if not timm.is_model(name):
         raise ValueError(f"config.json: timm has no architecture {name!r}{nearest(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
-    return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, folder)
+    return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **place)
 
 
 def reason(fault: Exception) -> str:

@@ -5,7 +5,7 @@ import torch
 from maskfold.config import Data, Model
 from maskfold.errors import UserError
 from maskfold.models.architecture import FAULTS, Architecture, find_architecture, go_offline_without_network, reason
-from maskfold.models.weight_files import create_loaded, read_state, weights_in
+from maskfold.models.weight_files import create_loaded, read_state, state_of_hub, weights_in
 
 
 def build_backbone(model: Model, data: Data, architecture: Architecture | None = None) -> torch.nn.Module:
@@ -25,6 +25,9 @@ def build_backbone(model: Model, data: Data, architecture: Architecture | None =
     if model.pretrained and architecture.folder is not None:
         path = weights_in(architecture.folder)
         return create_loaded(architecture, options, read_state(path, "model.backbone"), f"model.backbone: {path}")
+    if model.pretrained and architecture.repository is not None:
+        state = state_of_hub(architecture.repository)
+        return create_loaded(architecture, options, state, f"model.backbone: {model.backbone}")
     if model.pretrained:
         go_offline_without_network()
     try:

@@ -23,19 +23,22 @@ def check_input_size(model: Classifier, config: Config) -> None:
     try:
         seen = seen_size(model, size)
     except FAULTS as fault:
-        own = " ".join(map(str, model.backbone.pretrained_cfg["input_size"][1:]))
+        near = nearest_sizes(model, config) or [tuple(model.backbone.pretrained_cfg["input_size"][1:])]
         raise UserError(
-            f"data.image_size: {name} can't see photos of {size} ({reason(fault)}); choose another: timm trained it "
-            f"with {own}"
+            f"data.image_size: {name} can't see photos of {size} ({reason(fault)}); {_fix(near)}"
         ) from fault
     if seen == size:
         return
     lost = 1 - seen[0] * seen[1] / (size[0] * size[1])
-    near = [f"{height} {width}" for height, width in nearest_sizes(model, config, seen)]
     raise UserError(
-        f"data.image_size {size[0]} {size[1]}: {name} sees {seen[0]}x{seen[1]} of {size[0]}x{size[1]}, {lost:.1%} of "
-        f"every photo is never seen; " + (f"use --data.image_size {', or '.join(near)}" if near else "choose another")
+        f"data.image_size: {name} sees {seen[0]}x{seen[1]} of {size[0]}x{size[1]}, {lost:.1%} of every photo is never "
+        f"seen; {_fix(nearest_sizes(model, config, seen))}"
     )
+
+
+def _fix(sizes: list[Size]) -> str:
+    near = [f"{height} {width}" for height, width in sizes]
+    return f"use --data.image_size {', or '.join(near)}" if near else "choose another"
 
 
 @torch.inference_mode()
@@ -62,15 +65,25 @@ def _seen_along(model: Classifier, size: Size, axis: int) -> int:
     return low
 
 
-def nearest_sizes(model: Classifier, config: Config, seen: Size) -> list[Size]:
-    """Up to four sizes around data.image_size that the model sees all of, the nearest first."""
+def nearest_sizes(model: Classifier, config: Config, seen: Size | None = None) -> list[Size]:
+    """Up to four sizes around data.image_size that the model sees all of, the nearest first.
+
+    Without `seen`, what the model sees of data.image_size, multiples of its patch or stride, and of 32, are tried.
+    """
     size, steps = config.data.image_size, _steps(model)
-    # A side that is seen to its end stays.
-    larger = (
-        tuple(seen[axis] + (seen[axis] < size[axis]) * count * steps[axis] for axis in (0, 1))
-        for count in range(1, MAX_STEPS + 1)
-    )
-    found = [one for one in (_first_whole(model, config, [seen]), _first_whole(model, config, larger)) if one]
+    if seen is None:
+        grids = [steps, (32, 32)]
+        smaller = [tuple(size[axis] // grid[axis] * grid[axis] for axis in (0, 1)) for grid in grids]
+        larger = [tuple(-(-size[axis] // grid[axis]) * grid[axis] for axis in (0, 1)) for grid in grids]
+    else:
+        # A side that is seen to its end stays.
+        short = [seen[axis] < size[axis] for axis in (0, 1)]
+        smaller = [seen]
+        larger = [
+            tuple(seen[axis] + short[axis] * count * steps[axis] for axis in (0, 1))
+            for count in range(1, MAX_STEPS + 1)
+        ]
+    found = [one for one in (_first_whole(model, config, smaller), _first_whole(model, config, larger)) if one]
     # Height and width are independent of each other.
     pairs = product({height for height, _ in found}, {width for _, width in found})
     return sorted(pairs, key=lambda pair: sum(abs(pair[axis] - size[axis]) / size[axis] for axis in (0, 1)))
@@ -79,6 +92,8 @@ def nearest_sizes(model: Classifier, config: Config, seen: Size) -> list[Size]:
 def _first_whole(model: Classifier, config: Config, sizes: Iterable[Size]) -> Size | None:
     """The first of some sizes that the model sees all of, built anew where it is built for one size."""
     for size in sizes:
+        if min(size) < 16 or size == config.data.image_size:
+            continue
         wanted = replaced(config, model={"pretrained": False, "weights": None}, data={"image_size": size})
         try:
             fixed = model.backbone.pretrained_cfg.get("fixed_input_size")

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.models import clean_state_dict
+from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import nn
 
 from maskfold.errors import UserError
-from maskfold.models.architecture import Architecture, reason
+from maskfold.models.architecture import FAULTS, Architecture, go_offline_without_network, missing_repository, reason
 
 State = dict[str, torch.Tensor]
 # What a pickle or a zip file, in which torch.save writes, begins with.
@@ -65,6 +65,15 @@ def weights_in(folder: Path) -> Path:
         f"model.pretrained: {folder} holds no weights (*.safetensors); add them, give --model.weights, or start from "
         "none (--model.pretrained false)"
     )
+
+
+def state_of_hub(repository: str) -> State:
+    """The weights of a repository of the Hugging Face hub or of its cache. Raises UserError where there are none."""
+    go_offline_without_network()
+    try:
+        return load_state_dict_from_hf(repository, weights_only=True)
+    except (*FAULTS, pickle.UnpicklingError, SafetensorError) as fault:
+        raise missing_repository(repository, fault) from fault
 
 
 def create_loaded(architecture: Architecture, options: dict, state: State, origin: str) -> nn.Module:

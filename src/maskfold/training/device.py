@@ -4,6 +4,7 @@ import ctypes
 import os
 import platform
 import random
+from functools import cache
 
 import torch
 
@@ -72,22 +73,28 @@ def make_fast(device: torch.device) -> None:
 
 
 def check_compiler(run: Run, device: torch.device) -> None:
-    """Compile a small function where run.compile is on. Raises UserError where torch.compile does not work here."""
-    if not run.compile:
+    """Raises UserError where run.compile is on and torch.compile does not work here."""
+    if not run.compile or (fault := _compile_fault(device)) is None:
         return
+    compiler = "a C++ compiler (g++ or clang++; CXX names another one)"
+    if device.type == "cuda":
+        compiler = "a C compiler and Python's headers, which Triton needs (gcc; CC names another one)"
+    raise UserError(
+        f"run.compile: torch.compile does not work here ({fault}); install {compiler}, or give --run.compile false"
+    )
+
+
+@cache
+def _compile_fault(device: torch.device) -> str | None:
+    """What torch says when it can't compile a small function for the device."""
     # A size of its own, so that no kernel of an earlier process serves: those would hide that the compiler is missing.
     size = random.SystemRandom().randrange(1_000, 1_000_000)
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(size, device=device))
     # The compilers behind it raise what they like, and torch passes on some of it as it is.
     except Exception as fault:
-        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-        compiler = "a C++ compiler (g++ or clang++; CXX names another one)"
-        if device.type == "cuda":
-            compiler = "a C compiler and Python's headers, which Triton needs (gcc; CC names another one)"
-        raise UserError(
-            f"run.compile: torch.compile does not work here ({reason}); install {compiler}, or give --run.compile false"
-        ) from fault
+        return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    return None
 
 
 def pick_workers(wanted: int | str, device: torch.device) -> int:

@@ -57,11 +57,11 @@ def fit_run(
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
     make_fast(device)
-    check_compiler(config.run, device)
     if fresh or not run.started:
         # What can't be trained is told before anything is deleted or written.
         pick_precisions(config.run, device)
         _try_model(config)
+        check_compiler(config.run, device)
     processes = PartialState(cpu=device.type == "cpu")
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
@@ -90,6 +90,9 @@ def fit_run(
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: finished before", file=sys.stderr)
         todo = [part for part in parts if not run.finished(part.name)]
+        if todo:
+            # A run may be resumed on another machine.
+            check_compiler(config.run, device)
         (run.folder / UNREACHED).unlink(missing_ok=True)
         with Stop().listening() as stop:
             if min(parallel, len(todo)) > 1:
