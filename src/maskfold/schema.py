@@ -63,9 +63,11 @@ class Data(Section):
 
 
 class Model(Section):
-    backbone: str = Field("resnet18", description="any timm model name")
+    backbone: str = Field("resnet18", description="any timm model name, hf-hub:OWNER/NAME or local-dir:FOLDER")
     pretrained: bool = Field(False, description="start from timm's weights (downloads them)")
-    weights: Path | None = Field(None, description="safetensors file to start from; implies and overrides pretrained")
+    weights: Path | None = Field(
+        None, description="file of weights (safetensors, .pth, .bin) to start from; overrides pretrained"
+    )
     head: Literal["joint", "factored"] = Field(
         "joint", description="joint: one layer of 18 logits; factored: mask x gender x a distribution over ages"
     )

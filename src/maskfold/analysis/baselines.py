@@ -18,6 +18,7 @@ from maskfold.data.folds import split
 from maskfold.data.prepare import ensure_prepared
 from maskfold.data.store import Store, open_store
 from maskfold.models.classifier import build_classifier
+from maskfold.models.input_size import check_input_size
 from maskfold.training.device import DTYPES, pick_device, pick_precisions, pick_workers
 from maskfold.training.engine import Hardware
 from maskfold.training.features import Features
@@ -85,7 +86,9 @@ def frozen_features(config: Config, store: Store) -> np.ndarray:
     """float32 [N, F]: what the untouched backbone makes of each photo."""
     device = pick_device(config.run)
     torch.manual_seed(config.seed)
-    model = build_classifier(config).to(device)
+    model = build_classifier(config)
+    check_input_size(model, config)
+    model.to(device)
     workers = pick_workers(config.data.num_workers, device)
     features = Features(model, [store], config.data, config.optim.batch_size, workers)
     return features.view("none", Hardware(device, DTYPES[pick_precisions(config.run, device)[1]]))

@@ -1,10 +1,13 @@
 """The whole model: normalisation, backbone, head."""
 
+from itertools import chain
+
 import torch
 from torch import nn
 
 from maskfold.config import Config
 from maskfold.errors import UserError
+from maskfold.models.architecture import Architecture, find_architecture
 from maskfold.models.backbone import build_backbone
 from maskfold.models.heads import HEADS, Fine
 
@@ -18,6 +21,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module):
         super().__init__()
         self.backbone, self.head, self.frozen = backbone, head, False
+        self.architecture: Architecture | None = None
         for name in ("mean", "std"):
             value = torch.tensor(backbone.pretrained_cfg[name]).view(1, 3, 1, 1) * 255
             self.register_buffer(name, value, persistent=False)
@@ -48,9 +52,13 @@ class Classifier(nn.Module):
         return self
 
 
-def build_classifier(config: Config) -> Classifier:
-    """The model that the config describes, on the CPU, initialised from torch's global generator."""
-    backbone = build_backbone(config.model, config.data)
+def build_classifier(config: Config, architecture: Architecture | None = None) -> Classifier:
+    """The model that the config describes, on the CPU, initialised from torch's global generator.
+
+    `architecture` is what model.backbone stood for when a finished model was trained.
+    """
+    architecture = architecture or find_architecture(config.model.backbone)
+    backbone = build_backbone(config.model, config.data, architecture)
     if config.model.grad_checkpointing:
         try:
             backbone.set_grad_checkpointing(True)
@@ -59,4 +67,9 @@ def build_classifier(config: Config) -> Classifier:
                 f"model.grad_checkpointing: {config.model.backbone} does not offer it; set it false"
             ) from fault
     model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size, config.model))
-    return model.to(memory_format=torch.channels_last)
+    model.architecture = architecture
+    for tensor in chain(model.parameters(), model.buffers()):
+        # Of images; torch refuses the format for the five dimensions of some attention layers.
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return model

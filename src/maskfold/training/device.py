@@ -4,6 +4,8 @@ import ctypes
 import gc
 import os
 import platform
+import random
+from functools import cache
 
 import torch
 from timm.layers import set_fused_attn
@@ -81,6 +83,31 @@ def free_device_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def check_compiler(run: Run, device: torch.device) -> None:
+    """Raises UserError where run.compile is on and torch.compile does not work here."""
+    if not run.compile or (fault := _compile_fault(device)) is None:
+        return
+    compiler = "a C++ compiler (g++ or clang++; CXX names another one)"
+    if device.type == "cuda":
+        compiler = "a C compiler and Python's headers, which Triton needs (gcc; CC names another one)"
+    raise UserError(
+        f"run.compile: torch.compile does not work here ({fault}); install {compiler}, or give --run.compile false"
+    )
+
+
+@cache
+def _compile_fault(device: torch.device) -> str | None:
+    """What torch says when it can't compile a small function for the device."""
+    # A size of its own, so that no kernel of an earlier process serves: those would hide that the compiler is missing.
+    size = random.SystemRandom().randrange(1_000, 1_000_000)
+    try:
+        torch.compile(lambda values: values.sin() + 1)(torch.zeros(size, device=device))
+    # The compilers behind it raise what they like, and torch passes on some of it as it is.
+    except Exception as fault:
+        return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    return None
 
 
 def pick_workers(wanted: int | str, device: torch.device) -> int:

@@ -19,7 +19,8 @@ from maskfold.data.store import open_store
 from maskfold.data.transforms import train_transform
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
-from maskfold.training.device import make_fast, pick_device, pick_precisions, threads_each
+from maskfold.models.input_size import check_input_size
+from maskfold.training.device import check_compiler, make_fast, pick_device, pick_precisions, threads_each
 from maskfold.training.environment import check_compile, check_launch
 from maskfold.training.feed import Part
 from maskfold.training.processes import fit_at_once, fit_one, make_accelerator, process_state
@@ -67,6 +68,7 @@ def fit_run(
         # What can't be trained is told before anything is deleted or written.
         pick_precisions(config.run, device)
         _try_model(config)
+        check_compiler(config.run, device)
     processes = process_state(device)
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
@@ -98,6 +100,9 @@ def fit_run(
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: finished before", file=sys.stderr)
         todo = [part for part in parts if not run.finished(part.name)]
+        if todo:
+            # A run may be resumed on another machine.
+            check_compiler(config.run, device)
         (run.folder / UNREACHED).unlink(missing_ok=True)
         with Stop(deadline).listening() as stop:
             if slots > 1:
@@ -118,19 +123,11 @@ def fit_run(
 
 
 def _try_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and look at one black photo. Raises UserError for what does not fit."""
+    """Build augmentation, model and optimiser and look at photos of no content. Raises UserError for what fails."""
     train_transform(config.data)
-    model = build_classifier(config).eval()
+    model = build_classifier(config)
     make_optimizer(model, config.optim)
-    try:
-        with torch.inference_mode():
-            model(torch.zeros(1, 3, *config.data.image_size, dtype=torch.uint8))
-    except (RuntimeError, ValueError, AssertionError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise UserError(
-            f"data.image_size: {config.model.backbone} can't see photos of {config.data.image_size} ({reason}); choose "
-            "another"
-        ) from fault
+    check_input_size(model, config)
 
 
 def _start_or_check(

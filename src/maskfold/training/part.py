@@ -240,7 +240,7 @@ class _Training:
         self.accelerator.wait_for_everyone()
         weights = self.keeper.final(self.history, weights_of(self.classifier, self.trainee), self._score_of)
         if self.lead:
-            write_weights(self.run.weights_path(name), weights)
+            write_weights(self.run.weights_path(name), weights, self.classifier.architecture)
         self.accelerator.wait_for_everyone()
         # Predicted from the file, so that oof.npz is what these weights say to whoever loads them.
         load_part(self.classifier, self.run, name)

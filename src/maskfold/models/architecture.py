@@ -1,0 +1,136 @@
+"""The timm architecture that model.backbone names: a timm model, a repository of the Hugging Face hub, or a folder."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import huggingface_hub.constants
+import timm
+from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
+from torch import nn
+
+from maskfold.errors import UserError, nearest
+
+# What timm and the hub raise for a model or weights that can't be had.
+FAULTS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
+# Entries of timm's pretrained_cfg that decide what a model computes, or how it is built.
+RECORDED = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What timm.create_model needs to build a model.
+
+    cfg: timm's pretrained_cfg; None for the one that timm has under `name`. args: options of the model's constructor.
+    folder, repository: where the weights of a `local-dir:` or `hf-hub:` model are.
+    """
+
+    name: str
+    cfg: dict[str, Any] | None = None
+    args: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = None
+    repository: str | None = None
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        return self.cfg or timm.get_pretrained_cfg(self.name).to_dict()
+
+    def create(self, options: dict[str, Any], **more: Any) -> nn.Module:
+        """Call timm.create_model; `options` override the architecture's own constructor arguments."""
+        return timm.create_model(self.name, pretrained_cfg=self.cfg, **{**self.args, **options}, **more)
+
+
+def find_architecture(backbone: str) -> Architecture:
+    """Resolve a timm name, `hf-hub:owner/name` or `local-dir:folder`. Raises UserError where there is no such model."""
+    prefix, _, place = backbone.partition(":")
+    if prefix in ("hf-hub", "hf_hub") and place:
+        return _from_hub(place)
+    if prefix == "local-dir" and place:
+        return _from_folder(Path(place))
+    return _from_timm(backbone)
+
+
+def record(architecture: Architecture | None) -> dict[str, str]:
+    """Metadata for a weights file, so that it is loaded without the hub or the folder; empty for a timm name."""
+    if architecture is None or architecture.cfg is None:
+        return {}
+    cfg = {key: architecture.cfg[key] for key in RECORDED if key in architecture.cfg}
+    # One key: safetensors writes several in an order of its own, and the file's hash would differ each time.
+    return {"architecture": json.dumps([architecture.name, cfg, architecture.args], sort_keys=True)}
+
+
+def recorded(metadata: dict[str, str] | None) -> Architecture | None:
+    """The architecture in a weights file's metadata. Raises ValueError for a record that is no such thing."""
+    if "architecture" not in (metadata or {}):
+        return None
+    name, cfg, args = json.loads(metadata["architecture"])
+    return Architecture(name, cfg, args)
+
+
+def _from_timm(backbone: str) -> Architecture:
+    bare = backbone.partition(".")[0]
+    if not timm.is_model(bare):
+        close = nearest(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
+        if "/" in backbone or ":" in backbone:
+            close = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
+        raise UserError(f"model.backbone: timm has no {backbone}{close}")
+    try:
+        timm.get_pretrained_cfg(backbone)
+    except FAULTS as fault:
+        tags = ", ".join(timm.list_pretrained(bare)[:5])
+        raise UserError(f"model.backbone: timm has no {backbone}; there are {tags or bare}") from fault
+    return Architecture(backbone)
+
+
+def _from_folder(folder: Path) -> Architecture:
+    try:
+        cfg, name, args = load_model_config_from_path(folder)
+        return _checked(name, cfg, args, folder=folder)
+    except FAULTS as fault:
+        raise UserError(
+            f"model.backbone: {folder} is not a model folder of timm ({reason(fault)}); give a folder with config.json "
+            "and model.safetensors, as timm's save_for_hf writes it"
+        ) from fault
+
+
+def _from_hub(repository: str) -> Architecture:
+    go_offline_without_network()
+    try:
+        cfg, name, args = load_model_config_from_hf(repository)
+        return _checked(name, cfg, args, repository=repository)
+    except FAULTS as fault:
+        raise missing_repository(repository, fault) from fault
+
+
+def missing_repository(repository: str, fault: Exception) -> UserError:
+    return UserError(
+        f"model.backbone: hf-hub:{repository} can't be had here ({reason(fault)}); download its config.json and "
+        "model.safetensors elsewhere into a folder and give --model.backbone local-dir:FOLDER, or give a timm name "
+        "and --model.weights model.safetensors"
+    )
+
+
+def _checked(name: str, cfg: dict, args: dict, **place: Any) -> Architecture:
+    if not timm.is_model(name):
+        raise ValueError(f"config.json: timm has no architecture {name!r}{nearest(str(name), timm.list_models())}")
+    args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
+    return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **place)
+
+
+def reason(fault: Exception) -> str:
+    """The first line of what an exception says, or its type."""
+    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+
+
+def go_offline_without_network() -> None:
+    """Where the hub's name can't be resolved, look into the local cache only: the retries take most of a minute."""
+    if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return
+    try:
+        socket.getaddrinfo(urlparse(huggingface_hub.constants.ENDPOINT).hostname, 443)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = True

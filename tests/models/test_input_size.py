@@ -1,0 +1,81 @@
+"""A model that never sees a part of the photo is refused, with the sizes that it sees all of."""
+
+import pytest
+import torch
+from conftest import refused, tiny_args
+
+from maskfold.config import Config, Data, Model
+from maskfold.errors import UserError
+from maskfold.models.classifier import build_classifier
+from maskfold.models.input_size import check_input_size, nearest_sizes, seen_size
+
+
+def build(backbone, size, **keys):
+    torch.manual_seed(0)
+    config = Config(model=Model(backbone=backbone, **keys), data=Data(image_size=size))
+    return build_classifier(config).eval(), config
+
+
+# A ViT built for one size, and nets with a patch or an unpadded stride at their begin, which take any.
+@pytest.mark.parametrize(
+    ("backbone", "size", "seen", "near"),
+    [
+        ("vit_tiny_patch16_224", (40, 32), (32, 32), [(32, 32), (48, 32)]),
+        ("vit_tiny_patch16_224", (33, 79), (32, 64), [(32, 80), (48, 80), (32, 64), (48, 64)]),
+        ("test_convnext", (34, 49), (32, 48), [(32, 48), (36, 48), (32, 52), (36, 52)]),
+    ],
+)
+def test_a_border_that_is_never_seen_is_refused_with_the_nearest_sizes(backbone, size, seen, near):
+    model, config = build(backbone, size)
+    assert seen_size(model, size) == seen
+    found = nearest_sizes(model, config, seen)
+    assert sorted(found) == sorted(near)
+    assert found[0] == min(found, key=lambda one: abs(one[0] / size[0] - 1) + abs(one[1] / size[1] - 1))
+    with pytest.raises(UserError, match=rf"data\.image_size.*{seen[0]}x{seen[1]}.*{found[0][0]} {found[0][1]}"):
+        check_input_size(model, config)
+    for good in found:
+        check_input_size(*build(backbone, good))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "size", "seen", "near"),
+    [
+        # Patches of 14; a first convolution of stride 2 without padding.
+        ("vit_small_patch14_dinov2", (128, 96), (126, 84), {(126, 98), (140, 98), (126, 84), (140, 84)}),
+        ("legacy_xception", (128, 97), (127, 97), {(127, 97), (129, 97)}),
+    ],
+)
+def test_borders_that_real_models_never_see(backbone, size, seen, near):
+    model, config = build(backbone, size)
+    assert seen_size(model, size) == seen
+    assert set(nearest_sizes(model, config, seen)) == near
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_mambaout", "lcnet_050"])
+@pytest.mark.parametrize("size", [(32, 32), (33, 47)])
+def test_padding_sees_any_size(backbone, size):
+    check_input_size(*build(backbone, size))
+
+
+def test_dead_units_and_a_head_of_zeros_do_not_hide_what_is_seen():
+    model, config = build("test_resnet", (32, 32), head_init="zero")
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.weight.data.zero_()
+            module.bias.data.fill_(-1)
+    check_input_size(model, config)
+
+
+def test_train_refuses_it_before_anything_is_written(script, drawn, tmp_path):
+    args = tiny_args(drawn, "--name", "no", "--model.backbone", "test_convnext", "--data.image_size", 34, 32)
+    refused(script("train", *args), "data.image_size", "32x32", "36 32")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_size_that_breaks_the_model_names_its_own(script, drawn):
+    result = script("train", *tiny_args(drawn, "--name", "no", "--model.backbone", "inception_v3"))
+    refused(result, "data.image_size", "299 299")
+    # One that says itself what it takes is refused with near sizes as well.
+    args = tiny_args(drawn, "--name", "no", "--model.backbone", "test_vit", "--data.image_size", 40, 32)
+    refused(script("train", *args), "data.image_size", "32 32", "48 32")

@@ -1,0 +1,178 @@
+"""Models of a folder and of the Hugging Face hub: built, trained, and used when folder and hub are gone."""
+
+import json
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from conftest import refused, tiny_args
+from safetensors import safe_open
+from safetensors.torch import save_file
+from timm.models._hub import save_for_hf
+
+from maskfold.config import Config, Data, Model
+from maskfold.errors import UserError
+from maskfold.files import sha256
+from maskfold.models.architecture import Architecture, record, recorded
+from maskfold.models.classifier import build_classifier
+from maskfold.training.checkpoints import finished_model
+from maskfold.training.runs import RunFolder
+
+DATA = Data(image_size=(32, 32))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A model folder as timm writes it, with a mean and std that timm's own test_resnet does not have."""
+    torch.manual_seed(1)
+    path = tmp_path / "모델 model #1"
+    model = timm.create_model("test_resnet", num_classes=5)
+    save_for_hf(model, str(path), safe_serialization=True)
+    config = json.loads((path / "config.json").read_text())
+    config["pretrained_cfg"] |= {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    def no_name(*_):
+        raise socket.gaierror("Name or service not known")
+
+    for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", no_name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+
+@pytest.fixture
+def cached(folder, tmp_path, offline, monkeypatch):
+    """The hub's cache with the folder's model as someone/net."""
+    repository = tmp_path / "cache" / "models--someone--net"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    shutil.copytree(folder, repository / "snapshots" / "abc")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return repository
+
+
+def build(name, **keys):
+    return build_classifier(Config(model=Model(backbone=name, **keys), data=DATA))
+
+
+def check_is_the_folders(model, folder):
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        for name, tensor in model.backbone.state_dict().items():
+            assert torch.equal(tensor, file.get_tensor(name)), name
+    torch.testing.assert_close(model.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]) * 255)
+    torch.testing.assert_close(model.std.flatten(), torch.tensor([0.4, 0.5, 0.6]) * 255)
+
+
+def test_a_folders_weights_and_statistics_are_its_models(folder):
+    check_is_the_folders(build(f"local-dir:{folder}", pretrained=True), folder)
+    assert build(f"local-dir:{folder}").mean.flatten()[0] == pytest.approx(25.5)
+
+
+@pytest.mark.parametrize("prefix", ["hf-hub:", "hf_hub:"])
+def test_the_hubs_model_from_its_cache(cached, folder, prefix):
+    check_is_the_folders(build(f"{prefix}someone/net", pretrained=True), folder)
+
+
+def test_a_run_outlives_its_folder(script, drawn, folder):
+    args = ["--model.backbone", f"local-dir:{folder}", "--model.pretrained", "true", "--name", "r", "--folds", 0]
+    done = script("train", *tiny_args(drawn, *args))
+    assert done.code == 0, done.err
+    shutil.rmtree(folder)
+    run = RunFolder(Path("runs/r"))
+    model = finished_model(run, run.config, "fold0", torch.device("cpu"))
+    assert model.mean.flatten()[0] == pytest.approx(25.5)
+    # The place of the folder is nobody's business whom the weights are passed on to.
+    with safe_open(run.weights_path("fold0"), "pt") as file:
+        assert str(folder) not in file.metadata()["architecture"]
+    done = script("submit", "r", "--out", "a.csv")
+    assert done.code == 0, done.err
+
+
+def test_a_run_outlives_the_hubs_cache(script, drawn, cached):
+    args = ["--model.backbone", "hf-hub:someone/net", "--model.pretrained", "true", "--name", "r", "--folds", 0]
+    done = script("train", *tiny_args(drawn, *args))
+    assert done.code == 0, done.err
+    shutil.rmtree(cached)
+    done = script("submit", "r", "--out", "a.csv")
+    assert done.code == 0, done.err
+    # A new run does need it.
+    result = script("train", *tiny_args(drawn, *args, "--fresh"))
+    refused(result, "model.backbone", "someone/net", "local-dir:", "--model.weights")
+
+
+def test_a_timm_models_weights_carry_no_record(trained):
+    with safe_open(trained.run.weights_path("fold0"), "pt") as file:
+        assert not file.metadata()
+
+
+def test_a_record_is_read_as_it_was_written():
+    architecture = Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160], "url": "x"}, {"depth": 1})
+    read = recorded(record(architecture))
+    assert read == Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160]}, {"depth": 1})
+    assert recorded(None) is recorded({"other": "1"}) is None
+
+
+def test_a_folders_own_arguments_build_its_model(folder):
+    """A model with layers that timm's own of that name does not have, at another input size."""
+    model = timm.create_model("test_vit", num_classes=3, depth=2, img_size=48)
+    save_for_hf(model, str(folder), model_config={"model_args": {"depth": 2, "img_size": 48}}, safe_serialization=True)
+    built = build(f"local-dir:{folder}", pretrained=True).eval()
+    assert len(built.backbone.blocks) == 2
+    assert torch.equal(built.backbone.blocks[1].norm1.weight, model.blocks[1].norm1.weight)
+    assert built(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 18)
+
+
+def test_a_folder_with_another_models_weights_is_refused(folder):
+    save_file(timm.create_model("test_resnet").state_dict() | {"layer9": torch.ones(1)}, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"model\.backbone.*does not fit test_resnet"):
+        build(f"local-dir:{folder}", pretrained=True)
+
+
+def test_folders_that_hold_no_model(folder):
+    for content in ("", "[]", "{}", '{"architecture": "resnet19"}', '{"architecture": "resnet18", "odd": 1}'):
+        (folder / "config.json").write_text(content)
+        with pytest.raises(UserError, match=r"model\.backbone: .*config\.json"):
+            build(f"local-dir:{folder}")
+    for place in (folder / "gone", folder.parent):
+        with pytest.raises(UserError, match=r"model\.backbone: .*config\.json"):
+            build(f"local-dir:{place}")
+
+
+def test_a_folder_without_weights(folder):
+    (folder / "model.safetensors").unlink()
+    build(f"local-dir:{folder}")
+    with pytest.raises(UserError, match=r"model\.pretrained: .*no weights.*--model\.pretrained false"):
+        build(f"local-dir:{folder}", pretrained=True)
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_hub_out_of_reach_says_the_ways_out_soon(offline, tmp_path, monkeypatch, pretrained):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"model\.backbone: hf-hub:timm/resnet18.*local-dir:.*--model\.weights"):
+        build("hf-hub:timm/resnet18.a1_in1k", pretrained=pretrained)
+    assert time.perf_counter() - start < 20
+
+
+@pytest.mark.parametrize("name", ["timm/resnet18", "hub:timm/resnet18", "local-dir:", "hf-hub:"])
+def test_a_name_that_looks_like_a_hubs_or_a_path_names_both_prefixes(name):
+    with pytest.raises(UserError, match=r"timm has no .*hf-hub:.*local-dir:"):
+        build(name)
+
+
+def test_a_weights_file_has_one_hash(script, drawn, folder):
+    """However often it is written: its metadata too are in one order."""
+    args = ["--model.backbone", f"local-dir:{folder}", "--folds", 0, "--optim.epochs", 1]
+    for name in ("a", "b"):
+        assert script("train", *tiny_args(drawn, *args, "--name", name)).code == 0
+    assert len({sha256(RunFolder(Path("runs") / name).weights_path("fold0")) for name in ("a", "b")}) == 1

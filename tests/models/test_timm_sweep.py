@@ -1,0 +1,113 @@
+"""One small model of each of timm's families: built, its own weights file taken, trained for a step, saved, reloaded.
+
+The families come from timm's registry. Print the table with `pytest -m slow -s tests/models/test_timm_sweep.py`.
+"""
+
+import gc
+import re
+import time
+from collections import defaultdict
+
+import pytest
+import timm
+import torch
+from timm.models import _registry as registry
+
+from maskfold.config import Config, Data, Model
+from maskfold.errors import UserError
+from maskfold.models.classifier import build_classifier
+from maskfold.models.input_size import check_input_size
+from maskfold.training.checkpoints import finished_model, write_weights
+from maskfold.training.runs import RunFolder
+from maskfold.training.schedule import make_optimizer
+
+MAX_PARAMS = 50e6
+# Words for small variants in timm's names.
+SMALL = re.compile(
+    r"zepto|atto|femto|pico|nano|tiny|micro|mini|small|xxs|xxt|_xs|_050|_035|_0?18|[_-]s\d*(_|$)|b0|_[tma]0"
+)
+# {family: words of the message}: models that can't be trained here. One that can be is an error too.
+REFUSED: dict[str, str] = {}
+
+
+def families() -> dict[str, list[str]]:
+    """{module/prefix: names}, without timm's own test models; the likely smaller names first."""
+    names = defaultdict(list)
+    for name in timm.list_models(exclude_filters=["test_*"]):
+        prefix = re.match(r"(tf_|legacy_)?[a-z]+", name)[0]
+        names[f"{registry._model_to_module[name]}/{prefix}"].append(name)
+
+    def likely_size(name: str):
+        numbers = [int(number) for number in re.findall(r"\d+", name)] or [0]
+        return (
+            not SMALL.search(name),
+            registry.get_pretrained_cfg(name).input_size[-1] > 256,
+            numbers[0],
+            len(name),
+            name,
+        )
+
+    return {family: sorted(names[family], key=likely_size) for family in sorted(names)}
+
+
+def num_params(name: str) -> int:
+    with torch.device("meta"):
+        return sum(tensor.numel() for tensor in timm.create_model(name).parameters())
+
+
+def take_through(name: str, folder) -> None:
+    """Everything that a run does with a model. Raises UserError for a refusal, AssertionError for a wrong number."""
+    torch.manual_seed(0)
+    state = timm.create_model(name).state_dict()
+    size = tuple(registry.get_pretrained_cfg(name).input_size[1:])
+    write_weights(folder / "download", state)
+    config = Config(model=Model(backbone=name, weights=folder / "download"), data=Data(image_size=size))
+    model = build_classifier(config)
+    own = model.backbone.state_dict()
+    for key in own.keys() & state.keys():
+        assert torch.equal(own[key], state[key]), f"{key} is not the file's"
+    check_input_size(model, config)
+    del state, own
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+    optimizer = make_optimizer(model, config.optim)
+    before = model.head.linear.weight.clone()
+    (-model.train()(images)[:, 3].mean()).backward()
+    assert any(tensor.grad is not None and tensor.grad.any() for tensor in model.backbone.parameters())
+    optimizer.step()
+    assert not torch.equal(model.head.linear.weight, before)
+    run = RunFolder(folder)
+    write_weights(run.weights_path("fold0"), model.state_dict(), model.architecture)
+    reloaded = finished_model(run, config, "fold0", torch.device("cpu")).eval()
+    with torch.inference_mode():
+        expected = model.eval()(images)
+        assert expected.isfinite().all(), "predictions are not finite"
+        assert torch.equal(reloaded(images), expected), "other predictions after reloading"
+
+
+@pytest.mark.slow
+def test_a_model_of_each_family(tmp_path):
+    taken, large, refused, start = [], [], {}, time.perf_counter()
+    for family, names in families().items():
+        sizes = {name: num_params(name) for name in names[:3]}
+        name = min(sizes, key=sizes.get)
+        begin, word = time.perf_counter(), "taken"
+        if sizes[name] > MAX_PARAMS:
+            large.append(family)
+            word = "left out for its size"
+        else:
+            try:
+                take_through(name, tmp_path)
+                taken.append(family)
+            except (UserError, RuntimeError, ValueError, AssertionError, NotImplementedError) as fault:
+                refused[family] = f"{type(fault).__name__}: {fault}"
+                word = refused[family]
+        print(f"{family:36} {name:44} {sizes[name] / 1e6:5.1f}M {time.perf_counter() - begin:5.1f}s {word}", flush=True)
+        gc.collect()
+    print(
+        f"{len(taken)} families taken, {len(refused)} refused, {len(large)} without a small model, "
+        f"{time.perf_counter() - start:.0f} s, timm {timm.__version__}"
+    )
+    assert len(taken) >= 100
+    assert refused.keys() == REFUSED.keys(), refused
+    for family, words in REFUSED.items():
+        assert words in refused[family]

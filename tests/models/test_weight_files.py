@@ -1,0 +1,161 @@
+"""Weight files that timm takes, whatever their name or classifier; files of another model are refused."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from maskfold.config import Config, Data, Model
+from maskfold.errors import UserError
+from maskfold.models.backbone import build_backbone
+from maskfold.models.classifier import build_classifier
+from maskfold.training.checkpoints import write_weights
+
+DATA = Data(image_size=(32, 32))
+
+
+def state_of(name: str, **options) -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    state = timm.create_model(name, **options).state_dict()
+    return {key: value.contiguous() for key, value in state.items()}
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    return state_of("test_resnet")
+
+
+def build(path: Path, name: str = "test_resnet", data: Data = DATA) -> nn.Module:
+    return build_backbone(Model(backbone=name, weights=path), data)
+
+
+def assert_loaded(backbone: nn.Module, state: dict[str, torch.Tensor]) -> None:
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, state[name]), name
+
+
+# Batch norm in the classifier, with a second head for distillation and without; one layer that two blocks share.
+@pytest.mark.parametrize("name", ["levit_128s", "repvit_m0_9", "efficientvit_m0", "coat_tiny"])
+def test_a_models_own_file_is_taken(tmp_path, name):
+    state = state_of(name)
+    write_weights(tmp_path / "file", state)
+    backbone = build(tmp_path / "file", name, Data(image_size=timm.get_pretrained_cfg(name).input_size[1:]))
+    assert_loaded(backbone, state)
+    # The file's tensors are not kept a second time, in timm's notes.
+    assert "state_dict" not in backbone.pretrained_cfg
+
+
+def test_weights_that_timm_loads_from_numpy_are_taken_from_safetensors(tmp_path):
+    """timm's notes on some ViT say that their weights are an .npz file."""
+    state = state_of("vit_tiny_patch16_224")
+    save_file(state, tmp_path / "vit.safetensors")
+    backbone = build(tmp_path / "vit.safetensors", "vit_tiny_patch16_224.augreg_in21k", Data(image_size=(224, 224)))
+    assert_loaded(backbone, state)
+
+
+@pytest.mark.parametrize("name", ["4b2fc6c8d4", "MODEL.SAFETENSORS", "model.bin", "model.pth", "link"])
+def test_the_content_of_a_file_decides_not_its_name(tmp_path, state, name):
+    path = tmp_path / name
+    if name == "link":
+        save_file(state, tmp_path / "blob")
+        path.symlink_to("blob")
+    else:
+        save_file(state, path)
+    assert_loaded(build(path), state)
+
+
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path, state):
+    for length in range(256):
+        save_file(state, tmp_path / "file", {"note": "x" * length})
+        if (tmp_path / "file").read_bytes()[0] == 0x80:
+            break
+    assert (tmp_path / "file").read_bytes()[0] == 0x80
+    assert_loaded(build(tmp_path / "file"), state)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_pytorch_checkpoints_are_taken(tmp_path, state, legacy):
+    other = {key: tensor + 1 for key, tensor in state.items()}
+    prefixed = {f"module.{key}": tensor for key, tensor in state.items()}
+    for content in (state, {"state_dict": prefixed, "epoch": 3}, {"model": other, "model_ema": state}):
+        torch.save(content, tmp_path / "model.pth", _use_new_zipfile_serialization=not legacy)
+        assert_loaded(build(tmp_path / "model.pth"), state)
+
+
+class Touch:
+    """Code that a pickle runs."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, state, save):
+    save({"state_dict": state, "more": Touch(tmp_path / "ran")}, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"model\.weights.*convert it to safetensors"):
+        build(tmp_path / "model.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {}}])
+def test_checkpoints_without_tensors_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "model.pth")
+    with pytest.raises(UserError, match=r"model\.weights.*no"):
+        build(tmp_path / "model.pth")
+
+
+def test_a_file_that_lacks_a_tensor_or_has_one_too_many_is_refused(tmp_path, state):
+    first = next(iter(state))
+    for changed in (
+        {key: tensor for key, tensor in state.items() if key != first},
+        state | {"fc.bn.weight": torch.ones(3)},
+        state | {"layer9.weight": torch.ones(3)},
+        state | {first: state[first][:1]},
+    ):
+        save_file(changed, tmp_path / "model.safetensors")
+        with pytest.raises(UserError, match=r"does not fit test_resnet: \d+ of its \d+ tensors do"):
+            build(tmp_path / "model.safetensors")
+
+
+def test_files_of_any_number_of_classes_are_taken(tmp_path):
+    for classes in (0, 18):
+        state = state_of("levit_128s", num_classes=classes)
+        save_file(state, tmp_path / "levit")
+        assert_loaded(build(tmp_path / "levit", "levit_128s", Data(image_size=(224, 224))), state)
+
+
+def test_loading_leaves_torch_as_it_was(tmp_path, state):
+    before = nn.Module.load_state_dict
+    save_file(state, tmp_path / "file")
+    build(tmp_path / "file")
+    with pytest.raises(UserError):
+        build(tmp_path / "file", "test_vit")
+    assert nn.Module.load_state_dict is before
+    with pytest.raises(RuntimeError):
+        nn.Linear(2, 2).load_state_dict({})
+
+
+def test_shared_tensors_are_written_under_each_name(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3))
+    model[2].weight = model[0].weight
+    flat = torch.arange(6.0)
+    tensors = model.state_dict() | {"begin": flat[:3], "end": flat[3:], "whole": flat, "turned": model[0].weight.T}
+    write_weights(tmp_path / "model.safetensors", tensors)
+    read = load_file(tmp_path / "model.safetensors")
+    assert read.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert torch.equal(read[name], tensor), name
+
+
+def test_parameters_of_five_dimensions_are_no_obstacle():
+    model = build_classifier(Config(model=Model(backbone="lambda_resnet26t"), data=Data(image_size=(64, 64))))
+    assert any(tensor.dim() == 5 for tensor in model.parameters())
+    images = [tensor for tensor in model.parameters() if tensor.dim() == 4]
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in images)
