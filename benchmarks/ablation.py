@@ -11,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.analysis.bootstrap import compare
-from maskfold.analysis.metrics import scores
-from maskfold.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config import Config, flatten
-from maskfold.configfile import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config.config_file import load_config
+from maskfold.config.experiment import Config, flatten
 from maskfold.errors import UserError, nearest
-from maskfold.predictions import Predictions, load_predictions
+from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.scores import scores
+from maskfold.probabilities import Predictions, load_predictions
+from maskfold.runs.run_folder import RunFolder, runs_root
 from maskfold.training.fit import fit_run
-from maskfold.training.runs import RunFolder, runs_root
 
 METRICS = ("macro_f1", "mask_accuracy", "gender_accuracy", "age_accuracy")
 # What each arm changes of it.

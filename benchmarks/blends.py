@@ -15,18 +15,18 @@ import pandas as pd
 from draws import RECIPE, add_draw_flags, deal, write_draw
 from scipy.stats import t
 
-from maskfold.analysis.metrics import macro_f1
-from maskfold.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config import Config, replaced
-from maskfold.configfile import load_config
-from maskfold.data.layout import find_layout
+from maskfold.config.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config.config_file import load_config
+from maskfold.config.experiment import Config, replaced
+from maskfold.data.images_table import load_prepared
 from maskfold.data.prepare import prepare
-from maskfold.data.prepared import load_prepared
-from maskfold.files import write_text
+from maskfold.data.raw_layout import find_layout
+from maskfold.fileio import write_text
 from maskfold.inference.blend import Blend, blend_again, blend_runs
-from maskfold.inference.fitting import fit
+from maskfold.inference.cross_fit import fit
+from maskfold.metrics.scores import macro_f1
+from maskfold.runs.run_folder import RunFolder
 from maskfold.training.fit import fit_run
-from maskfold.training.runs import RunFolder
 
 MEMBERS = {"small": {"image_size": (128, 96), "crop": "center"}, "large": {"image_size": (160, 120), "crop": "none"}}
 BASE = ("mean", "argmax", ("none",))

@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.analysis.metrics import macro_f1
-from maskfold.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config import Config, replaced
-from maskfold.configfile import load_config
-from maskfold.data.layout import find_layout
+from maskfold.config.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config.config_file import load_config
+from maskfold.config.experiment import Config, replaced
+from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.data.prepare import prepare
-from maskfold.data.prepared import Prepared, load_prepared
-from maskfold.files import write_text
-from maskfold.inference.answers import with_truth
+from maskfold.data.raw_layout import find_layout
+from maskfold.fileio import write_text
+from maskfold.inference.answer_csv import with_truth
 from maskfold.inference.submission import make_submission
 from maskfold.labels import stratum
+from maskfold.metrics.scores import macro_f1
 from maskfold.training.fit import fit_run
 
 # Frozen features: half a minute a draw.

@@ -9,14 +9,14 @@ import torch
 from measure import Result, against, rate, take_turns
 from ours import Ours
 
-from maskfold.config import Config, replaced
-from maskfold.data.dataset import PhotoDataset
-from maskfold.data.loader import PhotoLoader
-from maskfold.data.sampling import Batches
-from maskfold.data.store import open_store
-from maskfold.data.transforms import EvalTransform
+from maskfold.config.experiment import Config, replaced
+from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.photo_loader import PhotoLoader
+from maskfold.loading.sampler import Batches
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
-from maskfold.training.device import DTYPES, make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import DTYPES, make_fast, pick_device, pick_precisions, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
 
 MODELS, PHOTOS, VIEWS = 5, 280, ("none", "hflip")

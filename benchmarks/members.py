@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.analysis.bootstrap import compare
-from maskfold.analysis.metrics import scores
-from maskfold.cli import Parser, run
-from maskfold.inference.answers import read_answers
+from maskfold.config.cli import Parser, run
+from maskfold.inference.answer_csv import read_answers
 from maskfold.inference.blend import blend_runs
-from maskfold.inference.ensemble import BLENDS, hard_vote
-from maskfold.inference.predict import predict_runs, prepared_of
-from maskfold.predictions import join
-from maskfold.training.runs import RunFolder, find_run
-from maskfold.training.views import canonical_views
+from maskfold.inference.cache import predict_runs, prepared_of
+from maskfold.inference.ensemble_weights import BLENDS, hard_vote
+from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.scores import scores
+from maskfold.models.tta import canonical_views
+from maskfold.probabilities import join
+from maskfold.runs.run_folder import RunFolder, find_run
 
 
 def main() -> None:

@@ -48,17 +48,18 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     import numpy as np
     import torch
 
-    from maskfold.config import Config, replaced
-    from maskfold.data.dataset import PhotoDataset
-    from maskfold.data.loader import PhotoLoader
-    from maskfold.data.sampling import Batches
-    from maskfold.data.store import Store
-    from maskfold.data.transforms import train_transform
+    from maskfold.config.experiment import Config, replaced
+    from maskfold.loading.dataset import PhotoDataset
+    from maskfold.loading.photo_loader import PhotoLoader
+    from maskfold.loading.sampler import Batches
+    from maskfold.loading.store import Store
+    from maskfold.loading.transforms import train_transform
     from maskfold.models.classifier import build_classifier
-    from maskfold.training.device import make_fast, pick_device, pick_precisions
-    from maskfold.training.engine import train_one_epoch
-    from maskfold.training.feed import Part, Photos
-    from maskfold.training.processes import make_accelerator
+    from maskfold.models.device import make_fast, pick_device, pick_precisions
+    from maskfold.training.accelerators import make_accelerator
+    from maskfold.training.engine import EpochSums, training_step
+    from maskfold.training.fold_data import Photos
+    from maskfold.training.fold_job import Part
     from maskfold.training.trainee import make_trainee
 
     peak = Peak()
@@ -78,8 +79,6 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     fixed = next(iter(PhotoLoader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
 
     class Few:
-        batch_sampler = loader.batch_sampler
-
         def __iter__(self):
             if feeding == "tensors":
                 yield from [fixed] * BATCHES
@@ -87,7 +86,10 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
                 yield from (batch for at, batch in enumerate(loader) if at < BATCHES)
 
     for _ in range(EPOCHS):
-        train_one_epoch(trainee, Few())
+        sums = EpochSums.zeros(device)
+        classifier.train()
+        for step, batch in enumerate(Few()):
+            training_step(trainee, batch, loader.batch_sampler, step, sums)
         peak.next()
     torch.manual_seed(0)
     return peak.epochs

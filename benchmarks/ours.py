@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
-from maskfold.config import Config, replaced
-from maskfold.data.dataset import PhotoDataset
-from maskfold.data.layout import find_layout
-from maskfold.data.loader import PhotoLoader
+from maskfold.config.experiment import Config, replaced
+from maskfold.data.images_table import load_prepared
 from maskfold.data.prepare import prepare
-from maskfold.data.prepared import load_prepared
-from maskfold.data.sampling import Batches
-from maskfold.data.store import open_store
-from maskfold.data.transforms import train_transform
+from maskfold.data.raw_layout import find_layout
+from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.photo_loader import PhotoLoader
+from maskfold.loading.sampler import Batches
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import train_transform
 
 
 class Ours:

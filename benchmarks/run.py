@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 from measure import Result, table
 
-from maskfold.cli import run as run_main
-from maskfold.demo import make_demo
-from maskfold.files import write_json
+from maskfold.config.cli import run as run_main
+from maskfold.fileio import write_json
+from maskfold.synthetic.demo_data import make_demo
 
 HERE = Path(__file__).parent
 GROUPS = ("store", "loader", "training", "inference", "startup", "memory")

@@ -8,7 +8,7 @@ import cv2
 from measure import Result, against, rate, take_turns
 from ours import Ours
 
-from maskfold.data.store import open_store
+from maskfold.loading.store import open_store
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:

@@ -7,12 +7,13 @@ import torch
 from measure import Result, against, rate, take_turns
 from ours import Ours
 
-from maskfold.config import Config, replaced
+from maskfold.config.experiment import Config, replaced
 from maskfold.models.classifier import build_classifier
-from maskfold.training.device import make_fast, pick_device, pick_precisions, pick_workers
-from maskfold.training.engine import train_one_epoch
-from maskfold.training.feed import Part, Photos
-from maskfold.training.processes import make_accelerator
+from maskfold.models.device import make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.training.accelerators import make_accelerator
+from maskfold.training.engine import EpochSums, training_step
+from maskfold.training.fold_data import Photos
+from maskfold.training.fold_job import Part
 from maskfold.training.trainee import make_trainee
 
 BATCHES = 8
@@ -37,7 +38,10 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     labels = torch.randint(0, 18, (size,), device=device)
 
     def epoch() -> int:
-        train_one_epoch(trainee, loader)
+        sums = EpochSums.zeros(device)
+        classifier.train()
+        for step, batch in enumerate(loader):
+            training_step(trainee, batch, loader.batch_sampler, step, sums)
         return BATCHES * size
 
     def bare() -> int:

@@ -20,15 +20,15 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.analysis.eda import colour_figure, colours, cropped, sizes
-from maskfold.analysis.figures import sheet
 from maskfold.data.catalog import read_catalog
-from maskfold.data.layout import find_layout
 from maskfold.data.prepare import describe
-from maskfold.data.store import open_store
-from maskfold.inference.predict import prepared_of
+from maskfold.data.raw_layout import find_layout
+from maskfold.inference.cache import prepared_of
 from maskfold.labels import MASKS
-from maskfold.training.runs import RunFolder, find_run
+from maskfold.loading.store import open_store
+from maskfold.pages.figures import sheet
+from maskfold.report.eda import colour_figure, colours, cropped, sizes
+from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run, and with it another data set: put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
@@ -87,7 +87,7 @@ print("darkest photo", everything.mean(1).min().round(), "brightest", everything
 #
 # - Photos are found by stem, junk that starts with a dot is passed over, and every fault is told at once
 #   (`src/maskfold/data/catalog.py`). Each photo is read whole once, when the data is prepared.
-# - One size and one framing: photos are cropped, shrunk and kept decoded (`src/maskfold/data/store.py`), so that no
+# - One size and one framing: photos are cropped, shrunk and kept decoded (`src/maskfold/loading/store.py`), so that no
 #   epoch decodes a JPEG.
 # - Colours need no statistics of their own: pixels are normalised by the backbone's
-#   (`src/maskfold/models/classifier.py`) and brightness is augmented (`src/maskfold/data/augmentations.py`).
+#   (`src/maskfold/models/classifier.py`) and brightness is augmented (`src/maskfold/loading/augmentations.py`).

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.analysis.bootstrap import compare
-from maskfold.analysis.eda import age_figure, class_figure, leak
-from maskfold.analysis.metrics import scores
 from maskfold.data.folds import largest_share_difference
-from maskfold.data.store import open_store
-from maskfold.inference.predict import prepared_of
+from maskfold.inference.cache import prepared_of
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, CLASS_NAMES, age_group
-from maskfold.training.runs import RunFolder, find_run
+from maskfold.loading.store import open_store
+from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.scores import scores
+from maskfold.report.eda import age_figure, class_figure, leak
+from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run, and with it another data set: put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
@@ -92,7 +92,7 @@ pd.crosstab(people.fold, [people.gender, age_group(people.age)])
 # - Folds are over people, stratified by gender x age group, drawn once and kept (`src/maskfold/data/folds.py`); that no
 #   person is on both sides is checked at every use.
 # - The score is the organisers' macro F1 over whole arrays, with intervals from resampling people
-#   (`src/maskfold/analysis/metrics.py`, `src/maskfold/analysis/bootstrap.py`).
+#   (`src/maskfold/metrics/scores.py`, `src/maskfold/metrics/bootstrap.py`).
 # - The ages at the borders can't be told from a photo: a head that spreads an age over its neighbours is there to be
 #   tried (`model.head: factored`, `src/maskfold/models/heads.py`), and so is a sampler that shows each class alike
-#   often (`src/maskfold/data/sampling.py`); EXPERIMENTS.md says what they gain.
+#   often (`src/maskfold/loading/sampler.py`); EXPERIMENTS.md says what they gain.

@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.analysis.eda import cropped
-from maskfold.analysis.figures import sheet
-from maskfold.analysis.pictures import augmented, mixed
-from maskfold.config import replaced
-from maskfold.data.store import open_store
-from maskfold.data.transforms import EvalTransform, train_transform
-from maskfold.inference.predict import prepared_of
-from maskfold.training.runs import RunFolder, find_run
+from maskfold.config.experiment import replaced
+from maskfold.inference.cache import prepared_of
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform, train_transform
+from maskfold.pages.figures import sheet
+from maskfold.report.eda import cropped
+from maskfold.report.photo_sections import augmented, mixed
+from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run, and with it another data set: put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
@@ -86,9 +86,9 @@ sheet(mixed(replaced(config, mix={"name": "half_cutmix", "partner": "old"}), pre
 # %% [markdown]
 # ## The decision
 #
-# - Crop and resize exist once (`src/maskfold/data/crops.py`), and every path goes through them; normalisation is the
+# - Crop and resize exist once (`src/maskfold/loading/crops.py`), and every path goes through them; normalisation is the
 #   model's first layer (`src/maskfold/models/classifier.py`), so none can leave it out.
-# - An augmentation is seeded by (seed, epoch, photo, visit) (`src/maskfold/data/transforms.py`): no number of workers
-#   changes it.
-# - Photos are mixed on the device, before a batch is split (`src/maskfold/training/mixing.py`).
+# - An augmentation is seeded by (seed, epoch, photo, visit) (`src/maskfold/loading/transforms.py`): no number of
+#   workers changes it.
+# - Photos are mixed on the device, before a batch is split (`src/maskfold/loading/mixing.py`).
 # - Defaults: centre crop and light augmentation, no mixing; EXPERIMENTS.md has what the others gained.

@@ -19,10 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.analysis.bootstrap import class_intervals
-from maskfold.analysis.calibration import before_and_after
-from maskfold.analysis.fairness import by_group
-from maskfold.analysis.figures import (
+from maskfold.audit.label_noise import suspects
+from maskfold.inference.cache import out_of_fold, prepared_of
+from maskfold.labels import decode
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform
+from maskfold.metrics.bootstrap import class_intervals
+from maskfold.metrics.calibration import before_and_after
+from maskfold.metrics.confusion import confusions, worst_mistakes
+from maskfold.metrics.scores import class_table
+from maskfold.pages.figures import (
     by_age,
     class_bars,
     confusion_matrix,
@@ -31,16 +37,10 @@ from maskfold.analysis.figures import (
     reliability_diagram,
     sheet,
 )
-from maskfold.analysis.findings import circumstances, findings
-from maskfold.analysis.looked import explained
-from maskfold.analysis.metrics import class_table
-from maskfold.analysis.mistakes import confusions, worst_mistakes
-from maskfold.analysis.suspects import suspects
-from maskfold.data.store import open_store
-from maskfold.data.transforms import EvalTransform
-from maskfold.inference.predict import out_of_fold, prepared_of
-from maskfold.labels import decode
-from maskfold.training.runs import RunFolder, find_run
+from maskfold.report.gradcam_section import explained
+from maskfold.report.group_findings import circumstances, findings
+from maskfold.report.group_scores import by_group
+from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run: put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
@@ -114,7 +114,7 @@ suspected[suspected.axis == "gender"].head(8)
 # ## The decision
 #
 # - Age is the problem, and of it the oldest group: losses that weigh classes, a head of age bins, samplers and a
-#   decision for macro F1 are there to be tried, one key each (`src/maskfold/schema.py`).
+#   decision for macro F1 are there to be tried, one key each (`src/maskfold/config/schema.py`).
 # - Labels that all of a person's photos contradict are put before the user, joined over the seven photos, and never
-#   changed unasked: `scripts/audit.py`, `src/maskfold/analysis/suspects.py`.
-# - Probabilities are too sure: they are tempered before members are blended (`src/maskfold/inference/fitting.py`).
+#   changed unasked: `scripts/audit.py`, `src/maskfold/audit/label_noise.py`.
+# - Probabilities are too sure: they are tempered before members are blended (`src/maskfold/inference/cross_fit.py`).

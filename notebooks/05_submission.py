@@ -20,18 +20,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.analysis.bootstrap import compare, intervals
-from maskfold.analysis.figures import confusion_matrix
-from maskfold.analysis.members import print_blends, said_of_decision
-from maskfold.analysis.metrics import macro_f1
-from maskfold.analysis.mistakes import confusions
-from maskfold.analysis.tables import interval, said_of_gain
-from maskfold.analysis.views import print_view_report
+from maskfold.evaluation.members import print_blends, said_of_decision
+from maskfold.evaluation.score_tables import interval, said_of_gain
+from maskfold.evaluation.tta_report import print_view_report
 from maskfold.inference.blend import blend_runs
-from maskfold.inference.gain import gain_of_folds
+from maskfold.inference.ensemble_gain import gain_of_folds
 from maskfold.labels import CLASS_NAMES
-from maskfold.training.runs import RunFolder, find_run
-from maskfold.training.summary import summarise
+from maskfold.metrics.bootstrap import compare, intervals
+from maskfold.metrics.confusion import confusions
+from maskfold.metrics.scores import macro_f1
+from maskfold.pages.figures import confusion_matrix
+from maskfold.runs.run_folder import RunFolder, find_run
+from maskfold.runs.summary import summarise
 
 # Other runs, or several: put their folders here.
 runs = [RunFolder(find_run(Path("../runs/demo")))]
@@ -107,7 +107,7 @@ print(f"expected of {people_there} people: {interval(expected['board95'])}")
 # - The mean of calibrated members, the most probable label and one view are the defaults: on drawn repeats weights and
 #   decision gained nothing that can be told from 0 (EXPERIMENTS.md); five unlike members gained by the decision.
 # - What is asked for beyond (`--blend`, `--decision macro-f1`, `--tta`) is cross-fitted over people and told with its
-#   interval (`src/maskfold/inference/fitting.py`), and a decision that may lose is not taken
+#   interval (`src/maskfold/inference/cross_fit.py`), and a decision that may lose is not taken
 #   (`src/maskfold/inference/blend.py`).
 # - The manifest beside the CSV holds all of it (`src/maskfold/inference/manifest.py`): `--from` makes the same file
 #   again.

@@ -1,31 +1,8 @@
 #!/usr/bin/env python
-"""Check the raw data, list its photos and draw the folds: raw folder -> prepared folder."""
+"""`maskfold prepare` from a checkout."""
 
-from pathlib import Path
-
-from maskfold.cli import Parser, run
-
-
-def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="raw data folder (default: the place in SM_CHANNEL_TRAIN)")
-    parser.add_argument("--out", type=Path, help="prepared folder (default: data/prepared/<name of the data folder>)")
-    parser.add_argument("--folds", type=int, help="folds over people, where none are drawn yet (default: 5)")
-    parser.add_argument("--seed", type=int, help="shuffles people into folds (default: 42)")
-    parser.add_argument("--corrections", type=Path, help="CSV of label corrections (default: none)")
-    args = parser.parse_args()
-
-    from maskfold.data.layout import find_layout
-    from maskfold.data.prepare import default_folder, describe, prepare
-    from maskfold.errors import UserError
-
-    for flag, value, least in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
-        if value is not None and value < least:
-            raise UserError(f"{flag} {value}: at least {least} is expected")
-    layout = find_layout(args.data)
-    prepared = prepare(layout, args.out or default_folder(layout), args.folds, args.seed, args.corrections)
-    print("\n".join(describe(prepared)))
-
+from maskfold.commands.prepare import main
+from maskfold.config.cli import run
 
 if __name__ == "__main__":
     run(main)

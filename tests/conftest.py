@@ -20,12 +20,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from maskfold.config import Config, Loss
-from maskfold.demo import make_demo
+from maskfold.config.experiment import Config, Loss
+from maskfold.loading.mixing import Mixer
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import Truth
-from maskfold.training.engine import Trainee
-from maskfold.training.mixing import Mixer
+from maskfold.synthetic.demo_data import make_demo
+from maskfold.training.engine import EpochSums, Trainee, training_step
 
 ROOT = Path(__file__).parent.parent
 # A tiny net with layer norm instead of batch norm, on tiny photos: the real recipe, shrunk.
@@ -59,6 +59,16 @@ def plain_trainee(
     truth = Truth(config, ages, np.ones(len(ages)), "cpu")
     parts = (BatchLoss(config.loss, counts), truth, Mixer(config.mix, config.seed))
     return Trainee(accelerator or Accelerator(cpu=True), model, model, optimizer, *parts, **more)
+
+
+def train_one_epoch(trainee: Trainee, loader, after=lambda: None) -> tuple[float, float]:
+    """An update for each batch of a loader; returns (loss of a photo, mean gradient norm)."""
+    batches, sums = loader.batch_sampler, EpochSums.zeros(trainee.accelerator.device)
+    trainee.stepped.train()
+    for step, batch in enumerate(loader):
+        training_step(trainee, batch, batches, step, sums)
+        after()
+    return sums.means(trainee.accelerator, len(batches.rows))
 
 
 @pytest.fixture(autouse=True)
@@ -106,8 +116,8 @@ def script(capfd, monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def trained(drawn, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Not to be changed."""
-    from maskfold.cli import Parser, add_config_flags, config_flags
-    from maskfold.configfile import load_config
+    from maskfold.config.cli import Parser, add_config_flags, config_flags
+    from maskfold.config.config_file import load_config
     from maskfold.training.fit import fit_run
 
     home = tmp_path_factory.mktemp("학습 runs")

@@ -1,6 +1,7 @@
 """The house's rules, read off the code."""
 
 import ast
+import re
 import subprocess
 import sys
 
@@ -8,40 +9,94 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "maskfold"
-# A file may import from its own floor and from those below.
-FLOORS = {"data": 1, "models": 2, "training": 3, "inference": 4, "analysis": 5}
-# What training and inference measure with: the low rooms of analysis.
-LOW = {
-    "maskfold.analysis",
-    *(f"maskfold.analysis.{name}" for name in ("metrics", "bootstrap", "calibration", "mistakes")),
-}
+# From the lowest layer up; "" are the modules beside the folders. Folders of one layer do not import each other.
+LAYERS = (
+    ("",),
+    ("config", "metrics"),
+    ("data", "models"),
+    ("loading", "synthetic"),
+    ("runs",),
+    ("training",),
+    ("inference",),
+    ("pages",),
+    ("evaluation",),
+    ("audit",),
+    ("report",),
+    ("commands",),
+)
+LAYER = {folder: number for number, folders in enumerate(LAYERS) for folder in folders}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
+MAX_MODULES, MAX_LINES = 16, 200
+ENDING = re.compile(r"(ations?|ings?|ions?|ers?|ors?|ed|es|e|s)$")
 
 
 def module_of(path):
     return ".".join(("maskfold", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__")
 
 
-def floor(module: str) -> int:
+def folder_of(module: str) -> str:
+    """The folder of a module, or of a package itself."""
     parts = module.split(".")
-    return 0 if module in LOW or (len(parts) < 3 and parts[-1] not in FLOORS) else FLOORS[parts[1]]
+    return parts[1] if len(parts) > 1 and parts[1] in LAYER else ""
 
 
 def imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("maskfold"):
-            yield node.module
+    """Modules of the package that a file imports, wherever the import stands."""
+    known = {module_of(other) for other in PACKAGE.rglob("*.py")}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import"
+            names = [f"{node.module}.{name.name}" for name in node.names]
+            yield from {name if name in known else node.module for name in names if name.startswith("maskfold.")}
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name.startswith("maskfold"))
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_of)
 def test_imports_go_down_only(path):
-    upward = [found for found in imports(path) if floor(found) > floor(module_of(path))]
-    assert not upward
+    mine = folder_of(module_of(path))
+    others = [folder_of(found) for found in imports(path)]
+    assert not [other for other in others if other != mine and LAYER[other] >= LAYER[mine]]
 
 
-def test_metrics_import_labels_alone():
-    assert set(imports(PACKAGE / "analysis" / "metrics.py")) == {"maskfold.labels"}
+def test_every_folder_has_a_layer():
+    folders = {path.parent.name for path in MODULES if path.parent != PACKAGE}
+    assert folders == set(LAYER) - {""}
+
+
+def test_contributing_draws_the_layers():
+    """The diagram of CONTRIBUTING.md names the folders of each layer, the lowest last."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    block = text.split("<!-- layers -->")[1].split("```")[1]
+    rows = [line.split("|")[0].split() for line in block.strip().splitlines() if "|" in line]
+    drawn = [tuple(word.rstrip("/") for word in words) for words in reversed(rows)]
+    assert [tuple(sorted(words)) for words in drawn] == [
+        tuple(sorted(folder or "maskfold" for folder in folders)) for folders in LAYERS
+    ]
+
+
+def test_folders_and_modules_are_small():
+    for folder in LAYER:
+        modules = [path for path in MODULES if (path.parent.name if path.parent != PACKAGE else "") == folder]
+        assert len(modules) <= MAX_MODULES or folder == "commands", folder
+    too_long = {module_of(path): n for path in MODULES if (n := len(path.read_text().splitlines())) > MAX_LINES}
+    assert not too_long
+
+
+def test_names_are_told_apart():
+    """No two modules of one name or of names that differ by an ending; none with a standard library module's name."""
+    names = sorted(path.stem for path in MODULES if path.parent.name != "commands")
+    assert len(set(names)) == len(names)
+    assert not set(names) & set(sys.stdlib_module_names)
+    stems = {}
+    for name in names:
+        stem = ENDING.sub("", name)
+        assert stem not in stems, f"{name} and {stems[stem]}"
+        stems[stem] = name
+
+
+def test_scores_import_labels_alone():
+    assert set(imports(PACKAGE / "metrics" / "scores.py")) == {"maskfold.labels"}
 
 
 def test_no_circles():
@@ -60,7 +115,7 @@ def test_no_circles():
 
 
 def test_parsing_a_command_line_loads_no_heavy_library():
-    code = "import sys, maskfold.cli; print(sorted({'torch', 'albumentations', 'pandas', 'timm', 'wandb'} & set(sys.modules)))"
+    code = "import sys, maskfold.config.cli; print(sorted({'torch', 'albumentations', 'pandas', 'timm', 'wandb'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -75,7 +130,7 @@ def test_kept_predictions_are_blended_without_torch():
 def test_the_class_formula_stands_in_one_file():
     """A comparison with an age limit, or a number of classes written out, outside labels.py."""
     for path in PACKAGE.rglob("*.py"):
-        if path.name in ("labels.py", "drawing.py", "portrait.py", "demo.py"):
+        if path.name in ("labels.py", "rendering.py", "portrait.py", "demo_data.py"):
             continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Compare):

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from maskfold.demo import make_demo
+from maskfold.synthetic.demo_data import make_demo
 
 SPEED = {
     "store_build_vs_reduced_decode",

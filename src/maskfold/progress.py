@@ -16,6 +16,12 @@ bars = True
 MOST_AT_A_TIME = 16
 
 
+def report(line: str, shown: bool = True) -> None:
+    """A line on stderr at once, where one of several processes reports for all."""
+    if shown:
+        print(line, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; if `shown`, so is the rate."""

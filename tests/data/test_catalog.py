@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import refused
 
-from maskfold.data.tables import leaves_folder
+from maskfold.data.raw_csv import leaves_folder
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
 
 OUT = Path("data/prepared/raw data 사본")

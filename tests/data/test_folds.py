@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from maskfold.data.catalog import labelled
 from maskfold.data.folds import draw_folds, largest_share_difference, split
-from maskfold.demo import draw_people
 from maskfold.errors import UserError
 from maskfold.labels import KIND_MASK, age_group
+from maskfold.synthetic.demo_data import draw_people
 
 
 def people_table(n: int, seed: int = 0) -> pd.DataFrame:

@@ -10,14 +10,14 @@ from conftest import refused, tiny_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskfold.analysis.bootstrap import Comparison
-from maskfold.analysis.members import leave_one_out, likeness, said_of_decision
-from maskfold.analysis.metrics import macro_f1
+from maskfold.evaluation.members import leave_one_out, likeness, said_of_decision
+from maskfold.inference.cross_fit import CrossFitted, cross_fit, decision_gain, fit, is_worth_it, own_folds
 from maskfold.inference.decision import decide
-from maskfold.inference.ensemble import BLENDS, hard_vote, log_loss_weights
-from maskfold.inference.fitting import CrossFitted, cross_fit, decision_gain, fit, is_worth_it, own_folds
+from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
 from maskfold.labels import joint
-from maskfold.predictions import Predictions
+from maskfold.metrics.bootstrap import Comparison
+from maskfold.metrics.scores import macro_f1
+from maskfold.probabilities import Predictions
 
 # The competition's photos a class, a tenth of them people.
 COUNTS = np.array([274, 205, 41, 366, 408, 54])
@@ -215,7 +215,7 @@ def test_nothing_of_a_group_is_fitted_on_it(monkeypatch):
     labels, people = people_of(60, rng)
     members = np.stack([opinions(labels, rng, skill) for skill in (1.0, 2.0)])
     groups = own_folds(labels, people)
-    monkeypatch.setattr("maskfold.inference.fitting.own_folds", lambda labels, people: groups)
+    monkeypatch.setattr("maskfold.inference.cross_fit.own_folds", lambda labels, people: groups)
     before = cross_fit(members, labels, people, "oof", "macro-f1")
     spoiled = np.where(groups == 2, 17 - labels, labels)
     after = cross_fit(members, spoiled, people, "oof", "macro-f1")

@@ -10,11 +10,11 @@ import pytest
 from conftest import refused, tiny_args
 from sklearn.metrics import f1_score
 
-from maskfold.analysis.calibration import fit_temperature, tempered
 from maskfold.errors import UserError
-from maskfold.files import sha256
-from maskfold.inference.answers import check_submission
-from maskfold.predictions import Predictions, load_predictions
+from maskfold.fileio import sha256
+from maskfold.inference.answer_csv import check_submission
+from maskfold.metrics.calibration import fit_temperature, tempered
+from maskfold.probabilities import Predictions, load_predictions
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_photos_are_read_once_for_all_models_and_views(script, run, tmp_path, mo
     """Two runs of two folds with two views: each eval photo and each training photo leaves the store once."""
     from collections import Counter
 
-    from maskfold.data.store import Store
+    from maskfold.loading.store import Store
 
     twin, other = (Path(shutil.copytree(run, tmp_path / "runs" / name)) for name in ("twin", "alone"))
     read, original = Counter(), Store.__getitem__

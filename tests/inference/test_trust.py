@@ -12,12 +12,12 @@ import pytest
 from conftest import refused
 from safetensors.numpy import load_file, save_file
 
-from maskfold.data.prepared import load_prepared
-from maskfold.files import sha256
-from maskfold.inference.index import COLUMNS, history, read_index
-from maskfold.inference.sanity import unlikely_shares
+from maskfold.data.images_table import load_prepared
+from maskfold.fileio import sha256
+from maskfold.inference.submission_checks import unlikely_shares
+from maskfold.inference.submission_index import COLUMNS, history, read_index
 from maskfold.labels import KIND_MASK, encode
-from maskfold.predictions import Predictions, load_predictions
+from maskfold.probabilities import Predictions, load_predictions
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def test_unlikely_shares_are_told_by_axis(trained):
 
 def test_repeats_tell_what_the_mean_adds(script, run, other, trained):
     """Equal runs add nothing; runs that are right in turn add a lot; what is told stands in the manifest."""
-    from maskfold.inference.gain import estimate_gain
+    from maskfold.inference.ensemble_gain import estimate_gain
 
     oof = load_predictions(run / "oof.npz", out_of_fold=True)
     assert estimate_gain([oof, oof], 5)["gain"] == pytest.approx(0)

@@ -6,7 +6,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from maskfold.config import Config, Data, Model
+from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
 from maskfold.models.classifier import build_classifier

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfold.config import Config, Loss, Model
+from maskfold.config.experiment import Config, Loss, Model
 from maskfold.labels import age_bins, age_group, marginals
 from maskfold.models.heads import FactoredHead, JointHead
 from maskfold.models.losses import BatchLoss

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import refused, tiny_args
 
-from maskfold.config import Config, Data, Model
+from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.models.input_size import check_input_size, nearest_sizes, seen_size

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfold.config import Loss
+from maskfold.config.experiment import Loss
 from maskfold.models.losses import BatchLoss, class_weights, cross_entropy, focal, smoothed
 from maskfold.models.targets import Targets
 

@@ -15,13 +15,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from timm.models._hub import save_for_hf
 
-from maskfold.config import Config, Data, Model
+from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
-from maskfold.files import sha256
+from maskfold.fileio import sha256
 from maskfold.models.architecture import Architecture, record, recorded
 from maskfold.models.classifier import build_classifier
+from maskfold.runs.run_folder import RunFolder
 from maskfold.training.checkpoints import finished_model
-from maskfold.training.runs import RunFolder
 
 DATA = Data(image_size=(32, 32))
 

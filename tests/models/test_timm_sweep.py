@@ -13,13 +13,13 @@ import timm
 import torch
 from timm.models import _registry as registry
 
-from maskfold.config import Config, Data, Model
+from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.models.input_size import check_input_size
+from maskfold.runs.run_folder import RunFolder
 from maskfold.training.checkpoints import finished_model, write_weights
-from maskfold.training.runs import RunFolder
-from maskfold.training.schedule import make_optimizer
+from maskfold.training.optim import make_optimizer
 
 MAX_PARAMS = 50e6
 # Words for small variants in timm's names.

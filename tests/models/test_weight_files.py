@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from maskfold.config import Config, Data, Model
+from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
 from maskfold.models.classifier import build_classifier

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from conftest import ROOT, tiny_args
 
-from maskfold.predictions import load_predictions
+from maskfold.probabilities import load_predictions
 
 SECONDS_TO_END = 10
 # Run instead of a script: breaks something first, in spawned processes too, which import their parent's main module.
 BROKEN = """
 import os, runpy, sys, time
-from maskfold.data.transforms import EvalTransform, TrainTransform
-from maskfold.training.part import _Training
+from maskfold.loading.transforms import EvalTransform, TrainTransform
+from maskfold.training.fold_trainer import FoldTrainer
 
 def patch(cls, name, change):
     before = getattr(cls, name)
@@ -51,7 +51,7 @@ for cls in (TrainTransform, EvalTransform):
     if way == "slow":
         patch(cls, "__call__", wait)
 if way == "parent raises":
-    patch(_Training, "_before", fail_in_second_epoch)
+    patch(FoldTrainer, "lr_factor", fail_in_second_epoch)
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]
     runpy.run_path(sys.argv[0], run_name="__main__")
@@ -160,7 +160,7 @@ def words(verb: str, drawn: Path, home: Path, epochs: int = 400) -> list:
         config = home / "runs" / "done" / "config.yaml"
         config.write_text(config.read_text().replace("num_workers: auto", "num_workers: 2"))
         path = config.with_name("provenance.json")
-        from maskfold.files import sha256
+        from maskfold.fileio import sha256
 
         path.write_text(json.dumps(json.loads(path.read_text()) | {"config_sha256": sha256(config)}))
         return [ROOT / "scripts" / "submit.py", "done"]
@@ -314,7 +314,7 @@ def test_updates_before_a_killed_worker_are_saved(drawn, home):
 
 
 def test_a_forked_child_does_not_hold_the_lock(tmp_path):
-    from maskfold.files import locked
+    from maskfold.fileio import locked
 
     read, write = os.pipe()
     with locked(tmp_path):
@@ -329,3 +329,26 @@ def test_a_forked_child_does_not_hold_the_lock(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def test_a_loader_that_nobody_closed_ends_with_its_process(trained, tmp_path):
+    """As in a notebook: Python's exit would wait for ever for workers that ignore SIGTERM."""
+    code = """
+import sys
+import numpy as np
+from maskfold.config.experiment import Data
+from maskfold.data.images_table import load_prepared
+from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.photo_loader import PhotoLoader
+from maskfold.loading.sampler import Batches
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform
+from pathlib import Path
+prepared, data = load_prepared(Path(sys.argv[1])), Data(image_size=(32, 32))
+dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
+batches = iter(PhotoLoader(dataset, Batches(np.arange(8), 4, shuffle=False), 2, False))
+next(batches)
+"""
+    (tmp_path / "unclosed.py").write_text(code)
+    process = Verb(tmp_path, [tmp_path / "unclosed.py", trained.prepared])
+    assert process.ended(60) == 0, process.text

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import plain_trainee
+from conftest import plain_trainee, train_one_epoch
 from torch.utils.data import DataLoader
 
-from maskfold.config import Config, Data, Loss, Model, Optim, Run, replaced
-from maskfold.data.sampling import Batches
+from maskfold.config.experiment import Config, Data, Loss, Model, Optim, Run, replaced
 from maskfold.errors import UserError
+from maskfold.loading.sampler import Batches
+from maskfold.models import device as devices
 from maskfold.models.classifier import build_classifier
-from maskfold.training import device as devices
-from maskfold.training.engine import Hardware, predict_probs, train_one_epoch
-from maskfold.training.schedule import lr_factor, make_optimizer, set_lr
-from maskfold.training.views import VIEWS
+from maskfold.models.tta import VIEWS
+from maskfold.training.engine import Hardware, predict_probs
+from maskfold.training.optim import lr_factor, make_optimizer, set_lr
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
 CONFIG = Config(model=Model(backbone="test_convnext"), data=Data(image_size=(32, 32)))
@@ -238,7 +238,7 @@ def test_the_allocator_keeps_what_is_freed():
     """In a process of its own: 200 MB written and freed are still held after make_fast, given back without."""
     code = """
 import sys, torch
-from maskfold.training.device import make_fast
+from maskfold.models.device import make_fast
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 if sys.argv[1] == "fast":

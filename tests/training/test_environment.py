@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from conftest import ROOT, refused, tiny_args
 
+from maskfold.environment import check_compile, check_launch, ignore_variables
 from maskfold.errors import UserError
-from maskfold.training.device import make_fast, threads_each
-from maskfold.training.environment import check_compile, check_launch, ignore_variables
+from maskfold.models.device import make_fast, threads_each
 
 ACCELERATE = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -158,7 +158,7 @@ def test_threads_are_recorded_and_another_number_is_reported(script, drawn, monk
 def test_folds_at_once_share_the_threads(monkeypatch):
     import torch
 
-    monkeypatch.setattr("maskfold.training.device.cores", lambda: 16)
+    monkeypatch.setattr("maskfold.models.device.cores", lambda: 16)
     for threads, processes, each in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert threads_each(processes) == each

@@ -16,14 +16,14 @@ import yaml
 from conftest import ROOT, TINY, refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
-from test_resume import metrics_of, start, wait_for
+from support import metrics_of, start, wait_for
 
-from maskfold.analysis.metrics import METRICS
-from maskfold.files import sha256
-from maskfold.predictions import load_predictions
-from maskfold.training import part
-from maskfold.training.runs import RunFolder
-from maskfold.training.summary import summarise
+from maskfold.fileio import sha256
+from maskfold.metrics.scores import METRICS
+from maskfold.probabilities import load_predictions
+from maskfold.runs.run_folder import RunFolder
+from maskfold.runs.summary import summarise
+from maskfold.training import fold_trainer as part
 
 
 def test_a_run_folder_holds_what_the_format_says(trained):
@@ -131,7 +131,7 @@ def test_fresh_deletes_only_what_can_be_trained_again(script, drawn):
 
 def test_a_run_that_is_being_written_is_refused(script, drawn, tmp_path):
     folder = tmp_path / "runs" / "held"
-    code = f"from maskfold.files import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('held', flush=True)\n input()"
+    code = f"from maskfold.fileio import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('held', flush=True)\n input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
     refused(script("train", *tiny_args(drawn, "--name", "held")), "another process", "--name")
@@ -284,11 +284,11 @@ def test_what_is_no_number_is_never_finished(script, drawn, monkeypatch, where):
 
         def poison(trainee, *_):
             next(trainee.model.parameters()).data.fill_(float("nan"))
-            return 1.0, 1.0
+            return torch.tensor(1.0)
 
-        monkeypatch.setattr(part, "train_one_epoch", poison)
+        monkeypatch.setattr(part, "training_step", poison)
     else:
-        monkeypatch.setattr(part.Feed, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
+        monkeypatch.setattr(part.FoldData, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
     result = script("train", *tiny_args(drawn, "--name", "hot", "--folds", 0))
     refused(result, "no numbers", "optim.lr")
     assert not Path("runs/hot/fold0/oof.npz").exists()
@@ -381,9 +381,9 @@ def test_what_may_differ_is_taken_from_the_new_start(script, drawn, monkeypatch)
     args = tiny_args(drawn, "--name", "again")
     assert script("train", *args, "--folds", 0).code == 0
     seen = []
-    original = part.Feed.__init__
+    original = part.FoldData.__init__
     monkeypatch.setattr(
-        part.Feed, "__init__", lambda self, config, *rest: (seen.append(config), original(self, config, *rest))[1]
+        part.FoldData, "__init__", lambda self, config, *rest: (seen.append(config), original(self, config, *rest))[1]
     )
     assert script("train", *args, "--data.num_workers", 1, "--run.wandb", "offline").code == 0
     assert (seen[0].data.num_workers, seen[0].run.wandb, seen[0].run.precision) == (1, "offline", "fp32")

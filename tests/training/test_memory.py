@@ -12,12 +12,13 @@ from conftest import ROOT
 
 import maskfold.inference.forward as forward_module
 import maskfold.training.fit as fit_module
-from maskfold.cli import Parser, add_config_flags, config_flags
-from maskfold.config import Config, replaced
-from maskfold.configfile import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_flags
+from maskfold.config.config_file import load_config
+from maskfold.config.experiment import Config, replaced
 from maskfold.inference.forward import Member, forward
+from maskfold.training import fold_trainer
+from maskfold.training.accelerators import make_accelerator
 from maskfold.training.fit import fit_run
-from maskfold.training.processes import make_accelerator
 
 SMALL = ["--model.backbone", "test_convnext", "--data.image_size", "32", "32", "--optim.epochs", "1"]
 
@@ -31,14 +32,15 @@ def config_of(raw: Path, home: Path, *more: object) -> Config:
 
 
 def after_each_fold(monkeypatch, measure) -> list:
-    """Measurements as soon as fit_one has returned, with its accelerator still there."""
-    fit_one, measured = fit_module.fit_one, []
+    """Measurements as soon as run_job has returned, with its accelerator still there."""
+    run_job, make, made, measured = fit_module.run_job, fold_trainer.make_accelerator, [], []
 
-    def measuring(run, config, prepared, store, part, accelerator, stop):
-        fit_one(run, config, prepared, store, part, accelerator, stop)
-        measured.append(measure(accelerator))
+    def measuring(job, **more):
+        run_job(job, **more)
+        measured.append(measure(made[-1]))
 
-    monkeypatch.setattr(fit_module, "fit_one", measuring)
+    monkeypatch.setattr(fold_trainer, "make_accelerator", lambda config: made.append(make(config)) or made[-1])
+    monkeypatch.setattr(fit_module, "run_job", measuring)
     return measured
 
 
@@ -89,9 +91,9 @@ def test_pseudo_labelling_models_are_freed(trained, tmp_path, monkeypatch):
 def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     accelerators = []
-    inner = fit_module.make_accelerator
+    inner = fold_trainer.make_accelerator
     monkeypatch.setattr(
-        fit_module, "make_accelerator", lambda config: accelerators.append(inner(config)) or accelerators[-1]
+        fold_trainer, "make_accelerator", lambda config: accelerators.append(inner(config)) or accelerators[-1]
     )
     with pytest.raises(Exception, match=r"optim\.lr"):
         fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--optim.lr", 1e30, "--optim.epochs", 2), "diverges")

@@ -7,19 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import plain_trainee, refused, tiny_args
+from conftest import plain_trainee, refused, tiny_args, train_one_epoch
 from safetensors.torch import load_file
 from timm.utils import ModelEmaV3
 from torch.utils.data import DataLoader
 
-from maskfold.analysis.metrics import scores
-from maskfold.config import Config, Data, Model, Optim
-from maskfold.data.sampling import Batches
+from maskfold.config.experiment import Config, Data, Model, Optim
 from maskfold.errors import UserError
+from maskfold.loading.sampler import Batches
+from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
-from maskfold.predictions import load_predictions
-from maskfold.training.engine import train_one_epoch
-from maskfold.training.schedule import lr_factor, make_optimizer, plateau_falls, stops_early
+from maskfold.probabilities import load_predictions
+from maskfold.training.optim import lr_factor, make_optimizer, plateau_falls, stops_early
 
 
 class Photos:
@@ -57,7 +56,7 @@ def test_ema_is_the_recurrence():
     expected = tensors(model)
     ours = trainee(model, ema=ModelEmaV3(model, decay=0.9))
 
-    def after(*_):
+    def after():
         for name, tensor in model.state_dict().items():
             expected[name] = 0.9 * expected[name] + 0.1 * tensor
 
@@ -290,9 +289,9 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, dra
     assert set(manifest["members"][0]["checkpoints"]) == {"fold0", "fold1", "full"}
     assert json.loads(Path("before.json").read_text())["members"][0]["refit"] is False
     together = load_predictions(Path("runs/whole/eval-none.npz"))
+    from maskfold.inference.cache import prepared_of
     from maskfold.inference.forward import Member, forward
-    from maskfold.inference.predict import prepared_of
-    from maskfold.training.runs import RunFolder
+    from maskfold.runs.run_folder import RunFolder
 
     run = RunFolder(Path("runs/whole"))
     weights = [load_file(f"runs/whole/{part}/model.safetensors") for part in ("fold0", "full")]

@@ -1,6 +1,5 @@
 """Killed, told to stop, out of disk: the run goes on to the same end. Several processes: the same run as one."""
 
-import json
 import os
 import shutil
 import signal
@@ -13,49 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, tiny_args
+from conftest import tiny_args
 from safetensors.torch import load_file
+from support import TRAIN, done, metrics_of, same_run, start, wait_for
 
-from maskfold.predictions import load_predictions
-
-TIMING = ("seconds", "images_per_second")
-TRAIN = ROOT / "scripts" / "train.py"
-
-
-def metrics_of(folder: Path) -> list[dict]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
-
-
-def same_run(a: Path, b: Path, parts=("fold0", "fold1")) -> None:
-    for part in parts:
-        assert metrics_of(a / part) == metrics_of(b / part)
-        assert (a / part / "model.safetensors").read_bytes() == (b / part / "model.safetensors").read_bytes()
-    one, other = load_predictions(a / "oof.npz"), load_predictions(b / "oof.npz")
-    assert one.image_id.tolist() == other.image_id.tolist()
-    assert np.array_equal(one.probs, other.probs)
-
-
-def start(raw, home, *more, launcher=(sys.executable,), **how) -> subprocess.Popen:
-    home.mkdir(exist_ok=True)
-    command = [*launcher, TRAIN, *tiny_args(raw, "--data.prepared", home / "p", *more)]
-    return subprocess.Popen(
-        list(map(str, command)), cwd=home, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **how
-    )
-
-
-def wait_for(path: Path, process, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end, f"{path} did not come"
-        time.sleep(0.005)
-
-
-def done(process) -> str:
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    return err
+from maskfold.probabilities import load_predictions
 
 
 @pytest.mark.parametrize(
@@ -71,7 +32,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path,
     assert "Traceback" not in err
     again = script("train", *tiny_args(drawn, "--data.prepared", tmp_path / "p"))
     assert again.code == 0, again.err
-    assert "goes on after epoch" in again.err or "finished before" in again.err
+    assert "resumes after epoch" in again.err or "finished before" in again.err
     same_run(tmp_path / "runs" / "demo", trained.run.folder)
 
 
@@ -86,27 +47,27 @@ def _options() -> list[object]:
 
 def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, drawn, tmp_path, monkeypatch):
     """The signal comes at a known update; the run goes on with the next one, to what it would have been unbroken."""
-    from maskfold.training import part
+    from maskfold.training import fold_trainer as part
 
     args = tiny_args(drawn, "--data.prepared", tmp_path / "p", "--folds", 0, *_options())
     assert script("train", *args, "--name", "unbroken").code == 0
-    before = part._Training._before
+    before = part.FoldTrainer.lr_factor
     for how, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with monkeypatch.context() as patch:
 
             def tell(self, step, how=how):
-                before(self, step)
                 if (len(self.history), step) == (1, 4):
                     os.kill(os.getpid(), how)
+                return before(self, step)
 
-            patch.setattr(part._Training, "_before", tell)
+            patch.setattr(part.FoldTrainer, "lr_factor", tell)
             name = how.name.lower()
             stopped = script("train", *args, "--name", name)
             assert stopped.code == status, stopped.err
         state = torch.load(f"runs/{name}/fold0/state/last.pt", weights_only=True)
         assert (len(state["history"]), state["step"]) == (1, 5)
         again = script("train", *args, "--name", name)
-        assert "goes on after epoch 1 and 5 updates" in again.err
+        assert "resumes after epoch 1 and 5 updates" in again.err
         same_run(Path("runs/unbroken"), Path(f"runs/{name}"), ["fold0"])
 
 
@@ -281,7 +242,7 @@ def test_two_processes_stopped_go_on(drawn, tmp_path):
     process.communicate()
     assert process.returncode != 0
     again = done(start(drawn, tmp_path / "stopped", *more, launcher=two))
-    assert "goes on after epoch" in again
+    assert "resumes after epoch" in again
     same_run(tmp_path / "whole" / "runs" / "demo", tmp_path / "stopped" / "runs" / "demo", ["fold0"])
 
 

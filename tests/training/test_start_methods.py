@@ -11,12 +11,12 @@ import pytest
 import torch
 from conftest import ROOT, tiny_args
 
-from maskfold.config import Data
-from maskfold.data.dataset import PhotoDataset
-from maskfold.data.prepared import load_prepared
-from maskfold.data.store import open_store
-from maskfold.data.transforms import EvalTransform, train_transform
-from maskfold.predictions import load_predictions
+from maskfold.config.experiment import Data
+from maskfold.data.images_table import load_prepared
+from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform, train_transform
+from maskfold.probabilities import load_predictions
 
 START = """
 import multiprocessing, runpy, sys

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from maskfold.data.layout import Layout
-from maskfold.data.tables import EVAL_COLUMNS, TRAIN_COLUMNS, leaves_folder, read_table
+from maskfold.data.raw_csv import EVAL_COLUMNS, TRAIN_COLUMNS, leaves_folder, read_table
+from maskfold.data.raw_layout import Layout
 from maskfold.errors import UserError, listed
 from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.data.tables import read_table
+from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, listed
 from maskfold.labels import GENDERS, POSSIBLE_AGES
 

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.config import Config, Data
+from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import Catalog, labelled, read_catalog, tell
 from maskfold.data.corrections import apply_corrections
+from maskfold.data.decode import check_photo
 from maskfold.data.folds import check_folds, draw_folds, largest_share_difference
-from maskfold.data.layout import Layout, find_layout
-from maskfold.data.photos import check_photo
-from maskfold.data.prepared import (
+from maskfold.data.images_table import (
     EVALUATION,
     FOLDS,
     IMAGES,
@@ -22,8 +21,9 @@ from maskfold.data.prepared import (
     read_meta,
     read_part,
 )
+from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
-from maskfold.files import locked, sha256, write_atomic, write_json
+from maskfold.fileio import locked, sha256, write_atomic, write_json
 from maskfold.progress import parallel
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from maskfold.analysis.bootstrap import Comparison
-from maskfold.data.prepared import Prepared
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.inference.fitting import CrossFitted, Fitted, cross_fit, decision_gain, fit, is_worth_it
-from maskfold.inference.predict import predict_runs, prepared_of
-from maskfold.predictions import Predictions, join
-from maskfold.training.runs import RunFolder
+from maskfold.inference.cache import predict_runs, prepared_of
+from maskfold.inference.cross_fit import CrossFitted, Fitted, cross_fit, decision_gain, fit, is_worth_it
+from maskfold.metrics.bootstrap import Comparison
+from maskfold.probabilities import Predictions, join
+from maskfold.runs.run_folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ best on data: here by coordinate ascent on the metric itself (Fan & Lin 2007, A 
 
 import numpy as np
 
-from maskfold.analysis.metrics import quick_macro_f1
 from maskfold.labels import AXES, NUM_CLASSES, joint
+from maskfold.metrics.scores import quick_macro_f1
 
 # Of a factor's logarithm: what one step tries, how far it may go, and what its square costs in macro F1. The cost keeps
 # factors at 1 unless they are worth it; with the mean over resampled people it shrinks them towards argmax.

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from maskfold.config import Config
-from maskfold.data.dataset import PhotoDataset
+from maskfold.config.experiment import Config
 from maskfold.data.folds import split
-from maskfold.data.loader import PhotoLoader
-from maskfold.data.prepared import Prepared
-from maskfold.data.sampling import Batches
-from maskfold.data.store import open_store
-from maskfold.data.transforms import EvalTransform
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
+from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.photo_loader import PhotoLoader
+from maskfold.loading.sampler import Batches
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
-from maskfold.predictions import Predictions
+from maskfold.models.device import DTYPES, free_device_memory, make_fast, pick_device, pick_workers
+from maskfold.probabilities import Predictions
 from maskfold.progress import progress
+from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.training.checkpoints import finished_model
-from maskfold.training.device import DTYPES, free_device_memory, make_fast, pick_device, pick_workers
 from maskfold.training.engine import Hardware, predict_probs
-from maskfold.training.runs import RunFolder, fold_name
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.files import read_json
+from maskfold.fileio import read_json
 from maskfold.labels import AXES
 
 NEEDED = ("name", "members", "weights", "temperatures", "tta", "expected", "dataset", "eval", "csv_sha256")

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.files import sha256
+from maskfold.fileio import sha256
 from maskfold.inference.blend import blend_again
-from maskfold.inference.fitting import Fitted
+from maskfold.inference.cache import checkpoint_hashes
+from maskfold.inference.cross_fit import Fitted
 from maskfold.inference.manifest import read_manifest
-from maskfold.inference.predict import checkpoint_hashes
 from maskfold.inference.submission import answer_table, write_answers
-from maskfold.training.runs import RunFolder, find_run
-from maskfold.training.views import canonical_views
+from maskfold.models.tta import canonical_views
+from maskfold.runs.run_folder import RunFolder, find_run
 
 
 def rebuild(manifest_path: Path, out: Path | None) -> Path:

@@ -8,22 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.analysis.bootstrap import intervals
-from maskfold.analysis.metrics import macro_f1
-from maskfold.config import config_hash
-from maskfold.data.prepared import Prepared
-from maskfold.data.tables import EVAL_COLUMNS, read_table
+from maskfold.config.experiment import config_hash
+from maskfold.data.images_table import Prepared
+from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
-from maskfold.files import sha256, write_atomic, write_json
-from maskfold.inference.answers import check_submission
+from maskfold.fileio import sha256, write_atomic, write_json
+from maskfold.inference.answer_csv import check_submission
 from maskfold.inference.blend import Blend, blend_runs
-from maskfold.inference.gain import gain_of_folds
-from maskfold.inference.index import add_to_index, read_index
-from maskfold.inference.predict import checkpoint_hashes
-from maskfold.inference.sanity import NEAR_IDENTICAL, agreements, unlikely_shares
-from maskfold.training.runs import FULL, RunFolder, code_state
-from maskfold.training.summary import selection
-from maskfold.training.views import canonical_views
+from maskfold.inference.cache import checkpoint_hashes
+from maskfold.inference.ensemble_gain import gain_of_folds
+from maskfold.inference.submission_checks import NEAR_IDENTICAL, agreements, unlikely_shares
+from maskfold.inference.submission_index import add_to_index, read_index
+from maskfold.metrics.bootstrap import intervals
+from maskfold.metrics.scores import macro_f1
+from maskfold.models.tta import canonical_views
+from maskfold.runs.run_folder import FULL, RunFolder, code_state
+from maskfold.runs.summary import selection
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:

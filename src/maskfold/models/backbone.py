@@ -2,7 +2,7 @@
 
 import torch
 
-from maskfold.config import Data, Model
+from maskfold.config.experiment import Data, Model
 from maskfold.errors import UserError
 from maskfold.models.architecture import FAULTS, Architecture, find_architecture, go_offline_without_network, reason
 from maskfold.models.weight_files import create_loaded, read_state, state_of_hub, weights_in

@@ -5,7 +5,7 @@ from itertools import chain
 import torch
 from torch import nn
 
-from maskfold.config import Config
+from maskfold.config.experiment import Config
 from maskfold.errors import UserError
 from maskfold.models.architecture import Architecture, find_architecture
 from maskfold.models.backbone import build_backbone

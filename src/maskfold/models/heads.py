@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from maskfold.config import Model
+from maskfold.config.experiment import Model
 from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint
 
 Fine = tuple[torch.Tensor, torch.Tensor | None]

@@ -5,7 +5,7 @@ from itertools import product
 
 import torch
 
-from maskfold.config import Config, replaced
+from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError
 from maskfold.models.architecture import reason
 from maskfold.models.classifier import Classifier, build_classifier

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from maskfold.config import Loss
+from maskfold.config.experiment import Loss
 from maskfold.labels import NUM_CLASSES
 from maskfold.models.heads import Fine
 from maskfold.models.targets import Targets

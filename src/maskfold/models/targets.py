@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from maskfold.config import Config
+from maskfold.config.experiment import Config
 from maskfold.labels import NUM_CLASSES, POSSIBLE_AGES, age_bins
 
 UNKNOWN_AGE = 0

@@ -10,13 +10,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from maskfold.config import Config, replaced
+from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError
-from maskfold.files import write_atomic
+from maskfold.fileio import write_atomic
 from maskfold.models.architecture import Architecture, reason, record, recorded
 from maskfold.models.classifier import Classifier, build_classifier
+from maskfold.runs.run_folder import RunFolder
 from maskfold.training.engine import Trainee
-from maskfold.training.runs import RunFolder
 
 Weights = dict[str, torch.Tensor]
 

@@ -10,28 +10,30 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from maskfold.config import Config, replaced
+from maskfold.config.experiment import Config, replaced
 from maskfold.data.folds import split
+from maskfold.data.images_table import Prepared
 from maskfold.data.prepare import ensure_prepared
-from maskfold.data.prepared import Prepared
-from maskfold.data.sampling import training_batches
-from maskfold.data.store import open_store
-from maskfold.data.transforms import train_transform
+from maskfold.environment import check_compile, check_launch
 from maskfold.errors import UserError
+from maskfold.loading.sampler import training_batches
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
+from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_each
 from maskfold.models.input_size import check_input_size
-from maskfold.training.device import check_compiler, make_fast, pick_device, pick_precisions, threads_each
-from maskfold.training.environment import check_compile, check_launch
-from maskfold.training.feed import Part
-from maskfold.training.processes import fit_at_once, fit_one, make_accelerator, process_state
-from maskfold.training.pseudo import LABELS
-from maskfold.training.runs import FULL, NAME, RunFolder, fold_name, runs_root
-from maskfold.training.schedule import make_optimizer
-from maskfold.training.sources import check_pseudo
+from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, runs_root
+from maskfold.runs.summary import gather
+from maskfold.runs.wandb_logger import UNREACHED, offline_runs
+from maskfold.time_left import TimeLeft
+from maskfold.training.accelerators import process_state
+from maskfold.training.fold_job import FoldJob, Part
+from maskfold.training.fold_trainer import run_job
+from maskfold.training.optim import make_optimizer
+from maskfold.training.parallel_folds import fit_at_once
+from maskfold.training.pseudo_labels import LABELS
+from maskfold.training.pseudo_sources import check_pseudo
 from maskfold.training.stopping import Stop
-from maskfold.training.summary import gather
-from maskfold.training.time_left import TimeLeft
-from maskfold.training.tracking import UNREACHED, offline_runs
 
 
 def fit_run(
@@ -109,11 +111,8 @@ def fit_run(
                 fit_at_once(run, config, prepared, todo, slots, stop, updates)
             else:
                 left = TimeLeft({part.name: updates[part.name] for part in todo})
-                for number, part in enumerate(todo):
-                    accelerator = make_accelerator(config)
-                    if number and stop.asked(accelerator):
-                        stop.end(accelerator)
-                    fit_one(run, config, prepared, store, part, accelerator, stop, left)
+                for part in todo:
+                    run_job(FoldJob(run, config, prepared, store, part, stop, left), is_first=part is todo[0])
         if not processes.is_main_process:
             return run, None
         summary = gather(run, prepared)

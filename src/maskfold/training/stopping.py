@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from maskfold.errors import TimeIsUp
-from maskfold.resources import STOP_SIGNALS
+from maskfold.machine_limits import STOP_SIGNALS
 
 # What processes exchange when the time is up; every signal has a smaller number.
 DEADLINE = 255

@@ -6,15 +6,16 @@ from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
-from maskfold.config import Config
+from maskfold.config.experiment import Config
 from maskfold.labels import NUM_CLASSES
+from maskfold.loading.mixing import Mixer
 from maskfold.models.classifier import Classifier
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import Truth
 from maskfold.training.engine import Trainee
-from maskfold.training.feed import Part, Photos, caches_features
-from maskfold.training.mixing import Mixer
-from maskfold.training.schedule import make_optimizer
+from maskfold.training.fold_data import Photos
+from maskfold.training.fold_job import Part, caches_features
+from maskfold.training.optim import make_optimizer
 
 
 def make_trainee(

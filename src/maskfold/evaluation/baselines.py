@@ -1,0 +1,94 @@
+"""The ladder that a trained net has to climb over, on the same folds: what little effort scores."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from maskfold.config.experiment import Config
+from maskfold.data.folds import split
+from maskfold.data.prepare import ensure_prepared
+from maskfold.evaluation.baseline_scores import write_ladder
+from maskfold.loading.store import Store, open_store
+from maskfold.metrics.bootstrap import intervals
+from maskfold.metrics.scores import scores
+from maskfold.models.classifier import build_classifier
+from maskfold.models.device import DTYPES, pick_device, pick_precisions, pick_workers
+from maskfold.models.input_size import check_input_size
+from maskfold.training.engine import Hardware
+from maskfold.training.feature_cache import Features
+
+# Of the mean images: enough to see head, hair and mask.
+THUMBNAIL = (32, 24)
+# Strong, for a thousand correlated features and few people.
+LOGISTIC_C = 0.003
+
+# Fitted on training rows, they answer for validation rows: (inputs, labels, train rows, valid rows) -> labels.
+Rung = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def climb(config: Config) -> tuple[Path, dict[str, dict]]:
+    """Score every rung out-of-fold and put them on record; returns the record's path and {name: scores}.
+
+    The last rung needs ImageNet weights (model.weights or model.pretrained) and is left out without.
+    """
+    prepared = ensure_prepared(config.data)
+    images, labels = prepared.images, prepared.images.label.to_numpy()
+    store = open_store(prepared, images, config.data)
+    rungs: dict[str, tuple[Rung, np.ndarray]] = {
+        "most frequent class": (most_frequent, labels),
+        "nearest class mean image": (nearest_mean, thumbnails(store)),
+    }
+    if config.model.weights or config.model.pretrained:
+        name = f"logistic regression on {config.model.backbone} features"
+        rungs[name] = (logistic_regression, frozen_features(config, store))
+    found = {}
+    for name, (rung, inputs) in rungs.items():
+        answers = np.empty_like(labels)
+        for fold in range(prepared.num_folds):
+            train, valid = split(images, prepared.folds, fold)
+            answers[valid] = rung(inputs, labels, train, valid)
+        whole = intervals(labels, answers, images.person_id.to_numpy(), prepared.eval_people)
+        found[name] = scores(labels, answers) | whole
+    return write_ladder(prepared, found), found
+
+
+def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    return np.full(len(valid), np.bincount(labels[train]).argmax())
+
+
+def nearest_mean(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """The class whose mean training image is nearest, by squared distance of pixels."""
+    present = np.unique(labels[train])
+    means = np.stack([inputs[train][labels[train] == label].mean(0) for label in present])
+    distances = (means**2).sum(1) - 2 * inputs[valid] @ means.T
+    return present[distances.argmin(1)]
+
+
+def logistic_regression(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=LOGISTIC_C, max_iter=300))
+    return model.fit(inputs[train], labels[train]).predict(inputs[valid])
+
+
+def thumbnails(store: Store) -> np.ndarray:
+    """float32 [N, 32 * 24 * 3], each photo with mean 0 and deviation 1, so that light does not count."""
+    small = [cv2.resize(store[row], THUMBNAIL[::-1], interpolation=cv2.INTER_AREA).ravel() for row in range(len(store))]
+    pixels = np.array(small, np.float32)
+    return (pixels - pixels.mean(1, keepdims=True)) / np.maximum(pixels.std(1, keepdims=True), 1)
+
+
+def frozen_features(config: Config, store: Store) -> np.ndarray:
+    """float32 [N, F]: what the untouched backbone makes of each photo."""
+    device = pick_device(config.run)
+    torch.manual_seed(config.seed)
+    model = build_classifier(config)
+    check_input_size(model, config)
+    model.to(device)
+    workers = pick_workers(config.data.num_workers, device)
+    features = Features(model, [store], config.data, config.optim.batch_size, workers)
+    return features.view("none", Hardware(device, DTYPES[pick_precisions(config.run, device)[1]]))

@@ -1,0 +1,37 @@
+"""What was taken for what, and the surest of the wrong answers."""
+
+import numpy as np
+
+from maskfold.labels import AXES, CLASS_NAMES, decode
+from maskfold.probabilities import Predictions
+
+# As many as a page shows.
+MISTAKES = 24
+
+
+def confusions(oof: Predictions) -> list[tuple[str, tuple[str, ...], list[list]]]:
+    """(name, classes, rows) of the 18 classes and of each axis; a row is a true class and its answers' counts."""
+    answers = {"classes": (oof.label, oof.answers, CLASS_NAMES)}
+    pairs = zip(AXES.items(), decode(oof.label), decode(oof.answers), strict=True)
+    answers |= {axis: (true, said, names) for (axis, names), true, said in pairs}
+    found = []
+    for name, (true, said, names) in answers.items():
+        counts = np.zeros((len(names), len(names)), int)
+        np.add.at(counts, (true, said), 1)
+        found.append((name, names, [[names[at], *row] for at, row in enumerate(counts.tolist())]))
+    return found
+
+
+def surest(oof: Predictions, wrong: bool) -> list[int]:
+    """Rows of the wrong answers, or of the right ones, the surest first."""
+    order = np.argsort(-oof.probs.max(1), kind="stable")
+    return order[(oof.answers != oof.label)[order] == wrong].tolist()
+
+
+def worst_mistakes(oof: Predictions, most: int = MISTAKES) -> list[tuple[int, str, str, str, float]]:
+    """(row, image_id, true class, answer, its probability) of the surest wrong answers, the surest first."""
+    answers = oof.answers
+    return [
+        (at, str(oof.image_id[at]), CLASS_NAMES[oof.label[at]], CLASS_NAMES[answers[at]], float(oof.probs[at].max()))
+        for at in surest(oof, wrong=True)[:most]
+    ]

@@ -1,0 +1,85 @@
+"""Draws a person's photo out of numbers: looks that lean on gender and age without giving them away, RGB 384x512."""
+
+import cv2
+import numpy as np
+
+from maskfold.synthetic import portrait
+from maskfold.synthetic.portrait import CX, HEIGHT, WIDTH, Look
+
+SKIN = ((246, 214, 187), (236, 197, 165), (224, 180, 145), (205, 158, 122))
+HAIR = ((28, 24, 24), (45, 34, 30), (70, 48, 36), (96, 66, 44))
+BLEACHED = ((150, 132, 112), (176, 160, 140), (128, 120, 122))
+CLOTH = ((40, 44, 60), (150, 40, 50), (60, 90, 70), (210, 205, 195), (90, 90, 95), (190, 150, 90), (120, 90, 140))
+
+
+def draw_look(female: bool, age: int, rng: np.random.Generator) -> Look:
+    """A look drawn given gender and age in years: every feature overlaps widely between the classes."""
+
+    def lean(male: float, woman: float, spread: float) -> float:
+        return float(rng.normal(woman if female else male, spread))
+
+    # Half of those who go grey dye it, and some of the young bleach theirs: the hair's colour alone tells little.
+    grey = rng.uniform(0.15, 0.9) if age >= 40 and rng.random() < 0.5 else 0.0
+    tones = BLEACHED if rng.random() < (0.3 if age < 40 else 0.1) else HAIR
+    tone = np.array(tones[rng.integers(len(tones))], float)
+    skin = np.array(SKIN[rng.integers(len(SKIN))], float) + rng.normal(0, 5, 3)
+    receding = 0.0 if female else np.clip((age - 35) / 40 + rng.normal(0, 0.3), 0, 1)
+    return Look(
+        skin=tuple(skin),
+        hair=tuple(tone * (1 - grey) + 190 * grey + rng.normal(0, 4)),
+        hair_length=np.clip(lean(0.12, 0.72, 0.22), 0, 1),
+        fringe=np.clip(lean(0.3, 0.4, 0.3), 0, 1),
+        hairline=receding * 0.6,
+        face_width=lean(88, 82, 4),
+        jaw=np.clip(lean(0.7, 0.35, 0.2), 0, 1),
+        brow=np.clip(lean(6.0, 3.8, 1.2), 2, 9),
+        eye=lean(10.5, 12.5, 1.3) - 1.5 * (age > 45),
+        lips=np.clip(lean(0.2, 0.6, 0.25), 0, 1),
+        stubble=0.0 if female else max(0.0, rng.normal(0.12, 0.15)),
+        wrinkles=np.clip((age - 26) / 30 + rng.normal(0, 0.14), 0, 1.2),
+        glasses=int(rng.integers(1, 3)) if rng.random() < 0.2 + 0.25 * (age > 45) else 0,
+        cloth=tuple(np.array(CLOTH[rng.integers(len(CLOTH))]) + rng.normal(0, 10, 3)),
+        collar=int(rng.integers(3)),
+    )
+
+
+def draw_photo(look: Look, wearing: str, rng: np.random.Generator) -> np.ndarray:
+    """One photo, uint8 RGB [512, 384, 3]; `wearing` is right, nose (nose out), chin (mouth out) or none."""
+    image = _background(rng)
+    portrait.draw_hair_behind(image, look)
+    portrait.draw_clothes(image, look)
+    portrait.draw_face(image, look)
+    portrait.draw_features(image, look, rng)
+    portrait.draw_hair_before(image, look)
+    portrait.draw_glasses(image, look)
+    if wearing != "none":
+        portrait.draw_mask(image, look, wearing, rng)
+    return _camera(image, rng)
+
+
+def _background(rng):
+    far, near = rng.uniform(60, 235, (2, 3))
+    across = np.linspace(0, 1, WIDTH)[None, :, None]
+    down = np.linspace(0, 1, HEIGHT)[:, None, None]
+    mix = across * rng.uniform(-1, 1) + down * rng.uniform(-1, 1)
+    image = np.clip(far + (near - far) * (mix - mix.min()) / (np.ptp(mix) + 1e-6), 0, 255).astype(np.uint8)
+    for _ in range(rng.integers(0, 6)):
+        corner = rng.integers((0, 0), (WIDTH, HEIGHT))
+        size = rng.integers(20, 160, 2)
+        cv2.rectangle(image, corner.tolist(), (corner + size).tolist(), rng.uniform(40, 240, 3).tolist(), -1)
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(1, 9))
+
+
+def _camera(image, rng):
+    turn = cv2.getRotationMatrix2D((CX, 260), rng.normal(0, 4), rng.uniform(0.88, 1.12))
+    turn[:, 2] += rng.normal(0, 9), rng.normal(0, 9)
+    image = cv2.warpAffine(image, turn, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REFLECT).astype(np.float32)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    side = rng.uniform(-1, 1, 2)
+    light = 1 + 0.22 * (side[0] * (x / WIDTH - 0.5) + side[1] * (y / HEIGHT - 0.5))
+    image = image * light[..., None] * rng.uniform(0.78, 1.15) * rng.uniform(0.94, 1.06, 3).astype(
+        np.float32
+    ) + rng.uniform(-12, 12)
+    image += rng.standard_normal((HEIGHT, WIDTH, 1), np.float32) * np.float32(rng.uniform(2, 7))
+    image = np.clip(image, 0, 255).astype(np.uint8)
+    return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3))

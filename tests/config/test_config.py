@@ -1,0 +1,197 @@
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, refused
+
+from maskfold.config.cli import Parser, add_config_flags, config_flags
+from maskfold.config.config_file import config_text, load_config
+from maskfold.config.experiment import KEYS, Config, config_hash
+from maskfold.errors import UserError
+
+
+def parsed(*words: str):
+    parser = Parser(prog="train.py")
+    parser.add_argument("file")
+    add_config_flags(parser)
+    return config_flags(parser.parse_args(["x.yaml", *words]))
+
+
+def test_dashes_lists_and_none(tmp_path):
+    (tmp_path / "x.yaml").write_text("seed: 7\noptim: {lr: 1e-2, epochs: 7}\ndata: {corrections: a.csv}\nmodel:\n")
+    words = "--optim.warmup-epochs 2 --data.image-size 64 48 --data.corrections none --model.pretrained true"
+    config = load_config(tmp_path / "x.yaml", parsed(*words.split()))
+    assert (config.seed, config.optim.lr, config.optim.epochs, config.optim.warmup_epochs) == (7, 0.01, 7, 2)
+    assert config.data.image_size == (64, 48)
+    assert config.data.corrections is None
+    assert config.model.pretrained is True
+    assert config.data.crop == Config().data.crop
+
+
+def test_crop_none_is_a_value_not_an_absence(tmp_path):
+    (tmp_path / "x.yaml").write_text("")
+    assert load_config(tmp_path / "x.yaml", parsed("--data.crop", "none")).data.crop == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optim: {lrr: 0.1}", ["optim.lrr", "optim.lr"]),
+        ("optimm: {lr: 0.1}", ["optimm", "optim"]),
+        ("lr: 0.1", ["lr", "optim.lr"]),
+        ("optim: {lr: -1}", ["optim.lr", "greater than 0"]),
+        ("optim: {lr: fast}", ["optim.lr", "'fast'"]),
+        ("optim: {lr: true}", ["optim.lr", "number"]),
+        ("optim: {lr: .inf}", ["optim.lr", "finite"]),
+        ("optim: {epochs: 2.5}", ["optim.epochs"]),
+        ("optim: {epochs: 0}", ["optim.epochs"]),
+        ("optim: {batch_size: 4, accum_steps: 8}", ["accum_steps 8", "batch_size 4"]),
+        ("optim: {epochs: 2, warmup_epochs: 2}", ["warmup_epochs"]),
+        ("optim: [1, 2]", ["optim"]),
+        ("optim: 3", ["optim"]),
+        ("data: {image_size: 128}", ["data.image_size"]),
+        ("data: {image_size: [128, 96, 3]}", ["data.image_size"]),
+        ("data: {image_size: [128, x]}", ["data.image_size"]),
+        ("data: {crop: centre}", ["data.crop", "center"]),
+        ("data: {folds: 1}", ["data.folds"]),
+        ("data: {num_workers: -1}", ["data.num_workers"]),
+        ("loss: {label_smoothing: 1.0}", ["loss.label_smoothing"]),
+        ("run: {wandb: maybe}", ["run.wandb"]),
+        ("model: {head: arcface}", ["model.head"]),
+        ("seed: {a: 1}", ["seed"]),
+        ("optim: {lr: 1\n", ["not readable"]),
+        ("seed: 1\nseed: 2\n", ["seed", "twice"]),
+        ("optim: {lr: !!python/object/apply:os.getcwd []}", ["not readable"]),
+        ("- 1\n- 2\n", ["mapping"]),
+        ("? [1, 2]\n: 3\n", ["x.yaml"]),
+        ("\x00\x01", ["not readable"]),
+        ("seed: 2023-02-30\n", ["not readable"]),
+        ("seed: !!int x\n", ["not readable"]),
+        ("seed: !!bool x\n", ["not readable"]),
+        ("[" * 3000, ["not readable"]),
+        ("seed: 10000000000000000\n", ["seed", "4294967295"]),
+        ("optim: {batch_size: 100000000000000000000}\n", ["optim.batch_size"]),
+    ],
+)
+def test_a_faulty_file_is_told_by_file_and_key(script, tmp_path, text, words):
+    (tmp_path / "x.yaml").write_text(text)
+    refused(script("train", "x.yaml", "--data.root", "nowhere"), "x.yaml", *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_binary_file_is_told(script, tmp_path):
+    (tmp_path / "x.yaml").write_bytes(bytes(range(128, 256)))
+    refused(script("train", "x.yaml"), "x.yaml", "not readable")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--optim.lrr", "1"], ["--optim.lrr", "--optim.lr"]),
+        (["--optim.lr", "-1"], ["--optim.lr", "greater than 0"]),
+        (["--optim.lr", "x"], ["--optim.lr", "'x'"]),
+        (["--data.image_size", "64"], ["--data.image_size"]),
+        (["--fods", "1"], ["--fods", "--folds"]),
+        (["--folds", "x"], ["--folds"]),
+        (["--optim.lr"], ["--optim.lr"]),
+        (["extra"], ["extra"]),
+    ],
+)
+def test_a_faulty_flag_is_told_in_the_same_words(script, tmp_path, words, told):
+    (tmp_path / "x.yaml").write_text("")
+    refused(script("train", "x.yaml", *words), *told)
+
+
+def test_all_faults_at_once(script, tmp_path):
+    (tmp_path / "x.yaml").write_text("optim: {lr: -1, epoch: 3}\n")
+    refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 faults")
+
+
+def test_a_missing_file_names_the_near_one(script, tmp_path):
+    (tmp_path / "resnet18.yaml").write_text("")
+    refused(script("train", "resnet81.yaml"), "resnet81.yaml", "resnet18.yaml")
+    refused(script("train", "."), "no such configuration file")
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    (tmp_path / "x.yaml").write_text("data: {root: 데이터/raw, image_size: [64, 48]}\noptim: {lr: 0.00003}\n")
+    config = load_config(tmp_path / "x.yaml")
+    (tmp_path / "y.yaml").write_text(config_text(config), encoding="utf-8")
+    assert load_config(tmp_path / "y.yaml") == config
+
+
+def test_hash_ignores_what_changes_no_number(tmp_path):
+    (tmp_path / "x.yaml").write_text("")
+    base = load_config(tmp_path / "x.yaml")
+    wandb = {"run.wandb": "disabled", "run.wandb_photos": "true", "run.wandb_tags": ["a", "b"]}
+    wandb |= {"run.wandb_oof": "true", "run.wandb_project": "p", "run.wandb_entity": "e"}
+    same = load_config(tmp_path / "x.yaml", {"data.num_workers": "3", "run.device": "cpu", **wandb})
+    other = load_config(tmp_path / "x.yaml", {"optim.lr": "0.5"})
+    assert config_hash(base) == config_hash(same) != config_hash(other)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--loss.age_weight", 1), "loss.age_weight 1.0 needs model.head factored"),
+        (("--data.sampling", "balanced", "--loss.class_weights", "effective"), "choose one"),
+        (("--loss.name", "soft_f1", "--loss.class_weights", "inverse"), "do nothing for soft_f1 alone"),
+        (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features false"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_told_in_a_sentence(script, words, said):
+    done = script("train", ROOT / "configs" / "demo.yaml", *words)
+    refused(done, "demo.yaml: ", said)
+    assert "{" not in done.err
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_shipped_configs_are_valid_and_say_what_they_are(file):
+    load_config(file)
+    assert file.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
+def test_help_is_quick_and_complete(name):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, ROOT / "scripts" / f"{name}.py", "--help"], capture_output=True, text=True
+        )
+        seconds.append(time.perf_counter() - start)
+    assert done.returncode == 0
+    assert min(seconds) < 1.5
+    assert "default: " in done.stdout
+    if name in ("train", "baselines"):
+        for key in KEYS:
+            assert f"--{key} " in done.stdout
+        flat = " ".join(done.stdout.split())
+        assert flat.count("(default: ") == len(KEYS) + 5 * (name == "train")
+
+
+def test_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().optim.lr = 1
+
+
+def test_load_config_raises_user_errors_only(tmp_path):
+    with pytest.raises(UserError):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):
+    """A folder that is a file, a name that is too long: no traceback, the path named."""
+    (tmp_path / "file").write_text("")
+    refused(script("make_demo_data", "--out", "file/demo", "--people", 6, "--eval-people", 6), "file")
+    refused(script("make_demo_data", "--out", "file"), "file")
+    (tmp_path / "x.yaml").write_text("")
+    (tmp_path / "raw").mkdir()
+    refused(script("prepare", "--data", "raw", "--out", "file/p"), "train.csv")
+    refused(script("train", "x" * 300 + ".yaml"), "xxx")
+
+
+def test_a_leading_underscore_is_no_flag(script, tmp_path):
+    (tmp_path / "x.yaml").write_text("")
+    refused(script("train", "x.yaml", "--name", "_h", "--data.root", "nowhere"), "nowhere")

@@ -1,0 +1,218 @@
+"""What is kept of a photo: reduced decoding, the centre crop, the face crop, and a store built once whatever happens."""
+
+import json
+import multiprocessing
+import os
+import signal
+import struct
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskfold.config.experiment import Data
+from maskfold.data.decode import jpeg_size, read_photo
+from maskfold.data.prepare import prepare
+from maskfold.data.raw_layout import find_layout
+from maskfold.fileio import perhaps_torn
+from maskfold.loading import store as store_module
+from maskfold.loading.crops import crop_and_resize, reduction, resize, store_size
+from maskfold.loading.faces import find_face
+from maskfold.loading.store import open_store
+
+
+@pytest.fixture(scope="module")
+def prepared(drawn, tmp_path_factory):
+    return prepare(find_layout(drawn), tmp_path_factory.mktemp("p"), 2, 0)
+
+
+def small(**keys) -> Data:
+    return Data.model_validate({"image_size": [64, 48], **keys})
+
+
+def test_a_jpegs_size_is_read_from_its_header(prepared):
+    for path in prepared.photo_paths(prepared.images)[:30]:
+        content = path.read_bytes()
+        if content.startswith(b"\xff\xd8"):
+            assert jpeg_size(content) == cv2.imread(str(path)).shape[:2]
+
+
+@given(st.binary(max_size=80))
+def test_no_header_is_no_size(junk):
+    found = jpeg_size(b"\xff\xd8" + junk)
+    assert found is None or len(found) == 2
+
+
+def test_how_far_a_photo_may_be_reduced_by_hand():
+    # 384x288 of 512x384 for a store of 160x120: 2.4 times.
+    assert reduction((512, 384), Data()) == 2
+    # 4.8 times for one of 80x60.
+    assert reduction((512, 384), small()) == 4
+    # All of 512x384: 3.2 times.
+    assert reduction((512, 384), Data(crop="none")) == 2
+    # Lying on its side after its EXIF data has turned it, the photo is lower than the crop.
+    assert reduction((512, 170), Data()) == 1
+    assert reduction((100, 80), Data()) == 1
+    # A face may be a small part of the photo.
+    assert reduction((512, 384), Data(crop="face")) == 1
+
+
+def test_reduced_decoding_shows_the_same(prepared):
+    for path in prepared.photo_paths(prepared.images)[:10]:
+        whole, less = read_photo(path), read_photo(path, lambda size: 4)
+        a, b = (crop_and_resize(photo.image, small(), reduced=photo.reduced) for photo in (whole, less))
+        assert whole.sha1 == less.sha1
+        assert np.abs(a.astype(int) - b).mean() < 6
+
+
+def test_exif_turns_a_reduced_photo_too(tmp_path):
+    """Orientation 6 in a hand-made EXIF block: stored lying, shown upright, whatever its size while decoding."""
+    image = np.zeros((320, 480, 3), np.uint8)
+    image[:, :240] = 255
+    _, jpeg = cv2.imencode(".jpg", image)
+    tiff = b"II*\x00\x08\x00\x00\x00\x01\x00" + struct.pack("<HHII", 0x0112, 3, 1, 6) + b"\x00" * 4
+    block = b"Exif\x00\x00" + tiff
+    path = tmp_path / "turned.jpg"
+    path.write_bytes(jpeg[:2].tobytes() + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + jpeg[2:].tobytes())
+    for reduced in (1, 2, 4):
+        photo = read_photo(path, lambda size, reduced=reduced: reduced)
+        assert photo.image.shape == (480 // reduced, 320 // reduced, 3)
+        assert photo.image[0].mean() > 250 > 5 > photo.image[-1].mean()
+
+
+def test_a_face_window_by_hand():
+    """A face of 80 rows at (100, 200) with a quarter of room: 120 rows, 90 columns, around its middle."""
+    image = np.zeros((400, 300, 3), np.uint8)
+    data = Data(crop="face", image_size=(128, 96), face_margin=0.25)
+    image[180:300, 85:175] = 200
+    cut = crop_and_resize(image, data, face=(100, 200, 60, 80))
+    assert cut.shape == (160, 120, 3)
+    assert (cut == 200).all()
+    # At the edge the window is moved, not shrunk; a face larger than the photo gets all that there is of its shape.
+    image[:120, :90] = 77
+    assert (crop_and_resize(image, data, face=(-5, 2, 60, 80)) == 77).all()
+    assert crop_and_resize(image, data, face=(0, 0, 900, 900)).shape == (160, 120, 3)
+
+
+boxes = st.tuples(*[st.floats(-50, 400)] * 2, *[st.floats(1, 900)] * 2)
+
+
+@given(boxes, st.integers(16, 300), st.integers(16, 300), st.floats(0, 4))
+def test_any_face_gives_a_whole_crop(face, height, width, margin):
+    data = Data(crop="face", face_margin=margin)
+    image = np.full((height, width, 3), 9, np.uint8)
+    cut = crop_and_resize(image, data, face=face)
+    assert cut.shape == (*store_size(data), 3)
+    assert (cut == 9).all()
+
+
+def test_yunet_finds_a_face_where_it_is(prepared):
+    """Of the same drawn photos moved by 40 pixels, the faces have moved by 40 pixels; of grey there is none."""
+    photos = [read_photo(path).image for path in prepared.photo_paths(prepared.images)[:40]]
+    moved = []
+    for image in photos:
+        here, there = find_face(image), find_face(np.roll(image, 40, axis=0))
+        if here is not None and there is not None:
+            moved.append(there[1] - here[1])
+    assert len(moved) >= 10
+    assert np.median(moved) == pytest.approx(40, abs=4)
+    assert find_face(np.full((512, 384, 3), 128, np.uint8)) is None
+
+
+def test_faces_are_counted_and_the_others_listed(prepared, capfd):
+    data = small(crop="face", crop_size=[384, 288])
+    store = open_store(prepared, prepared.images, data)
+    told = capfd.readouterr().err
+    held = json.loads(store.path.with_suffix(".json").read_text())
+    found = {
+        name: find_face(read_photo(path).image)
+        for name, path in zip(prepared.images.image_id, prepared.photo_paths(prepared.images), strict=True)
+    }
+    missed = [name for name, face in found.items() if face is None]
+    assert held["center_crop"] == missed
+    assert 0 < len(missed) < len(found)
+    assert held["found"]["all"] == pytest.approx(1 - len(missed) / len(found))
+    assert f"{len(missed)} photos get the centre crop" in told
+    assert all(f"{name} " in told for name in ("worn", "incorrect", "not worn"))
+    row = prepared.images.image_id.tolist().index(missed[0])
+    photo = read_photo(prepared.photo_paths(prepared.images)[row]).image
+    np.testing.assert_array_equal(store[row], crop_and_resize(photo, data))
+    other = open_store(prepared, prepared.images, small(crop="face", crop_size=[384, 288], face_margin=0.5))
+    assert other.path != store.path
+
+
+def test_shrinking_a_lot_averages():
+    """Stripes of one pixel become grey, where bilinear sampling would keep some of them."""
+    stripes = np.zeros((160, 160, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.abs(resize(stripes, (40, 40)).astype(int) - 127).max() <= 1
+
+
+def build_beside(prepared, data, log: Path) -> None:
+    built = store_module._build
+
+    def noted(*args):
+        with log.open("a") as file:
+            file.write("built\n")
+        built(*args)
+
+    store_module._build = noted
+    open_store(prepared, prepared.images, data)
+
+
+def test_eight_processes_build_one_store(prepared, tmp_path):
+    data, fork = small(crop="none", image_size=[40, 32]), multiprocessing.get_context("fork")
+    started = [fork.Process(target=build_beside, args=(prepared, data, tmp_path / "log")) for _ in range(8)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+        assert process.exitcode == 0
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def build_slowly(prepared, data) -> None:
+    read = store_module.read_photo
+
+    def slow(*args):
+        time.sleep(0.05)
+        return read(*args)
+
+    store_module.read_photo = slow
+    open_store(prepared, prepared.images, data)
+
+
+def test_what_a_killed_build_leaves_is_not_trusted(prepared):
+    data = small(crop="none", image_size=[48, 32])
+    process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(prepared, data))
+    process.start()
+    folder = prepared.folder / "store"
+    end = time.monotonic() + 30
+    while not (left := list(folder.glob(".*.npy"))) and time.monotonic() < end:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert left[0].exists()
+    assert not list(folder.glob("none-60x40-*"))
+    store = open_store(prepared, prepared.images, data)
+    assert not left[0].exists()
+    photo = read_photo(prepared.photo_paths(prepared.images)[7], lambda size: reduction(size, data))
+    np.testing.assert_array_equal(store[7], crop_and_resize(photo.image, data, reduced=photo.reduced))
+
+
+def test_a_store_written_just_before_the_machine_went_down_is_built_anew(prepared):
+    data = small(crop="none", image_size=[36, 32])
+    path = open_store(prepared, prepared.images, data).path
+    content, started = path.read_bytes(), time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, (started - 5, started - 5))
+    assert perhaps_torn(path)
+    open_store(prepared, prepared.images, data)
+    assert path.read_bytes() == content
+    for when in (started - 1000, started + 5):
+        os.utime(path, (when, when))
+        assert not perhaps_torn(path)

@@ -1,0 +1,229 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import plain_trainee, refused, tiny_args, train_one_epoch
+
+from maskfold.config.experiment import Config, Data, Loss, Mix, Model
+from maskfold.labels import is_old
+from maskfold.loading.mixing import Mixer
+from maskfold.loading.sampler import Partners, training_batches
+from maskfold.models.classifier import build_classifier
+from maskfold.models.targets import Targets
+
+BLACK, WHITE = 0, 255
+
+
+def black_and_white(n=200, height=9, width=7):
+    """n black photos of class 0 and their white partners of class 1."""
+    images = torch.zeros(2 * n, 3, height, width, dtype=torch.uint8)
+    images[n:] = WHITE
+    classes = torch.zeros(2 * n, 18)
+    classes[:n, 0] = classes[n:, 1] = 1
+    return images, Targets(classes, torch.zeros(2 * n, 3))
+
+
+def mixed(n=200, height=9, width=7, **mix):
+    images, targets = black_and_white(n, height, width)
+    return Mixer(Mix(**mix), seed=3)(images, targets, 1, 0, n)
+
+
+@pytest.mark.parametrize("mix", [{"name": "cutmix"}, {"name": "half_cutmix"}, {"name": "mixup", "alpha": 0.4}])
+def test_the_partners_share_is_what_of_it_is_there(mix):
+    """White over black: the share of the partner's class is the mean brightness, pixel by pixel."""
+    images, targets = mixed(**mix)
+    assert len(images) == 200
+    share = images.float().mean((1, 2, 3)) / WHITE
+    torch.testing.assert_close(targets.classes[:, 1], share, atol=1e-5, rtol=0)
+    torch.testing.assert_close(targets.classes[:, 0], 1 - share, atol=1e-5, rtol=0)
+    assert len(set(share.tolist())) > 3
+    if mix["name"] != "mixup":
+        assert set(images.unique().tolist()) == {BLACK, WHITE}
+
+
+def test_half_cutmix_pastes_halves():
+    """9x7: left or right are 3 and 4 columns of 7, upper or lower 4 and 5 rows of 9."""
+
+    def shapes(halves):
+        images, targets = mixed(name="half_cutmix", halves=halves)
+        white = images[:, 0] == WHITE
+        rows, columns = white.any(2).sum(1), white.any(1).sum(1)
+        assert (white.sum((1, 2)) == rows * columns).all()
+        torch.testing.assert_close(targets.classes[:, 1], white.sum((1, 2)) / 63)
+        corners = white[:, 0, 0].float().mean()
+        assert 0.4 < corners < 0.6
+        return set(zip(rows.tolist(), columns.tolist(), strict=True))
+
+    assert shapes("left_right") == {(9, 3), (9, 4)}
+    assert shapes("upper_lower") == {(4, 7), (5, 7)}
+    assert shapes("both") == {(9, 3), (9, 4), (4, 7), (5, 7)}
+
+
+def test_mixups_share_is_of_its_beta():
+    """alpha 1: uniform; alpha .2: mostly one of the two."""
+    for alpha, variance in ((1.0, 1 / 12), (0.2, 1 / (4 * 1.4))):
+        _, targets = mixed(4000, 2, 2, name="mixup", alpha=alpha)
+        share = targets.classes[:, 1]
+        assert float(share.mean()) == pytest.approx(0.5, abs=0.02)
+        assert float(share.var()) == pytest.approx(variance, rel=0.06)
+
+
+def test_cutmix_pastes_a_box_of_the_photos_shape():
+    images, _ = mixed(400, 40, 20, name="cutmix")
+    white = images[:, 0] == WHITE
+    rows, columns = white.any(2).sum(1), white.any(1).sum(1)
+    assert (white.sum((1, 2)) == rows * columns).all()
+    inside = (rows < 30) & (columns < 15) & (rows > 8)
+    assert float((rows / columns)[inside].median()) == pytest.approx(2, rel=0.15)
+
+
+def test_photos_without_partners_stay():
+    images, targets = black_and_white(5)
+    same, kept = Mixer(Mix(name="mixup"), 0)(images[:5], targets.chunk(2)[0], 1, 0, 5)
+    assert torch.equal(same, images[:5])
+    assert torch.equal(kept.classes, targets.classes[:5])
+
+
+class Memory:
+    """Fixed photos of classes 0 to 17 in turn, batched as a run would, for one process or one of several."""
+
+    def __init__(self, config, n=40, rank=0, world=1):
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
+        self.labels = np.arange(n) % 18
+        self.batch_sampler = training_batches(config, np.arange(n), self.labels, rank, world)
+        self.batch_sampler.set_epoch(1)
+
+    def __iter__(self):
+        for keys in self.batch_sampler:
+            asked = np.array([row for _, row, _ in keys])
+            rows = np.where(asked < 0, ~asked, asked)
+            labels = np.where(asked < 0, -1, self.labels[rows])
+            yield self.images[rows], torch.from_numpy(labels), torch.from_numpy(rows)
+
+
+def gradients(loss, mix, accum_steps=1, world=1):
+    """The sum over `world` simulated processes of each update's gradient, without moving the weights."""
+    config = Config(
+        model=Model(backbone="test_convnext", head="factored"),
+        data=Data(image_size=(32, 32)),
+        loss=loss | {"age_weight": 0.3},
+        mix=mix,
+        optim={"batch_size": 16},
+    )
+    sums = None
+    for rank in range(world):
+        torch.manual_seed(0)
+        model, seen = build_classifier(config), []
+
+        class Recorder(torch.optim.SGD):
+            def step(self, closure=None, seen=seen):
+                seen.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
+
+        ages = np.arange(999) % 43 + 18
+        ours = plain_trainee(model, Recorder(model.parameters(), lr=1.0), config, ages=ages, accum_steps=accum_steps)
+        ours.mixer = Mixer(config.mix, config.seed, rank, world)
+        train_one_epoch(ours, Memory(config, rank=rank, world=world))
+        sums = (
+            seen
+            if sums is None
+            else [[a + b for a, b in zip(*pair, strict=True)] for pair in zip(sums, seen, strict=True)]
+        )
+    return sums
+
+
+def near(ours, expected):
+    for update, whole in zip(ours, expected, strict=True):
+        for a, b in zip(update, whole, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("mix", [{"name": "mixup"}, {"name": "half_cutmix", "partner": "old"}])
+@pytest.mark.parametrize("loss", [{"class_weights": "inverse", "label_smoothing": 0.1}, {"plus": "soft_f1"}])
+def test_mixing_then_splitting_keeps_the_gradient(loss, mix):
+    """40 photos in batches of 16, the last of 8: in three parts each, and by three processes."""
+    whole = gradients(loss, mix)
+    assert len(whole) == 3
+    near(gradients(loss, mix, accum_steps=3), whole)
+    if "plus" not in loss:
+        # The processes' gradients, whose mean DDP would take of losses times their number.
+        near(gradients(loss, mix, world=3), whole)
+        near(gradients(loss, mix, world=2, accum_steps=2), whole)
+
+
+def test_the_mixed_loss_is_the_shares_of_two_plain_ones():
+    """(1 - a) l(own) + a l(partner) of the same predictions, weights and all."""
+    from maskfold.models.losses import BatchLoss
+
+    log_probs = torch.randn(4, 18).log_softmax(1)
+    loss = BatchLoss(Loss(name="focal", class_weights="inverse", label_smoothing=0.1), np.arange(1, 19))
+    own, other = torch.eye(18)[[0, 5, 9, 2]], torch.eye(18)[[1, 5, 17, 3]]
+    share = torch.tensor([0.25, 0.5, 0.1, 1.0])[:, None]
+
+    def value(classes):
+        return loss((log_probs, None), Targets(classes, classes[:, :1]), 4)
+
+    def each(classes):
+        return torch.stack(
+            [loss((log_probs[i : i + 1], None), Targets(classes[i : i + 1], classes[:1, :1]), 4) for i in range(4)]
+        )
+
+    expected = ((1 - share[:, 0]) * each(own) + share[:, 0] * each(other)).sum()
+    torch.testing.assert_close(value(torch.lerp(own, other, share)), expected)
+
+
+def test_a_run_mixes_and_its_validation_does_not(script, drawn, monkeypatch):
+    """Partners of 60 and more come into training batches; what is validated is each photo once, as it is."""
+    from maskfold.loading import mixing
+
+    calls, real = [], mixing.Mixer.__call__
+
+    def spy(self, images, targets, epoch, batch, size):
+        found = real(self, images, targets, epoch, batch, size)
+        calls.append((len(images), size, found[0].is_floating_point()))
+        return found
+
+    monkeypatch.setattr(mixing.Mixer, "__call__", spy)
+    args = tiny_args(drawn, "--folds", 0, "--mix.name", "mixup", "--mix.partner", "old", "--name", "mixed")
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert [(size, mixes) for _, size, mixes in calls] == [(16, True), (16, True), (10, True)] * 2
+    assert all(seen == 2 * size for seen, size, _ in calls)
+    plain = script("train", *tiny_args(drawn, "--folds", 0, "--name", "plain"))
+    assert plain.code == 0
+    losses = [
+        json.loads(Path(f"runs/{name}/fold0/metrics.jsonl").read_text().splitlines()[-1]) for name in ("mixed", "plain")
+    ]
+    assert losses[0]["train_loss"] != losses[1]["train_loss"]
+    refused(script("train", *args, "--model.frozen_epochs", "all"), "mix.name", "cache_features")
+
+
+def test_no_old_partner_in_one_fold_is_told_before_any_is_trained(script, raw):
+    """The people of 60 and more all in one fold: the other has none to train with."""
+    import pandas as pd
+
+    args = tiny_args(raw, "--data.prepared", "p", "--mix.name", "half_cutmix", "--mix.partner", "old")
+    assert script("prepare", "--data", raw, "--out", "p", "--folds", 2).code == 0
+    folds = pd.read_csv("p/folds.csv", dtype={"person_id": str})
+    folds["fold"] = (folds.age >= 60).astype(int)
+    folds.to_csv("p/folds.csv", index=False)
+    refused(script("train", *args), "mix.partner old")
+    assert not Path("runs").exists()
+
+
+def test_old_partners_come_from_the_folds_own_training_people(drawn):
+    from maskfold.data.folds import split
+    from maskfold.data.prepare import prepare
+    from maskfold.data.raw_layout import find_layout
+
+    prepared = prepare(find_layout(drawn), drawn.parent / "for partners", 2, 1)
+    labels = prepared.images.label.to_numpy()
+    for fold in (0, 1):
+        train, valid = split(prepared.images, prepared.folds, fold)
+        if not is_old(labels[train]).any():
+            continue
+        found = Partners(Mix(name="mixup", partner="old"), train, labels)(np.random.default_rng(0), train)
+        assert not set(found) & set(valid)
+        assert is_old(labels[found]).all()

@@ -1,0 +1,294 @@
+"""Store, transforms, dataset and loader: one view on every path, and augmentation that no worker count changes."""
+
+import os
+import pickle
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskfold.config.experiment import Config, Data
+from maskfold.data.decode import photo_fault, read_photo
+from maskfold.data.prepare import prepare
+from maskfold.data.raw_layout import find_layout
+from maskfold.errors import UserError
+from maskfold.loading.crops import crop_and_resize, reduction, store_size
+from maskfold.loading.dataset import NO_LABEL, PhotoDataset
+from maskfold.loading.photo_loader import PhotoLoader
+from maskfold.loading.sampler import Batches
+from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform, sample_seeds, train_transform
+
+
+@pytest.fixture(scope="module")
+def prepared(drawn, tmp_path_factory):
+    return prepare(find_layout(drawn), tmp_path_factory.mktemp("prepared"), 2, 0)
+
+
+def data_config(**keys) -> Data:
+    return Config.model_validate({"data": {"image_size": [32, 24], **keys}}).data
+
+
+def test_the_store_holds_the_one_crop_of_each_photo(prepared):
+    data = data_config()
+    store = open_store(prepared, prepared.images, data)
+    assert len(store) == len(prepared.images)
+    for row in (0, 40, 83):
+        photo = read_photo(prepared.photo_paths(prepared.images)[row], lambda size: reduction(size, data))
+        np.testing.assert_array_equal(store[row], crop_and_resize(photo.image, data, reduced=photo.reduced))
+    assert store[0].shape == (40, 30, 3)
+    assert len(pickle.dumps(store)) < 1000
+
+
+def test_colours_are_rgb(tmp_path):
+    red = np.zeros((512, 384, 3), np.uint8)
+    red[..., 0] = 255
+    cv2.imwrite(str(tmp_path / "a.png"), red[..., ::-1])
+    assert read_photo(tmp_path / "a.png")[0][0, 0].tolist() == [255, 0, 0]
+
+
+def test_centre_crop_by_hand():
+    photo = np.zeros((512, 384, 3), np.uint8)
+    photo[96:416, 64:320] = 200
+    data = data_config(crop="center", crop_size=[320, 256])
+    assert (crop_and_resize(photo, data) == 200).all()
+    assert (crop_and_resize(photo, data_config(crop="none"))[0] == 0).all()
+    small = np.full((100, 80, 3), 9, np.uint8)
+    assert crop_and_resize(small, data).shape == (*store_size(data), 3)
+
+
+def test_the_store_is_no_larger_than_the_crop_unless_the_input_is():
+    assert store_size(data_config(image_size=[128, 96])) == (160, 120)
+    assert store_size(data_config(image_size=[380, 380], crop_size=[384, 384])) == (384, 384)
+    assert store_size(data_config(image_size=[384, 384], crop_size=[320, 256])) == (384, 384)
+
+
+def test_the_store_is_built_once_and_anew_for_another_view(prepared):
+    first = open_store(prepared, prepared.images, data_config())
+    stamp = first.path.stat().st_mtime_ns
+    again = open_store(prepared, prepared.images, data_config(augment="strong"))
+    assert (again.path, again.path.stat().st_mtime_ns) == (first.path, stamp)
+    others = [data_config(crop="none"), data_config(crop_size=[320, 256]), data_config(image_size=[48, 32])]
+    assert len({first.path, *(open_store(prepared, prepared.images, data).path for data in others)}) == 4
+
+
+def test_a_full_disk_is_told_before_building(prepared, monkeypatch):
+    from maskfold.loading import store
+
+    usage = store.shutil.disk_usage(".")._replace(free=10)
+    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage)
+    data = data_config(image_size=[40, 40])
+    with pytest.raises(UserError, match="make room"):
+        open_store(prepared, prepared.images, data)
+
+
+def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
+    fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
+    victim = fresh.photo_paths(fresh.images)[50]
+    victim.write_bytes(victim.read_bytes()[:3000])
+    with pytest.raises(UserError, match="cut short"):
+        open_store(fresh, fresh.images, data_config())
+    assert [path.name for path in (tmp_path / "p" / "store").iterdir()] == [".lock"]
+
+
+def test_a_photo_changed_since_it_was_prepared_is_noticed(raw, tmp_path):
+    """Another photo, whole in itself, under the old name: on both sides."""
+    fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
+    for table in (fresh.images, fresh.evaluation):
+        paths = fresh.photo_paths(table)
+        before = paths[9].read_bytes()
+        paths[9].write_bytes(paths[8].read_bytes())
+        with pytest.raises(UserError, match="changed since they were prepared"):
+            open_store(fresh, table, data_config())
+        paths[9].write_bytes(before)
+        assert len(open_store(fresh, table, data_config())) == len(table)
+
+
+def batches(prepared, workers: int, epoch: int, augment: str = "strong"):
+    data = data_config(augment=augment)
+    store = open_store(prepared, prepared.images, data)
+    dataset = PhotoDataset(store, prepared.images.label.to_numpy(), train_transform(data), seed=5)
+    loader = PhotoLoader(dataset, Batches(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
+    loader.batch_sampler.set_epoch(epoch)
+    return [torch.cat(parts) for parts in zip(*loader, strict=True)]
+
+
+@pytest.mark.parametrize("augment", ["light", "strong"])
+def test_augmentation_is_the_samples_own(prepared, augment):
+    """The same with 0, 1 and 3 workers; another in another epoch; unlike between samples."""
+    images, labels, rows = batches(prepared, 0, 1, augment)
+    assert images.dtype == torch.uint8
+    assert images.shape == (20, 3, 32, 24)
+    assert sorted(rows.tolist()) == list(range(20))
+    assert labels.tolist() == prepared.images.label.iloc[rows.numpy()].tolist()
+    for workers in (1, 3):
+        other = batches(prepared, workers, 1, augment)
+        assert all(torch.equal(a, b) for a, b in zip((images, labels, rows), other, strict=True))
+    later, _, later_rows = batches(prepared, 0, 2, augment)
+    assert rows.tolist() != later_rows.tolist()
+    by_row = {row: image for row, image in zip(rows.tolist(), images, strict=True)}
+    changed = [not torch.equal(by_row[row], image) for row, image in zip(later_rows.tolist(), later, strict=True)]
+    assert all(changed)
+
+
+def test_persistent_workers_get_the_epoch(prepared):
+    data = data_config(augment="light")
+    dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, train_transform(data), seed=5)
+    loader = PhotoLoader(dataset, Batches(np.arange(6), 6, shuffle=False), workers=1, pin=False)
+    seen = []
+    for epoch in (1, 2, 1):
+        loader.batch_sampler.set_epoch(epoch)
+        seen.append(next(iter(loader))[0])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], seen[1])
+
+
+def test_a_mistyped_augmentation_argument_is_refused(monkeypatch):
+    """What strict=True stands for: albumentations alone would warn and go on."""
+    import albumentations as A
+
+    from maskfold.loading import transforms
+
+    monkeypatch.setattr(transforms, "pipeline", lambda data: [A.HorizontalFlip(prob=0.5)])
+    with pytest.raises(ValueError, match="prob"):
+        train_transform(data_config())
+
+
+def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_path, monkeypatch):
+    """A photo lies on both sides; what the model is given is caught on each of the three paths."""
+    import shutil
+
+    from maskfold.inference.cache import predict_runs
+    from maskfold.models.classifier import Classifier
+    from maskfold.training.fit import fit_run
+
+    monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
+    table = pd.read_csv(raw / "train" / "train.csv", dtype=str)
+    photo = next((raw / "train" / "images" / table.path[0]).glob("mask3.*"))
+    name = "0" * 40 + ".jpg"
+    shutil.copy(photo, raw / "eval" / "images" / name)
+    info = pd.read_csv(raw / "eval" / "info.csv")
+    pd.concat([info, pd.DataFrame({"ImageID": [name], "ans": [0]})]).to_csv(raw / "eval" / "info.csv", index=False)
+
+    caught = []
+    original = Classifier.normalise
+
+    def spy(self, images):
+        normalised = original(self, images)
+        if not self.training:
+            caught.append(normalised.detach().clone())
+        return normalised
+
+    monkeypatch.setattr(Classifier, "normalise", spy)
+    # Before it starts, a run shows its model photos of no content.
+    monkeypatch.setattr("maskfold.training.fit.check_input_size", lambda model, config: None)
+    sections = {"root": str(raw), "prepared": str(tmp_path / "p"), "folds": 2, "image_size": [32, 32]}
+    keys = {"data": sections, "model": {"backbone": "test_convnext"}, "optim": {"epochs": 1, "warmup_epochs": 0}}
+    run, _ = fit_run(Config.model_validate({**keys, "run": {"wandb": "disabled", "device": "cpu"}}), "view")
+    from maskfold.inference.cache import prepared_of
+
+    prepared = prepared_of(run)
+    wanted = f"{table.path[0]}/mask3"
+    row = prepared.images.image_id.tolist().index(wanted)
+    fold = prepared.folds.set_index("person_id").fold[table.path[0]]
+    inside = np.flatnonzero(prepared.images.person_id.map(prepared.folds.set_index("person_id").fold) == fold)
+    at = inside.tolist().index(row)
+    # Each fold of training saw its validation photos twice: after the epoch, and for oof.npz from the saved file.
+    flat = [tensor for tensor in torch.cat(caught)]
+    sizes = [int((prepared.folds.fold == k).sum()) * 7 for k in (0, 1)]
+    start = 0 if fold == 0 else 2 * sizes[0]
+    validation, oof = flat[start + at], flat[start + sizes[fold] + at]
+    caught.clear()
+    predict_runs([run], [prepared], ("none",))
+    # Each batch of eval photos goes through both models before the next; then each fold's own photos.
+    flat, photos = list(torch.cat(caught)), len(prepared.evaluation)
+    assert photos < run.config.optim.batch_size
+    again = flat[2 * photos + (0 if fold == 0 else sizes[0]) + at]
+    eval_row = prepared.evaluation.image_id.tolist().index(name)
+    evaluation = flat[eval_row]
+    assert torch.equal(evaluation, flat[photos + eval_row])
+    assert validation.abs().sum() > 0
+    for other in (oof, again, evaluation):
+        assert torch.equal(validation, other)
+
+
+def test_photo_fault_finds_a_file_cut_anywhere(drawn):
+    whole = next((drawn / "eval" / "images").glob("[0-9a-f]*.jpg")).read_bytes()
+    assert photo_fault(whole) is None
+    assert photo_fault(whole + b"trailing junk") is None
+    for keep in np.linspace(1, len(whole) - 1, 40).astype(int):
+        assert photo_fault(whole[:keep]) is not None
+
+
+def test_eval_view_has_no_chance_in_it():
+    image = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
+    view = EvalTransform(data_config())
+    np.testing.assert_array_equal(view(image), view(image))
+    assert view(image).shape == (32, 24, 3)
+    assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
+
+
+@given(n=st.integers(1, 40), size=st.integers(1, 12), world=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_processes_share_each_batch(n, size, world, epoch):
+    """Together the processes' shares are the one process' batches; where a share would be empty, a row goes unlabelled."""
+    whole = Batches(np.arange(n), size, shuffle=True, seed=1)
+    shares = [Batches(np.arange(n), size, shuffle=True, seed=1, rank=rank, world=world) for rank in range(world)]
+    for batches in (whole, *shares):
+        batches.set_epoch(epoch)
+    assert sorted(row for batch in whole for _, row, _ in batch) == list(range(n))
+    for number, batch, *parts in zip(range(len(whole)), whole, *shares, strict=True):
+        assert len(batch) == whole.size(number)
+        assert all(parts)
+        assert sorted(at for part in parts for at in part if at[1] >= 0) == sorted(batch)
+
+
+def test_a_pass_goes_on_in_the_middle():
+    batches = Batches(np.arange(10), 3, shuffle=True, seed=1)
+    batches.set_epoch(2)
+    whole = list(batches)
+    batches.set_epoch(2, first=2)
+    assert list(batches) == whole[2:]
+
+
+def test_an_unlabelled_row_is_the_same_photo(prepared):
+    data = data_config(augment="light")
+    store, labels = open_store(prepared, prepared.images, data), prepared.images.label.to_numpy()
+    dataset = PhotoDataset(store, labels, train_transform(data), seed=5)
+    (image, label, row), (bare, none, again) = dataset[1, 7, 0], dataset[1, ~7, 0]
+    assert torch.equal(image, bare)
+    assert (label, row) == (labels[7], 7)
+    assert (none, again) == (NO_LABEL, 7)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    epoch=st.integers(0, 500),
+    rows=st.lists(st.integers(0, 30_000), min_size=1, max_size=50),
+)
+def test_a_samples_seed_is_its_own(seed, epoch, rows):
+    """Of seed, epoch, row and visit alone, whichever rows share the batch; another of any of them has another."""
+    first = np.zeros(len(rows), int)
+    whole = sample_seeds(seed, epoch, np.array(rows), first)
+    assert whole == [sample_seeds(seed, epoch, np.array([row]), first[:1])[0] for row in rows]
+    assert len(set(whole)) == len(set(rows))
+    assert not set(whole) & set(sample_seeds(seed, epoch + 1, np.array(rows), first))
+    assert not set(whole) & set(sample_seeds(seed + 1, epoch, np.array(rows), first))
+    assert not set(whole) & set(sample_seeds(seed, epoch, np.array(rows), first + 1))
+
+
+def test_a_samples_draws_are_uniform_and_unrelated():
+    """First draws over neighbouring rows: flat, and without any memory of the row before."""
+    transform = train_transform(data_config(augment="light"))
+    draws = []
+    for seed in sample_seeds(3, 1, np.arange(4000), np.zeros(4000, int)):
+        transform(np.zeros((40, 30, 3), np.uint8), seed)
+        # What albumentations would draw next, by either of its two interfaces.
+        draws.append((transform.compose.py_random.random(), transform.compose.random_generator.random()))
+    for column in np.array(draws).T:
+        assert abs(column.mean() - 0.5) < 0.02
+        assert (np.abs(np.histogram(column, 10, (0, 1))[0] - 400) < 100).all()
+        assert abs(np.corrcoef(column[1:], column[:-1])[0, 1]) < 0.06

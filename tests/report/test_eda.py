@@ -1,0 +1,97 @@
+"""What the notebooks show of the data, by hand."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from maskfold.config.experiment import Data
+from maskfold.data.images_table import load_prepared
+from maskfold.loading.store import open_store
+from maskfold.metrics.scores import macro_f1
+from maskfold.pages.figures import sheet
+from maskfold.report.eda import age_figure, class_figure, colour_figure, colours, cropped, leak, sizes
+
+
+class Painted:
+    """A store of photos of one colour each, with a dot that tells the photo."""
+
+    def __init__(self, colours):
+        self.photos = np.array(colours, np.uint8)[:, None, None] * np.ones((1, 64, 48, 1), np.uint8)
+
+    def __len__(self):
+        return len(self.photos)
+
+    def __getitem__(self, row):
+        return self.photos[row]
+
+
+def test_sizes_are_counted_by_ending(tmp_path):
+    for name, shape in (("a.jpg", (20, 10, 3)), ("b.JPG", (20, 10, 3)), ("c.png", (8, 9, 3))):
+        cv2.imwrite(str(tmp_path / name), np.full(shape, 90, np.uint8))
+    found = sizes(sorted(tmp_path.iterdir()))
+    assert found.to_numpy().tolist() == [[".jpg", 20, 10, 2], [".png", 8, 9, 1]]
+
+
+def test_colours_are_means_of_red_green_and_blue():
+    store = Painted([(10, 20, 30), (0, 0, 0), (200, 100, 50)])
+    assert colours(store, [2, 0]).tolist() == [[200, 100, 50], [10, 20, 30]]
+    [axes] = colour_figure({"all": np.array([[0, 20, 30], [10, 20, 30], [20, 20, 30]])}).axes
+    assert [round(float(line.get_xdata()[0])) for line in axes.lines] == [10, 20, 30]
+
+
+def test_counts_and_ages_are_drawn_as_they_are():
+    [axes] = class_figure(np.array([0, 0, 17])).axes
+    assert [bar.get_width() for bar in axes.patches] == [2] + [0] * 16 + [1]
+    people = pd.DataFrame({"gender": ["male", "female", "female"], "age": [20, 59, 59]})
+    men, women = age_figure(people).axes
+    assert [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in men.patches] == [(20, 1)]
+    assert [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in women.patches] == [(59, 2)]
+    assert [line.get_xdata()[0] for line in men.lines] == [29.5, 59.5]
+
+
+def test_folds_over_photos_leak_who_somebody_is(trained):
+    """Photos that show nothing but who they are of, a pattern of noise a person: over people that says nothing."""
+    prepared = load_prepared(trained.prepared)
+    rng = np.random.default_rng(0)
+    patterns = {person: rng.integers(0, 256, (64, 48, 3), np.uint8) for person in prepared.folds.person_id}
+
+    class Patterns(Painted):
+        def __init__(self):
+            self.photos = np.stack([patterns[person] for person in prepared.images.person_id])
+
+    found = leak(prepared, Patterns())
+    assert found.label.tolist() == prepared.images.label.tolist()
+    over_photos, over_people = (macro_f1(found.label, found[f"folds over {way}"]) for way in ("photos", "people"))
+    # Gender and age group are right wherever the same person was in training; a stranger's are a guess.
+    right = (found["folds over photos"] % 6 == found.label % 6).mean()
+    assert right > 0.9
+    assert over_photos > over_people
+    assert (found["folds over people"] % 6 == found.label % 6).mean() < 0.6
+
+
+@pytest.mark.parametrize("crop", ["none", "center", "face"])
+def test_cropped_photos_are_what_training_begins_with(trained, crop):
+    prepared = load_prepared(trained.prepared)
+    data = Data(root=trained.raw, image_size=(40, 30), crop=crop, crop_size=(256, 192))
+    paths = prepared.photo_paths(prepared.images.iloc[:3])
+    shown = cropped(paths, data)
+    assert shown.shape == (40, 90, 3)
+    if crop == "none":
+        whole = cv2.cvtColor(cv2.imread(str(paths[1])), cv2.COLOR_BGR2RGB)
+        assert np.abs(shown[:, 30:60].astype(float).mean((0, 1)) - whole.mean((0, 1))).max() < 3
+
+
+def test_a_sheet_shows_every_pixel():
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    [axes] = sheet(pixels).axes
+    assert np.array_equal(axes.images[0].get_array(), pixels)
+
+
+def test_the_trained_store_has_colours(trained):
+    prepared = load_prepared(trained.prepared)
+    store = open_store(prepared, prepared.images, trained.config.data)
+    found = colours(store, range(5))
+    assert found.shape == (5, 3)
+    assert found.min() >= 0
+    assert found.max() <= 255

@@ -1,0 +1,545 @@
+"""W&B mirrors a run: what it holds equals metrics.jsonl; whatever befalls it, the run is the same."""
+
+import builtins
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+from conftest import tiny_args
+
+from maskfold.config.experiment import Config, Run
+from maskfold.metrics.confusion import confusions, worst_mistakes
+from maskfold.probabilities import Predictions, load_predictions
+from maskfold.runs import wandb_logger as tracking
+from maskfold.runs import wandb_settings
+
+WANDB = Path(sys.executable).with_name("wandb")
+
+
+@pytest.fixture
+def tracked(monkeypatch):
+    """W&B as a user has it who never logged in: no key, no mode, no terminal."""
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", "/nonexistent")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+
+
+def words(drawn, *more, mode="auto"):
+    return [arg if arg != "disabled" else mode for arg in tiny_args(drawn, "--data.prepared", "p", *more)]
+
+
+def records(place):
+    """What an offline run holds, by kind of record."""
+    command = [WANDB, "leet", "inspect", "--json", place]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def wandb_files(run):
+    """Every file that W&B has written for a run, with what it holds."""
+    return {path: path.read_bytes() for path in Path("runs", run, "wandb").rglob("*") if path.is_file()}
+
+
+def table_of(place, name):
+    [path] = (Path(place) / "files" / "media" / "table").glob(f"{name}*.table.json")
+    return json.loads(path.read_text())
+
+
+def rows_of(run, part):
+    return [json.loads(line) for line in (Path("runs") / run / part / "metrics.jsonl").read_text().splitlines()]
+
+
+def history_of(place):
+    rows = [record["history"]["item"] for record in records(place) if record["type"] == "history"]
+    plain = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+    return [row for row in plain if "train_loss" in row]
+
+
+def test_an_offline_run_holds_what_metrics_jsonl_holds(script, drawn, tracked):
+    done = script("train", *words(drawn, "--name", "w"))
+    assert done.code == 0, done.err
+    for part in ("fold0", "fold1"):
+        place = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
+        # W&B rounds nothing that JSON does not.
+        assert history_of(place) == [pytest.approx(row) for row in rows_of("w", part)]
+        found = records(place)
+        [run] = [record["run"] for record in found if record["type"] == "run"]
+        assert (run["run_group"], run["display_name"], run["project"]) == ("w", f"w-{part}", "maskfold")
+        config = run["config"]["update"]
+        assert (config["optim.batch_size"], config["part"]) == (16, part)
+        assert "git_commit" in config
+        summary = {}
+        for record in found:
+            if record["type"] == "summary":
+                summary |= record["summary"]["update"]
+        best = max(rows_of("w", part), key=lambda row: row["macro_f1"])
+        assert summary["best_macro_f1"] == pytest.approx(best["macro_f1"])
+        assert summary["best_epoch"] == best["epoch"]
+        assert "mistakes" in summary
+        assert "confusion/classes" in summary
+        assert place in done.err
+    assert done.err.count("wandb sync ") == 1
+
+
+def test_a_resumed_fold_goes_on_with_its_run(script, drawn, tracked):
+    """Ended after an epoch and started again: one W&B run by its id, whose last offline folder holds all epochs."""
+    import wandb
+
+    from maskfold.training import fold_trainer as module
+
+    args = words(drawn, "--name", "w", "--folds", 0)
+    original, calls = module.Tracker.log, []
+
+    def stop(self, row):
+        original(self, row)
+        calls.append(row["epoch"])
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Tracker, "log", stop)
+        assert script("train", *args).code == 130
+    first = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    # As the end of the process does.
+    wandb.teardown()
+    time.sleep(1.1)
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    second = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    assert first["id"] == second["id"]
+    assert first["offline"] != second["offline"]
+    assert [row["epoch"] for row in history_of(second["offline"])] == [1, 2]
+    # Only the whole one is to be sent.
+    assert second["offline"] in done.err
+    assert first["offline"] not in done.err
+
+
+def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
+    """Nothing that tells who somebody is, whatever W&B's variables ask for; each fold stays a run of its own."""
+    for name, value in {
+        "SAVE_CODE": "true",
+        "DISABLE_META": "false",
+        "X_DISABLE_META": "false",
+        "CONSOLE": "redirect",
+        "RUN_ID": "one",
+        # No value that W        "RESUME": "must",B knows: it would not start.
+        "RESUME": "sometimes",
+        "NAME": "one",
+        "RUN_GROUP": "one",
+        "DIR": str(Path("elsewhere").absolute()),
+        "FORK_FROM": "one?_step=1",
+    }.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    corrections = Path("corrections.csv").absolute()
+    corrections.write_text("person_id,field,value,reason\n")
+    args = words(drawn, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert not Path("elsewhere").exists()
+    places = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text())["offline"] for fold in (0, 1)]
+    runs = [record["run"] for place in places for record in records(place) if record["type"] == "run"]
+    assert [(run["run_group"], run["display_name"]) for run in runs] == [("w", "w-fold0"), ("w", "w-fold1")]
+    assert len({run["run_id"] for run in runs} | {"one"}) == 3
+    people = [folder.name for folder in (drawn / "train" / "images").iterdir()]
+    private = [name.encode() for name in [*people, str(drawn), str(corrections)]]
+    files = wandb_files("w")
+    for path, content in files.items():
+        assert not [name for name in private if name in content], path
+        # No PNG, no JPEG.
+        assert not [start for start in (b"\x89PNG", b"\xff\xd8\xff") if start in content], path
+    # The log's records may be broken over blocks.
+    text = json.dumps([records(place) for place in places], ensure_ascii=False)
+    assert not [name for name in private if name.decode() in text]
+    oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
+    table = table_of(places[0], "mistakes")
+    assert table["columns"] == ["row", "true", "predicted", "probability"]
+    assert [row[1:] for row in table["data"]] == [
+        [true, said, pytest.approx(p)] for _, _, true, said, p in worst_mistakes(oof)
+    ]
+    assert [row[0] for row in table["data"]] == [at for at, *_ in worst_mistakes(oof)]
+    assert len(table["data"]) > 0
+
+
+def test_photos_are_sent_where_they_are_asked_for(script, drawn, tracked):
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
+    assert done.code == 0, done.err
+    place = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
+    oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
+    worst = worst_mistakes(oof)
+    table = table_of(place, "mistakes")
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+    assert [(row["image_id"], row["row"]) for row in rows] == [(name, at) for at, name, *_ in worst]
+    assert len(rows) > 0
+    pictures = [cv2.imread(str(place / "files" / row["file"])) for row in rows]
+    assert all(picture is not None and picture.std() > 0 for picture in pictures)
+    # No two photos are the same, so every row has its own.
+    assert len({picture.tobytes() for picture in pictures}) == len(rows)
+    found = records(place)
+    sent = {file["path"] for record in found if record["type"] == "files" for file in record["files"]["files"]}
+    assert {row["file"] for row in rows} <= sent
+    # What `wandb sync` sends for the table's own pictures is kept in the run folder.
+    [artifact] = [
+        of["artifact"] for of in found if of["type"] == "artifact" and of["artifact"]["name"].endswith("mistakes")
+    ]
+    kept = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
+    assert all(path.is_relative_to(Path("runs/w").absolute()) for path in kept.values())
+    [whole] = [json.loads(path.read_text()) for name, path in kept.items() if name.endswith(".table.json")]
+    cells = [row[whole["columns"].index("photo")] for row in whole["data"]]
+    again = [cv2.imdecode(np.frombuffer(kept[cell["path"]].read_bytes(), np.uint8), cv2.IMREAD_COLOR) for cell in cells]
+    assert [picture.tobytes() for picture in again] == [picture.tobytes() for picture in pictures]
+    # The rows of metrics.jsonl are what they are without photos.
+    assert history_of(place) == [pytest.approx(row) for row in rows_of("w", "fold0")]
+
+
+def oof_of(name):
+    return load_predictions(Path(f"runs/{name}/oof.npz"), True).probs
+
+
+def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monkeypatch):
+    """Nobody listens at the address: one wait, then both folds are kept offline, and the run is the same."""
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(tracking, "SECONDS_TO_CONNECT", 3)
+    done = script("train", *words(drawn, "--name", "w"))
+    assert done.code == 0, done.err
+    assert done.err.count("can't be reached") == 1
+    held = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
+    assert all(record["offline"] for record in held)
+    assert held[0]["start_seconds"] < 20
+    assert held[1]["start_seconds"] < 3
+    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
+
+
+@pytest.mark.slow
+def test_a_network_that_swallows_all_is_waited_for_20_seconds(drawn, tracked, tmp_path):
+    """A socket that takes what comes and never answers: from start to end 20 s at most more than offline."""
+    silent = socket.socket()
+    silent.bind(("127.0.0.1", 0))
+    silent.listen(64)
+    train = Path(__file__).parents[2] / "scripts" / "train.py"
+    environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    environ |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+
+    def seconds(mode: str) -> float:
+        given = words(drawn, "--name", mode, "--optim.epochs", 1, mode=mode)
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, str(train), *map(str, given)], cwd=tmp_path, capture_output=True, text=True, env=environ
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("can't be reached") == (mode == "online")
+        return time.monotonic() - start
+
+    offline = seconds("offline")
+    assert seconds("online") - offline < 20
+
+
+@pytest.mark.parametrize("fault", [TypeError, ImportError])
+def test_a_broken_wandb_stops_no_run(script, drawn, tracked, monkeypatch, fault):
+    known = builtins.__import__
+
+    def broken(name, *args, **more):
+        if name.partition(".")[0] == "wandb":
+            raise fault("broken")
+        return known(name, *args, **more)
+
+    monkeypatch.setattr(builtins, "__import__", broken)
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0))
+    assert done.code == 0, done.err
+    assert "W&B: broken; training goes on without it" in done.err
+
+
+def test_online_is_asked_for_without_a_key(script, drawn, tracked):
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0, mode="online"))
+    assert done.code == 0, done.err
+    # Nobody is asked for a key, which would wait for the answer.
+    assert "online needs a key" in done.err
+    assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
+
+
+def test_the_service_killed_in_mid_run(drawn, tracked, tmp_path, script):
+    """SIGKILL to W&B's process after the first epoch: exit 0, a line that says what is missing, the same predictions."""
+    code = """
+import os, runpy, signal, sys
+from pathlib import Path
+from maskfold.training import fold_trainer as part
+sys.argv.pop(0)
+original = part.Tracker.log
+def log(self, row):
+    original(self, row)
+    if row["epoch"] == 1 and "fold0" in str(self._path):
+        commands = {entry: (entry / "cmdline").read_bytes() for entry in Path("/proc").iterdir() if entry.name.isdigit()}
+        mine = f"--pid\\0{os.getpid()}".encode()
+        [service] = [entry for entry, words in commands.items() if b"wandb-core" in words and mine in words]
+        os.kill(int(service.name), signal.SIGKILL)
+part.Tracker.log = log
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    train = Path(__file__).parents[2] / "scripts" / "train.py"
+    command = [sys.executable, "-c", code, str(train), *map(str, words(drawn, "--name", "w"))]
+    # Not the service of this process, which earlier tests have started.
+    environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("epochs of fold0 may be missing there") == 1
+    assert "Traceback" not in done.stderr
+    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
+    # The next fold has a service of its own again.
+    held = json.loads(Path("runs/w/fold1/wandb.json").read_text())
+    assert len(history_of(held["offline"])) == 2
+
+
+def test_time_in_wandb_is_counted(script, drawn, tracked):
+    assert script("train", *words(drawn, "--name", "w", "--folds", 0)).code == 0
+    held = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    assert held["start_seconds"] > 0
+    assert 0 < held["seconds"] < 10
+
+
+@pytest.fixture
+def keyless(tracked, monkeypatch, tmp_path):
+    """W&B without a key, a mode or a settings file."""
+    for name in [name for name in os.environ if name.startswith("WANDB_") and name != "WANDB_SERVICE"]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / "config"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def test_modes(monkeypatch, keyless):
+    assert tracking.wanted_mode(Run()) == "offline"
+    assert tracking.wanted_mode(Run(wandb="online")) == "online"
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert tracking.wanted_mode(Run()) == "online"
+    assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+    for word, mode in {"dryrun": "offline", "offline": "offline", "online": "online", "run": "online"}.items():
+        monkeypatch.setenv("WANDB_MODE", word)
+        assert tracking.wanted_mode(Run()) == mode
+        assert tracking.wanted_mode(Run(wandb="online")) == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_DISABLED", "true")
+    assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+
+
+def test_a_mode_that_wandb_does_not_know(monkeypatch, keyless, capsys):
+    """Nothing leaves the machine for a slip of the pen."""
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_MODE", "of-line")
+    assert tracking.wanted_mode(Run()) == "disabled"
+    assert "'of-line'" in capsys.readouterr().err
+    assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+
+
+def test_dryrun_is_offline_from_start_to_end(script, drawn, tracked, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_MODE", "dryrun")
+    done = script("train", *words(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1))
+    assert done.code == 0, done.err
+    assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
+
+
+def login(host):
+    """What `wandb login` of 0.22 and of 0.31 alike write for a host."""
+    Path(os.environ["NETRC"]).write_text(f"machine {host}\n  login user\n  password {'0' * 40}\n")
+
+
+def default_host():
+    import wandb
+
+    return urlsplit(wandb.Settings().base_url).netloc
+
+
+def test_a_key_stored_by_an_older_wandb_or_by_this_one(keyless):
+    """The default host was api.wandb.ai, which 0.31 moved."""
+    assert not tracking.has_key()
+    for host in ("api.wandb.ai", default_host()):
+        login(host)
+        assert tracking.has_key(), host
+        assert tracking.wanted_mode(Run()) == "online"
+    login("api.example.org")
+    assert not tracking.has_key()
+
+
+@pytest.mark.parametrize("by", ["variable", "settings"])
+def test_a_key_for_a_server_of_ones_own(keyless, monkeypatch, tmp_path, by):
+    if by == "variable":
+        monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    else:
+        # As `wandb login --host` leaves it.
+        (tmp_path / "config").mkdir()
+        (tmp_path / "config" / "settings").write_text("[default]\nbase_url = https://wandb.example.org\n")
+    login("wandb.example.org")
+    assert tracking.has_key()
+    login(default_host())
+    assert not tracking.has_key()
+
+
+def test_what_wandb_offline_left_holds_for_auto(keyless, tmp_path):
+    login(default_host())
+    assert tracking.wanted_mode(Run()) == "online"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "settings").write_text("[default]\nmode = offline\n")
+    # W&B has read its settings once a process.
+    wandb_settings.restart()
+    assert tracking.wanted_mode(Run()) == "offline"
+    assert tracking.wanted_mode(Run(wandb="online")) == "online"
+
+
+def test_a_broken_netrc_is_no_key(keyless):
+    for text in ("machine", "machine api.wandb.ai login user password short\n", "\0"):
+        Path(os.environ["NETRC"]).write_text(text)
+        assert not tracking.has_key()
+    Path(os.environ["NETRC"]).unlink()
+    Path(os.environ["NETRC"]).mkdir()
+    assert not tracking.has_key()
+
+
+def test_auto_is_online_with_a_stored_key(keyless, monkeypatch, tmp_path):
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    fake = Fake(monkeypatch, tmp_path)
+    login("api.wandb.ai")
+    tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    assert [mode for mode, _ in fake.starts] == ["online"]
+
+
+def test_project_entity_and_tags(keyless, monkeypatch, tmp_path):
+    """A key goes before the variable, which goes before the default."""
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    fake = Fake(monkeypatch, tmp_path)
+
+    def sent(**keys):
+        tracking.Tracker(Config(run=Run(**keys)), tmp_path / "w", "fold0")
+        return [fake.options[-1][key] for key in ("project", "entity", "tags")]
+
+    assert sent() == ["maskfold", None, None]
+    for name, value in {"PROJECT": "mine", "ENTITY": "team", "TAGS": "a, b,"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    assert sent() == ["mine", "team", ["a", "b"]]
+    assert sent(wandb_project="p", wandb_entity="e", wandb_tags=("t", "t")) == ["p", "e", ["t"]]
+    assert os.environ["WANDB_PROJECT"] == "mine"
+
+
+def test_project_and_tags_in_an_offline_run(script, drawn, tracked, monkeypatch):
+    monkeypatch.setenv("WANDB_PROJECT", "mine")
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    args = words(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
+    assert script("train", *args).code == 0
+    place = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
+    [run] = [record["run"] for record in records(place) if record["type"] == "run"]
+    assert (run["project"], run["entity"], run["tags"]) == ("mine", "team", ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "key, value", [("wandb_project", "a/b"), ("wandb_entity", ""), ("wandb_tags", "x" * 65), ("wandb_photos", "some")]
+)
+def test_what_wandb_would_refuse_is_refused_first(script, drawn, key, value):
+    done = script("train", *tiny_args(drawn, "--name", "w", f"--run.{key}", value))
+    assert done.code == 2
+    assert f"--run.{key}" in done.err
+
+
+class Fake:
+    """A W&B that can be reached: what is logged to which run, and a finish that never gets through."""
+
+    def __init__(self, monkeypatch, tmp_path, finishes=True):
+        import wandb
+
+        self.rows, self.starts, self.options, outer = [], [], [], self
+
+        class FakeRun:
+            dir = str(tmp_path / "wandb" / "run-1" / "files")
+
+            def __init__(self, mode):
+                self.settings, self.summary = SimpleNamespace(mode=mode), {}
+
+            def define_metric(self, *_, **__):
+                pass
+
+            def log(self, row, step):
+                outer.rows.append(row["epoch"])
+
+            def finish(self):
+                if not finishes:
+                    raise TimeoutError("could not be sent")
+
+        def init(mode, **options):
+            outer.starts.append((mode, options["id"]))
+            outer.options.append(options)
+            return FakeRun(mode)
+
+        monkeypatch.setattr(wandb, "init", init)
+        monkeypatch.setattr(wandb, "teardown", lambda **_: None)
+
+
+def test_a_fold_begun_offline_goes_on_online_with_all_its_epochs(monkeypatch, tracked, tmp_path):
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    fake, history = Fake(monkeypatch, tmp_path), [{"epoch": 1}, {"epoch": 2}]
+    first = tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    for row in history:
+        first.log(row)
+    assert len(tracking.offline_runs(tmp_path / "w")) == 1
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    again = tracking.Tracker(Config(), tmp_path / "w", "fold0", history)
+    again.log({"epoch": 3})
+    assert [mode for mode, _ in fake.starts] == ["offline", "online"]
+    assert len({name for _, name in fake.starts}) == 1
+    assert fake.rows == [1, 2, 1, 2, 3]
+    assert tracking.offline_runs(tmp_path / "w") == []
+
+
+def test_what_could_not_be_sent_is_listed_and_waited_for_once(monkeypatch, tracked, tmp_path, capsys):
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    (tmp_path / "w" / "fold1").mkdir()
+    fake = Fake(monkeypatch, tmp_path, finishes=False)
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    first = tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    first.finish([], None, None, False)
+    assert "could not be sent" in capsys.readouterr().err
+    assert tracking.offline_runs(tmp_path / "w") == [str(tmp_path / "wandb" / "run-1")]
+    tracking.Tracker(Config(), tmp_path / "w", "fold1")
+    assert [mode for mode, _ in fake.starts] == ["online", "offline"]
+
+
+@pytest.mark.parametrize("spoiled", ["null", "[1]", "{}", "no json", '{"id": 3, "seconds": null, "offline": 5}'])
+def test_a_spoiled_record_stops_nothing(monkeypatch, tracked, tmp_path, spoiled):
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    (tmp_path / "w" / "fold0" / "wandb.json").write_text(spoiled)
+    assert tracking.offline_runs(tmp_path / "w") == []
+    Fake(monkeypatch, tmp_path)
+    tracking.Tracker(Config(), tmp_path / "w", "fold0").log({"epoch": 1})
+
+
+def test_mistakes_and_confusions_by_hand():
+    probs = np.full((4, 18), 0.01)
+    for row, (label, p) in enumerate(((0, 0.9), (7, 0.6), (2, 0.8), (17, 0.5))):
+        probs[row, label] = p
+    labels = np.array([0, 1, 5, 17])
+    oof = Predictions(np.array(list("abcd")), probs, labels, np.zeros(4, int), np.array(list("pqrs")))
+    worst = worst_mistakes(oof)
+    assert [(row, name) for row, name, *_ in worst] == [(2, "c"), (1, "b")]
+    assert worst[0][2:4] == ("worn, female, >=60", "worn, male, >=60")
+    by_name = {name: rows for name, _, rows in confusions(oof)}
+    assert by_name["gender"] == [["male", 2, 0], ["female", 1, 1]]
+    assert by_name["mask"][0] == ["worn", 2, 1, 0]
+    assert sum(sum(row[1:]) for row in by_name["classes"]) == 4
+
+
+def test_nothing_of_wandb_is_left_where_it_is_disabled(script, drawn):
+    assert script("train", *tiny_args(drawn, "--name", "w", "--folds", 0)).code == 0
+    assert not list(Path("runs/w").rglob("*wandb*"))
+    shutil.rmtree("runs")

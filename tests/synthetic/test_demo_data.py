@@ -1,0 +1,97 @@
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import refused
+from sklearn.tree import DecisionTreeClassifier
+
+from maskfold.labels import KIND_MASK, age_group
+from maskfold.synthetic.demo_data import MIX, draw_people, make_demo
+from maskfold.synthetic.rendering import draw_look, draw_photo
+
+
+def test_layout_and_quirks(drawn):
+    table = pd.read_csv(drawn / "train" / "train.csv", dtype=str)
+    assert list(table.columns) == ["id", "gender", "race", "age", "path"]
+    assert table.id.duplicated().sum() == 1
+    assert table.id.str.endswith("-1").sum() == 1
+    assert table.path.is_unique
+    images = drawn / "train" / "images"
+    assert any(path.name.startswith("._") for path in images.iterdir())
+    endings = Counter()
+    for row in table.itertuples():
+        assert row.path == f"{row.id}_{row.gender}_Asian_{row.age}"
+        photos = [path for path in (images / row.path).iterdir() if not path.name.startswith(".")]
+        assert {path.stem for path in photos} == set(KIND_MASK)
+        endings.update(path.suffix for path in photos)
+    assert {".jpg", ".png"} <= set(endings)
+    info, truth = pd.read_csv(drawn / "eval" / "info.csv"), pd.read_csv(drawn / "answers.csv")
+    assert (info.ans == 0).all()
+    assert (info.ImageID == truth.ImageID).all()
+    assert info.ImageID.str.fullmatch(r"[0-9a-f]{40}\.jpg").all()
+    assert all((drawn / "eval" / "images" / name).is_file() for name in info.ImageID)
+    photo = cv2.imread(str(next((images / table.path[0]).glob("mask1.*"))))
+    assert photo.shape == (512, 384, 3)
+
+
+def test_people_are_as_unbalanced_as_the_real_ones():
+    people = draw_people(2700, np.random.default_rng(0))
+    counts = Counter(zip(people.gender, age_group(people.age), strict=True))
+    assert counts == MIX
+    assert (people.age[age_group(people.age) == 2] == 60).all()
+    assert len(draw_people(6, np.random.default_rng(0)).drop_duplicates()) == 6
+
+
+def test_the_same_seed_draws_the_same_bytes(tmp_path, drawn):
+    make_demo(tmp_path / "again", 12, 6, seed=3)
+    files = sorted(path.relative_to(drawn) for path in drawn.rglob("*") if path.is_file())
+    assert len(files) > 18 * 7
+    for file in files:
+        assert (tmp_path / "again" / file).read_bytes() == (drawn / file).read_bytes()
+
+
+def test_what_is_there_stays(script, tmp_path, drawn):
+    found = script("make_demo_data", "--out", drawn, "--people", 12, "--eval-people", 6, "--seed", 3)
+    assert found.code == 0
+    assert "there already" in found.out
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_text("precious")
+    refused(script("make_demo_data", "--out", "mine"), "mine", "--out")
+    assert (tmp_path / "mine" / "photo.jpg").read_text() == "precious"
+    refused(script("make_demo_data", "--out", drawn, "--people", 13), str(drawn), "--out")
+    refused(script("make_demo_data", "--out", "new", "--people", 3), "--people")
+    assert not Path("new").exists()
+
+
+def test_no_single_pixel_gives_gender_or_age_away():
+    """A small tree on one pixel's colour, trained on half of the people, stays far from telling the other half."""
+    rng = np.random.default_rng(0)
+    people = draw_people(160, rng)
+    photos, person = [], []
+    for n, row in enumerate(people.itertuples()):
+        look = draw_look(row.gender == "female", row.age, rng)
+        for wearing in ("none", "right"):
+            photos.append(cv2.resize(draw_photo(look, wearing, rng), (12, 16), interpolation=cv2.INTER_AREA))
+            person.append(n)
+    photos, person = np.stack(photos).astype(float), np.array(person)
+    train = person < 80
+    targets = {"gender": people.gender.eq("female").to_numpy()[person], "age": (people.age >= 30).to_numpy()[person]}
+    for name, truth in targets.items():
+        for pixel in np.moveaxis(photos.reshape(len(photos), -1, 3), 1, 0):
+            tree = DecisionTreeClassifier(max_depth=2, class_weight="balanced", random_state=0)
+            said = tree.fit(pixel[train], truth[train]).predict(pixel[~train])
+            right = np.mean([(said == truth[~train])[truth[~train] == side].mean() for side in (False, True)])
+            assert right < 0.85, name
+
+
+@pytest.mark.parametrize("wearing", ["right", "nose", "chin", "none"])
+def test_photos_of_one_look_differ(wearing):
+    rng = np.random.default_rng(1)
+    look = draw_look(True, 40, rng)
+    a, b = draw_photo(look, wearing, rng), draw_photo(look, wearing, rng)
+    assert a.dtype == np.uint8
+    assert a.shape == (512, 384, 3)
+    assert (a != b).any()

@@ -1,0 +1,64 @@
+import multiprocessing
+import time
+
+import pytest
+
+from maskfold.errors import UserError, nearest
+from maskfold.fileio import locked, read_json, sha256, write_atomic, write_json, write_text
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail(beside):
+        beside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, fail)
+    assert path.read_text() == "old"
+    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_keeps_korean(tmp_path):
+    write_json(tmp_path / "a.json", {"이름": 1})
+    assert "이름" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert read_json(tmp_path / "a.json", "") == {"이름": 1}
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", ""])
+def test_broken_json_names_file_and_mend(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json.*do this"):
+        read_json(tmp_path / "a.json", "do this")
+
+
+def test_sha256_by_hand(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def _hold(folder, held):
+    with locked(folder, "busy"):
+        held.set()
+        time.sleep(60)
+
+
+def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    other = context.Process(target=_hold, args=(tmp_path, held))
+    other.start()
+    assert held.wait(60)
+    with pytest.raises(UserError, match="busy"), locked(tmp_path, "busy"):
+        pass
+    other.kill()
+    other.join()
+    with locked(tmp_path, "busy"):
+        pass
+
+
+def test_nearest_names_the_likely_word():
+    assert "optim.lr" in nearest("optim.lrr", ["optim.lr", "seed"])
+    assert nearest("zzz", ["optim.lr"]) == ""

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskfold.errors import UserError
+from maskfold.probabilities import Predictions, load_predictions, mean
+
+
+def some(ids, seed=0, **fields):
+    probs = np.random.default_rng(seed).dirichlet(np.ones(18), len(ids)).astype(np.float32)
+    return Predictions(np.array(ids), probs, **fields)
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    ids = ["사람/normal", "b/mask1"]
+    before = some(ids, label=np.array([3, 4]), fold=np.array([0, 1]), person_id=np.array(["사람", "b"], dtype=object))
+    before.save(tmp_path / "oof.npz")
+    after = load_predictions(tmp_path / "oof.npz", out_of_fold=True)
+    assert after.image_id.tolist() == ids
+    assert after.person_id.dtype.kind == "U"
+    np.testing.assert_array_equal(after.probs, before.probs)
+    np.testing.assert_array_equal(after.label, [3, 4])
+
+
+@given(st.permutations(range(6)))
+def test_joined_by_id_whatever_the_order(order):
+    one = some([f"p{i}" for i in range(6)], seed=1)
+    other = some([f"p{i}" for i in order], seed=2)
+    joined = mean([one, other])
+    for row, name in enumerate(joined.image_id):
+        at = order.index(int(name[1:]))
+        np.testing.assert_allclose(joined.probs[row], (one.probs[row] + other.probs[at]) / 2, atol=1e-6)
+
+
+def test_the_common_photos_are_joined():
+    one, other = some(["a", "b", "c"], seed=1), some(["c", "a"], seed=2)
+    joined = mean([one, other])
+    assert joined.image_id.tolist() == ["a", "c"]
+    np.testing.assert_allclose(joined.probs[0], (one.probs[0] + other.probs[1]) / 2, atol=1e-6)
+    with pytest.raises(UserError, match="no photo in common"):
+        mean([one, some(["z"])])
+
+
+def test_other_labels_are_refused():
+    one, other = (some(["a"], label=np.array([n]), fold=np.array([0]), person_id=np.array(["a"])) for n in (1, 2))
+    with pytest.raises(UserError, match="different labels"):
+        mean([one, other])
+
+
+def test_broken_files_are_told(tmp_path):
+    path = tmp_path / "x.npz"
+    with pytest.raises(UserError, match=r"x\.npz: not found"):
+        load_predictions(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(UserError, match=r"x\.npz: no readable"):
+        load_predictions(path)
+    np.savez(path, image_id=np.array(["a"], dtype=object), probs=np.ones((1, 18)) / 18)
+    with pytest.raises(UserError, match=r"x\.npz: no readable"):
+        load_predictions(path)
+    for ids, probs in ((["a", "a"], np.ones((2, 18)) / 18), (["a"], np.ones((1, 18))), (["a"], np.ones((1, 17)) / 17)):
+        np.savez(path, image_id=np.array(ids), probs=probs)
+        with pytest.raises(UserError, match=r"x\.npz"):
+            load_predictions(path)
+    for ids, probs in (
+        (np.array([1]), np.ones((1, 18)) / 18),
+        (np.array("a"), np.ones((1, 18)) / 18),
+        (np.array(["a"]), np.full((1, 18), "x")),
+    ):
+        np.savez(path, image_id=ids, probs=probs)
+        with pytest.raises(UserError, match=r"x\.npz"):
+            load_predictions(path)
+    some(["a"], label=np.array([99]), fold=np.array([0]), person_id=np.array(["p"])).save(path)
+    with pytest.raises(UserError, match="labels"):
+        load_predictions(path, out_of_fold=True)
+    some(["a"]).save(path)
+    with pytest.raises(UserError, match="out-of-fold"):
+        load_predictions(path, out_of_fold=True)

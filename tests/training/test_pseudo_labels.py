@@ -1,0 +1,189 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import refused, tiny_args
+from safetensors.torch import load_file
+
+from maskfold.config.experiment import Config
+from maskfold.data.folds import split
+from maskfold.data.images_table import load_prepared
+from maskfold.fileio import sha256
+from maskfold.inference.cache import prepared_of
+from maskfold.runs.run_folder import FULL, RunFolder
+from maskfold.training.pseudo_labels import photos_of
+from maskfold.training.pseudo_sources import find_sources
+
+# Tiny nets are unsure: every photo that is likelier than chance joins.
+LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")
+
+
+@pytest.fixture
+def first(script, drawn):
+    """A finished run on two folds with a refit, to label by."""
+    done = script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "a", "--refit", "--optim.lr", 0.01))
+    assert done.code == 0, done.err
+    return RunFolder(Path("runs/a"))
+
+
+def pseudo(script, drawn, name, *words):
+    return script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", name, *LOW, *words))
+
+
+def told(run, part):
+    return json.loads((Path("runs") / run / part / "pseudo.json").read_text())
+
+
+def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, drawn, first, monkeypatch):
+    """What loads weights is watched: fold k opens fold-k models only, at the second generation too."""
+    from maskfold.training import checkpoints
+
+    opened, real = [], checkpoints.load_file
+
+    def spy(path):
+        if Path(path).name == "model.safetensors":
+            opened.append(Path(path).parts[-3:-1])
+        return real(path)
+
+    monkeypatch.setattr(checkpoints, "load_file", spy)
+    done = pseudo(script, drawn, "b", "--pseudo.runs", "a")
+    assert done.code == 0, done.err
+    assert opened == [("a", "fold0"), ("b", "fold0"), ("a", "fold1"), ("b", "fold1")]
+    opened.clear()
+    done = pseudo(script, drawn, "c", "--pseudo.runs", "runs/b", "a", "--pseudo.views", "none")
+    assert done.code == 0, done.err
+    seen = {part: {run for run, other in opened if other == part} for part in ("fold0", "fold1")}
+    assert seen == {"fold0": {"a", "b", "c"}, "fold1": {"a", "b", "c"}}
+    for part in ("fold0", "fold1"):
+        held = told("c", part)
+        assert [(source["run"], source["part"]) for source in held["sources"]] == [("b", part), ("a", part)]
+        assert held["sources"][0]["checkpoint"] == sha256(Path("runs/b") / part / "model.safetensors")
+
+
+def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, first):
+    import torch
+
+    from maskfold.loading.dataset import PhotoDataset
+    from maskfold.loading.photo_loader import PhotoLoader
+    from maskfold.loading.sampler import Batches
+    from maskfold.loading.store import open_store
+    from maskfold.loading.transforms import EvalTransform
+    from maskfold.models.classifier import build_classifier
+    from maskfold.training.checkpoints import load_part
+    from maskfold.training.engine import Hardware, predict_probs
+
+    assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 1).code == 0
+    prepared, config = prepared_of(first), first.config
+    model = build_classifier(config)
+    load_part(model, first, "fold1")
+    store = open_store(prepared, prepared.evaluation, config.data)
+    rows = np.arange(len(store))
+    loader = PhotoLoader(PhotoDataset(store, None, EvalTransform(config.data)), Batches(rows, 7, False), 0, False)
+    # In the source's own precision of predictions.
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.run.predict_precision]
+    _, [probs] = predict_probs([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))
+    passes = probs.max(1) >= 0.08
+    found = pd.read_csv("runs/b/fold1/pseudo.csv")
+    clear = np.abs(probs.max(1) - 0.08) > 1e-3
+    wanted = prepared.evaluation.image_id[passes & clear]
+    assert set(wanted) <= set(found.image_id)
+    assert len(found) > 0
+    by_id = dict(zip(prepared.evaluation.image_id, probs, strict=True))
+    for name, label, confidence in found.itertuples(index=False):
+        assert confidence == pytest.approx(by_id[name].max(), abs=1e-2)
+        assert by_id[name][label] == pytest.approx(by_id[name].max(), abs=1e-2)
+
+
+def test_labelled_photos_train_with_their_weight_and_never_validate(script, drawn, first):
+    assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--pseudo.weight", 0.25, "--folds", 0).code == 0
+    from accelerate import Accelerator
+
+    from maskfold.loading.store import open_store
+    from maskfold.training.fold_data import Part
+
+    run, prepared = RunFolder(Path("runs/b")), load_prepared(Path("p"))
+    train, valid = split(prepared.images, prepared.folds, 0)
+    store = open_store(prepared, prepared.images, run.config.data)
+    part, photos, _ = photos_of(run, run.config, prepared, store, Part("fold0", train, valid), Accelerator(cpu=True))
+    chosen, n = pd.read_csv("runs/b/fold0/pseudo.csv"), len(prepared.images)
+    joined = part.train_rows[part.train_rows >= n]
+    assert part.train_rows[: len(train)].tolist() == train.tolist()
+    assert prepared.evaluation.image_id.iloc[joined - n].tolist() == [
+        name for name in prepared.evaluation.image_id if name in set(chosen.image_id)
+    ]
+    by_id = dict(zip(chosen.image_id, chosen.label, strict=True))
+    assert photos.labels[joined].tolist() == [by_id[name] for name in prepared.evaluation.image_id.iloc[joined - n]]
+    assert set(photos.weights[joined]) == {0.25}
+    assert set(photos.weights[train]) == {1.0}
+    # Nobody knows their age.
+    assert set(photos.ages[joined]) == {0}
+    assert part.valid_rows.tolist() == valid.tolist()
+    oof = np.load("runs/b/fold0/oof.npz")
+    assert sorted(oof["image_id"]) == sorted(prepared.images.image_id.iloc[valid])
+    # Not the run that it is without them.
+    plain = script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "n", "--folds", 0, *LOW[2:]))
+    assert plain.code == 0
+    one, other = (load_file(f"runs/{name}/fold0/model.safetensors") for name in ("b", "n"))
+    assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
+def test_the_choice_stands_when_a_run_goes_on(script, drawn, first):
+    assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0).code == 0
+    shutil.rmtree("runs/a")
+    done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0)
+    assert done.code == 0, done.err
+    refused(pseudo(script, drawn, "b", "--pseudo.runs", "a"), "a: no run folder")
+
+
+def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, drawn, first):
+    done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--refit")
+    assert done.code == 0, done.err
+    assert [(s["run"], s["part"]) for s in told("b", FULL)["sources"]] == [("a", "fold0"), ("a", "fold1")]
+    for name in ("a", "b"):
+        config = Config(pseudo={"runs": [f"runs/{name}"]})
+        for part in ("fold0", "fold1", FULL):
+            sources = find_sources(RunFolder(Path("runs/c")), config, load_prepared(Path("p")), part)
+            assert FULL not in [model for _, model in sources]
+
+
+def test_frozen_features_take_pseudo_labels_too(script, drawn, first):
+    done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0, "--model.frozen_epochs", "all")
+    assert done.code == 0, done.err
+    assert len(pd.read_csv("runs/b/fold0/pseudo.csv")) > 0
+
+
+def test_models_that_know_the_folds_people_are_refused(script, drawn, first):
+    assert pseudo(script, drawn, "b", "--pseudo.runs", "a").code == 0
+    common = ("--data.prepared", "p")
+    refused(pseudo(script, drawn, "b2", "--pseudo.runs", "b2"), "b2: no run folder")
+    refused(pseudo(script, drawn, "b", "--pseudo.runs", "b", "--fresh"), "this run itself")
+    refused(pseudo(script, drawn, "c", "--pseudo.runs", "a", "--pseudo.views", "hflop"), "pseudo.views", "hflip")
+    # Trained on labels of another fold's model.
+    held = told("b", "fold1")
+    held["sources"][0]["part"] = "fold0"
+    (Path("runs/b/fold1/pseudo.json")).write_text(json.dumps(held))
+    refused(pseudo(script, drawn, "c", "--pseudo.runs", "b"), "runs/b", "fold1", "pseudo-labels of fold0")
+    assert pseudo(script, drawn, "c", "--pseudo.runs", "b", "--folds", 0).code == 0
+    Path("runs/b/fold1/pseudo.json").unlink()
+    refused(pseudo(script, drawn, "d", "--pseudo.runs", "b"), "pseudo.json", "nobody knows")
+    # Selected on the fold's people.
+    assert script("train", *tiny_args(drawn, *common, "--name", "best", "--run.keep", "best")).code == 0
+    refused(pseudo(script, drawn, "e", "--pseudo.runs", "best"), "selected on its own validation")
+    # Unfinished.
+    assert script("train", *tiny_args(drawn, *common, "--name", "half", "--folds", 0)).code == 0
+    refused(pseudo(script, drawn, "e", "--pseudo.runs", "half"), "no finished fold1")
+    # Other folds.
+    assert (
+        script("train", *tiny_args(drawn, "--data.prepared", "q", "--data.fold_seed", 7, "--name", "other")).code == 0
+    )
+    refused(pseudo(script, drawn, "e", "--pseudo.runs", "other"), "other photos, labels or folds")
+    assert not Path("runs/e").exists()
+
+
+def test_no_eval_side_is_told(script, raw, tmp_path):
+    shutil.rmtree(raw / "eval")
+    assert script("train", *tiny_args(raw, "--data.prepared", "p", "--name", "a")).code == 0
+    refused(pseudo(script, raw, "b", "--pseudo.runs", "a"), "pseudo.runs", "no eval side")

@@ -1,0 +1,95 @@
+"""--stop-after, and the estimate of the time left."""
+
+import time
+from pathlib import Path
+
+import pytest
+from conftest import refused, tiny_args
+from support import same_run
+
+from maskfold import time_left
+from maskfold.errors import UserError
+from maskfold.time_left import TimeLeft, in_words, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("8h", 28800),
+        ("90m", 5400),
+        ("90min", 5400),
+        ("1h30m", 5400),
+        ("2d", 172800),
+        ("45s", 45),
+        ("1.5h", 5400),
+        ("1 h", 3600),
+    ],
+)
+def test_durations(text, seconds):
+    assert parse_duration(text, "--stop-after") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "8", "h", "8x", "-1h", "0s", "1h30", "nan h", "1h-30m"])
+def test_what_is_no_duration(text):
+    with pytest.raises(UserError, match="--stop-after"):
+        parse_duration(text, "--stop-after")
+
+
+def test_words():
+    assert [in_words(s) for s in (0.4, 45, 120, 5400, 7200, 250_000)] == [
+        "0 s",
+        "45 s",
+        "2 min",
+        "1 h 30 min",
+        "2 h",
+        "2 d 21 h",
+    ]
+
+
+def test_the_estimate_is_updates_left_times_their_seconds(monkeypatch, capsys):
+    """Half a second an update; 100 of two folds, five of the first one done before; nothing to validate."""
+    clock = [0.0]
+    monkeypatch.setattr(time_left.time, "perf_counter", lambda: clock[0])
+    left = TimeLeft({"fold0": 1000, "fold1": 2000})
+    for done in range(6, 60):
+        left.after_update("fold0", done, 0.0)
+        clock[0] += 0.5
+    # After the 21st update of this process, which is the 26th: 974 + 2,000 are left.
+    assert capsys.readouterr().err.splitlines() == [
+        f"about {in_words(1487)} left for the whole run (2 parts), at the speed of fold0"
+    ]
+    at_once = TimeLeft({"fold1": 1000, "fold2": 2000}, parts_at_once=2)
+    for done in range(1, 30):
+        at_once.after_update("fold1", done, 0.6)
+        clock[0] += 0.5
+    # Validation on .6 of the training photos costs a fifth more; the later fold is shared by two processes.
+    assert f"about {in_words(0.6 * (979 + 1000))} left" in capsys.readouterr().err
+
+
+def test_stopped_after_a_time_it_saves_and_resumes(script, drawn, trained):
+    args = tiny_args(drawn, "--name", "timed")
+    stopped = script("train", *args, "--stop-after", "0.01s")
+    assert stopped.code == 0, stopped.err
+    assert "train.py" in stopped.out
+    assert "--stop-after" in stopped.out
+    assert Path("runs/timed/fold0/state/last.pt").exists()
+    assert not Path("runs/timed/summary.json").exists()
+    again = script("train", *args)
+    assert again.code == 0, again.err
+    same_run(trained.run.folder, Path("runs/timed"))
+    assert script("train", *args, "--stop-after", "1h").code == 0
+
+
+def test_no_new_fold_begins_after_the_time(script, drawn):
+    began = time.monotonic()
+    stopped = script(
+        "train", *tiny_args(drawn, "--name", "p", "--parallel-folds", 2, "--optim.epochs", 500, "--stop-after", "20s")
+    )
+    assert stopped.code == 0, stopped.err
+    assert time.monotonic() - began < 120
+    assert not Path("runs/p/oof.npz").exists()
+
+
+def test_a_wrong_time_is_refused_before_anything_is_written(script, drawn):
+    refused(script("train", *tiny_args(drawn, "--stop-after", "soon")), "--stop-after", "8h")
+    assert not Path("runs").exists()

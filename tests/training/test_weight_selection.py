@@ -1,0 +1,107 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import refused, tiny_args
+from safetensors.torch import load_file
+
+from maskfold.config.experiment import Run
+from maskfold.probabilities import load_predictions
+from maskfold.runs.run_folder import RunFolder
+from maskfold.training.weight_selection import Keeper
+
+
+def keeper(tmp_path, **keys):
+    return Keeper(RunFolder(tmp_path / "run"), "fold0", Run(**keys), lead=True)
+
+
+def epochs(keeper, scores, validated=True):
+    """Weights w = epoch, count = epoch, saved epoch by epoch as a part does; returns the history."""
+    history = []
+    for epoch, score in enumerate(scores, 1):
+        history.append({"epoch": epoch} | ({"macro_f1": score} if validated else {}))
+        keeper.add(history, {"w": torch.full((3,), float(epoch)), "count": torch.tensor(epoch)})
+        keeper.prune(history)
+    return history
+
+
+LAST = {"w": torch.full((3,), 99.0), "count": torch.tensor(99)}
+
+
+def final(keeper, scores, score=None, **more):
+    def never(weights):
+        raise AssertionError("no score is asked for")
+
+    found = keeper.final(epochs(keeper, scores, **more), LAST, score or never)
+    return found["w"].tolist(), int(found["count"])
+
+
+def test_the_mean_of_the_last_epochs_looks_at_no_score(tmp_path):
+    assert final(keeper(tmp_path, keep="mean", keep_epochs=3), [0.9, 0.1, 0.5, 0.2]) == ([3.0] * 3, 4)
+    left = sorted(path.name for path in (tmp_path / "run" / "fold0" / "state").iterdir())
+    assert left == ["epoch-2.safetensors", "epoch-3.safetensors", "epoch-4.safetensors"]
+
+
+def test_the_mean_of_a_part_without_validation(tmp_path):
+    assert final(keeper(tmp_path, keep="mean", keep_epochs=2), [0, 0, 0], validated=False) == ([2.5] * 3, 3)
+
+
+def test_best_is_the_first_of_the_best_and_last_the_last(tmp_path):
+    assert final(keeper(tmp_path, keep="best"), [0.1, 0.4, 0.4, 0.2]) == ([2.0] * 3, 2)
+    assert final(keeper(tmp_path / "b"), [0.1, 0.4]) == ([99.0] * 3, 99)
+    assert final(keeper(tmp_path / "c", keep="best"), [0, 0], validated=False) == ([99.0] * 3, 99)
+
+
+def test_a_greedy_soup_takes_what_does_not_hurt(tmp_path):
+    """Of epochs 2, 3, 4 by score 4, 2, 3: (4, 2) is better than 4, (4, 2, 3) is worse: the mean of 4 and 2."""
+    asked = []
+
+    def score(weights):
+        value = float(weights["w"][0])
+        asked.append(value)
+        return {3.0: 0.7}.get(value, 0.1)
+
+    assert final(keeper(tmp_path, keep="soup"), [0.9, 0.5, 0.4, 0.6], score)[0] == [3.0] * 3
+    assert asked == [3.0, 3.0]
+
+
+def test_a_soup_that_only_hurts_is_the_best_epoch(tmp_path):
+    assert final(keeper(tmp_path, keep="soup"), [0.1, 0.5, 0.4], lambda weights: 0.2)[0] == [2.0] * 3
+
+
+@pytest.mark.parametrize("keep", ["mean", "soup", "best"])
+def test_a_run_ends_with_the_weights_it_keeps(script, drawn, keep, monkeypatch):
+    """Against the epochs' own weights, caught as they are written; and its predictions are those of the kept ones."""
+    written, real = {}, Keeper.add
+
+    def spy(self, history, weights):
+        written[history[-1]["epoch"]] = {name: tensor.clone() for name, tensor in weights.items()}
+        real(self, history, weights)
+
+    monkeypatch.setattr(Keeper, "add", spy)
+    args = tiny_args(
+        drawn, "--folds", 0, "--optim.epochs", 4, "--run.keep", keep, "--run.keep_epochs", 2, "--name", keep
+    )
+    done = script("train", *args, "--optim.lr", 0.01, "--model.backbone", "test_resnet")
+    assert done.code == 0, done.err
+    kept = load_file(f"runs/{keep}/fold0/model.safetensors")
+    assert not Path(f"runs/{keep}/fold0/state").exists()
+    means = {name: (written[3][name].double() + written[4][name].double()) / 2 for name in kept}
+    candidates = {"mean": [means], "soup": [means, written[3], written[4]], "best": list(written.values())}[keep]
+    assert any(
+        all(torch.allclose(kept[name].double(), other[name].double()) for name in kept if "num_batches" not in name)
+        for other in candidates
+    )
+    assert ("selected on its own validation fold" in done.out) == (keep != "mean")
+    oof = load_predictions(Path(f"runs/{keep}/oof.npz"), True)
+    assert script("submit", keep, "--out", "a.csv").code == 0
+    np.testing.assert_allclose(load_predictions(Path(f"runs/{keep}/oof-none.npz"), True).probs, oof.probs, atol=1e-6)
+
+
+def test_a_soup_cant_be_chosen_for_everybody(script, drawn):
+    refused(script("train", *tiny_args(drawn, "--refit", "--run.keep", "soup")), "--refit", "run.keep mean")
+    done = script("train", *tiny_args(drawn, "--refit", "--run.keep", "mean", "--name", "m"))
+    assert done.code == 0, done.err
+    assert "mean of the last 3 epochs" in json.loads(Path("runs/m/summary.json").read_text())["selection"]
