@@ -74,7 +74,7 @@ def age_bins(years: int) -> np.ndarray:
 
 def joint(mask, gender, age):
     """Log-probabilities [N, 3], [N, 2], [N, 3] of independent axes -> [N, 18], their sums; numpy or torch."""
-    return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(len(mask), NUM_CLASSES)
+    return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(-1, NUM_CLASSES)
 
 
 def marginals(probs):

@@ -10,11 +10,11 @@ from safetensors.torch import load_file
 from maskfold.config.experiment import Run
 from maskfold.probabilities import load_predictions
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.weight_selection import Keeper
+from maskfold.training.weight_selection import KeptWeights
 
 
 def keeper(tmp_path, **keys):
-    return Keeper(RunFolder(tmp_path / "run"), "fold0", Run(**keys), lead=True)
+    return KeptWeights(RunFolder(tmp_path / "run"), "fold0", Run(**keys), lead=True)
 
 
 def epochs(keeper, scores, validated=True):
@@ -74,13 +74,13 @@ def test_a_soup_that_only_hurts_is_the_best_epoch(tmp_path):
 @pytest.mark.parametrize("keep", ["mean", "soup", "best"])
 def test_a_run_ends_with_the_weights_it_keeps(script, drawn, keep, monkeypatch):
     """Against the epochs' own weights, caught as they are written; and its predictions are those of the kept ones."""
-    written, real = {}, Keeper.add
+    written, real = {}, KeptWeights.add
 
     def spy(self, history, weights):
         written[history[-1]["epoch"]] = {name: tensor.clone() for name, tensor in weights.items()}
         real(self, history, weights)
 
-    monkeypatch.setattr(Keeper, "add", spy)
+    monkeypatch.setattr(KeptWeights, "add", spy)
     args = tiny_args(
         drawn, "--folds", 0, "--optim.epochs", 4, "--run.keep", keep, "--run.keep_epochs", 2, "--name", keep
     )

@@ -13,8 +13,8 @@ from maskfold.models.classifier import Classifier
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import Truth
 from maskfold.training.engine import Trainee
-from maskfold.training.fold_data import Photos
-from maskfold.training.fold_job import Part, caches_features
+from maskfold.training.fold_data import Photos, caches_features
+from maskfold.training.fold_job import Part
 from maskfold.training.optim import make_optimizer
 
 

@@ -1,0 +1,87 @@
+"""A finished run as a model for any photos: for notebooks and services."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from maskfold.config.experiment import Config
+from maskfold.data.decode import read_photo
+from maskfold.errors import UserError
+from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
+from maskfold.loading.crops import crop_and_resize, reduction
+from maskfold.loading.faces import find_face
+from maskfold.loading.transforms import EvalTransform
+from maskfold.models.device import DTYPES, make_fast, pick_device
+from maskfold.models.tta import canonical_views
+from maskfold.runs.run_folder import RunFolder, find_run
+from maskfold.training.checkpoints import finished_model
+from maskfold.training.engine import Hardware, predict_probs
+
+PROBABILITIES = {
+    "mask": ("p_mask_worn", "p_mask_incorrect", "p_mask_not_worn"),
+    "gender": tuple(f"p_{name}" for name in GENDERS),
+    "age": ("p_age_under_30", "p_age_30_59", "p_age_60_plus"),
+}
+# Names of the age groups in a table.
+AGES = dict(zip(AGE_GROUPS, ("under 30", "30-59", "60 and over"), strict=True))
+Image = np.ndarray | str | Path
+
+
+class RunModel:
+    """All finished parts of a run together, their probabilities averaged as a submission's are.
+
+    It needs the run folder alone. Raises UserError for a folder that is no run or has no finished part.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.run = RunFolder(find_run(Path(folder)))
+        self.run.check_unedited()
+        self.config: Config = self.run.config
+        if not self.run.finished_parts:
+            raise UserError(f"{self.run.folder}: no fold is finished; train it first")
+        device = pick_device(self.config.run)
+        make_fast(device)
+        self.hardware = Hardware(device, DTYPES[self.config.run.predict_precision])
+        self.models = [finished_model(self.run, self.config, part, device) for part in self.run.finished_parts]
+
+    def predict(self, images: Sequence[Image], tta: Sequence[str] = ("none",)) -> pd.DataFrame:
+        """A row for each image, in their order.
+
+        images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
+        Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
+        Raises UserError for an unreadable file, an array of another kind, and an unknown view.
+        """
+        views, probs = canonical_views(tta, "tta"), np.empty((len(images), len(CLASS_NAMES)), np.float32)
+        size = self.config.optim.batch_size
+        for start in range(0, len(images), size):
+            seen = np.stack([self._seen(image, start + n) for n, image in enumerate(images[start : start + size])])
+            batch = torch.from_numpy(seen).permute(0, 3, 1, 2)
+            rows = torch.arange(len(batch))
+            _, of_models = predict_probs(self.models, [(batch, rows, rows)], self.hardware, views)
+            probs[start : start + size] = of_models.astype(np.float64).mean(0)
+        return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
+
+    def _seen(self, image: Image, number: int) -> np.ndarray:
+        """What the models see of a photo, by the same crop and sizes as in training: uint8 [*image_size, 3]."""
+        data, reduced = self.config.data, 1
+        if isinstance(image, str | Path):
+            photo = read_photo(Path(image), lambda size: reduction(size, data))
+            image, reduced = photo.image, photo.reduced
+        if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
+            kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise UserError(f"images[{number}]: {kind}; a path or a uint8 RGB array [H, W, 3] is expected")
+        face = find_face(image) if data.crop == "face" else None
+        return EvalTransform(data)(crop_and_resize(np.ascontiguousarray(image), data, face, reduced))
+
+
+def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:
+    labels = probs.argmax(1)
+    columns = {"path": paths, "label": labels}
+    for (axis, names), index in zip(AXES.items(), decode(labels), strict=True):
+        columns[axis] = [AGES.get(names[n], names[n]) for n in index]
+    for axis, values in marginals(probs).items():
+        columns |= dict(zip(PROBABILITIES[axis], values.T, strict=True))
+    return pd.DataFrame(columns)
