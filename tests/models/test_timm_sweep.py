@@ -84,7 +84,7 @@ def take_through(name: str, folder) -> None:
         assert torch.equal(reloaded(images), expected), "other predictions after reloading"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_model_of_each_family(tmp_path):
     taken, large, refused, start = [], [], {}, time.perf_counter()
     for family, names in families().items():

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from maskfold.config.experiment import Config, Data, Model
+from maskfold.config.experiment import Data, Model
 from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
-from maskfold.models.classifier import build_classifier
 from maskfold.training.checkpoints import write_weights
 
 DATA = Data(image_size=(32, 32))
@@ -152,10 +151,3 @@ def test_shared_tensors_are_written_under_each_name(tmp_path):
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert torch.equal(read[name], tensor), name
-
-
-def test_parameters_of_five_dimensions_are_no_obstacle():
-    model = build_classifier(Config(model=Model(backbone="lambda_resnet26t"), data=Data(image_size=(64, 64))))
-    assert any(tensor.dim() == 5 for tensor in model.parameters())
-    images = [tensor for tensor in model.parameters() if tensor.dim() == 4]
-    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in images)

@@ -11,6 +11,9 @@ from maskfold.models.architecture import Architecture, find_architecture
 from maskfold.models.backbone import build_backbone
 from maskfold.models.heads import HEADS, Fine
 
+# oneDNN's block of channels with AVX-512, the larger of its two.
+MIN_CHANNELS_LAST = 16
+
 
 class Classifier(nn.Module):
     """RGB [B, 3, H, W], uint8 or (mixed) float from 0 to 255 -> log-probabilities float32 [B, 18].
@@ -68,8 +71,25 @@ def build_classifier(config: Config, architecture: Architecture | None = None) -
             ) from fault
     model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size, config.model))
     model.architecture = architecture
+    _channels_last(model)
+    return model
+
+
+def _channels_last(model: nn.Module) -> None:
+    """Lay out what has four dimensions as torch computes it fastest; torch refuses it for five, as of lambda layers."""
     for tensor in chain(model.parameters(), model.buffers()):
-        # Of images; torch refuses the format for the five dimensions of some attention layers.
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
-    return model
+    for conv in model.modules():
+        if isinstance(conv, nn.Conv2d) and _corrupts_memory(conv):
+            conv.weight.data = conv.weight.data.contiguous()
+            conv.register_forward_pre_hook(_contiguous_input)
+
+
+def _corrupts_memory(conv: nn.Conv2d) -> bool:
+    """Whether the backward pass on a CPU writes beyond its buffer with channels last (oneDNN issue 6035)."""
+    return max(conv.kernel_size) == 1 and max(conv.stride) > 1 and conv.in_channels // conv.groups < MIN_CHANNELS_LAST
+
+
+def _contiguous_input(conv: nn.Conv2d, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (inputs[0].contiguous(), *inputs[1:]) if inputs[0].device.type == "cpu" else inputs
