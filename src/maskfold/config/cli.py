@@ -117,16 +117,17 @@ def _command() -> list[str]:
 
 def _status_of(main: Callable[[], None]) -> int:
     """The exit status of main, its message printed; an internal error is raised on."""
+    # Under torchrun every process meets the same end and one prints it; a machine's resources fail one alone.
+    lead = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
     try:
         main()
     except UserError as fault:
-        # Under torchrun every process meets the same fault and one prints it; a machine's resources fail one alone.
-        lead = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
         if lead or isinstance(fault, ResourceError):
             print(f"error: {fault}", file=sys.stderr)
         return 2
     except TimeIsUp:
-        print(f"the time is up; all is saved, this resumes: {shlex.join(_command())}")
+        if lead:
+            print(f"the time is up; all is saved, this resumes: {shlex.join(_command())}")
         return 0
     except SystemExit as end:
         if end.code in _STOPPED:
