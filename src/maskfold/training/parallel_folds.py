@@ -71,9 +71,9 @@ def fit_at_once(
     threads, method = threads_each(slots), multiprocessing.get_start_method()
     try:
         said = spawn.SimpleQueue()
-        # The children know the deadline themselves.
-        while going or (waiting and not passed_on and not stop.time_is_up):
-            while waiting and free and not passed_on and not stop.time_is_up:
+        # The children know the deadline themselves; the first one makes an update even if it has passed.
+        while going or (waiting and not passed_on and not (stop.time_is_up and len(waiting) < len(parts))):
+            while waiting and free and not passed_on and not (stop.time_is_up and len(waiting) < len(parts)):
                 part, slot = waiting.pop(0), free.pop(0)
                 left = TimeLeft({each.name: updates[each.name] for each in (part, *waiting)}, slots)
                 place = _Slot(slot, slots, threads, method)
