@@ -168,7 +168,7 @@ def test_help_is_quick_and_complete(name):
         for key in KEYS:
             assert f"--{key} " in done.stdout
         flat = " ".join(done.stdout.split())
-        assert flat.count("(default: ") == len(KEYS) + 5 * (name == "train")
+        assert flat.count("(default: ") == len(KEYS) + 6 * (name == "train")
 
 
 def test_config_is_frozen():

@@ -13,6 +13,7 @@ from maskfold.data.images_table import load_prepared
 from maskfold.errors import UserError
 from maskfold.inference.cache import predict_runs
 from maskfold.labels import marginals
+from maskfold.runs.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def copied(trained, tmp_path_factory):
 
 def test_it_predicts_what_a_submission_is_made_from(trained, copied):
     prepared = load_prepared(trained.prepared)
-    [(evaluation, _)] = predict_runs([trained.run], [prepared], ("none", "hflip"))
+    [(evaluation, _)] = predict_runs([RunFolder(copied)], [prepared], ("none", "hflip"))
     paths = prepared.photo_paths(prepared.evaluation)
     table = maskfold.load_run(copied).predict(paths, tta=["none", "hflip"])
     assert table.path.tolist() == [str(path) for path in paths]
