@@ -102,12 +102,15 @@ def test_labelled_photos_train_with_their_weight_and_never_validate(script, draw
     from accelerate import Accelerator
 
     from maskfold.loading.store import open_store
-    from maskfold.training.fold_data import Part
+    from maskfold.time_left import TimeLeft
+    from maskfold.training.fold_job import FoldJob, Part
+    from maskfold.training.stopping import Stop
 
     run, prepared = RunFolder(Path("runs/b")), load_prepared(Path("p"))
     train, valid = split(prepared.images, prepared.folds, 0)
     store = open_store(prepared, prepared.images, run.config.data)
-    part, photos, _ = photos_of(run, run.config, prepared, store, Part("fold0", train, valid), Accelerator(cpu=True))
+    job = FoldJob(run, run.config, prepared, store, Part("fold0", train, valid), Stop(), TimeLeft({}))
+    part, photos, _ = photos_of(job, Accelerator(cpu=True))
     chosen, n = pd.read_csv("runs/b/fold0/pseudo.csv"), len(prepared.images)
     joined = part.train_rows[part.train_rows >= n]
     assert part.train_rows[: len(train)].tolist() == train.tolist()

@@ -80,6 +80,7 @@ def test_stopped_after_a_time_it_saves_and_resumes(script, drawn, trained):
     assert script("train", *args, "--stop-after", "1h").code == 0
 
 
+@pytest.mark.slow
 def test_no_new_fold_begins_after_the_time(script, drawn):
     began = time.monotonic()
     stopped = script(
