@@ -206,6 +206,7 @@ def oof_of(name):
     return load_predictions(Path(f"runs/{name}/oof.npz"), True).probs
 
 
+@pytest.mark.slow
 def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monkeypatch):
     """Nobody listens at the address: one wait, then both folds are kept offline, and the run is the same."""
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
@@ -269,6 +270,7 @@ def test_online_is_asked_for_without_a_key(script, drawn, tracked):
     assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
 
 
+@pytest.mark.slow
 def test_the_service_killed_in_mid_run(drawn, tracked, tmp_path, script):
     """SIGKILL to W&B's process after the first epoch: exit 0, a line that says what is missing, the same predictions."""
     code = """

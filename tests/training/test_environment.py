@@ -57,8 +57,11 @@ def usual(drawn, tmp_path_factory) -> bytes:
     return trained_with(drawn, tmp_path_factory.mktemp("usual"), {})[0]
 
 
+@pytest.mark.slow
 def test_no_variable_changes_a_probability(usual, drawn, tmp_path):
-    probs, err = trained_with(drawn, tmp_path, ACCELERATE | KERNELS | LOCALE | {"PYTHONHASHSEED": "7"})
+    # Python itself does not start in an ASCII locale from an environment whose path has other letters.
+    locale = LOCALE if str(ROOT).isascii() else {}
+    probs, err = trained_with(drawn, tmp_path, ACCELERATE | KERNELS | locale | {"PYTHONHASHSEED": "7"})
     assert probs == usual
     [line] = [line for line in err.splitlines() if "ignored environment variables" in line]
     assert all(name in line for name in ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ATEN_CPU_CAPABILITY"))

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ _MultiProcessingDataLoaderIter._shutdown = True
 # Loaders whose processes live, and whether a batch is being waited for.
 _open: weakref.WeakSet["PhotoLoader"] = weakref.WeakSet()
 _waits = False
+SECONDS_TO_BE_SEEN = 1
 
 
 @atexit.register
@@ -98,8 +100,12 @@ class PhotoLoader:
         """Find the cause of what torch raises: it says the same of a dead worker, full memory and too many files."""
         try:
             yield
-        except (RuntimeError, OSError) as fault:
-            self._check_workers()
+        except (RuntimeError, OSError, EOFError) as fault:
+            # A killed process closes its sockets a moment before its end can be seen.
+            deadline = time.monotonic() + SECONDS_TO_BE_SEEN
+            while time.monotonic() < deadline:
+                self._check_workers()
+                time.sleep(0.02)
             if (cause := exhausted()) is not None:
                 raise cause from fault
             raise
