@@ -5,7 +5,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 
 from maskfold.config.experiment import Config
-from maskfold.models.device import free_device_memory, pick_device
+from maskfold.models.device import pick_device
 
 
 def process_state(device: torch.device) -> PartialState:
@@ -35,8 +35,8 @@ def make_accelerator(config: Config) -> Accelerator:
 
 def free_memory(accelerator: Accelerator, compiled: bool) -> None:
     """Release all that a part leaves in this process: what Accelerate and torch.compile keep, and reference cycles."""
-    accelerator.free_memory()
     if compiled:
         # Kept by function, not by model: after some folds torch would stop compiling, too.
         torch.compiler.reset()
-    free_device_memory(accelerator.device)
+    # It collects reference cycles and empties the GPU's cache itself.
+    accelerator.free_memory()
