@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from maskfold.config.experiment import Data, Model
+from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
-from maskfold.training.checkpoints import write_weights
+from maskfold.models.classifier import build_classifier
+from maskfold.runs.run_folder import RunFolder
+from maskfold.training.checkpoints import finished_model, write_weights
 
 DATA = Data(image_size=(32, 32))
 
@@ -151,3 +153,17 @@ def test_shared_tensors_are_written_under_each_name(tmp_path):
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert torch.equal(read[name], tensor), name
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_model_that_timm_builds_otherwise_with_weights_predicts_the_same_when_reloaded(tmp_path, given):
+    """fbnetc_100 has another epsilon in its batch norms where timm loads its weights."""
+    save_file(state_of("fbnetc_100"), tmp_path / "fbnetc")
+    config = Config(model=Model(backbone="fbnetc_100", weights=tmp_path / "fbnetc" if given else None), data=DATA)
+    model = build_classifier(config).eval()
+    run = RunFolder(tmp_path)
+    write_weights(run.weights_path("fold0"), model.state_dict())
+    reloaded = finished_model(run, config, "fold0", torch.device("cpu")).eval()
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(reloaded(images), model(images))

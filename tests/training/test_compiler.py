@@ -3,41 +3,81 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import ROOT, tiny_args
+import torch
+from conftest import ROOT, refused, tiny_args
 
-pytestmark = pytest.mark.slow
+from maskfold.training import device
+
+CHECK = """
+import torch
+from maskfold.config.experiment import Run
+from maskfold.models.device import check_compiler
+check_compiler(Run(compile=True), torch.device("cpu"))
+"""
 
 
-def train(drawn, home, *more, **environ):
-    command = [sys.executable, ROOT / "scripts" / "train.py"]
-    command += tiny_args(drawn, "--name", "c", "--folds", 0, "--optim.epochs", 1, "--data.prepared", home / "p", *more)
-    environ = {**os.environ, "SM_MODEL_DIR": str(home / "runs"), **environ}
+@pytest.fixture(autouse=True)
+def asked_anew():
+    device._compile_fault.cache_clear()
+    yield
+    device._compile_fault.cache_clear()
+
+
+def call(command, home, **environ):
+    environ = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(home / "kernels"), **environ}
     return subprocess.run(list(map(str, command)), cwd=home, env=environ, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [{"PATH": "/nonexistent"}, {"CXX": "false"}])
 def test_no_compiler_is_one_error_and_nothing_is_written(drawn, tmp_path, broken):
-    done = train(drawn, tmp_path, "--run.compile", "true", **broken)
+    args = tiny_args(drawn, "--name", "c", "--data.prepared", tmp_path / "p", "--run.compile", "true")
+    runs = tmp_path / "runs"
+    done = call([sys.executable, ROOT / "scripts" / "train.py", *args], tmp_path, SM_MODEL_DIR=str(runs), **broken)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("error:") == 1
     assert "Traceback" not in done.stderr
     assert "run.compile" in done.stderr
     assert "--run.compile false" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert not (tmp_path / "p").exists()
+    assert not runs.exists()
 
 
-def test_kernels_kept_from_an_earlier_run_do_not_hide_that_the_compiler_is_gone(drawn, tmp_path):
-    cache = {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kernels")}
-    done = train(drawn, tmp_path, "--run.compile", "true", **cache)
+@pytest.mark.slow
+def test_kernels_kept_from_an_earlier_process_do_not_hide_that_the_compiler_is_gone(tmp_path):
+    done = call([sys.executable, "-c", CHECK], tmp_path)
     assert done.returncode == 0, done.stderr
-    done = train(drawn, tmp_path, "--run.compile", "true", "--fresh", **cache, CXX="false")
-    assert done.returncode == 2, done.stderr
-    # The finished run is as it was, and needs no compiler.
-    assert (tmp_path / "runs" / "c" / "fold0" / "oof.npz").exists()
-    assert train(drawn, tmp_path, "--run.compile", "true", **cache, CXX="false").returncode == 0
-    (tmp_path / "runs" / "c" / "fold0" / "oof.npz").unlink()
-    done = train(drawn, tmp_path, "--run.compile", "true", **cache, CXX="false")
-    assert done.returncode == 2, done.stderr
-    assert "run.compile" in done.stderr
+    done = call([sys.executable, "-c", CHECK], tmp_path, CXX="false")
+    assert "UserError: run.compile" in done.stderr
+
+
+def broken_compile(_function):
+    raise RuntimeError("no compiler\nand a long story")
+
+
+def test_a_start_without_a_compiler_writes_nothing(script, drawn, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", broken_compile)
+    args = tiny_args(drawn, "--name", "new", "--run.compile", "true")
+    refused(script("train", *args), "run.compile", "(no compiler)", "--run.compile false")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_run_is_resumed_with_a_compiler_only_but_finished_without(script, drawn, monkeypatch):
+    args = tiny_args(drawn, "--name", "c", "--folds", 0, "--optim.epochs", 1, "--run.compile", "true")
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    device._compile_fault.cache_clear()
+    monkeypatch.setattr(torch, "compile", broken_compile)
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    Path("runs/c/fold0/oof.npz").unlink()
+    refused(script("train", *args), "run.compile", "no compiler")
+
+
+def test_nothing_is_compiled_where_it_is_not_asked_for(monkeypatch):
+    monkeypatch.setattr(torch, "compile", broken_compile)
+    device.check_compiler(device.Run(), torch.device("cpu"))

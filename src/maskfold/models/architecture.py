@@ -3,7 +3,7 @@
 import json
 import os
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -19,6 +19,9 @@ from maskfold.errors import UserError, nearest
 FAULTS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
 # Entries of timm's pretrained_cfg that decide what a model computes, or how it is built.
 RECORDED = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
+
+# Arguments that timm sets only where it loads weights itself.
+WITH_WEIGHTS = {"fbnetc_100": {"bn_eps": 1e-3}}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Architecture:
     @property
     def pretrained_cfg(self) -> dict[str, Any]:
         return self.cfg or timm.get_pretrained_cfg(self.name).to_dict()
+
+    def with_weights(self) -> "Architecture":
+        """The architecture as timm builds it when it loads weights, for a model whose weights come from elsewhere."""
+        args = WITH_WEIGHTS.get(self.name.partition(".")[0], {})
+        return replace(self, args={**args, **self.args})
 
     def create(self, options: dict[str, Any], **more: Any) -> nn.Module:
         """Call timm.create_model; `options` override the architecture's own constructor arguments."""

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError
 from maskfold.fileio import write_atomic
-from maskfold.models.architecture import Architecture, reason, record, recorded
+from maskfold.models.architecture import Architecture, find_architecture, reason, record, recorded
 from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training.engine import Trainee
@@ -81,7 +81,9 @@ def write_weights(path: Path, weights: Weights, architecture: Architecture | Non
 def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
     """The model of a finished part, all of it from the run's own file: nothing is downloaded for it."""
     with _weights_of(run, part) as path, safe_open(path, "pt") as file:
-        architecture = recorded(file.metadata())
+        architecture = recorded(file.metadata()) or find_architecture(config.model.backbone)
+    if config.model.pretrained or config.model.weights is not None:
+        architecture = architecture.with_weights()
     wanted = replaced(config, model={"pretrained": False, "weights": None})
     model = build_classifier(wanted, architecture).to(device)
     load_part(model, run, part)
