@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT, refused, tiny_args
 
-from maskfold.training import device
+from maskfold.models import device
 
 CHECK = """
 import torch
