@@ -87,7 +87,7 @@ def _channels_last(model: nn.Module) -> None:
 
 
 def _corrupts_memory(conv: nn.Conv2d) -> bool:
-    """Whether the backward pass on a CPU writes beyond its buffer with channels last (oneDNN issue 6035)."""
+    """Whether the backward pass on a CPU writes beyond its buffer with channels last (uxlfoundation/oneDNN#6035)."""
     return max(conv.kernel_size) == 1 and max(conv.stride) > 1 and conv.in_channels // conv.groups < MIN_CHANNELS_LAST
 
 
