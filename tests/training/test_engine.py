@@ -233,6 +233,7 @@ def test_batch_size_and_company_change_no_prediction():
             np.testing.assert_allclose(alone, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 def test_the_allocator_keeps_what_is_freed():
     """In a process of its own: 200 MB written and freed are still held after make_fast, given back without."""

@@ -141,6 +141,7 @@ def test_the_choice_stands_when_a_run_goes_on(script, drawn, first):
     refused(pseudo(script, drawn, "b", "--pseudo.runs", "a"), "a: no run folder")
 
 
+@pytest.mark.slow
 def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, drawn, first):
     done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--refit")
     assert done.code == 0, done.err
