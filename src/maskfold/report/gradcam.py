@@ -9,8 +9,8 @@ from torch import nn
 
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
+from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
 
 # Photos that are looked at together: each keeps its activations for the way back.
 AT_A_TIME = 4

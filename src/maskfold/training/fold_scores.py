@@ -8,7 +8,7 @@ from maskfold.metrics.calibration import log_loss
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import Classifier
 from maskfold.probabilities import Predictions
-from maskfold.training.checkpoints import Weights, load_part, write_weights
+from maskfold.runs.part_weights import Weights, load_part, write_weights
 from maskfold.training.engine import Trainee
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob

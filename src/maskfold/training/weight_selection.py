@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
 from maskfold.errors import UserError
+from maskfold.runs.part_weights import Weights, write_weights
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import Weights, write_weights
 
 
 class KeptWeights:
