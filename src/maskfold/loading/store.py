@@ -16,7 +16,7 @@ import pandas as pd
 from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared, fingerprint
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, perhaps_torn, write_atomic, write_json
 from maskfold.loading.crops import crop_and_resize, reduction, store_size
 from maskfold.loading.faces import find_face, found_by_mask
@@ -39,7 +39,9 @@ class Store:
             try:
                 self._photos = np.load(self.path, mmap_mode="r")
             except (ValueError, EOFError, OSError) as fault:
-                raise UserError(f"{self.path}: no readable store ({fault}); delete it, it is built again") from fault
+                raise UserError(
+                    f"{self.path}: no readable store ({first_line(fault)}); delete it, it is built again"
+                ) from fault
         return self._photos
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from timm.layers import set_fused_attn
 
 from maskfold.config.experiment import Run
 from maskfold.environment import ignore_variables
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_WORKERS = 8
@@ -125,7 +125,7 @@ def _compile_fault(device: torch.device) -> str | None:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(size, device=device))
     # The compilers behind it raise what they like, and torch passes on some of it as it is.
     except Exception as fault:
-        return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        return first_line(fault)
     return None
 
 

@@ -9,9 +9,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
 from maskfold.config.experiment import Config, replaced
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
-from maskfold.models.architecture import Architecture, find_architecture, reason, record, recorded
+from maskfold.models.architecture import Architecture, find_architecture, record, recorded
 from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.runs.run_folder import RunFolder
 
@@ -59,5 +59,5 @@ def _weights_of(run: RunFolder, part: str) -> Iterator[Path]:
         yield path
     except (SafetensorError, RuntimeError, ValueError, OSError) as fault:
         raise UserError(
-            f"{path}: not this model's weights ({reason(fault)}); delete {path.parent} and train {part} again"
+            f"{path}: not this model's weights ({first_line(fault)}); delete {path.parent} and train {part} again"
         ) from fault

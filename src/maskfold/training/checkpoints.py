@@ -5,7 +5,7 @@ import pickle
 
 import torch
 
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training.engine import Trainee
@@ -48,8 +48,7 @@ def load_state(run: RunFolder, part: str, belongs: str) -> dict | None:
         state = torch.load(path, map_location="cpu", weights_only=True)
         owner = state["belongs"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise UserError(f"{path}: no readable checkpoint ({reason}); {mend}") from fault
+        raise UserError(f"{path}: no readable checkpoint ({first_line(fault)}); {mend}") from fault
     if owner != belongs:
         raise UserError(f"{path}: a checkpoint of another run or part; {mend}")
     return state

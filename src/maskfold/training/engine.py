@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
 from maskfold.loading.mixing import Mixer
 from maskfold.loading.sampler import Batches
@@ -106,8 +106,8 @@ def _predicted(model: torch.nn.Module, photos: torch.Tensor) -> Fine:
         if len(photos) > 1:
             raise
         raise UserError(
-            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); choose another "
-            "optim.batch_size, or fewer optim.accum_steps"
+            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({first_line(fault)}); "
+            "choose another optim.batch_size, or fewer optim.accum_steps"
         ) from fault
 
 

@@ -14,7 +14,7 @@ from timm.optim import (
 )
 
 from maskfold.config.experiment import Optim
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, first_line, nearest
 from maskfold.models.classifier import Classifier
 
 
@@ -41,7 +41,7 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
         fused = {"fused": True} if "fused" in signature(get_optimizer_class(optim.name)).parameters else {}
         optimizer = create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay, **fused)
     except (TypeError, ValueError, ImportError, AssertionError) as fault:
-        raise UserError(f"optim.name: {optim.name} can't be built ({fault}); choose another") from fault
+        raise UserError(f"optim.name: {optim.name} can't be built ({first_line(fault)}); choose another") from fault
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.runs.part_weights import Weights, write_weights
 from maskfold.runs.run_folder import RunFolder
 
@@ -65,8 +65,8 @@ class KeptWeights:
             held = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
         except (OSError, SafetensorError) as fault:
             raise UserError(
-                f"{self.folder}: the weights of epochs {sorted(epochs)} are not all there ({fault}); delete "
-                f"{self.folder.parent} and train it again"
+                f"{self.folder}: the weights of epochs {sorted(epochs)} are not all there ({first_line(fault)}); "
+                f"delete {self.folder.parent} and train it again"
             ) from fault
         if len(held) == 1:
             return held[0]
