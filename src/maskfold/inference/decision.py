@@ -5,6 +5,8 @@ frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classi
 best on data: here by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from maskfold.labels import AXES, NUM_CLASSES, joint
@@ -34,6 +36,13 @@ def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed:
     found = [_ascend(logs[rows], labels[rows]) for rows in bags(people, BAGS, seed)]
     means = [np.mean(axis, axis=0) for axis in zip(*found, strict=True)]
     return {axis: np.exp(values).tolist() for axis, values in zip(AXES, means, strict=True)}
+
+
+# What --decision names: float [N, 18] probabilities, labels, people [N] -> factors, None for the most probable label.
+DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | None]] = {
+    "argmax": lambda probs, labels, people: None,
+    "macro-f1": fit_factors,
+}
 
 
 def _by_class(axes: list[np.ndarray]) -> np.ndarray:

@@ -12,7 +12,7 @@ from maskfold.data.decode import read_photo
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
 from maskfold.loading.crops import crop_and_resize, reduction
-from maskfold.loading.faces import find_face
+from maskfold.loading.faces import face_for_crop
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
 from maskfold.models.prediction import predict
@@ -76,7 +76,7 @@ class RunModel:
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind}; a path or a uint8 RGB array [H, W, 3] is expected")
-        face = find_face(image) if data.crop == "face" else None
+        face = face_for_crop(image, data)
         return EvalTransform(data)(crop_and_resize(np.ascontiguousarray(image), data, face, reduced))
 
 
