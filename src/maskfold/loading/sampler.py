@@ -1,6 +1,7 @@
 """Which photos make up an epoch and its batches, and with whom each is mixed: functions of seed, epoch and batch."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ PARTNER_STREAM, MIX_STREAM = 1, 2
 Key = tuple[int, int, int]
 
 
+@dataclass(eq=False)
 class Batches(Sampler):
     """This process's share of each batch, as lists of (epoch, row, visit); in a new order each epoch with `shuffle`.
 
@@ -30,20 +32,17 @@ class Batches(Sampler):
     with partners holds them after its own rows.
     """
 
-    def __init__(
-        self,
-        rows: np.ndarray,
-        batch_size: int,
-        shuffle: bool,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        sample: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
-        partners: Callable[[np.random.Generator, np.ndarray], np.ndarray | None] | None = None,
-    ):
-        self.rows, self.batch_size, self.shuffle, self.seed = np.asarray(rows), batch_size, shuffle, seed
-        self.rank, self.world, self.sample, self.partners = rank, world, sample, partners
-        self.epoch, self.first = 0, 0
+    rows: np.ndarray
+    batch_size: int
+    shuffle: bool
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+    sample: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    partners: Callable[[np.random.Generator, np.ndarray], np.ndarray | None] | None = None
+    # Set by set_epoch.
+    epoch: int = field(default=0, init=False)
+    first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
         """Goes before each pass; `first` is the batch to begin with."""
