@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT
 
 import maskfold
+from maskfold import format_version
 from maskfold.fileio import sha256
 from maskfold.inference import forward
 from maskfold.probabilities import load_predictions
@@ -79,6 +80,17 @@ def test_it_is_reported_and_audited(script, stored):
     done = script("audit", "stored")
     assert done.code == 0, done.err
     assert (stored / "audit" / "suspects.csv").is_file()
+
+
+def test_its_data_is_prepared_to_the_same_content(script, stored):
+    """Same tables, same fingerprints: the run goes on with newly prepared data; only `format` is added."""
+    done = script("prepare", "--data", "raw", "--out", "anew", "--folds", 2)
+    assert done.code == 0, done.err
+    for name in ("images.csv", "folds.csv", "eval.csv"):
+        assert Path("anew", name).read_bytes() == (PREPARED / name).read_bytes()
+    meta = json.loads(Path("anew/dataset.json").read_text())
+    assert meta.pop("format") == format_version.PREPARED
+    assert meta == json.loads((PREPARED / "dataset.json").read_text())
 
 
 def test_it_predicts_without_its_data(stored):

@@ -11,6 +11,7 @@ import pandas as pd
 from maskfold.data.folds import check_folds
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
+from maskfold.format_version import PREPARED, check_format
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
 
 IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
@@ -82,8 +83,9 @@ def mend(folder: Path) -> str:
 
 
 def read_meta(folder: Path) -> dict:
-    """dataset.json. Raises UserError where it is missing or broken."""
+    """dataset.json. Raises UserError where it is missing, broken or of a newer format."""
     meta = read_json(folder / META, mend(folder))
+    check_format(folder / META, meta, PREPARED, mend(folder))
     if missing := [key for key in META_KEYS if key not in meta]:
         raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {mend(folder)}")
     return meta

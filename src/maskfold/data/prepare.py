@@ -24,6 +24,7 @@ from maskfold.data.images_table import (
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
 from maskfold.fileio import locked, sha256, write_atomic, write_json
+from maskfold.format_version import KEY, PREPARED
 from maskfold.progress import parallel
 
 
@@ -55,6 +56,7 @@ def prepare(
     with locked(folder):
         drawn, seed, warnings = _draw_or_keep(folder, people, images, folds, seed)
         meta = {
+            KEY: PREPARED,
             **places,
             "counts": {
                 "people": len(people),

@@ -22,7 +22,7 @@ from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_each
 from maskfold.models.input_size import check_input_size
-from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, runs_root
+from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
 from maskfold.runs.summary import gather
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
@@ -71,6 +71,8 @@ def fit_run(
         pick_precisions(config.run, device)
         _try_model(config)
         check_compiler(config.run, device)
+    else:
+        read_provenance(run.folder)
     processes = process_state(device)
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
