@@ -1,7 +1,7 @@
 """The prepared folder as later stages read it: images.csv, folds.csv, eval.csv and dataset.json, checked."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,18 @@ class Prepared:
         return known.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
 
     @property
+    def eval_table(self) -> pd.DataFrame:
+        """The eval photos. Raises UserError where the data has none."""
+        if self.evaluation is None:
+            raise UserError(f"{self.meta['eval']}: the data has no eval side; no submission can be made")
+        return self.evaluation
+
+    @property
     def eval_people(self) -> int:
         """People on the eval side, by its photos; 0 without one."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
 
-    def rows_of(self, image_id: Sequence[str]) -> np.ndarray:
+    def rows_of(self, image_id: Iterable[str]) -> np.ndarray:
         """Rows of images.csv, and of its store, int [N]. Raises KeyError for an id that is not there."""
         rows = {name: row for row, name in enumerate(self.images.image_id)}
         return np.array([rows[name] for name in image_id], int)

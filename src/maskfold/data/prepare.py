@@ -1,6 +1,7 @@
 """Raw folder -> prepared folder. Everything is checked before anything is written."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -45,7 +46,8 @@ def prepare(
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
     contents, eval_contents = (_read_photos(table, catalog, layout) for table in (catalog.images, evaluation))
     tell(catalog.faults, layout.root)
-    people, swapped, applied = catalog.people, set(), None
+    people, applied = catalog.people, None
+    swapped: set[str] = set()
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
         applied["sha256"] = sha256(corrections)
@@ -74,7 +76,7 @@ def prepare(
             if table is None:
                 (folder / name).unlink(missing_ok=True)
             else:
-                write_atomic(folder / name, lambda beside, table=table: table.to_csv(beside, index=False))
+                write_atomic(folder / name, partial(table.to_csv, index=False))
         # Last, since it says that the others are whole.
         write_json(folder / META, meta)
     return Prepared(folder, images, drawn, catalog.evaluation, meta)
@@ -156,8 +158,8 @@ def describe(prepared: Prepared) -> list[str]:
 
 def _draw_or_keep(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
-) -> tuple[pd.DataFrame, int, list[str]]:
-    """(folds, their seed, warnings): those of folds.csv where it is there, else drawn."""
+) -> tuple[pd.DataFrame, int | None, list[str]]:
+    """(folds, their seed or None where it is not known, warnings): those of folds.csv where it is there, else drawn."""
     path = folder / FOLDS
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed

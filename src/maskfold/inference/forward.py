@@ -17,7 +17,7 @@ from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import DTYPES, free_device_memory, make_fast, pick_device, pick_workers
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold, Predictions
 from maskfold.progress import progress
 from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.training.checkpoints import finished_model
@@ -47,7 +47,7 @@ class _Job:
     models: list[Classifier]
 
 
-def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, Predictions]]:
+def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
     """(eval, out-of-fold) predictions of each member.
 
     Photos are read once for all models that look at them alike: folds, views, and members of equal preprocessing.
@@ -85,9 +85,9 @@ def _jobs(members: Sequence[Member]) -> dict[tuple, _Job]:
         device = pick_device(config.run)
         make_fast(device)
         hardware, size = Hardware(device, DTYPES[config.run.predict_precision]), config.optim.batch_size
-        everything = np.arange(len(prepared.evaluation))
+        everything = np.arange(len(prepared.eval_table))
         stores = {"oof": open_store(prepared, prepared.images, config.data)}
-        stores["eval"] = open_store(prepared, prepared.evaluation, config.data)
+        stores["eval"] = open_store(prepared, prepared.eval_table, config.data)
         for part in run.finished_parts:
             model = finished_model(run, config, part, device)
             sides = {"eval": everything}
@@ -105,14 +105,12 @@ def _jobs(members: Sequence[Member]) -> dict[tuple, _Job]:
     return jobs
 
 
-def _gathered(
-    at: int, member: Member, found: dict[tuple[int, str, str], np.ndarray]
-) -> tuple[Predictions, Predictions]:
+def _gathered(at: int, member: Member, found: dict[tuple[int, str, str], np.ndarray]) -> tuple[Predictions, OutOfFold]:
     """The mean of a member's parts on the eval side, and each fold's own photos one after the other."""
     run, prepared, images = member.run, member.prepared, member.prepared.images
     of_parts = [found[at, part, "eval"].astype(np.float64) for part in run.finished_parts]
-    mean = (sum(of_parts) / len(of_parts)).astype(np.float32)
-    evaluation = Predictions(prepared.evaluation.image_id.to_numpy(), mean, source=member.source)
+    mean = (sum(of_parts, start=np.zeros(())) / len(of_parts)).astype(np.float32)
+    evaluation = Predictions(prepared.eval_table.image_id.to_numpy(), mean, source=member.source)
     pieces = []
     for fold in run.finished_folds:
         rows = split(images, prepared.folds, fold)[1]
@@ -120,6 +118,7 @@ def _gathered(
         columns = (table[name].to_numpy() for name in ("image_id", "label", "person_id"))
         ids, labels, people = columns
         pieces.append((ids, probs, labels, np.full(len(rows), fold), people))
-    oof = Predictions(*(np.concatenate(column) for column in zip(*pieces, strict=True)), source=member.source)
+    ids, probs, labels, folds, people = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    oof = OutOfFold(ids, probs, labels, folds, people, member.source)
     known = set(oof.image_id)
     return evaluation, oof.aligned([name for name in images.image_id if name in known])

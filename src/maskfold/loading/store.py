@@ -121,7 +121,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
             face = find_face(photo.image) if data.crop == "face" else None
             image = np.ascontiguousarray(crop_and_resize(photo.image, data, face, photo.reduced))
             # A quarter of what writing through a memory map costs, which faults in page after page.
-            os.pwrite(file.fileno(), image, header + row * image.nbytes)
+            os.pwrite(file.fileno(), image.data, header + row * image.nbytes)
             return photo.sha1, face is not None
 
         with beside.open("rb+") as file:

@@ -14,7 +14,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, listed
 from maskfold.fileio import locked, read_json, sha256, write_json, write_text
 from maskfold.format_version import KEY, RUN, check_format
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.code_state import code_state
 
 # The last character of a name is no dot, which some systems drop.
@@ -80,6 +80,15 @@ class RunFolder:
     @property
     def config(self) -> Config:
         return load_config(self.folder / "config.yaml")
+
+    @property
+    def prepared_folder(self) -> Path:
+        """The data that the run was trained on. Raises UserError where config.yaml no longer names it."""
+        folder = self.config.data.prepared
+        if folder is None:
+            path = self.folder / "config.yaml"
+            raise UserError(f"{path}: data.prepared is missing; restore the file, or start again with --fresh")
+        return folder
 
     @property
     def provenance(self) -> dict:
@@ -171,7 +180,7 @@ class RunFolder:
             raise UserError(f"{path}: an object an epoch with {', '.join(sorted(wanted))} is expected; {mend}")
         return rows
 
-    def finish(self, part: str, oof: Predictions | None) -> None:
+    def finish(self, part: str, oof: OutOfFold | None) -> None:
         """The last step of a part: a fold is finished with its oof.npz, the refit when its state is gone."""
         if oof is not None:
             oof.save(self.part_dir(part) / "oof.npz")

@@ -156,13 +156,15 @@ def resolved(config: Config, prepared: Prepared, device: torch.device, recorded:
         open_choices = [key for key in ("precision", "predict_precision") if getattr(run, key) == "auto"]
         run = run.model_copy(update={key: getattr(recorded.run, key) for key in open_choices})
     precision, predict_precision = pick_precisions(run, device)
+    seed = prepared.meta["fold_seed"]
     return replaced(
         config,
         data={
             "root": Path(prepared.meta["root"]),
             "prepared": prepared.folder.absolute(),
             "folds": prepared.num_folds,
-            "fold_seed": prepared.meta["fold_seed"],
+            # Not known of folds that came from elsewhere.
+            "fold_seed": config.data.fold_seed if seed is None else seed,
         },
         run={"precision": precision, "predict_precision": predict_precision},
     )
