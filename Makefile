@@ -19,7 +19,7 @@ help:
 	@echo "make notebooks run the notebooks on the demo's run (installs what they need)"
 	@echo "make pair      write each notebook's .ipynb anew from its .py"
 	@echo "make bench     measure beside what others run: benchmarks/results.json and .png (a quarter of an hour)"
-	@echo "make lint      ruff check and ruff format --check"
+	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     install only"
 
 demo: .venv
@@ -56,6 +56,7 @@ bench: .venv
 lint: .venv
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 .venv: .venv/.installed
 
