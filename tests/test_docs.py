@@ -19,6 +19,7 @@ from maskfold.commands.maskfold import VERBS
 from maskfold.config.cli import Parser, config_flags
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import KEYS, Config, Section
+from maskfold.loading.augmentations import pipeline
 
 README, KOREAN, DOCS = ROOT / "README.md", ROOT / "README.ko.md", ROOT / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
@@ -125,10 +126,7 @@ def test_yaml_examples_are_configurations(tmp_path):
     assert examples
     for text in examples:
         (tmp_path / "example.yaml").write_text(text, encoding="utf-8")
-        config = load_config(tmp_path / "example.yaml")
-        from maskfold.loading.augmentations import pipeline
-
-        assert pipeline(config.data)
+        assert pipeline(load_config(tmp_path / "example.yaml").data)
 
 
 def test_only_known_reasons_keep_a_block_from_being_run():
