@@ -9,16 +9,17 @@ unexport SM_CHANNEL_TRAIN SM_CHANNEL_EVAL SM_MODEL_DIR SM_OUTPUT_DATA_DIR
 # Where it is set, as in many containers, each process compiles all of torch's sources anew, which takes longer than a test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-long notebooks pair bench lint .venv
+.PHONY: help demo test test-all test-long notebooks pair bench docs lint .venv
 
 help:
-	@echo "make demo      install, draw demo data, train folds, write and score submissions/demo.csv"
+	@echo "make demo      install, render synthetic data, train folds, write and score submissions/demo.csv"
 	@echo "make test      install, lint and run the tests (under 6 minutes on two cores)"
 	@echo "make test-all  the tests marked slow as well, and the notebooks"
 	@echo "make test-long the tests marked long: a small model of each family of timm (ten minutes)"
 	@echo "make notebooks run the notebooks on the demo's run (installs what they need)"
 	@echo "make pair      write each notebook's .ipynb anew from its .py"
 	@echo "make bench     measure beside what others run: benchmarks/results.json and .png (a quarter of an hour)"
+	@echo "make docs      write the generated parts of docs/: the configuration reference and the picture of the README"
 	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     install only"
 
@@ -52,6 +53,10 @@ pair: .venv
 # A folder of one's own photos: make bench BENCH='--data FOLDER'.
 bench: .venv
 	@$(PY) benchmarks/run.py $(BENCH)
+
+# After a change of the schema or of the synthetic people.
+docs: .venv
+	@$(PY) docs/build.py
 
 lint: .venv
 	@$(PY) -m ruff check .
