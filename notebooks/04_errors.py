@@ -66,14 +66,14 @@ confusion_matrix(tables["age"][1], tables["age"][0])
 confusion_matrix(tables["gender"][1], tables["gender"][0])
 
 # %%
-class_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
+class_bars(class_table(oof.label, oof.pred_labels), class_intervals(oof.label, oof.pred_labels, oof.person_id))
 
 # %% [markdown]
 # ## At which age?
 
 # %%
-ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
-by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answers)[2])
+ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
+by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pred_labels)[2])
 
 # %% [markdown]
 # ## The surest mistakes, and what they rest on
@@ -82,7 +82,7 @@ by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answer
 
 # %%
 see = EvalTransform(run.config.data)
-rows = prepared.rows_of([name for _, name, *_ in worst_mistakes(oof, 8)])
+rows = prepared.row_indices([name for _, name, *_ in worst_mistakes(oof, 8)])
 sheet(np.concatenate([see(store[row]) for row in rows], 1))
 
 # %%

@@ -75,8 +75,8 @@ print_blends(blend.members, labels, people, {"mean": blend.crossed})
 decided = blend_runs(runs, ("none", "hflip"), decision="macro-f1")
 print(said_of_decision(decided.gain))
 print("factors:", decided.fitted.factors)
-less = compare(labels, decided.crossed.answers, blend.crossed.answers, people)
-print(f"macro F1 {macro_f1(labels, decided.crossed.answers):.4f}, {less.difference:+.4f} {interval(less.ci95)}")
+less = compare(labels, decided.crossed.pred_labels, blend.crossed.pred_labels, people)
+print(f"macro F1 {macro_f1(labels, decided.crossed.pred_labels):.4f}, {less.difference:+.4f} {interval(less.ci95)}")
 
 # %%
 [(_, names, rows)] = [table for table in confusions(blend.oof) if table[0] == "age"]
@@ -91,14 +91,14 @@ confusion_matrix(pd.DataFrame(rows).iloc[:, 1:].to_numpy(), names)
 shares = pd.DataFrame(
     {
         "train": pd.Series(labels).value_counts(normalize=True),
-        "answers": pd.Series(decided.answers).value_counts(normalize=True),
+        "answers": pd.Series(decided.pred_labels).value_counts(normalize=True),
     }
 )
 shares.reindex(range(len(CLASS_NAMES))).fillna(0).set_axis(CLASS_NAMES).round(3)
 
 # %%
-people_there = blend.prepared.eval_people
-expected = intervals(labels, decided.crossed.answers, people, people_there)
+people_there = blend.prepared.num_eval_people
+expected = intervals(labels, decided.crossed.pred_labels, people, people_there)
 print(f"expected of {people_there} people: {interval(expected['board95'])}")
 
 # %% [markdown]

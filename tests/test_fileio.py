@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 from maskfold.fileio import locked, read_json, sha256, write_atomic, write_json, write_text
 
 
@@ -60,5 +60,5 @@ def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
 
 
 def test_nearest_names_the_likely_word():
-    assert "optim.lr" in nearest("optim.lrr", ["optim.lr", "seed"])
-    assert nearest("zzz", ["optim.lr"]) == ""
+    assert "optim.lr" in did_you_mean("optim.lrr", ["optim.lr", "seed"])
+    assert did_you_mean("zzz", ["optim.lr"]) == ""

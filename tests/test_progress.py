@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from maskfold.progress import SECONDS_BETWEEN_LINES, parallel, progress
+from maskfold.progress import SECONDS_BETWEEN_LINES, parallel_map, progress
 
 
 def test_results_come_in_order():
@@ -10,7 +10,7 @@ def test_results_come_in_order():
         time.sleep(0.05 * (n == 0))
         return n * n
 
-    assert list(parallel(slow_first, range(10), "squares", "numbers")) == [n * n for n in range(10)]
+    assert list(parallel_map(slow_first, range(10), "squares", "numbers")) == [n * n for n in range(10)]
 
 
 def test_after_a_fault_what_has_not_begun_never_does():
@@ -23,7 +23,7 @@ def test_after_a_fault_what_has_not_begun_never_does():
             raise ValueError("three")
 
     with pytest.raises(ValueError, match="three"):
-        list(parallel(work, range(1000), "work", "items"))
+        list(parallel_map(work, range(1000), "work", "items"))
     assert len(begun) < 200
 
 

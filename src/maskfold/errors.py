@@ -29,7 +29,7 @@ def one_line(error: BaseException, most: int | None = None) -> str:
     return " ".join(str(error).split())[:most] or type(error).__name__
 
 
-def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
+def did_you_mean(word: str, known: Iterable[str], n: int = 3) -> str:
     """`; did you mean a, b?` for the known words that begin with or resemble `word`, or an empty string for none."""
     known = list(known)
     close = [*(other for other in known if word and other.startswith(word)), *get_close_matches(word, known, n, 0.6)]
@@ -37,7 +37,7 @@ def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 
-def listed(faults: list[str], most: int = 100) -> str:
+def indented_list(faults: list[str], most: int = 100) -> str:
     """The faults as an indented list, the ones beyond `most` counted."""
     lines = [f"  {fault}" for fault in faults[:most]]
     if len(faults) > most:

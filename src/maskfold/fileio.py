@@ -36,7 +36,7 @@ def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True
         beside.unlink(missing_ok=True)
 
 
-def perhaps_torn(path: Path) -> bool:
+def may_be_incomplete(path: Path) -> bool:
     """Whether a file was written so shortly before the machine's last start that parts may never have reached the disk.
 
     Linux writes out what is older than 30 s (vm.dirty_expire_centisecs); elsewhere no time of start is known: False.

@@ -72,7 +72,7 @@ def age_bins(years: int) -> np.ndarray:
     return np.concatenate([*starts, [MOST_AGE]])
 
 
-def joint(mask, gender, age):
+def joint_log_probs(mask, gender, age):
     """Log-probabilities [N, 3], [N, 2], [N, 3] of independent axes -> [N, 18], their sums; numpy or torch."""
     return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(-1, NUM_CLASSES)
 

@@ -27,7 +27,7 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def exhausted(nbytes: int = SPARE_BYTES) -> ResourceError | None:
+def exhausted_resource(nbytes: int = SPARE_BYTES) -> ResourceError | None:
     """What has run out, found by trying rather than from a message: open files, or shared memory for `nbytes`."""
     opened = []
     try:
@@ -35,18 +35,18 @@ def exhausted(nbytes: int = SPARE_BYTES) -> ResourceError | None:
             opened.append(os.open(os.devnull, os.O_RDONLY))
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
-            return too_many_files()
+            return too_many_files_error()
     finally:
         for descriptor in opened:
             os.close(descriptor)
     if SHARED_MEMORY.is_dir():
         stat = os.statvfs(SHARED_MEMORY)
         if stat.f_bavail * stat.f_frsize < max(nbytes, SPARE_BYTES):
-            return shared_memory_full()
+            return shared_memory_error()
     return None
 
 
-def too_many_files() -> ResourceError:
+def too_many_files_error() -> ResourceError:
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return ResourceError(
         f"too many open files (the limit is {limit}); raise it with `ulimit -n 4096`, or use fewer loader processes "
@@ -54,7 +54,7 @@ def too_many_files() -> ResourceError:
     )
 
 
-def shared_memory_full() -> ResourceError:
+def shared_memory_error() -> ResourceError:
     stat = os.statvfs(SHARED_MEMORY)
     size, free = (blocks * stat.f_frsize / 2**20 for blocks in (stat.f_blocks, stat.f_bavail))
     return ResourceError(
@@ -64,13 +64,13 @@ def shared_memory_full() -> ResourceError:
     )
 
 
-def cannot_start(fault: OSError, what: str, fix: str) -> ResourceError:
+def process_start_error(fault: OSError, what: str, fix: str) -> ResourceError:
     """The error for a process that the system refused to start."""
     if fault.errno in (errno.EMFILE, errno.ENFILE):
-        return too_many_files()
+        return too_many_files_error()
     # Locks between processes are files in it too.
     if fault.errno == errno.ENOSPC and SHARED_MEMORY.is_dir():
-        return shared_memory_full()
+        return shared_memory_error()
     return ResourceError(f"{what} can't be started ({fault.strerror}); {fix}, or raise `ulimit -u` and free memory")
 
 
@@ -93,7 +93,7 @@ def stop_signals_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_children(before: set | frozenset = frozenset()) -> None:
+def kill_child_processes(before: set | frozenset = frozenset()) -> None:
     """Kill the processes that multiprocessing started, except those in `before`, and wait for their end.
 
     Loader processes ignore the SIGTERM by which Python would end them, and it would then wait for ever.

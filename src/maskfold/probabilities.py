@@ -33,7 +33,7 @@ class Predictions:
     source: np.ndarray | None = None
 
     @property
-    def answers(self) -> np.ndarray:
+    def pred_labels(self) -> np.ndarray:
         """The most probable label of each photo, int64 [N]."""
         return self.probs.argmax(1)
 

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 SECONDS_BETWEEN_LINES = 10
 # Off where several processes share a terminal: plain lines then.
-bars = True
+bars_enabled = True
 MOST_AT_A_TIME = 16
 
 
@@ -37,7 +37,7 @@ class Meter:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        has_bar = shown and bars and console.is_terminal
+        has_bar = shown and bars_enabled and console.is_terminal
         self.writes_lines = shown and not has_bar
         self.bar = Progress(*columns, console=console, disable=not has_bar, transient=True)
         self.bar_task = self.bar.add_task(task, total=total, rate="")
@@ -62,7 +62,7 @@ def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[C
         yield meter.advance
 
 
-def parallel(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:
+def parallel_map(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:
     """function(item) of each item in order, computed by a thread a core, with progress shown.
 
     For work that leaves Python's lock, as OpenCV's does. Broken off by an error or a signal, it begins no more of it

@@ -41,10 +41,12 @@ class TimeLeft:
         left = each * (self.updates[part] - done + later / self.parts_at_once)
         if shown:
             parts = "" if len(names) == 1 else f" ({len(names)} parts)"
-            print(f"about {in_words(left)} left for the whole run{parts}, at the speed of {part}", file=sys.stderr)
+            print(
+                f"about {format_duration(left)} left for the whole run{parts}, at the speed of {part}", file=sys.stderr
+            )
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Such as `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     seconds = round(seconds)
     if seconds < 90:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import refused
 
-from maskfold.data.raw_csv import leaves_folder
+from maskfold.data.raw_csv import points_outside
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
 
 OUT = Path("data/prepared/raw data 사본")
@@ -308,12 +308,12 @@ def test_the_organisers_environment(script, raw, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "/a", "\\\\server\\x", "C:x", "", " ", "."])
 def test_names_that_leave(name):
-    assert leaves_folder(name)
+    assert points_outside(name)
 
 
 @pytest.mark.parametrize("name", ["000001_male_Asian_20", "a b.jpg", "한글.jpg", "..a", "a..b"])
 def test_names_that_stay(name):
-    assert not leaves_folder(name)
+    assert not points_outside(name)
 
 
 def test_fingerprint_follows_content_not_place(script, raw, tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskfold.data.catalog import labelled
-from maskfold.data.folds import draw_folds, largest_share_difference, split
+from maskfold.data.folds import largest_share_difference, make_folds, split
 from maskfold.errors import UserError
 from maskfold.labels import KIND_MASK, age_group
 from maskfold.synthetic.demo_data import draw_people
@@ -28,9 +28,9 @@ def test_every_person_once_every_bin_spread(n, folds, seed):
     people = people_table(n, seed % 7)
     if folds > n:
         with pytest.raises(UserError, match="folds"):
-            draw_folds(people, folds, seed)
+            make_folds(people, folds, seed)
         return
-    drawn, warnings = draw_folds(people, folds, seed)
+    drawn, warnings = make_folds(people, folds, seed)
     assert sorted(drawn.person_id) == sorted(people.person_id)
     counts = pd.crosstab([drawn.gender, age_group(drawn.age)], drawn.fold)
     for _, row in counts.iterrows():
@@ -46,7 +46,7 @@ def test_every_person_once_every_bin_spread(n, folds, seed):
 def test_no_person_on_both_sides():
     people = people_table(60)
     images = photos_of(people)
-    drawn, _ = draw_folds(people, 5, 42)
+    drawn, _ = make_folds(people, 5, 42)
     seen = []
     for fold in range(5):
         train, valid = split(images, drawn, fold)
@@ -59,16 +59,16 @@ def test_no_person_on_both_sides():
 
 def test_shares_of_classes_differ_by_less_than_a_tenth():
     people = people_table(2400)
-    drawn, warnings = draw_folds(people, 5, 42)
+    drawn, warnings = make_folds(people, 5, 42)
     assert not warnings
     assert largest_share_difference(photos_of(people), drawn) < 0.10
 
 
 def test_the_seed_draws_and_the_order_does_not():
     people = people_table(60)
-    drawn, _ = draw_folds(people, 5, 1)
-    again, _ = draw_folds(people.iloc[::-1], 5, 1)
-    other, _ = draw_folds(people, 5, 2)
+    drawn, _ = make_folds(people, 5, 1)
+    again, _ = make_folds(people.iloc[::-1], 5, 1)
+    other, _ = make_folds(people, 5, 2)
     pd.testing.assert_frame_equal(drawn, again)
     assert (drawn.fold != other.fold).any()
 
@@ -76,7 +76,7 @@ def test_the_seed_draws_and_the_order_does_not():
 def test_people_who_are_not_in_folds_csv_are_refused():
     people = people_table(30)
     images = photos_of(people)
-    drawn, _ = draw_folds(people, 3, 0)
+    drawn, _ = make_folds(people, 3, 0)
     with pytest.raises(UserError, match="other people"):
         split(images, drawn.iloc[1:], 0)
     with pytest.raises(UserError, match="listed twice"):

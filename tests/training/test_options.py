@@ -255,7 +255,7 @@ def test_beside_the_average_stands_what_the_weights_score_themselves(script, dra
         assert (a["val_loss"], a["macro_f1"]) == (b["raw_val_loss"], b["raw_macro_f1"])
         assert b["val_loss"] != b["raw_val_loss"]
     oof = load_predictions(Path("runs/averaged/fold0/oof.npz"), out_of_fold=True)
-    assert scores(oof.label, oof.answers)["macro_f1"] == averaged[-1]["macro_f1"]
+    assert scores(oof.label, oof.pred_labels)["macro_f1"] == averaged[-1]["macro_f1"]
 
 
 def test_early_stopping_ends_a_fold_and_says_so(script, drawn):

@@ -5,7 +5,7 @@ import sys
 from typing import NoReturn
 
 from maskfold.config.cli import run
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 
 # Verb -> what it does, in the order of a first run.
 VERBS = {
@@ -28,7 +28,7 @@ def main() -> None:
         return
     verb = words[0].replace("_", "-")
     if verb not in VERBS:
-        raise UserError(f"maskfold: there is no verb {words[0]}{nearest(verb, VERBS) or '; see maskfold --help'}")
+        raise UserError(f"maskfold: there is no verb {words[0]}{did_you_mean(verb, VERBS) or '; see maskfold --help'}")
     # As a script is called, so that usage lines and resume commands name what the user typed.
     sys.argv = [f"{sys.argv[0]} {verb}", *words[1:]]
     importlib.import_module(f"maskfold.commands.{verb.replace('-', '_')}").main()

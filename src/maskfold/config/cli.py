@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from maskfold.config.experiment import Config, Section
-from maskfold.errors import ResourceError, TimeIsUp, UserError, nearest
-from maskfold.machine_limits import end_children, raise_file_limit, too_many_files
+from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
+from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error
 from maskfold.safe_streams import make_streams_safe
 from maskfold.utf8_mode import use_utf8
 
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
         parsed, unknown = self.parse_known_args(words, namespace)
         if unknown:
             flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
-            said = [f"{flag}: unknown flag{nearest(flag, known)}" for flag in flags]
+            said = [f"{flag}: unknown flag{did_you_mean(flag, known)}" for flag in flags]
             self.error("; ".join(said) or f"{unknown[0]!r} is not expected here")
         return parsed
 
@@ -104,7 +104,7 @@ def run(main: Callable[[], None]) -> NoReturn:
     try:
         status = _status_of(main)
     finally:
-        end_children()
+        kill_child_processes()
         sys.stdout.flush()
     sys.exit(status)
 
@@ -138,7 +138,7 @@ def _status_of(main: Callable[[], None]) -> int | str | None:
         return INTERRUPTED
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
-            print(f"error: {too_many_files()}", file=sys.stderr)
+            print(f"error: {too_many_files_error()}", file=sys.stderr)
         elif fault.errno not in _REFUSED and fault.filename is None:
             raise
         else:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from maskfold.config.experiment import KEYS, Config, Section
-from maskfold.errors import UserError, listed, nearest, one_line
+from maskfold.errors import UserError, did_you_mean, indented_list, one_line
 
 
 class _Loader(yaml.SafeLoader):
@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> dict:
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         there = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise UserError(
-            f"{path}: no such configuration file{nearest(str(path), there) or listed_names(there)}"
+            f"{path}: no such configuration file{did_you_mean(str(path), there) or listed_names(there)}"
         ) from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
         # A tag such as !!int on text makes the loader raise whatever its constructor meets.
@@ -81,14 +81,14 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
         where = f"--{dotted}" if dotted in flags else f"{path}: {dotted}" if dotted else str(path)
         if error["type"] == "extra_forbidden":
             last = [key for key in KEYS if key.rpartition(".")[2] == dotted.rpartition(".")[2]]
-            line = f"{where}: unknown key{nearest(dotted, KEYS) or listed_names(last)}"
+            line = f"{where}: unknown key{did_you_mean(dotted, KEYS) or listed_names(last)}"
         else:
             message = error["msg"].removeprefix("Value error, ")
             given = "" if isinstance(error["input"], dict) and not error["loc"] else f", not {error['input']!r}"
             line = f"{where}: {message[0].lower()}{message[1:]}{given}"
         if line not in lines:
             lines.append(line)
-    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{listed(lines)}"
+    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{indented_list(lines)}"
 
 
 def config_text(config: Config) -> str:

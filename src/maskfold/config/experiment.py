@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from maskfold.config.schema import MOST_SEED, Data, Int, Loss, Mix, Model, Optim, Pseudo, Run, Section
+from maskfold.config.schema import MAX_SEED, Data, Int, Loss, Mix, Model, Optim, Pseudo, Run, Section
 
 __all__ = ["Config", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run", "Section"]
 
 
 class Config(Section):
-    seed: Int = Field(42, ge=0, le=MOST_SEED, description="seeds weights, order, augmentation and dropout")
+    seed: Int = Field(42, ge=0, le=MAX_SEED, description="seeds weights, order, augmentation and dropout")
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()
@@ -55,7 +55,7 @@ class Config(Section):
 
 # What may differ between two starts of one run: it changes no number.
 _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", "_entity", "_tags"))
-NOT_COMPARED = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
+MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
@@ -70,14 +70,14 @@ def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
 KEYS = tuple(flatten(Config().model_dump()))
 
 
-def compared(config: Config) -> dict[str, Any]:
+def fixed_values(config: Config) -> dict[str, Any]:
     """The keys that make a run what it is, dotted, as JSON values."""
     flat = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if key not in NOT_COMPARED}
+    return {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME}
 
 
 def config_hash(config: Config) -> str:
-    return hashlib.sha256(json.dumps(compared(config), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(fixed_values(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def selects_on_validation(config: Config) -> bool:

@@ -18,7 +18,7 @@ Float = Annotated[float, BeforeValidator(_no_bool)]
 Pixels = Annotated[int, BeforeValidator(_no_bool), Field(ge=16, le=4096)]
 
 
-MOST_SEED = 2**32 - 1
+MAX_SEED = 2**32 - 1
 Preset = Literal["none", "light", "strong", "randaugment"]
 PRESETS = get_args(Preset)
 
@@ -40,7 +40,7 @@ class Data(Section):
     prepared: Path | None = Field(None, description="prepared folder; without it data/prepared/<name of root>")
     folds: Int = Field(5, ge=2, le=1000, description="folds over people, where none are drawn yet")
     fold_seed: Int = Field(
-        42, ge=0, le=MOST_SEED, description="shuffles people into folds, used where there is no folds.csv yet"
+        42, ge=0, le=MAX_SEED, description="shuffles people into folds, used where there is no folds.csv yet"
     )
     image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width that the backbone sees")
     crop: Literal["none", "center", "face"] = Field(

@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from maskfold.data.raw_csv import EVAL_COLUMNS, TRAIN_COLUMNS, leaves_folder, read_table
+from maskfold.data.raw_csv import EVAL_COLUMNS, TRAIN_COLUMNS, points_outside, read_table
 from maskfold.data.raw_layout import Layout
-from maskfold.errors import UserError, listed
+from maskfold.errors import UserError, indented_list
 from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode
 
 PEOPLE, IMAGES = ("id", "person_id", "gender", "age"), ("image_id", "path", "person_id", "kind")
@@ -70,7 +70,7 @@ def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataF
     for line, row in enumerate(table.itertuples(), 2):
         where = f"{path} line {line}"
         folder = row.path
-        if leaves_folder(folder):
+        if points_outside(folder):
             faults.append(f"{where}: path {folder!r} leaves train/images; give the folder's name")
             folder = None
         else:
@@ -93,7 +93,7 @@ def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataF
     return pd.DataFrame(rows, columns=PEOPLE)
 
 
-def photos_in(folder: Path) -> dict[str, list[Path]]:
+def photos_by_stem(folder: Path) -> dict[str, list[Path]]:
     """The photos of a folder by their stem; names that start with a dot are passed over."""
     by_stem = defaultdict(list)
     for path in sorted(folder.iterdir()):
@@ -115,7 +115,7 @@ def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnin
         if not folder.is_dir():
             faults.append(f"{folder}: the folder is missing; {layout.train_csv} lists it")
             continue
-        found = photos_in(folder)
+        found = photos_by_stem(folder)
         for kind in KIND_MASK:
             paths = found.pop(kind, [])
             if not paths:
@@ -126,21 +126,23 @@ def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnin
             else:
                 rows.append((f"{person}/{kind}", _relative(paths[0], layout.root), person, kind))
         if found:
-            unused = ", ".join(shown(path.name) for paths in found.values() for path in paths)
+            unused = ", ".join(printable(path.name) for paths in found.values() for path in paths)
             warnings.append(f"{folder}: not used: {unused}")
     listed_folders = {Path(person).parts[0] for person in people.person_id}
     there = (p.name for p in layout.train_images.iterdir() if p.is_dir() and not p.name.startswith("."))
     spare = sorted(set(there) - listed_folders)
     # A folder whose row is faulty is told by its row.
     if spare and not faults:
-        warnings.append(f"{layout.train_images}: {len(spare)} folders are not in train.csv, first {shown(spare[0])}")
+        warnings.append(
+            f"{layout.train_images}: {len(spare)} folders are not in train.csv, first {printable(spare[0])}"
+        )
     return pd.DataFrame(rows, columns=IMAGES)
 
 
 def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame | None:
     if layout.eval_dir.exists() and not layout.eval_dir.is_dir():
         raise UserError(f"{layout.eval_dir}: is a file; the folder with info.csv and images is expected")
-    has_photos = layout.eval_images.is_dir() and any(photos_in(layout.eval_images))
+    has_photos = layout.eval_images.is_dir() and any(photos_by_stem(layout.eval_images))
     if not layout.info_csv.exists():
         if has_photos:
             raise UserError(f"{layout.info_csv}: not found, though {layout.eval_images} holds photos; put it there")
@@ -151,7 +153,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
     seen: dict[str, int] = {}
     for line, name in enumerate(table.ImageID, 2):
         where = f"{layout.info_csv} line {line}"
-        if leaves_folder(name):
+        if points_outside(name):
             faults.append(f"{where}: ImageID {name!r} leaves eval/images; give the file's name")
         elif name in seen:
             faults.append(f"{where}: ImageID {name} is listed already in line {seen[name]}; keep one of them")
@@ -161,19 +163,21 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
             rows.append((name, _relative(layout.eval_images / name, layout.root)))
         seen.setdefault(name, line)
     if has_photos:
-        there = {path.name for paths in photos_in(layout.eval_images).values() for path in paths}
+        there = {path.name for paths in photos_by_stem(layout.eval_images).values() for path in paths}
         if spare := sorted(there - set(table.ImageID)):
-            warnings.append(f"{layout.eval_images}: {len(spare)} photos are not in info.csv, first {shown(spare[0])}")
+            warnings.append(
+                f"{layout.eval_images}: {len(spare)} photos are not in info.csv, first {printable(spare[0])}"
+            )
     return pd.DataFrame(rows, columns=IMAGES[:2])
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     """A file's name in characters that can be written, whatever bytes it was given on another system."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def tell(faults: list[str], root: Path) -> None:
+def raise_faults(faults: list[str], root: Path) -> None:
     """Raises one UserError with all faults, if there are any."""
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError(f"{root}: {count} in the data; mend the files and run again:\n{listed(faults)}")
+        raise UserError(f"{root}: {count} in the data; mend the files and run again:\n{indented_list(faults)}")

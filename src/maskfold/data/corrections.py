@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.data.raw_csv import read_table
-from maskfold.errors import UserError, listed
+from maskfold.errors import UserError, indented_list
 from maskfold.labels import GENDERS, POSSIBLE_AGES
 
 COLUMNS = ("person_id", "field", "value", "reason")
@@ -38,7 +38,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
             if known != value:
                 faults.append(f"{where}: {row.field} of {folders[0]} is {known} in line {before}; keep one of them")
     if faults:
-        raise UserError(f"{len(faults)} faults in the corrections:\n{listed(faults)}")
+        raise UserError(f"{len(faults)} faults in the corrections:\n{indented_list(faults)}")
     people = people.set_index("person_id")
     swapped, changed = set(), []
     for (folder, field), (value, _) in wanted.items():

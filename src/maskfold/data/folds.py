@@ -7,7 +7,7 @@ from maskfold.errors import UserError
 from maskfold.labels import GENDERS, NUM_CLASSES, age_group, encode, stratum
 
 
-def draw_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFrame, list[str]]:
+def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFrame, list[str]]:
     """Deal people into `folds`, stratified by gender x age group; returns (person_id, gender, age, fold) and warnings.
 
     Shuffled people are sorted by bin and dealt out in turn: the folds' numbers of a bin, and of everybody, differ by
@@ -18,7 +18,7 @@ def draw_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
         raise UserError(f"folds {folds}: there are only {len(people)} people; ask for fewer folds")
     table = people.sort_values("person_id")[["person_id", "gender", "age"]].reset_index(drop=True)
     bins = stratum(encode(0, table.gender.map(GENDERS.index), age_group(table.age)))
-    table["fold"] = deal(bins, folds, seed)
+    table["fold"] = assign_folds(bins, folds, seed)
     counts = np.bincount(bins, minlength=bins.max() + 1)
     rarest = counts[counts > 0].min()
     warnings = []
@@ -29,7 +29,7 @@ def draw_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     return table, warnings
 
 
-def deal(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """A fold for each person, int [P], by the person's bin, int [P]: shuffled, sorted by bin, dealt out in turn."""
     order = np.random.default_rng(seed).permutation(len(bins))
     order = order[np.argsort(bins[order], kind="stable")]

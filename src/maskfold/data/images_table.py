@@ -62,11 +62,11 @@ class Prepared:
         return self.evaluation
 
     @property
-    def eval_people(self) -> int:
+    def num_eval_people(self) -> int:
         """People on the eval side, by its photos; 0 without one."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
 
-    def rows_of(self, image_id: Iterable[str]) -> np.ndarray:
+    def row_indices(self, image_id: Iterable[str]) -> np.ndarray:
         """Rows of images.csv, and of its store, int [N]. Raises KeyError for an id that is not there."""
         rows = {name: row for row, name in enumerate(self.images.image_id)}
         return np.array([rows[name] for name in image_id], int)
@@ -98,7 +98,7 @@ def read_meta(folder: Path) -> dict:
     return meta
 
 
-def read_part(folder: Path, name: str) -> pd.DataFrame:
+def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     """One of the folder's tables. Raises UserError where it is missing, broken or lacks a column."""
     path = folder / name
     try:
@@ -119,14 +119,14 @@ def read_part(folder: Path, name: str) -> pd.DataFrame:
 def load_prepared(folder: Path) -> Prepared:
     """Read a prepared folder. Raises UserError where it is incomplete."""
     meta = read_meta(folder)
-    evaluation = read_part(folder, EVALUATION) if meta["counts"].get("eval_images") else None
-    images = read_part(folder, IMAGES)
+    evaluation = read_prepared_table(folder, EVALUATION) if meta["counts"].get("eval_images") else None
+    images = read_prepared_table(folder, IMAGES)
     try:
         expected = encode(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
     except (ValueError, TypeError):
         expected = None
     if expected is None or (expected != images.label).any():
         raise UserError(f"{folder / IMAGES}: a label is not that of its mask, gender and age; {mend(folder)}")
-    folds = read_part(folder, FOLDS)
+    folds = read_prepared_table(folder, FOLDS)
     check_folds(images, folds)
     return Prepared(folder, images, folds, evaluation, meta)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.data.catalog import Catalog, labelled, read_catalog, tell
+from maskfold.data.catalog import Catalog, labelled, raise_faults, read_catalog
 from maskfold.data.corrections import COLUMNS, SWAPS, apply_corrections
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_layout import find_layout
@@ -26,7 +26,7 @@ def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series,
     return table.set_index("image_id").label, report
 
 
-def applied(prepared: Prepared) -> pd.DataFrame:
+def applied_corrections(prepared: Prepared) -> pd.DataFrame:
     """The corrections that made the raw labels those of the prepared folder: person_id, field, value, reason."""
     catalog, rows = _raw(prepared), []
     raw, now = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
@@ -46,7 +46,7 @@ def _raw(prepared: Prepared) -> Catalog:
     layout = find_layout(Path(prepared.meta["root"]))
     catalog = read_catalog(layout)
     # Of the eval side nothing is asked.
-    tell(catalog.train_faults, layout.root)
+    raise_faults(catalog.train_faults, layout.root)
     images = prepared.images.set_index("image_id")
     changed = set(catalog.images.image_id) ^ set(images.index)
     if not changed and prepared.meta["corrections"] is None:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.config.experiment import Config, Data
-from maskfold.data.catalog import labelled, read_catalog, tell
+from maskfold.data.catalog import labelled, raise_faults, read_catalog
 from maskfold.data.corrections import apply_corrections
 from maskfold.data.decode import check_photo
-from maskfold.data.folds import check_folds, draw_folds, largest_share_difference
+from maskfold.data.folds import check_folds, largest_share_difference, make_folds
 from maskfold.data.images_table import (
     EVALUATION,
     FOLDS,
@@ -20,13 +20,13 @@ from maskfold.data.images_table import (
     fingerprint,
     load_prepared,
     read_meta,
-    read_part,
+    read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
 from maskfold.fileio import locked, sha256, write_atomic, write_json
 from maskfold.format_version import KEY, PREPARED
-from maskfold.progress import parallel
+from maskfold.progress import parallel_map
 
 
 def default_folder(layout: Layout) -> Path:
@@ -46,7 +46,7 @@ def prepare(
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
     contents = _read_photos(catalog.images, layout, catalog.train_faults)
     eval_contents = _read_photos(evaluation, layout, catalog.eval_faults)
-    tell(catalog.train_faults + catalog.eval_faults, layout.root)
+    raise_faults(catalog.train_faults + catalog.eval_faults, layout.root)
     people, applied = catalog.people, None
     swapped: set[str] = set()
     if corrections is not None:
@@ -55,7 +55,7 @@ def prepare(
     images = labelled(catalog.images, people, swapped)
     if not (folder / FOLDS).exists():
         # Told before the folder is made: more folds than people.
-        draw_folds(people, folds or Config().data.folds, 0)
+        make_folds(people, folds or Config().data.folds, 0)
     with locked(folder):
         drawn, seed, warnings = _draw_or_keep(folder, people, images, folds, seed)
         meta = {
@@ -136,7 +136,9 @@ def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
 
 def _read_photos(table: pd.DataFrame, layout: Layout, faults: list[str]) -> list[str]:
     """Read every photo of a table; what is wrong with them joins `faults`. Returns the contents' sha1."""
-    checked = list(parallel(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos"))
+    checked = list(
+        parallel_map(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos")
+    )
     faults += [fault for _, fault in checked if fault]
     return [content for content, _ in checked]
 
@@ -164,9 +166,9 @@ def _draw_or_keep(
     path = folder / FOLDS
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed
-        drawn, warnings = draw_folds(people, folds or Config().data.folds, seed)
+        drawn, warnings = make_folds(people, folds or Config().data.folds, seed)
         return drawn, seed, warnings
-    kept = read_part(folder, FOLDS)
+    kept = read_prepared_table(folder, FOLDS)
     check_folds(images, kept)
     count, known = int(kept.fold.max()) + 1, read_meta(folder)["fold_seed"] if (folder / META).exists() else seed
     stands = f"{path} has {count} folds and stands, though {folds} are asked for"

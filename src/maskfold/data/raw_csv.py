@@ -53,7 +53,7 @@ def read_table(path: Path, columns: tuple[str, ...], may_be_empty: bool = False)
     return table
 
 
-def leaves_folder(name: str) -> bool:
+def points_outside(name: str) -> bool:
     """Whether a name from a table is absolute or points out of the folder it is looked up in, on any system."""
     windows = PureWindowsPath(name)
     return (

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from maskfold.config.experiment import Data
-from maskfold.errors import UserError, nearest, one_line
+from maskfold.errors import UserError, did_you_mean, one_line
 from maskfold.loading.crops import store_size
 
 # Of what albumentations says of an argument.
@@ -152,7 +152,7 @@ def _transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
         raise UserError(f"{where}: a name or {{name: {{argument: value}}}} is expected, not {entry!r}")
     known = [key for key, kind in vars(A).items() if isinstance(kind, type) and issubclass(kind, _KINDS)]
     if name not in known:
-        raise UserError(f"{where}: albumentations has no {name}{nearest(name, known)}")
+        raise UserError(f"{where}: albumentations has no {name}{did_you_mean(name, known)}")
     kind = getattr(A, name)
     if issubclass(kind, A.BaseCompose):
         inner = arguments.get("transforms")

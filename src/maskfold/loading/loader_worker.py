@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.sampler import Key
-from maskfold.machine_limits import exhausted, shared_memory_full, too_many_files
+from maskfold.machine_limits import exhausted_resource, shared_memory_error, too_many_files_error
 
 FEWER = "use fewer loader processes (--data.num_workers 0)"
 # Exit statuses of a loader process that could not hand over a batch.
@@ -68,7 +68,7 @@ def begin_worker(_worker: int) -> None:
 def _end_worker(fault: Exception, _batch: object) -> None:
     if isinstance(fault, OSError) and fault.errno in (errno.EMFILE, errno.ENFILE):
         os._exit(NO_FILES)
-    cause = exhausted()
+    cause = exhausted_resource()
     if cause is None:
         traceback.print_exception(fault)
     os._exit(NOT_HANDED_OVER if cause is None else NO_SHARED_MEMORY)
@@ -77,12 +77,12 @@ def _end_worker(fault: Exception, _batch: object) -> None:
 def fault_of(pid: int, status: int) -> Exception:
     """The exception for a worker that ended with a status, negative where a signal ended it."""
     if status == NO_FILES:
-        return too_many_files()
+        return too_many_files_error()
     if status == NO_SHARED_MEMORY:
-        return shared_memory_full()
+        return shared_memory_error()
     if status == -signal.SIGBUS:
         # Touching memory that is not there: of /dev/shm, or of a store that is shorter than its header says.
-        return exhausted() or ResourceError(
+        return exhausted_resource() or ResourceError(
             f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
             "damaged; make /dev/shm larger (docker run --shm-size 2g), or delete the prepared folder's store/"
         )

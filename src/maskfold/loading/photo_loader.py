@@ -22,9 +22,9 @@ from maskfold.loading.loader_worker import FEWER, Raised, Sender, as_it_is, begi
 from maskfold.loading.sampler import Batches
 from maskfold.machine_limits import (
     SECONDS_TO_END,
-    cannot_start,
-    end_children,
-    exhausted,
+    exhausted_resource,
+    kill_child_processes,
+    process_start_error,
     stop_signals_blocked,
 )
 
@@ -109,7 +109,7 @@ class PhotoLoader:
             while time.monotonic() < deadline:
                 self._check_workers()
                 time.sleep(0.02)
-            if (cause := exhausted()) is not None:
+            if (cause := exhausted_resource()) is not None:
                 raise cause from fault
             raise
 
@@ -120,8 +120,8 @@ class PhotoLoader:
             with stop_signals_blocked(), _unwarned():
                 self._iterator = iter(self._loader)
         except OSError as fault:
-            end_children(others)
-            raise cannot_start(fault, "a loader process", FEWER) from fault
+            kill_child_processes(others)
+            raise process_start_error(fault, "a loader process", FEWER) from fault
         finally:
             # torch's own handler raises in the midst of whatever runs when a worker dies, an update half applied.
             if threading.current_thread() is threading.main_thread():

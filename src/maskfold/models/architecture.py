@@ -13,7 +13,7 @@ import timm
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
-from maskfold.errors import UserError, first_line, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 
 # What timm and the hub raise for a model or weights that can't be had.
 FAULTS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
@@ -82,7 +82,7 @@ def recorded(metadata: dict[str, str] | None) -> Architecture | None:
 def _from_timm(backbone: str) -> Architecture:
     bare = backbone.partition(".")[0]
     if not timm.is_model(bare):
-        close = nearest(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
+        close = did_you_mean(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
         if "/" in backbone or ":" in backbone:
             close = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
         raise UserError(f"model.backbone: timm has no {backbone}{close}")
@@ -124,7 +124,7 @@ def missing_repository(repository: str, fault: Exception) -> UserError:
 
 def _checked(name: str, cfg: dict, args: dict, **place: Any) -> Architecture:
     if not timm.is_model(name):
-        raise ValueError(f"config.json: timm has no architecture {name!r}{nearest(str(name), timm.list_models())}")
+        raise ValueError(f"config.json: timm has no architecture {name!r}{did_you_mean(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
     return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **place)
 

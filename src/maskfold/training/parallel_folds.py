@@ -22,7 +22,13 @@ from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.loading.store import open_store
-from maskfold.machine_limits import STOP_SIGNALS, cannot_start, end_children, stop_signals_blocked, too_many_files
+from maskfold.machine_limits import (
+    STOP_SIGNALS,
+    kill_child_processes,
+    process_start_error,
+    stop_signals_blocked,
+    too_many_files_error,
+)
 from maskfold.models.device import make_fast, pick_device, threads_each
 from maskfold.runs.run_folder import RunFolder
 from maskfold.safe_streams import make_streams_safe
@@ -110,7 +116,9 @@ def fit_at_once(
                 for process in going:
                     _tell(process, stop.signum or signal.SIGTERM)
     except OSError as fault:
-        raise cannot_start(fault, "a training process", "train fewer folds at once (--parallel-folds)") from fault
+        raise process_start_error(
+            fault, "a training process", "train fewer folds at once (--parallel-folds)"
+        ) from fault
     finally:
         for process in going:
             process.kill()
@@ -145,7 +153,7 @@ def _child(order: _Order) -> None:
     os.setsid()
     make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    progress.bars = False
+    progress.bars_enabled = False
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     with _ended(order.messages), Stop(order.deadline).listening() as stop:
@@ -172,14 +180,14 @@ def _ended(messages: multiprocessing.queues.SimpleQueue) -> Iterator[None]:
     except OSError as fault:
         if fault.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-        messages.put(str(too_many_files()))
+        messages.put(str(too_many_files_error()))
         sys.exit(2)
     except TimeIsUp:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        end_children()
+        kill_child_processes()
 
 
 def _end_with_parent() -> None:
