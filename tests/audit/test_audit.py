@@ -206,7 +206,7 @@ def test_an_audit_from_end_to_end(script, raw):
         in scored.out
     )
     made = script("prepare", "--data", raw, "--out", "new", "--corrections", run / "audit/corrections.csv")
-    assert "3 made, 0 were so already" in made.out
+    assert "3 made, 0 already correct" in made.out
     # A second audit takes the first one's place.
     assert script("audit", "a").code == 0
 
@@ -240,7 +240,7 @@ def test_what_was_corrected_before_is_kept_or_taken_back(script, raw):
     assert held.value[third] == turn[gender[third]]
     scored = script("evaluate", "c", "--corrections", run / "audit/corrections.csv")
     assert "trained on" in scored.out
-    assert "corrections: 2 made, 0 were so already, 0 not in the data" in scored.out
+    assert "corrections: 2 made, 0 already correct, 0 not in the data" in scored.out
     # What the data card says of people is what the photos are labelled with, though folds.csv stands.
     prepared = load_prepared(Path("fixed"))
     assert prepared.people.set_index("person_id").gender[right] == turn[gender[right]]

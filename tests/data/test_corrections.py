@@ -35,7 +35,7 @@ def test_corrections_change_labels_in_memory_only(script, raw):
     plain = pd.read_csv("plain/images.csv").set_index("image_id")
     done = prepared(script, raw, rows)
     assert done.code == 0, done.err
-    assert "3 made, 0 were so already" in done.out
+    assert "3 made, 0 already correct" in done.out
     fixed = images()
     assert (fixed.loc[fixed.person_id == man.path, "gender"] == "female").all()
     assert (fixed.label - plain.label)[fixed.person_id == man.path].eq(3 + 2 * (man.path == young.path)).all()
@@ -94,7 +94,7 @@ def test_contradicting_rows_are_told(script, raw):
 def test_the_agreed_list_is_applied_to_those_who_are_there(script, raw):
     done = script("prepare", "--data", raw, "--out", OUT, "--corrections", ROOT / "configs" / "corrections.csv")
     assert done.code == 0
-    assert "0 made, 0 were so already, 18 not in the data" in done.out
+    assert "0 made, 0 already correct, 18 not in the data" in done.out
 
 
 def test_a_run_asks_for_the_corrections_its_data_was_prepared_with(script, raw):

@@ -56,7 +56,7 @@ def test_the_same_seed_draws_the_same_bytes(tmp_path, drawn):
 def test_what_is_there_stays(script, tmp_path, drawn):
     found = script("make_demo_data", "--out", drawn, "--people", 12, "--eval-people", 6, "--seed", 3)
     assert found.code == 0
-    assert "there already" in found.out
+    assert "exists already" in found.out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_text("precious")
     refused(script("make_demo_data", "--out", "mine"), "mine", "--out")

@@ -357,7 +357,7 @@ def test_the_ladder_of_baselines(script, drawn, tmp_path):
     assert held["rungs"]["most frequent class"]["accuracy"] == pytest.approx(pd.concat(right).mean())
     assert "logistic" in done.out
     bare = script("baselines", *args)
-    assert "no ImageNet weights" in bare.out
+    assert "without pretrained weights" in bare.out
     assert script("train", *args, "--name", "weak", "--optim.lr", 1e-9).code == 0
     told = script("evaluate", "weak").out
     assert "does not beat a baseline: nearest class mean image" in told

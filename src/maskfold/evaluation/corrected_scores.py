@@ -46,7 +46,7 @@ def print_relabelled(
     )
     absent = report["not_in_data"]
     console.print(
-        f"corrections: {len(report['changed'])} made, {report['already_so']} were so already, {len(absent)} not in the "
+        f"corrections: {len(report['changed'])} made, {report['already_so']} already correct, {len(absent)} not in the "
         "data" + (f" ({', '.join(absent)})" if absent else "")
     )
     console.print(
