@@ -87,7 +87,7 @@ def own_accelerator():
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> Path:
+def synthetic(tmp_path_factory) -> Path:
     """A raw data set of 12 + 6 people. Not to be changed: tests that spoil data copy it."""
     folder = tmp_path_factory.mktemp("한글 folder") / "원본 raw"
     make_demo(folder, 12, 6, seed=3)
@@ -95,9 +95,9 @@ def drawn(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def raw(drawn, tmp_path) -> Path:
+def raw(synthetic, tmp_path) -> Path:
     """A copy of the drawn data, to spoil."""
-    return Path(shutil.copytree(drawn, tmp_path / "raw data 사본"))
+    return Path(shutil.copytree(synthetic, tmp_path / "raw data 사본"))
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def script(capfd, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(drawn, tmp_path_factory) -> SimpleNamespace:
+def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Not to be changed."""
     from maskfold.config.cli import Parser, add_config_flags, config_flags
     from maskfold.config.config_file import load_config
@@ -131,12 +131,14 @@ def trained(drawn, tmp_path_factory) -> SimpleNamespace:
     home = tmp_path_factory.mktemp("학습 runs")
     parser = Parser()
     add_config_flags(parser)
-    places = ["--data.root", str(drawn), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
+    places = ["--data.root", str(synthetic), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
     config = load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([*TINY, *places])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SM_MODEL_DIR", str(home / "runs"))
         run, summary = fit_run(config, "tiny")
-    return SimpleNamespace(run=run, summary=summary, config=config, raw=drawn, prepared=home / "prepared", home=home)
+    return SimpleNamespace(
+        run=run, summary=summary, config=config, raw=synthetic, prepared=home / "prepared", home=home
+    )
 
 
 def tiny_args(raw: Path, *more: object) -> list[object]:

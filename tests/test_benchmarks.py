@@ -26,10 +26,10 @@ SPEED = {
 
 
 @pytest.mark.slow
-def test_speed_is_measured_and_drawn(drawn, tmp_path):
+def test_speed_is_measured_and_drawn(synthetic, tmp_path):
     groups = ("store", "loader", "training", "inference", "startup")
     out = tmp_path / "results.json"
-    words = ["--data", drawn, "--only", *groups, "--repeats", 1, "--backbone", "test_resnet", "--out", out]
+    words = ["--data", synthetic, "--only", *groups, "--repeats", 1, "--backbone", "test_resnet", "--out", out]
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "run.py", *map(str, words)], capture_output=True, text=True
     )

@@ -12,9 +12,9 @@ from maskfold.config.config_file import load_config
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "side"), [("swin_large", 96), ("efficientnet_b4", 64), ("convnext_tiny", 64)])
-def test_a_recipe_takes_a_step(script, drawn, file, side):
+def test_a_recipe_takes_a_step(script, synthetic, file, side):
     """One update on 42 photos, from random weights, by the recipe's own loss, mixing, crop and accumulation."""
-    args = ["--data.root", drawn, "--data.folds", 2, "--folds", 0, "--data.image_size", side, side]
+    args = ["--data.root", synthetic, "--data.folds", 2, "--folds", 0, "--data.image_size", side, side]
     args += ["--model.pretrained", "false", "--optim.epochs", 1, "--optim.warmup_epochs", 0, "--optim.batch_size", 42]
     done = script("train", ROOT / "configs" / f"{file}.yaml", *args, "--run.wandb", "disabled", "--run.device", "cpu")
     assert done.code == 0, done.err

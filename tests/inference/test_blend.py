@@ -240,12 +240,12 @@ def test_leaving_a_member_out_by_hand():
 
 
 @pytest.fixture
-def two(script, drawn):
+def two(script, synthetic):
     """Two members that differ in head, crop, size and loss, on the same folds."""
     common = ("--data.prepared", "p", "--optim.lr", 0.01)
-    assert script("train", *tiny_args(drawn, *common, "--name", "a")).code == 0
+    assert script("train", *tiny_args(synthetic, *common, "--name", "a")).code == 0
     more = ("--model.head", "factored", "--data.crop", "none", "--data.image_size", 40, 32, "--loss.name", "focal")
-    assert script("train", *tiny_args(drawn, *common, "--name", "b", *more)).code == 0
+    assert script("train", *tiny_args(synthetic, *common, "--name", "b", *more)).code == 0
 
 
 def test_a_blend_is_shown_kept_and_rebuilt(script, two):

@@ -26,8 +26,8 @@ from maskfold.loading.store import open_store
 
 
 @pytest.fixture(scope="module")
-def prepared(drawn, tmp_path_factory):
-    return prepare(find_layout(drawn), tmp_path_factory.mktemp("p"), 2, 0)
+def prepared(synthetic, tmp_path_factory):
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("p"), 2, 0)
 
 
 def small(**keys) -> Data:

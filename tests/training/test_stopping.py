@@ -66,8 +66,8 @@ def test_the_estimate_is_updates_left_times_their_seconds(monkeypatch, capsys):
     assert f"about {format_duration(0.6 * (979 + 1000))} left" in capsys.readouterr().err
 
 
-def test_stopped_after_a_time_it_saves_and_resumes(script, drawn, trained):
-    args = tiny_args(drawn, "--name", "timed")
+def test_stopped_after_a_time_it_saves_and_resumes(script, synthetic, trained):
+    args = tiny_args(synthetic, "--name", "timed")
     stopped = script("train", *args, "--stop-after", "0.01s")
     assert stopped.code == 0, stopped.err
     assert "train.py" in stopped.out
@@ -81,16 +81,17 @@ def test_stopped_after_a_time_it_saves_and_resumes(script, drawn, trained):
 
 
 @pytest.mark.slow
-def test_no_new_fold_begins_after_the_time(script, drawn):
+def test_no_new_fold_begins_after_the_time(script, synthetic):
     began = time.monotonic()
     stopped = script(
-        "train", *tiny_args(drawn, "--name", "p", "--parallel-folds", 2, "--optim.epochs", 500, "--stop-after", "20s")
+        "train",
+        *tiny_args(synthetic, "--name", "p", "--parallel-folds", 2, "--optim.epochs", 500, "--stop-after", "20s"),
     )
     assert stopped.code == 0, stopped.err
     assert time.monotonic() - began < 120
     assert not Path("runs/p/oof.npz").exists()
 
 
-def test_a_wrong_time_is_refused_before_anything_is_written(script, drawn):
-    refused(script("train", *tiny_args(drawn, "--stop-after", "soon")), "--stop-after", "8h")
+def test_a_wrong_time_is_refused_before_anything_is_written(script, synthetic):
+    refused(script("train", *tiny_args(synthetic, "--stop-after", "soon")), "--stop-after", "8h")
     assert not Path("runs").exists()
