@@ -1,4 +1,4 @@
-"""What the tests share: small drawn data, in a folder whose name has a space and Korean letters, and the scripts' real mains."""
+"""Shared fixtures: small synthetic data in a folder with a space and Korean letters in its name, and the real scripts."""
 
 import atexit
 import gc
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["WANDB_MODE"] = "disabled"
-# One thread everywhere, so that runs in this process and in others agree to the bit.
+# One thread everywhere, so that runs in this process and in others are bit-identical.
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("SM_")]:
     del os.environ[name]
@@ -29,14 +29,14 @@ from maskfold.models.targets import Truth
 from maskfold.synthetic.demo_data import make_demo
 from maskfold.training.engine import EpochSums, Trainee, training_step
 
-# What is imported stays: looking through it at each collection, one a trained fold, took a quarter of the tests' time.
+# Imported modules are never freed. Scanning them in each collection (one per trained fold) took a quarter of the time.
 gc.collect()
 gc.freeze()
-# Else libraries report at exit that their objects are left.
+# Otherwise libraries report leaked objects at exit.
 atexit.register(gc.unfreeze)
 
 ROOT = Path(__file__).parent.parent
-# A tiny net with layer norm instead of batch norm, on tiny photos: the real recipe, shrunk.
+# A tiny model with layer norm instead of batch norm, on tiny photos.
 TINY = [
     "--model.backbone",
     "test_convnext",
@@ -60,7 +60,7 @@ def plain_trainee(
     accelerator: Accelerator | None = None,
     **more: object,
 ) -> Trainee:
-    """A trainee on up to 999 photos, of unknown age without `ages`."""
+    """A trainee for up to 999 photos; without `ages` their ages are unknown."""
     config = config or Config(loss=Loss())
     counts = np.full(18, 10) if counts is None else counts
     ages = np.zeros(999, int) if ages is None else ages
@@ -70,7 +70,7 @@ def plain_trainee(
 
 
 def train_one_epoch(trainee: Trainee, loader, after=lambda: None) -> tuple[float, float]:
-    """An update for each batch of a loader; returns (loss of a photo, mean gradient norm)."""
+    """Make an update for each batch of a loader; returns (mean loss per photo, mean gradient norm)."""
     batches, sums = loader.batch_sampler, EpochSums.zeros(trainee.accelerator.device)
     trainee.stepped.train()
     for step, batch in enumerate(loader):
@@ -81,14 +81,14 @@ def train_one_epoch(trainee: Trainee, loader, after=lambda: None) -> tuple[float
 
 @pytest.fixture(autouse=True)
 def own_accelerator():
-    """Accelerate keeps one state a process; the scripts run in processes of their own, the tests share one."""
+    """Reset Accelerate's state, which is per process: scripts run in their own processes, tests share one."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
 def synthetic(tmp_path_factory) -> Path:
-    """A raw data set of 12 + 6 people. Not to be changed: tests that spoil data copy it."""
+    """A raw data set of 12 + 6 synthetic people. Do not change it; use `raw` for a copy."""
     folder = tmp_path_factory.mktemp("한글 folder") / "원본 raw"
     make_demo(folder, 12, 6, seed=3)
     return folder
@@ -96,13 +96,13 @@ def synthetic(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def raw(synthetic, tmp_path) -> Path:
-    """A copy of the drawn data, to spoil."""
+    """A copy of the synthetic data, which a test may change."""
     return Path(shutil.copytree(synthetic, tmp_path / "raw data 사본"))
 
 
 @pytest.fixture
 def script(capfd, monkeypatch, tmp_path):
-    """Run a script's real main in this process, in a folder of its own: script('train', 'a.yaml') -> code, out, err."""
+    """Run the real main of a script in this process and an empty folder: script('train', 'a.yaml') -> code, out, err."""
     monkeypatch.chdir(tmp_path)
 
     def call(name: str, *args: object) -> SimpleNamespace:
@@ -123,7 +123,7 @@ def script(capfd, monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
-    """A finished run of two tiny folds: its run folder, raw and prepared folders. Not to be changed."""
+    """A finished run of two tiny folds: its run folder, raw and prepared folders. Do not change it."""
     from maskfold.config.cli import Parser, add_config_flags, config_flags
     from maskfold.config.config_file import load_config
     from maskfold.training.fit import fit_run
@@ -142,12 +142,12 @@ def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
 
 
 def tiny_args(raw: Path, *more: object) -> list[object]:
-    """What train.py is called with for a tiny run on `raw`, in two folds."""
+    """Arguments of train.py for a tiny run on `raw` with two folds."""
     return [ROOT / "configs" / "demo.yaml", *TINY, "--data.root", raw, "--data.folds", 2, *more]
 
 
 def refused(result: SimpleNamespace, *words: str) -> None:
-    """The call ended as a user's mistake should: status 2, one error message without a traceback, naming all `words`."""
+    """Assert that a call ended with a UserError: status 2 and one message, without a traceback, with all `words`."""
     assert result.code == 2, result.err
     assert result.err.count("error:") == 1
     assert "Traceback" not in result.err + result.out

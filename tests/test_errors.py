@@ -1,4 +1,4 @@
-"""Pieces of an error message."""
+"""Helpers for error messages."""
 
 import pytest
 

@@ -90,7 +90,7 @@ def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
     fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
     victim = fresh.photo_paths(fresh.images)[50]
     victim.write_bytes(victim.read_bytes()[:3000])
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated"):
         open_store(fresh, fresh.images, data_config())
     assert [path.name for path in (tmp_path / "p" / "store").iterdir()] == [".lock"]
 

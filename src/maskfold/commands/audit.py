@@ -12,7 +12,7 @@ from maskfold.config.cli import Parser
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/ (default: none)")
     args = parser.parse_args()
 
     from maskfold.audit.run_audit import audit

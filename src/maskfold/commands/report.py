@@ -11,7 +11,7 @@ from maskfold.config.cli import Parser
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/ (default: none)")
     parser.add_argument(
         "--out", type=Path, help="file for the comparison of several runs (default: comparison.html in the first run)"
     )
