@@ -16,8 +16,8 @@ from maskfold.loading.sampler import Batches
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, make_fast, pick_device, pick_precisions, pick_workers
-from maskfold.training.engine import Hardware, predict_probs
+from maskfold.models.device import DTYPES, Hardware, make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.models.prediction import predict as predict_all
 
 MODELS, PHOTOS, VIEWS = 5, 280, ("none", "hflip")
 
@@ -58,7 +58,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     work = len(rows) * MODELS * len(VIEWS)
 
     def predict() -> int:
-        predict_probs(models, loader, hardware, VIEWS)
+        predict_all(models, loader, hardware, VIEWS)
         return work
 
     @torch.inference_mode()

@@ -121,6 +121,16 @@ def test_flags_and_keys_in_the_text_exist(page, parser_of):
             assert key[0] in KEYS, code
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_files_in_the_text_exist(page):
+    """A module, script or experiment in code font, by its path or its name alone."""
+    places = (ROOT, ROOT / "src" / "maskfold", ROOT / "configs")
+    files = {path.name for path in ROOT.glob("[!.]*/**/*.py")} | {path.name for path in ROOT.glob("configs/*.yaml")}
+    for name in re.findall(r"`([\w./]+\.(?:py|yaml))`", prose(page)):
+        there = any((place / name).is_file() for place in places) if "/" in name else name in files
+        assert there or "VERB" in name or name == "config.yaml", name
+
+
 def test_yaml_examples_are_configurations(tmp_path):
     examples = [block.text for page in PAGES for block in blocks(page) if block.language == "yaml"]
     assert examples
@@ -189,7 +199,8 @@ def test_troubleshooting_covers_every_module_that_raises():
     raising = {name for name, made in calls.items() if errors & set(made)}
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     explained = [name for names in re.findall(r"<!-- ((?:\S+\.py ?)+)-->", text) for name in names.split()]
-    assert sorted(explained) == sorted(raising)
+    assert raising - set(explained) == set(), "modules without a section"
+    assert sorted(explained) == sorted(raising), "modules that do not raise, or are named twice"
 
 
 @pytest.fixture(scope="module")

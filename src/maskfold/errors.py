@@ -1,4 +1,4 @@
-"""The one exception for what the user can mend."""
+"""The one exception for what the user can fix, and pieces of its message."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -17,6 +17,16 @@ class ResourceError(UserError):
 
 class TimeIsUp(Exception):
     """The time that was given is over; all that was done is saved, and the same command resumes."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's exception, to be quoted in a message; its type where it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: BaseException, most: int | None = None) -> str:
+    """All lines of an exception joined, for a library that gives the reason below the first; at most `most` letters."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
 
 
 def nearest(word: str, known: Iterable[str], n: int = 3) -> str:

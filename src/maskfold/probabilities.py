@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.labels import NUM_CLASSES
 
@@ -66,7 +66,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as fault:
         raise UserError(
-            f"{path}: no readable predictions ({fault}); delete it and run the same command again"
+            f"{path}: no readable predictions ({first_line(fault)}); delete it and run the same command again"
         ) from fault
     if broken:
         raise UserError(f"{path}: {broken}; delete it and run the same command again")

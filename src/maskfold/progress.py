@@ -22,35 +22,44 @@ def report(line: str, shown: bool = True) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+class Meter:
+    """How far a task is and how fast it goes: on a bar, or in a plain line now and then where bars are not shown."""
+
+    def __init__(self, task: str, total: int, unit: str, shown: bool):
+        self.task, self.total, self.unit = task, total, unit
+        self.done, self.start = 0, time.monotonic()
+        self.last_line = self.start
+        console = Console(stderr=True)
+        columns = (
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        has_bar = shown and bars and console.is_terminal
+        self.writes_lines = shown and not has_bar
+        self.bar = Progress(*columns, console=console, disable=not has_bar, transient=True)
+        self.bar_task = self.bar.add_task(task, total=total, rate="")
+
+    def advance(self, n: int, note: str = "") -> None:
+        self.done += n
+        now = time.monotonic()
+        rate = self.done / max(now - self.start, 1e-9)
+        words = f"{rate:,.0f} {self.unit}/s {note}".rstrip()
+        self.bar.update(self.bar_task, advance=n, rate=words)
+        if self.writes_lines and now - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            left = (self.total - self.done) / max(rate, 1e-9)
+            print(f"{self.task}: {self.done}/{self.total}, {words}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+
 @contextmanager
 def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
     """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; if `shown`, so is the rate."""
-    start, done, said = time.monotonic(), 0, time.monotonic()
-    console = Console(stderr=True)
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=console, disable=not (shown and bars and console.is_terminal), transient=True)
-    bar_task = bar.add_task(task, total=total, rate="")
-
-    def advance(n: int, note: str = "") -> None:
-        nonlocal done, said
-        done += n
-        now = time.monotonic()
-        rate = done / max(now - start, 1e-9)
-        words = f"{rate:,.0f} {unit}/s {note}".rstrip()
-        bar.update(bar_task, advance=n, rate=words)
-        if shown and bar.disable and now - said > SECONDS_BETWEEN_LINES:
-            said = now
-            left = (total - done) / max(rate, 1e-9)
-            print(f"{task}: {done}/{total}, {words}, {left:.0f} s left", file=sys.stderr, flush=True)
-
-    with bar:
-        yield advance
+    meter = Meter(task, total, unit, shown)
+    with meter.bar:
+        yield meter.advance
 
 
 def parallel(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:

@@ -211,6 +211,7 @@ def test_an_audit_from_end_to_end(script, raw):
     assert script("audit", "a").code == 0
 
 
+@pytest.mark.slow
 def test_what_was_corrected_before_is_kept_or_taken_back(script, raw):
     """Of a run on corrected data: a file is applied to the raw labels, so the proposals hold the earlier ones, too."""
     folders = pd.read_csv(raw / "train" / "train.csv", dtype=str)

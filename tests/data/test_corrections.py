@@ -4,6 +4,11 @@ import pandas as pd
 import pytest
 from conftest import ROOT, refused
 
+from maskfold.data.label_changes import relabelled
+from maskfold.data.prepare import prepare
+from maskfold.data.raw_layout import find_layout
+from maskfold.errors import UserError
+
 OUT = Path("out")
 
 
@@ -99,3 +104,21 @@ def test_a_run_asks_for_the_corrections_its_data_was_prepared_with(script, raw):
     given = ["--data.root", raw, "--data.prepared", OUT, "--data.corrections"]
     refused(script("train", "x.yaml", *given, "fix.csv"), "data.corrections", "fix.csv")
     refused(script("train", "x.yaml", *given, "gone.csv"), "data.corrections", "gone.csv")
+
+
+def test_labels_are_read_anew_whatever_is_wrong_with_the_eval_photos(raw, tmp_path):
+    prepared = prepare(find_layout(raw), tmp_path / "prepared", 2)
+    (raw / "eval" / "images" / prepared.evaluation.image_id[0]).unlink()
+    labels, _ = relabelled(prepared, None)
+    assert labels[prepared.images.image_id].tolist() == prepared.images.label.tolist()
+
+
+def test_a_fault_of_the_training_photos_that_names_the_eval_folder_is_reported(raw, tmp_path):
+    prepared = prepare(find_layout(raw), tmp_path / "prepared", 2)
+    table, place = people_of(raw), raw / "eval" / "images"
+    table.loc[7, "path"] = str(place)
+    table.to_csv(raw / "train" / "train.csv", index=False)
+    with pytest.raises(UserError) as error:
+        relabelled(prepared, None)
+    assert "train.csv line 9" in str(error.value)
+    assert str(place) in str(error.value)

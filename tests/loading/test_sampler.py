@@ -52,7 +52,7 @@ def test_a_photo_drawn_twice_is_augmented_twice():
 def test_balanced_keeps_the_length_and_the_rows(labels, seed):
     labels = np.array(labels)
     rows = np.flatnonzero(np.arange(len(labels)) % 3 != 1) if len(labels) > 2 else np.arange(len(labels))
-    found = balanced(rows, labels, np.random.default_rng(seed))
+    found = balanced(labels, rows, np.random.default_rng(seed))
     assert len(found) == len(rows)
     assert set(found) <= set(rows)
 

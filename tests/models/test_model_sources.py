@@ -20,8 +20,8 @@ from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.models.architecture import Architecture, record, recorded
 from maskfold.models.classifier import build_classifier
+from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
 
 DATA = Data(image_size=(32, 32))
 

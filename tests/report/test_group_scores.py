@@ -100,6 +100,7 @@ def even(n=600, seed=0):
     return people(n, doubt=0.7, seed=seed)
 
 
+@pytest.mark.slow
 def test_of_people_served_alike_nothing_is_told():
     """The test is of 5 % for all eleven groups together: of 20 draws one or two may speak."""
     told = [

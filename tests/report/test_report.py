@@ -156,6 +156,7 @@ def test_of_26_runs_each_has_a_mark_of_its_own():
     assert [line.get_marker() for line in axes.lines] == [f"${letter}$" for letter in ascii_uppercase]
 
 
+@pytest.mark.slow
 def test_parts_of_a_run_that_share_no_photo_are_compared(script, run, tmp_path):
     others = [Path(shutil.copytree(run, tmp_path / f"part{fold}")) for fold in (0, 1)]
     oof = load_predictions(run / "oof.npz", out_of_fold=True)

@@ -93,6 +93,7 @@ def test_an_offline_run_holds_what_metrics_jsonl_holds(script, drawn, tracked):
     assert done.err.count("wandb sync ") == 1
 
 
+@pytest.mark.slow
 def test_a_resumed_fold_goes_on_with_its_run(script, drawn, tracked):
     """Ended after an epoch and started again: one W&B run by its id, whose last offline folder holds all epochs."""
     import wandb

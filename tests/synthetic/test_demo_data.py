@@ -66,6 +66,7 @@ def test_what_is_there_stays(script, tmp_path, drawn):
     assert not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_no_single_pixel_gives_gender_or_age_away():
     """A small tree on one pixel's colour, trained on half of the people, stays far from telling the other half."""
     rng = np.random.default_rng(0)

@@ -15,8 +15,9 @@ from maskfold.errors import UserError
 from maskfold.loading.sampler import Batches
 from maskfold.models import device as devices
 from maskfold.models.classifier import build_classifier
+from maskfold.models.device import Hardware
+from maskfold.models.prediction import predict
 from maskfold.models.tta import VIEWS
-from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.optim import lr_factor, make_optimizer, set_lr
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
@@ -122,7 +123,7 @@ def test_hflip_is_the_mean_of_two_softmaxes():
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()
     data = photos(5)
-    rows, [probs] = predict_probs([model], DataLoader(data, 2), CPU, ("none", "hflip"))
+    rows, [probs] = predict([model], DataLoader(data, 2), CPU, ("none", "hflip"))
     images = torch.stack([image for image, _, _ in data])
     with torch.inference_mode():
         expected = (model(images).softmax(1) + model(images.flip(3)).softmax(1)) / 2
@@ -140,7 +141,7 @@ def test_hflip_mirrors_left_and_right():
 
 def test_bf16_predictions_are_probabilities():
     model = build_classifier(CONFIG)
-    _, [probs] = predict_probs([model], DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
+    _, [probs] = predict([model], DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
 
 
@@ -148,7 +149,7 @@ def test_prediction_leaves_the_weights_alone():
     model = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32))))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
-    predict_probs([model], DataLoader(photos(6), 3), CPU)
+    predict([model], DataLoader(photos(6), 3), CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -224,15 +225,16 @@ def test_batch_size_and_company_change_no_prediction():
     """One photo at a time or seven, one model alone or two in a pass: the same probabilities."""
     torch.manual_seed(0)
     models, data = [build_classifier(CONFIG) for _ in range(2)], photos(7)
-    _, together = predict_probs(models, DataLoader(data, 7), CPU, ("none", "hflip"))
+    _, together = predict(models, DataLoader(data, 7), CPU, ("none", "hflip"))
     assert together.shape == (2, 7, 18)
     assert np.abs(together[0] - together[1]).max() > 1e-3
     for model, expected in zip(models, together, strict=True):
         for size in (1, 3):
-            _, [alone] = predict_probs([model], DataLoader(data, size), CPU, ("none", "hflip"))
+            _, [alone] = predict([model], DataLoader(data, size), CPU, ("none", "hflip"))
             np.testing.assert_allclose(alone, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 def test_the_allocator_keeps_what_is_freed():
     """In a process of its own: 200 MB written and freed are still held after make_fast, given back without."""
@@ -287,7 +289,7 @@ def test_a_view_of_several_batches_counts_as_one():
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()
     data = photos(5)
-    _, [probs] = predict_probs([model], DataLoader(data, 5), CPU, ("none", "five_crop"))
+    _, [probs] = predict([model], DataLoader(data, 5), CPU, ("none", "five_crop"))
     images = torch.stack([image for image, _, _ in data])
     with torch.inference_mode():
         crops = sum(model(crop).exp() for crop in VIEWS["five_crop"](images)) / 5

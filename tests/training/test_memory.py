@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-import maskfold.inference.forward as forward_module
+import maskfold.runs.part_predictions as part_predictions
 import maskfold.training.fit as fit_module
 from maskfold.config.cli import Parser, add_config_flags, config_flags
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
 from maskfold.inference.forward import Member, forward
+from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
 from maskfold.training.accelerators import make_accelerator
 from maskfold.training.fit import fit_run
@@ -100,10 +102,10 @@ def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
     assert [len(accelerator._optimizers) for accelerator in accelerators] == [0]
 
 
-def test_models_are_freed_once_they_have_predicted(trained, monkeypatch):
-    """Of two members whose photos differ in size, the first one's models are gone when the second one's predict."""
+def test_models_are_loaded_when_needed_and_freed_once_they_have_predicted(trained, tmp_path, monkeypatch):
+    """Of two members whose batches differ in size, the first one's models are gone when the second one's are loaded."""
     models, alive = [], []
-    finished_model, predict_probs = forward_module.finished_model, forward_module.predict_probs
+    finished_model, predict = part_predictions.finished_model, part_predictions.predict
 
     def tracked(*args):
         models.append(weakref.ref(model := finished_model(*args)))
@@ -111,17 +113,19 @@ def test_models_are_freed_once_they_have_predicted(trained, monkeypatch):
 
     def predicting(asked, *rest):
         alive.append((len(asked), sum(model() is not None for model in models)))
-        return predict_probs(asked, *rest)
+        return predict(asked, *rest)
 
-    monkeypatch.setattr(forward_module, "finished_model", tracked)
-    monkeypatch.setattr(forward_module, "predict_probs", predicting)
+    monkeypatch.setattr(part_predictions, "finished_model", tracked)
+    monkeypatch.setattr(part_predictions, "predict", predicting)
     config = trained.run.config
     first = Member(trained.run, config, fit_module.ensure_prepared(config.data), None)
-    other = replace(first, config=replaced(config, optim={"batch_size": 7}))
+    copied = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "copied")))
+    other = replace(first, run=copied, config=replaced(config, optim={"batch_size": 7}))
     forward([first, other], ("none",))
     # Each member's two folds look at the eval photos together, then each at its own fold's.
     assert [count for count, _ in alive] == [2, 1, 1, 2, 1, 1]
-    assert [there for _, there in alive] == [4, 4, 3, 2, 2, 1]
+    assert [there for _, there in alive] == [2, 2, 1, 2, 2, 1]
+    assert len(models) == 4
     assert not any(model() is not None for model in models)
 
 

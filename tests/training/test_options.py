@@ -271,6 +271,7 @@ def test_early_stopping_ends_a_fold_and_says_so(script, drawn):
     assert "finished before" in script("train", *args).err
 
 
+@pytest.mark.slow
 def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, drawn):
     args = tiny_args(drawn, "--name", "whole")
     assert script("train", *args).code == 0
@@ -338,6 +339,7 @@ def test_a_compiled_model_trains_to_the_same(script, drawn):
     np.testing.assert_allclose(plain, compiled, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_ladder_of_baselines(script, drawn, tmp_path):
     import timm
     from safetensors.torch import save_file

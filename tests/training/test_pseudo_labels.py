@@ -72,8 +72,9 @@ def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, firs
     from maskfold.loading.store import open_store
     from maskfold.loading.transforms import EvalTransform
     from maskfold.models.classifier import build_classifier
-    from maskfold.training.checkpoints import load_part
-    from maskfold.training.engine import Hardware, predict_probs
+    from maskfold.models.device import Hardware
+    from maskfold.models.prediction import predict
+    from maskfold.runs.part_weights import load_part
 
     assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 1).code == 0
     prepared, config = prepared_of(first), first.config
@@ -84,7 +85,7 @@ def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, firs
     loader = PhotoLoader(PhotoDataset(store, None, EvalTransform(config.data)), Batches(rows, 7, False), 0, False)
     # In the source's own precision of predictions.
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.run.predict_precision]
-    _, [probs] = predict_probs([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))
+    _, [probs] = predict([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))
     passes = probs.max(1) >= 0.08
     found = pd.read_csv("runs/b/fold1/pseudo.csv")
     clear = np.abs(probs.max(1) - 0.08) > 1e-3
@@ -141,6 +142,7 @@ def test_the_choice_stands_when_a_run_goes_on(script, drawn, first):
     refused(pseudo(script, drawn, "b", "--pseudo.runs", "a"), "a: no run folder")
 
 
+@pytest.mark.slow
 def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, drawn, first):
     done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--refit")
     assert done.code == 0, done.err

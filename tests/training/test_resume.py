@@ -21,7 +21,11 @@ from maskfold.probabilities import load_predictions
 
 @pytest.mark.parametrize(
     ("how", "status"),
-    [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)],
+    [
+        ("SIGTERM", 143),
+        pytest.param("SIGKILL", -signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path, how, status):
     process = start(drawn, tmp_path)

@@ -41,6 +41,25 @@ class Contamination:
         return self.rate * (1 - own) / (self.rate * (1 - own) + (1 - self.rate) * own)
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What is found of each person on one axis, by columns of COLUMNS: arrays [P], or one value for all of them."""
+
+    axis: str
+    person_id: np.ndarray
+    field: str
+    given: np.ndarray | str
+    suggested: np.ndarray | str
+    value: np.ndarray | str
+    margin: np.ndarray
+    photos_against: np.ndarray
+    photos: np.ndarray
+    confident_learning: np.ndarray | None
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(vars(self))
+
+
 def fit_contamination(margins: np.ndarray) -> Contamination:
     """Binary regression on contaminated labels (Copas 1988), by maximum likelihood.
 
@@ -90,7 +109,19 @@ def suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contamination]]:
         against = np.bincount(of_photo, weights=probs[axis].argmax(1) == other[of_photo]).astype(int)
         learned = confident_learning(own, np.exp(means) / np.exp(means).sum(1, keepdims=True))
         values = names[other] if axis == "gender" else np.array([_known_age(group) for group in other])
-        tables.append(_table(axis, people, axis, names[own], names[other], values, margins, against, photos, learned))
+        findings = Findings(
+            axis=axis,
+            person_id=people,
+            field=axis,
+            given=names[own],
+            suggested=names[other],
+            value=values,
+            margin=margins,
+            photos_against=against,
+            photos=photos,
+            confident_learning=learned,
+        )
+        tables.append(findings.table())
         fits[axis] = fit_contamination(margins)
     tables.append(_exchanged(oof, people, of_photo, probs["mask"]))
     fits["mask"] = fit_contamination(tables[-1].margin.to_numpy())
@@ -112,10 +143,19 @@ def _exchanged(oof: Predictions, people: np.ndarray, of_photo: np.ndarray, probs
     if flagged is not None:
         learned = np.bincount(of_photo[odd], flagged[odd], minlength=len(people)) == photos
     kinds = [kind for kind, worn in KIND_MASK.items() if worn]
-    words = ("as named", f"{' and '.join(sorted(kinds))} exchanged", SWAPS[0])
-    full = [np.full(len(people), word, object) for word in words]
-    table = _table("mask", people, "swap", *full, margins, against, photos, learned)
-    return table[photos == len(kinds)]
+    findings = Findings(
+        axis="mask",
+        person_id=people,
+        field="swap",
+        given="as named",
+        suggested=f"{' and '.join(sorted(kinds))} exchanged",
+        value=SWAPS[0],
+        margin=margins,
+        photos_against=against,
+        photos=photos,
+        confident_learning=learned,
+    )
+    return findings.table()[photos == len(kinds)]
 
 
 def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | None:
@@ -140,23 +180,6 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
 def _known_age(group: int) -> str:
     """The age that a correction gives to who is known by the group alone; of the middle one none is known."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
-
-
-def _table(axis, people, field, given, suggested, value, margins, against, photos, learned) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "axis": axis,
-            "person_id": people,
-            "field": field,
-            "given": given,
-            "suggested": suggested,
-            "value": value,
-            "margin": margins,
-            "photos_against": against,
-            "photos": photos,
-            "confident_learning": learned,
-        }
-    )
 
 
 def _ranked(table: pd.DataFrame, fit: Contamination) -> pd.DataFrame:

@@ -75,21 +75,16 @@ def duplicates(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
     """float32 [N, F]: the pooled features of a fold's backbone."""
+    # Here, since torch takes seconds: a mistake in what is asked for is reported before.
     import torch
 
-    from maskfold.loading.dataset import PhotoDataset
-    from maskfold.loading.photo_loader import PhotoLoader
-    from maskfold.loading.sampler import Batches
-    from maskfold.loading.transforms import EvalTransform
-    from maskfold.models.device import pick_device
-    from maskfold.training.checkpoints import finished_model
+    from maskfold.models.device import Hardware, pick_device
+    from maskfold.runs.part_predictions import PartRows, predict_parts
 
-    config, device = run.config, pick_device(run.config.run)
-    model = finished_model(run, config, next(iter(checkpoint_hashes(run))), device).eval()
-    dataset = PhotoDataset(store, None, EvalTransform(config.data))
-    loader = PhotoLoader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), 0, False)
-    with torch.inference_mode():
-        return np.concatenate([model.features(images.to(device)).float().cpu().numpy() for images, _, _ in loader])
+    config, part = run.config, next(iter(checkpoint_hashes(run)))
+    hardware = Hardware(pick_device(config.run), torch.float32)
+    [features] = predict_parts([PartRows(run, config, part, store, rows, hardware)], output="features")
+    return features
 
 
 def _with_labels(twice: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from maskfold.config.experiment import KEYS, Config, Section
-from maskfold.errors import UserError, listed, nearest
+from maskfold.errors import UserError, listed, nearest, one_line
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,8 +32,7 @@ def read_yaml(path: Path) -> dict:
         ) from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
         # A tag such as !!int on text makes the loader raise whatever its constructor meets.
-        where = " ".join(str(fault).split())
-        raise UserError(f"{path}: not readable as plain YAML ({where}); mend the file") from fault
+        raise UserError(f"{path}: not readable as plain YAML ({one_line(fault)}); mend the file") from fault
     if content is None:
         return {}
     if not isinstance(content, dict):

@@ -19,7 +19,7 @@ PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 @dataclass
 class Catalog:
-    """What a raw folder holds; `faults` end the run, `warnings` don't.
+    """What a raw folder holds; faults, of train/ and of eval/, end the run, `warnings` don't.
 
     people: id, person_id (the folder), gender, age in years. images: image_id, path, person_id, kind.
     evaluation: image_id, path, in info.csv's order; None without an eval side. Paths are relative to the
@@ -29,26 +29,28 @@ class Catalog:
     people: pd.DataFrame
     images: pd.DataFrame
     evaluation: pd.DataFrame | None
-    faults: list[str] = field(default_factory=list)
+    train_faults: list[str] = field(default_factory=list)
+    eval_faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
 def read_catalog(layout: Layout) -> Catalog:
     """List people and photos, and every fault that can be seen without opening a photo."""
-    faults: list[str] = []
+    train_faults: list[str] = []
+    eval_faults: list[str] = []
     warnings: list[str] = []
     people, images, evaluation = pd.DataFrame(columns=PEOPLE), pd.DataFrame(columns=IMAGES), None
     # Each table by itself, so that a broken one does not hide the other's faults.
     try:
-        people = _read_people(read_table(layout.train_csv, TRAIN_COLUMNS), layout.train_csv, faults)
-        images = _find_photos(people, layout, faults, warnings)
+        people = _read_people(read_table(layout.train_csv, TRAIN_COLUMNS), layout.train_csv, train_faults)
+        images = _find_photos(people, layout, train_faults, warnings)
     except UserError as fault:
-        faults.append(str(fault))
+        train_faults.append(str(fault))
     try:
-        evaluation = _read_eval(layout, faults, warnings)
+        evaluation = _read_eval(layout, eval_faults, warnings)
     except UserError as fault:
-        faults.append(str(fault))
-    return Catalog(people, images, evaluation, faults, warnings)
+        eval_faults.append(str(fault))
+    return Catalog(people, images, evaluation, train_faults, eval_faults, warnings)
 
 
 def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: set[str] = frozenset()) -> pd.DataFrame:

@@ -44,7 +44,7 @@ def _raw(prepared: Prepared) -> Catalog:
     layout = find_layout(Path(prepared.meta["root"]))
     catalog = read_catalog(layout)
     # Of the eval side nothing is asked.
-    tell([fault for fault in catalog.faults if str(layout.eval_dir) not in fault], layout.root)
+    tell(catalog.train_faults, layout.root)
     images = prepared.images.set_index("image_id")
     changed = set(catalog.images.image_id) ^ set(images.index)
     if not changed and prepared.meta["corrections"] is None:

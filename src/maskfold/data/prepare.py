@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.config.experiment import Config, Data
-from maskfold.data.catalog import Catalog, labelled, read_catalog, tell
+from maskfold.data.catalog import labelled, read_catalog, tell
 from maskfold.data.corrections import apply_corrections
 from maskfold.data.decode import check_photo
 from maskfold.data.folds import check_folds, draw_folds, largest_share_difference
@@ -42,8 +42,9 @@ def prepare(
     _refuse_other_root(folder, places)
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
-    contents, eval_contents = (_read_photos(table, catalog, layout) for table in (catalog.images, evaluation))
-    tell(catalog.faults, layout.root)
+    contents = _read_photos(catalog.images, layout, catalog.train_faults)
+    eval_contents = _read_photos(evaluation, layout, catalog.eval_faults)
+    tell(catalog.train_faults + catalog.eval_faults, layout.root)
     people, swapped, applied = catalog.people, set(), None
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
@@ -129,10 +130,10 @@ def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
             )
 
 
-def _read_photos(table: pd.DataFrame, catalog: Catalog, layout: Layout) -> list[str]:
-    """Read every photo of a table; its faults join the catalog's. Returns the contents' sha1."""
+def _read_photos(table: pd.DataFrame, layout: Layout, faults: list[str]) -> list[str]:
+    """Read every photo of a table; what is wrong with them joins `faults`. Returns the contents' sha1."""
     checked = list(parallel(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos"))
-    catalog.faults += [fault for _, fault in checked if fault]
+    faults += [fault for _, fault in checked if fault]
     return [content for content, _ in checked]
 
 

@@ -18,9 +18,8 @@ from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import DTYPES, Hardware, pick_device, pick_precisions, pick_workers
 from maskfold.models.input_size import check_input_size
-from maskfold.training.engine import Hardware
 from maskfold.training.feature_cache import Features
 
 # Of the mean images: enough to see head, hair and mask.

@@ -47,7 +47,7 @@ def blend_runs(
     gain = None
     crossed = cross_fit(members, oof.label, oof.person_id, blend, decision)
     fitted = fit(members, oof.label, oof.person_id, blend, decision)
-    if decision != "argmax":
+    if fitted.factors is not None:
         gain = decision_gain(crossed, oof.label, oof.person_id)
         if not is_worth_it(gain):
             crossed = replace(crossed, answers=crossed.probs.argmax(1))

@@ -6,13 +6,12 @@ import numpy as np
 
 from maskfold.data.folds import deal
 from maskfold.errors import UserError
-from maskfold.inference.decision import Factors, decide, fit_factors
+from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.labels import stratum
 from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.calibration import fit_temperature, tempered
 
-DECISIONS = ("argmax", "macro-f1")
 # The fitted parts are scored over this many groups of people of their own.
 CROSS_FITS = 5
 # A decision may lose this much macro F1 at the lower end of its gain's interval.
@@ -46,7 +45,7 @@ def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str,
     calibrated = np.stack([tempered(*pair) for pair in zip(members, temperatures, strict=True)])
     weights = BLENDS[blend](calibrated, labels, people)
     together = np.tensordot(weights, calibrated, 1)
-    factors = fit_factors(together, labels, people) if decision == "macro-f1" else None
+    factors = DECISIONS[decision](together, labels, people)
     return Fitted([float(t) for t in temperatures], weights.tolist(), factors)
 
 

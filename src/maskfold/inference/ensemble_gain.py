@@ -13,7 +13,7 @@ import numpy as np
 from maskfold.config.experiment import Config, compared
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
-from maskfold.metrics.bootstrap import RESAMPLES, People
+from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
 from maskfold.metrics.scores import metrics_of
 from maskfold.probabilities import Predictions, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
@@ -44,8 +44,7 @@ def estimate_gain(oofs: Sequence[Predictions], folds: int, seed: int = 0) -> dic
 
     drawn = who.resample(np.random.default_rng(seed), RESAMPLES)
     spread = gain([who.totals(tally, drawn) for tally in tallies])
-    bounds = [float(value) for value in np.percentile(spread, (2.5, 97.5))]
-    return {"gain": float(gain([tally.sum(0) for tally in tallies])), "ci95": bounds}
+    return {"gain": float(gain([tally.sum(0) for tally in tallies])), "ci95": percentile_interval(spread)}
 
 
 def record_gain(runs: Sequence[RunFolder]) -> dict:

@@ -11,8 +11,11 @@ import cv2
 import numpy as np
 
 from maskfold.config.experiment import Data
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, nearest, one_line
 from maskfold.loading.crops import store_size
+
+# Of what albumentations says of an argument.
+MAX_LETTERS = 300
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
 
@@ -97,7 +100,9 @@ def _written(data: Data) -> Transforms:
                 seen = transform(image=seen)["image"]
             except Exception as fault:
                 name, size = type(transform).__name__, getattr(seen, "shape", ())[:2]
-                raise UserError(f"data.augment: {name} fails on a photo of {size} ({_first_line(fault)})") from fault
+                raise UserError(
+                    f"data.augment: {name} fails on a photo of {size} ({one_line(fault, MAX_LETTERS)})"
+                ) from fault
             finally:
                 transform.p = chance
         check_photo(seen)
@@ -165,11 +170,7 @@ def _transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
             }
         )
     except Exception as fault:
-        raise UserError(f"{where}: {name}: {_first_line(fault)}") from fault
+        raise UserError(f"{where}: {name}: {one_line(fault, MAX_LETTERS)}") from fault
 
 
 _KINDS = (A.BasicTransform, A.BaseCompose)
-
-
-def _first_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:300] or type(fault).__name__

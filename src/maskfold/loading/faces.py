@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from maskfold.config.experiment import Data
 from maskfold.labels import MASKS
-from maskfold.loading.crops import Box
+from maskfold.loading.crops import CROPS, Box
 
 MODEL = "face_detection_yunet_2023mar.onnx"
 # YuNet sees faces of 10 to 300 pixels; on photos of this longer side a portrait's face is about half of that.
@@ -31,6 +32,11 @@ def find_face(image: np.ndarray) -> Box | None:
         return None
     left, top, face_width, face_height = max(found[:, :4].tolist(), key=lambda box: box[2] * box[3])
     return left / shrink, top / shrink, face_width / shrink, face_height / shrink
+
+
+def face_for_crop(image: np.ndarray, data: Data) -> Box | None:
+    """find_face where data.crop is cut around it."""
+    return find_face(image) if CROPS[data.crop].needs_face else None
 
 
 def _detector() -> "cv2.FaceDetectorYN":

@@ -16,10 +16,10 @@ import pandas as pd
 from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared, fingerprint
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, perhaps_torn, write_atomic, write_json
-from maskfold.loading.crops import crop_and_resize, reduction, store_size
-from maskfold.loading.faces import find_face, found_by_mask
+from maskfold.loading.crops import CROPS, crop_and_resize, reduction, store_size
+from maskfold.loading.faces import face_for_crop, found_by_mask
 from maskfold.progress import parallel
 
 # Goes up with whatever changes a stored pixel.
@@ -39,7 +39,9 @@ class Store:
             try:
                 self._photos = np.load(self.path, mmap_mode="r")
             except (ValueError, EOFError, OSError) as fault:
-                raise UserError(f"{self.path}: no readable store ({fault}); delete it, it is built again") from fault
+                raise UserError(
+                    f"{self.path}: no readable store ({first_line(fault)}); delete it, it is built again"
+                ) from fault
         return self._photos
 
     def __len__(self) -> int:
@@ -81,7 +83,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
         "photos": expected,
         "ids": hashlib.sha256("\n".join(table.image_id).encode()).hexdigest(),
         "crop": [data.crop, data.crop_size if data.crop != "none" else None],
-        "face": [data.face_margin, data.image_size] if data.crop == "face" else None,
+        "face": [data.face_margin, data.image_size] if CROPS[data.crop].needs_face else None,
         "size": size,
         "decoder": cv2.__version__,
     }
@@ -118,7 +120,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
 
         def fill(row: int) -> tuple[str, bool]:
             photo = read_photo(photos[row], by_size)
-            face = find_face(photo.image) if data.crop == "face" else None
+            face = face_for_crop(photo.image, data)
             image = np.ascontiguousarray(crop_and_resize(photo.image, data, face, photo.reduced))
             # A quarter of what writing through a memory map costs, which faults in page after page.
             os.pwrite(file.fileno(), image, header + row * image.nbytes)
@@ -131,7 +133,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
                 f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "
                 f"(scripts/prepare.py --out {prepared.folder})"
             )
-        if data.crop == "face":
+        if CROPS[data.crop].needs_face:
             _tell_faces(path.with_suffix(".json"), table, found)
 
     # Some 60 KB a photo: waiting for the disk would take a tenth of the building.

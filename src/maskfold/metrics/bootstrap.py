@@ -1,6 +1,7 @@
 """Intervals and comparisons by resampling people: a person's seven photos succeed and fail together."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +54,23 @@ class People:
         return total.reshape(resamples, *tallies.shape[1:])
 
 
+def bags(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
+    """`count` times the rows int [~N] of as many people as there are, chosen with replacement (bagging, Breiman 1996).
+
+    Not within strata: what is fitted on a bag must meet other mixes of people too.
+    """
+    rng = np.random.default_rng(seed)
+    names, of_photo = np.unique(people, return_inverse=True)
+    for _ in range(count):
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        yield np.repeat(np.arange(len(of_photo)), times[of_photo])
+
+
+def percentile_interval(values: np.ndarray) -> list[float]:
+    """The 95 % interval of resampled values, percentiles 2.5 and 97.5."""
+    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
+
+
 def intervals(
     labels, answers, people, eval_people: int, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, list[float] | None]:
@@ -66,10 +84,12 @@ def intervals(
     who = People(labels, people)
     tallies, rng = who.tally(labels, answers), np.random.default_rng(seed)
     drawn = who.resample(rng, resamples)
-    found = {f"{name}_ci95": _bounds(values) for name, values in metrics_of(who.totals(tallies, drawn)).items()}
+    found = {
+        f"{name}_ci95": percentile_interval(values) for name, values in metrics_of(who.totals(tallies, drawn)).items()
+    }
     for name, n in (("board95", eval_people), ("board_half95", eval_people // 2)):
         again = who.redraw(rng, drawn, n) if n else None
-        found[name] = None if again is None else _bounds(metrics_of(who.totals(tallies, again))["macro_f1"])
+        found[name] = None if again is None else percentile_interval(metrics_of(who.totals(tallies, again))["macro_f1"])
     return found
 
 
@@ -78,7 +98,7 @@ def class_intervals(labels, answers, people, seed: int = 0, resamples: int = RES
     who = People(labels, people)
     drawn = who.resample(np.random.default_rng(seed), resamples)
     values = f1_per_class(who.totals(who.tally(labels, answers)[..., COLUMNS["all"]], drawn))
-    return [_bounds(column) for column in values.T]
+    return [percentile_interval(column) for column in values.T]
 
 
 @dataclass(frozen=True)
@@ -123,10 +143,6 @@ def compare(
     difference, error = one - other, float((ones - others).std(ddof=1))
     bounds = [difference - Z_TWO_SIDED * error, difference + Z_TWO_SIDED * error]
     return Comparison(difference, bounds, error, len(who))
-
-
-def _bounds(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
 def _proportional(sizes: list[int], n: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import timm
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, first_line, nearest
 
 # What timm and the hub raise for a model or weights that can't be had.
 FAULTS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
@@ -100,8 +100,8 @@ def _from_folder(folder: Path) -> Architecture:
         return _checked(name, cfg, args, folder=folder)
     except FAULTS as fault:
         raise UserError(
-            f"model.backbone: {folder} is not a model folder of timm ({reason(fault)}); give a folder with config.json "
-            "and model.safetensors, as timm's save_for_hf writes it"
+            f"model.backbone: {folder} is not a model folder of timm ({first_line(fault)}); give a folder with "
+            "config.json and model.safetensors, as timm's save_for_hf writes it"
         ) from fault
 
 
@@ -116,7 +116,7 @@ def _from_hub(repository: str) -> Architecture:
 
 def missing_repository(repository: str, fault: Exception) -> UserError:
     return UserError(
-        f"model.backbone: hf-hub:{repository} can't be had here ({reason(fault)}); download its config.json and "
+        f"model.backbone: hf-hub:{repository} can't be had here ({first_line(fault)}); download its config.json and "
         "model.safetensors elsewhere into a folder and give --model.backbone local-dir:FOLDER, or give a timm name "
         "and --model.weights model.safetensors"
     )
@@ -127,11 +127,6 @@ def _checked(name: str, cfg: dict, args: dict, **place: Any) -> Architecture:
         raise ValueError(f"config.json: timm has no architecture {name!r}{nearest(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
     return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **place)
-
-
-def reason(fault: Exception) -> str:
-    """The first line of what an exception says, or its type."""
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
 
 
 def go_offline_without_network() -> None:

@@ -3,8 +3,8 @@
 import torch
 
 from maskfold.config.experiment import Data, Model
-from maskfold.errors import UserError
-from maskfold.models.architecture import FAULTS, Architecture, find_architecture, go_offline_without_network, reason
+from maskfold.errors import UserError, first_line
+from maskfold.models.architecture import FAULTS, Architecture, find_architecture, go_offline_without_network
 from maskfold.models.weight_files import create_loaded, read_state, state_of_hub, weights_in
 
 
@@ -34,8 +34,8 @@ def build_backbone(model: Model, data: Data, architecture: Architecture | None =
         return architecture.create(options, pretrained=model.pretrained)
     except FAULTS as fault:
         if not model.pretrained:
-            raise UserError(f"model.backbone: timm can't build {model.backbone} ({reason(fault)})") from fault
+            raise UserError(f"model.backbone: timm can't build {model.backbone} ({first_line(fault)})") from fault
         raise UserError(
-            f"model.pretrained: no weights of {model.backbone} can be had here ({reason(fault)}); give a file "
+            f"model.pretrained: no weights of {model.backbone} can be had here ({first_line(fault)}); give a file "
             "downloaded elsewhere (--model.weights model.safetensors), or start from none (--model.pretrained false)"
         ) from fault

@@ -5,6 +5,7 @@ import gc
 import os
 import platform
 import random
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -12,12 +13,30 @@ from timm.layers import set_fused_attn
 
 from maskfold.config.experiment import Run
 from maskfold.environment import ignore_variables
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_WORKERS = 8
 # glibc's names, numbers (malloc.h) and what they are set to.
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 256 * 2**20)}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and in what precision a model predicts."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def prediction_hardware(run: Run) -> Hardware:
+    """What a finished run predicts on, with this process set up for it. Raises UserError as pick_device does."""
+    device = pick_device(run)
+    make_fast(device)
+    return Hardware(device, DTYPES[run.predict_precision])
 
 
 def pick_device(run: Run) -> torch.device:
@@ -106,7 +125,7 @@ def _compile_fault(device: torch.device) -> str | None:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(size, device=device))
     # The compilers behind it raise what they like, and torch passes on some of it as it is.
     except Exception as fault:
-        return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        return first_line(fault)
     return None
 
 

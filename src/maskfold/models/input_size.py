@@ -6,8 +6,7 @@ from itertools import product
 import torch
 
 from maskfold.config.experiment import Config, replaced
-from maskfold.errors import UserError
-from maskfold.models.architecture import reason
+from maskfold.errors import UserError, first_line
 from maskfold.models.classifier import Classifier, build_classifier
 
 Size = tuple[int, int]
@@ -25,7 +24,7 @@ def check_input_size(model: Classifier, config: Config) -> None:
     except FAULTS as fault:
         near = nearest_sizes(model, config) or [tuple(model.backbone.pretrained_cfg["input_size"][1:])]
         raise UserError(
-            f"data.image_size: {name} can't see photos of {size} ({reason(fault)}); {_fix(near)}"
+            f"data.image_size: {name} can't see photos of {size} ({first_line(fault)}); {_fix(near)}"
         ) from fault
     if seen == size:
         return

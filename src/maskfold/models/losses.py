@@ -1,5 +1,6 @@
 """Losses on log-probabilities, as a part's share of its whole batch: however it is split, its gradients add up."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -63,14 +64,24 @@ def class_weights(config: Loss, counts: np.ndarray) -> torch.Tensor:
     inverse: 1 / n; effective: (1 - b) / (1 - b^n) (Cui et al. 2019, Class-Balanced Loss, eq. 6).
     """
     counts = np.asarray(counts, float)
-    present = np.maximum(counts, 1)
-    raw = {
-        "none": np.ones_like(counts),
-        "inverse": 1 / present,
-        "effective": (1 - config.effective_beta) / (1 - config.effective_beta**present),
-    }[config.class_weights]
-    raw = np.where(counts > 0, raw, 0)
+    raw = np.where(counts > 0, CLASS_WEIGHTS[config.class_weights](np.maximum(counts, 1), config), 0)
     return torch.tensor(raw * counts.sum() / (raw * counts).sum(), dtype=torch.float32)
+
+
+# What loss.class_weights names: photos a class [18], at least 1 -> weights [18] up to a factor.
+CLASS_WEIGHTS: dict[str, Callable[[np.ndarray, Loss], np.ndarray]] = {
+    "none": lambda counts, config: np.ones_like(counts),
+    "inverse": lambda counts, config: 1 / counts,
+    "effective": lambda counts, config: (1 - config.effective_beta) / (1 - config.effective_beta**counts),
+}
+
+# What loss.name and loss.plus name. Of a photo: log_probs, targets [B, 18] -> [B].
+PHOTO_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, Loss], torch.Tensor]] = {
+    "cross_entropy": lambda log_probs, targets, config: cross_entropy(log_probs, targets),
+    "focal": lambda log_probs, targets, config: focal(log_probs, targets, config.gamma),
+}
+# Of a batch: Totals of a part, and of its whole batch -> the part's share.
+BATCH_LOSSES: dict[str, Callable[[Totals, Totals], torch.Tensor]] = {"soft_f1": soft_f1}
 
 
 class BatchLoss:
@@ -81,7 +92,7 @@ class BatchLoss:
         self.terms = {config.name: 1.0}
         if config.plus is not None:
             self.terms[config.plus] = self.terms.get(config.plus, 0.0) + config.plus_weight
-        self.needs_totals = "soft_f1" in self.terms
+        self.needs_totals = any(name in BATCH_LOSSES for name in self.terms)
 
     def __call__(self, output: Fine, targets: Targets, size: int, whole: Totals | None = None) -> torch.Tensor:
         """A part's share of the batch's loss: sum(w * l) / size, and of soft F1 what soft_f1 says.
@@ -91,14 +102,14 @@ class BatchLoss:
         log_probs, ages = output
         aims = smoothed(targets.classes * self.weights, self.config.label_smoothing)
         each = log_probs.new_zeros(len(log_probs))
-        if weight := self.terms.get("cross_entropy"):
-            each = each + weight * cross_entropy(log_probs, aims)
-        if weight := self.terms.get("focal"):
-            each = each + weight * focal(log_probs, aims, self.config.gamma)
+        for name, photo_loss in PHOTO_LOSSES.items():
+            if weight := self.terms.get(name):
+                each = each + weight * photo_loss(log_probs, aims, self.config)
         if self.config.age_weight:
             each = each + self.config.age_weight * cross_entropy(ages, targets.ages)
         loss = each.sum() / size
-        if weight := self.terms.get("soft_f1"):
-            part = f1_totals(log_probs, targets.classes)
-            loss = loss + weight * soft_f1(part, part if whole is None else whole)
+        for name, batch_loss in BATCH_LOSSES.items():
+            if weight := self.terms.get(name):
+                part = f1_totals(log_probs, targets.classes)
+                loss = loss + weight * batch_loss(part, part if whole is None else whole)
         return loss

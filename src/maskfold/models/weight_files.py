@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import nn
 
-from maskfold.errors import UserError
-from maskfold.models.architecture import FAULTS, Architecture, go_offline_without_network, missing_repository, reason
+from maskfold.errors import UserError, first_line
+from maskfold.models.architecture import FAULTS, Architecture, go_offline_without_network, missing_repository
 
 State = dict[str, torch.Tensor]
 # What a pickle or a zip file, in which torch.save writes, begins with.
@@ -38,7 +38,7 @@ def read_state(path: Path, key: str) -> State:
         return _read_torch(path) if is_torch else load_file(path)
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as fault:
         raise UserError(
-            f"{key}: {path} is no readable safetensors file or PyTorch checkpoint of tensors ({reason(fault)}); "
+            f"{key}: {path} is no readable safetensors file or PyTorch checkpoint of tensors ({first_line(fault)}); "
             "convert it to safetensors or download it again"
         ) from fault
 
@@ -90,7 +90,7 @@ def create_loaded(architecture: Architecture, options: dict, state: State, origi
             backbone = architecture.create(options, pretrained=True, pretrained_cfg_overlay=overlay)
     # timm's translation of a file that is not this model's fails in whatever way its code meets it.
     except Exception as fault:
-        fault_text = f" ({reason(fault)})"
+        fault_text = f" ({first_line(fault)})"
     else:
         backbone.pretrained_cfg.pop("state_dict")
         missing, surplus = (set(keys) for keys in results[-1])

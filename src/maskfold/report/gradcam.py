@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from maskfold.errors import first_line
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
-from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
+from maskfold.runs.part_weights import finished_model
+from maskfold.runs.run_folder import RunFolder, fold_name
 
 # Photos that are looked at together: each keeps its activations for the way back.
 AT_A_TIME = 4
@@ -37,7 +38,7 @@ class Shown(nn.Module):
                 self.grid = backbone.patch_embed.dynamic_feat_size(size)
                 self.block = backbone.blocks[-1].norm1
         except (AttributeError, RuntimeError) as fault:
-            raise ValueError(f"it makes no map of the photo ({fault})") from fault
+            raise ValueError(f"it makes no map of the photo ({first_line(fault)})") from fault
 
     @property
     def layer(self) -> nn.Module:
@@ -90,7 +91,7 @@ def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> li
     device, view = torch.device("cpu"), EvalTransform(config.data)
     for fold in sorted({fold for fold, _, _ in asked}):
         mine = [at for at, (of, _, _) in enumerate(asked) if of == fold]
-        shown = Shown(finished_model(run, config, f"fold{fold}", device), config.data.image_size)
+        shown = Shown(finished_model(run, config, fold_name(fold), device), config.data.image_size)
         with GradCAM(shown, [shown.layer], shown.as_map) as cam:
             for start in range(0, len(mine), AT_A_TIME):
                 some = mine[start : start + AT_A_TIME]

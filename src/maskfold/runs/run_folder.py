@@ -14,7 +14,7 @@ from pathlib import Path
 from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import Config, compared, config_hash
 from maskfold.data.images_table import Prepared
-from maskfold.errors import UserError, listed
+from maskfold.errors import UserError, first_line, listed
 from maskfold.fileio import locked, read_json, sha256, write_json, write_text
 from maskfold.probabilities import Predictions
 
@@ -26,6 +26,12 @@ NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
 
 def fold_name(fold: int) -> str:
     return f"fold{fold}"
+
+
+def fold_of(part: str) -> int | None:
+    """The fold of a part's name; None for the refit and for any other name."""
+    match = re.fullmatch(r"fold(\d+)", part)
+    return int(match[1]) if match else None
 
 
 def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -86,8 +92,8 @@ class RunFolder:
 
     @property
     def finished_folds(self) -> list[int]:
-        found = (re.fullmatch(r"fold(\d+)", path.parent.name) for path in self.folder.glob("fold*/oof.npz"))
-        return sorted(int(match[1]) for match in found if match)
+        folds = (fold_of(path.parent.name) for path in self.folder.glob("*/oof.npz"))
+        return sorted(fold for fold in folds if fold is not None)
 
     @property
     def finished_parts(self) -> list[str]:
@@ -154,7 +160,7 @@ class RunFolder:
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as fault:
-            raise UserError(f"{path}: not readable ({fault}); {mend}") from fault
+            raise UserError(f"{path}: not readable ({first_line(fault)}); {mend}") from fault
         wanted = {"epoch", "seconds", "images_per_second"} | ({"macro_f1"} if part != FULL else set())
         if not rows or any(not isinstance(row, dict) or wanted - row.keys() for row in rows):
             raise UserError(f"{path}: an object an epoch with {', '.join(sorted(wanted))} is expected; {mend}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.config.experiment import Config
+from maskfold.errors import first_line
 from maskfold.fileio import write_json
 from maskfold.metrics.confusion import confusions, worst_mistakes
 from maskfold.metrics.scores import scores
@@ -81,7 +82,7 @@ class Tracker:
             if mode != "online":
                 raise
             self._mark()
-            print(f"W&B can't be reached ({_first_line(fault)}); the run is kept offline", file=sys.stderr)
+            print(f"W&B can't be reached ({first_line(fault)}); the run is kept offline", file=sys.stderr)
             # The service holds on to the id of a run that it could not start.
             restart()
             self._run = wandb.init(mode="offline", **where)
@@ -164,7 +165,7 @@ class Tracker:
             self._run = None
             # What W&B had been given seconds before may be lost too.
             missing = f"epochs of {self._path.parent.name} may be missing there, metrics.jsonl has all"
-            print(f"W&B: {_first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
+            print(f"W&B: {first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
             restart()
         with contextlib.suppress(OSError):
             write_json(self._path, self._held)
@@ -174,10 +175,6 @@ class Tracker:
     def _mark(self) -> None:
         with contextlib.suppress(OSError):
             self._marker.touch()
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
 
 
 def offline_runs(folder: Path) -> list[str]:

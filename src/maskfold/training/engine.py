@@ -1,7 +1,7 @@
-"""One training step, and prediction."""
+"""One training step."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -10,14 +10,13 @@ import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
 from maskfold.loading.mixing import Mixer
 from maskfold.loading.sampler import Batches
 from maskfold.models.heads import Fine
 from maskfold.models.losses import BatchLoss, Totals, f1_totals
 from maskfold.models.targets import Targets, Truth
-from maskfold.models.tta import VIEWS
 
 
 @dataclass
@@ -107,8 +106,8 @@ def _predicted(model: torch.nn.Module, photos: torch.Tensor) -> Fine:
         if len(photos) > 1:
             raise
         raise UserError(
-            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); choose another "
-            "optim.batch_size, or fewer optim.accum_steps"
+            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({first_line(fault)}); "
+            "choose another optim.batch_size, or fewer optim.accum_steps"
         ) from fault
 
 
@@ -134,38 +133,3 @@ def _totals(trainee: Trainee, parts: Sequence[tuple[torch.Tensor, Targets]]) -> 
         buffer.copy_(before)
     sums = torch.stack([torch.stack(totals) for totals in each]).sum(0)
     return Totals(*trainee.accelerator.reduce(sums, "sum"))
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and in what precision a model predicts."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def autocast(self):
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-@torch.inference_mode()
-def predict_probs(
-    models: Sequence[torch.nn.Module],
-    loader: Iterable,
-    hardware: Hardware,
-    views: Iterable[str] = ("none",),
-    on_batch: Callable[[int], None] = lambda photos: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int64 [N] as the loader gives them; each model's probabilities float32 [M, N, 18], the views' mean."""
-    for model in models:
-        model.eval()
-    views = tuple(views)
-    rows, probs = [], []
-    for images, _, at in loader:
-        images = images.to(hardware.device, non_blocking=True)
-        seen = [(batch, len(made) * len(views)) for view in views for made in [VIEWS[view](images)] for batch in made]
-        with hardware.autocast():
-            # The host does not wait for the device here: it prepares the next batch meanwhile.
-            probs.append(torch.stack([sum(model(batch).exp() / n for batch, n in seen) for model in models]))
-        rows.append(at)
-        on_batch(len(at) * len(models))
-    return torch.cat(rows).numpy(), torch.cat(probs, dim=1).cpu().numpy()

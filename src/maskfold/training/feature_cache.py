@@ -15,9 +15,9 @@ from maskfold.loading.sampler import Batches
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform, sample_seeds
 from maskfold.models.classifier import Classifier
-from maskfold.models.tta import VIEWS
+from maskfold.models.device import Hardware
+from maskfold.models.prediction import predict
 from maskfold.progress import progress
-from maskfold.training.engine import Hardware
 
 
 class Features:
@@ -55,24 +55,14 @@ class Features:
             self._weights = digest.hexdigest()
         return self._weights
 
-    @torch.inference_mode()
     def _compute(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
-        # The backbone alone: the head may be in training, and the features are asked for in its midst.
-        self.model.backbone.eval()
-        rows = np.arange(len(store))
-        dataset = PhotoDataset(store, None, self.transform)
-        batches, found = Batches(rows, self.batch_size, shuffle=False), []
+        batches = Batches(np.arange(len(store)), self.batch_size, shuffle=False)
         with (
-            PhotoLoader(dataset, batches, self.workers, pin=False) as loader,
-            progress(f"features ({view})", len(rows), "images") as advance,
+            PhotoLoader(PhotoDataset(store, None, self.transform), batches, self.workers, pin=False) as loader,
+            progress(f"features ({view})", len(store), "images") as advance,
         ):
-            for images, _, at in loader:
-                [seen] = VIEWS[view](images.to(hardware.device))
-                with hardware.autocast():
-                    features = self.model.features(seen)
-                found.append(features.float().cpu())
-                advance(len(at), "")
-        return torch.cat(found).numpy()
+            _, [features] = predict([self.model], loader, hardware, (view,), "features", advance)
+        return features
 
 
 class FeatureLoader:

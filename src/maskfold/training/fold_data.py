@@ -14,8 +14,8 @@ from maskfold.loading.sampler import Batches, training_batches
 from maskfold.loading.store import Store, Stores
 from maskfold.loading.transforms import EvalTransform, train_transform
 from maskfold.models.classifier import Classifier
-from maskfold.models.device import DTYPES, pick_workers
-from maskfold.training.engine import Hardware, predict_probs
+from maskfold.models.device import DTYPES, Hardware, pick_workers
+from maskfold.models.prediction import predict
 from maskfold.training.feature_cache import FeatureLoader, Features
 from maskfold.training.fold_job import Part
 
@@ -60,7 +60,7 @@ class FoldData:
 
     def predict(self, model: torch.nn.Module, loader: "PhotoLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
         """(rows, probabilities [N, 18]) of all validation photos, each once and in order, on every process."""
-        mine = [predict_probs([model], loader, self.predict_on)] if len(loader.batch_sampler) else []
+        mine = [predict([model], loader, self.predict_on)] if len(loader.batch_sampler) else []
         pieces = gather_object(mine) if self.accelerator.num_processes > 1 else mine
         rows, probs = zip(*pieces, strict=True)
         return np.concatenate(rows), np.concatenate(probs, axis=1)[0]

@@ -8,7 +8,8 @@ from maskfold.metrics.calibration import log_loss
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import Classifier
 from maskfold.probabilities import Predictions
-from maskfold.training.checkpoints import Weights, load_part, write_weights
+from maskfold.runs.part_weights import Weights, load_part, write_weights
+from maskfold.runs.run_folder import fold_of
 from maskfold.training.engine import Trainee
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob
@@ -61,7 +62,7 @@ def write_result(
     rows, oof = data.part.valid_rows, None
     if len(rows):
         rows, probs = data.predict(classifier, data.eval_photos)
-        table, fold = images.iloc[rows], np.full(len(rows), int(name.removeprefix("fold")))
+        table, fold = images.iloc[rows], np.full(len(rows), fold_of(name))
         oof = Predictions(table.image_id.to_numpy(), probs, data.labels[rows], fold, table.person_id.to_numpy())
     if accelerator.is_main_process:
         job.run.finish(name, oof)

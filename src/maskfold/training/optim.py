@@ -1,8 +1,9 @@
 """Optimiser and learning rate. The rate is a function of what is on record, so a resumed run needs no state of it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
+from typing import NamedTuple
 
 import torch
 from timm.optim import (
@@ -14,7 +15,7 @@ from timm.optim import (
 )
 
 from maskfold.config.experiment import Optim
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, first_line, nearest
 from maskfold.models.classifier import Classifier
 
 
@@ -25,7 +26,8 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     Raises UserError for a name that timm does not have, or an optimiser that does not take these arguments.
     """
     if optim.name not in list_optimizers():
-        raise UserError(f"optim.name: timm has no {optim.name}{nearest(optim.name, list_optimizers())}")
+        every = f"; there are {', '.join(list_optimizers())}"
+        raise UserError(f"optim.name: timm has no {optim.name}{nearest(optim.name, list_optimizers()) or every}")
     if optim.layer_decay < 1:
         groups = param_groups_layer_decay(model.backbone, optim.weight_decay, layer_decay=optim.layer_decay)
         # timm counts the classifier, which is not here, as the layer above the last.
@@ -41,10 +43,28 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
         fused = {"fused": True} if "fused" in signature(get_optimizer_class(optim.name)).parameters else {}
         optimizer = create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay, **fused)
     except (TypeError, ValueError, ImportError, AssertionError) as fault:
-        raise UserError(f"optim.name: {optim.name} can't be built ({fault}); choose another") from fault
+        raise UserError(f"optim.name: {optim.name} can't be built ({first_line(fault)}); choose another") from fault
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
+
+
+class Moment(NamedTuple):
+    """Where training stands: `done` of `total` updates after the warm-up; epochs with a fraction; their macro F1."""
+
+    done: int
+    total: int
+    epochs: float
+    scores: Sequence[float]
+
+
+# What optim.schedule names: the share of the peak learning rate.
+SCHEDULES: dict[str, Callable[[Optim, Moment], float]] = {
+    "cosine": lambda optim, moment: 0.5 * (1 + math.cos(math.pi * moment.done / moment.total)),
+    "constant": lambda optim, moment: 1.0,
+    "step": lambda optim, moment: optim.step_gamma ** int(moment.epochs / optim.step_epochs),
+    "plateau": lambda optim, moment: optim.step_gamma ** plateau_falls(moment.scores, optim.plateau_patience),
+}
 
 
 def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequence[float] = ()) -> float:
@@ -56,16 +76,11 @@ def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequenc
     """
     if optim.schedule_by == "epoch":
         update = update // updates_per_epoch * updates_per_epoch
-    total, warmup = optim.epochs * updates_per_epoch, round(optim.warmup_epochs * updates_per_epoch)
+    warmup = round(optim.warmup_epochs * updates_per_epoch)
     if update < warmup:
         return (update + 1) / (warmup + 1)
-    if optim.schedule == "step":
-        return optim.step_gamma ** int(update / updates_per_epoch / optim.step_epochs)
-    if optim.schedule == "plateau":
-        return optim.step_gamma ** plateau_falls(scores, optim.plateau_patience)
-    if optim.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (update - warmup) / max(1, total - warmup)))
-    return 1.0
+    total = max(1, optim.epochs * updates_per_epoch - warmup)
+    return SCHEDULES[optim.schedule](optim, Moment(update - warmup, total, update / updates_per_epoch, scores))
 
 
 def plateau_falls(scores: Sequence[float], patience: int) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import multiprocessing
+import multiprocessing.queues
 import os
 import signal
 import sys
@@ -51,6 +52,20 @@ class _Slot:
             torch.cuda.set_device(self.number % count)
 
 
+@dataclass(frozen=True)
+class _Order:
+    """What a process is to train, as it can be pickled; what the user is to fix goes into `messages`."""
+
+    run_folder: Path
+    config: Config
+    prepared_folder: Path
+    part: Part
+    slot: _Slot
+    messages: multiprocessing.queues.SimpleQueue
+    deadline: float | None
+    left: TimeLeft
+
+
 def fit_at_once(
     run: RunFolder,
     config: Config,
@@ -70,15 +85,15 @@ def fit_at_once(
     passed_on, failed = False, []
     threads, method = threads_each(slots), multiprocessing.get_start_method()
     try:
-        said = spawn.SimpleQueue()
+        messages = spawn.SimpleQueue()
         # The children know the deadline themselves; the first one makes an update even if it has passed.
         while going or (waiting and not passed_on and not (stop.time_is_up and len(waiting) < len(parts))):
             while waiting and free and not passed_on and not (stop.time_is_up and len(waiting) < len(parts)):
                 part, slot = waiting.pop(0), free.pop(0)
                 left = TimeLeft({each.name: updates[each.name] for each in (part, *waiting)}, slots)
                 place = _Slot(slot, slots, threads, method)
-                order = (run.folder, config, prepared.folder, part, place, said, stop.deadline, left)
-                process = spawn.Process(target=_child, args=order, name=part.name)
+                order = _Order(run.folder, config, prepared.folder, part, place, messages, stop.deadline, left)
+                process = spawn.Process(target=_child, args=(order,), name=part.name)
                 # Ctrl-C reaches the whole group while the child imports: the parent passes it on, once.
                 with stop_signals_blocked():
                     process.start()
@@ -99,7 +114,7 @@ def fit_at_once(
         for process in going:
             process.kill()
     if failed and not stop.signum:
-        raise _fault(*failed[0], None if said.empty() else said.get())
+        raise _fault(*failed[0], None if messages.empty() else messages.get())
     if not all(run.finished(part.name) for part in parts):
         stop.raise_reason()
 
@@ -110,9 +125,9 @@ def _tell(process: multiprocessing.Process, signum: int) -> None:
         os.kill(process.pid, signum)
 
 
-def _fault(part: Part, status: int, said: str | None) -> Exception:
-    if said is not None:
-        return UserError(said)
+def _fault(part: Part, status: int, message: str | None) -> Exception:
+    if message is not None:
+        return UserError(message)
     if status < 0:
         return UserError(
             f"--parallel-folds: {part.name} was killed by signal {-status}, most likely for want of memory; the same "
@@ -122,16 +137,7 @@ def _fault(part: Part, status: int, said: str | None) -> Exception:
     return SystemExit(1)
 
 
-def _child(
-    run: Path,
-    config: Config,
-    prepared: Path,
-    part: Part,
-    slot: _Slot,
-    said: multiprocessing.SimpleQueue,
-    deadline: float | None,
-    left: TimeLeft,
-) -> None:
+def _child(order: _Order) -> None:
     """A part in a process of its own, which ends with its parent."""
     # Signals come from the parent alone.
     os.setsid()
@@ -140,30 +146,31 @@ def _child(
     progress.bars = False
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    with _ended(said), Stop(deadline).listening() as stop:
+    with _ended(order.messages), Stop(order.deadline).listening() as stop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        slot.settle()
+        order.slot.settle()
         # A time that is up lets the first update be made: a start that takes longer than it would never get on.
         if stop.signum:
             stop.raise_reason()
-        make_fast(pick_device(config.run))
-        folder, data = RunFolder(run), load_prepared(prepared)
-        store = open_store(data, data.images, config.data)
-        run_job(FoldJob(folder, config, data, store, part, stop, left))
+        make_fast(pick_device(order.config.run))
+        prepared = load_prepared(order.prepared_folder)
+        store = open_store(prepared, prepared.images, order.config.data)
+        run = RunFolder(order.run_folder)
+        run_job(FoldJob(run, order.config, prepared, store, order.part, stop, order.left))
 
 
 @contextmanager
-def _ended(said) -> Iterator[None]:
+def _ended(messages: multiprocessing.queues.SimpleQueue) -> Iterator[None]:
     """Hand a user's mistake to the parent rather than to the terminal; end the processes that were started."""
     try:
         yield
     except UserError as fault:
-        said.put(str(fault))
+        messages.put(str(fault))
         sys.exit(2)
     except OSError as fault:
         if fault.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-        said.put(str(too_many_files()))
+        messages.put(str(too_many_files()))
         sys.exit(2)
     except TimeIsUp:
         sys.exit(0)

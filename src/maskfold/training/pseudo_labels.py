@@ -5,7 +5,7 @@ carry their labels into the training of the model that is scored on them.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,18 +20,13 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
-from maskfold.loading.dataset import PhotoDataset
-from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import EvalTransform
-from maskfold.models.device import DTYPES, pick_workers
+from maskfold.models.device import DTYPES, Hardware
 from maskfold.models.targets import UNKNOWN_AGE
 from maskfold.models.tta import canonical_views
 from maskfold.progress import progress
+from maskfold.runs.part_predictions import PartRows, predict_parts
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
-from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.fold_data import Photos
 from maskfold.training.fold_job import FoldJob, Part
 from maskfold.training.pseudo_sources import SOURCES, Source, find_sources
@@ -93,10 +88,12 @@ def _choose(run: RunFolder, config: Config, prepared: Prepared, part: str, accel
     lead, rows = accelerator.is_main_process, np.arange(len(table))
     mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
     with progress(f"{part} pseudo-labels by {names}", len(mine) * len(sources), "images", lead) as advance:
-        share = sum(
-            _predict(source, name, prepared, mine, views, accelerator.device, advance) / len(sources)
-            for source, name in sources
-        )
+        share = np.zeros((len(mine), NUM_CLASSES))
+        # One model after the other: a GPU's memory may not hold all of them.
+        for source, name in sources:
+            wanted = _rows_of(source, name, prepared, mine, accelerator.device)
+            [of_model] = predict_parts([wanted], views, on_batch=advance)
+            share += of_model.astype(np.float64) / len(sources)
     probs = np.concatenate(gather_object([share]) if accelerator.num_processes > 1 else [share])
     if lead:
         _write(run, config, part, table, probs, sources, views)
@@ -125,22 +122,8 @@ def _write(
     write_atomic(folder / LABELS, lambda beside: chosen.to_csv(beside, index=False))
 
 
-def _predict(
-    source: RunFolder,
-    part: str,
-    prepared: Prepared,
-    rows: np.ndarray,
-    views: Sequence[str],
-    device: torch.device,
-    advance: Callable[[int, str], None],
-) -> np.ndarray:
-    """float64 [n, 18] of some rows of the eval photos, by one model and its own view of them."""
+def _rows_of(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
+    """Some rows of the eval photos for one model, with the source's own preprocessing and precision."""
     config = source.config
-    dataset = PhotoDataset(open_store(prepared, prepared.evaluation, config.data), None, EvalTransform(config.data))
-    batches = Batches(rows, config.optim.batch_size, shuffle=False)
-    workers = pick_workers(config.data.num_workers, device)
-    model = finished_model(source, config, part, device)
-    hardware = Hardware(device, DTYPES[config.run.predict_precision])
-    with PhotoLoader(dataset, batches, workers, pin=device.type == "cuda") as loader:
-        _, [probs] = predict_probs([model], loader, hardware, views, lambda photos: advance(photos, ""))
-    return probs.astype(np.float64)
+    store = open_store(prepared, prepared.evaluation, config.data)
+    return PartRows(source, config, part, store, rows, Hardware(device, DTYPES[config.run.predict_precision]))

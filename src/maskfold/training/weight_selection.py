@@ -1,15 +1,48 @@
 """Which weights a part ends with: the last epoch's, the best's, the mean of the last ones', or a greedy soup."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
+from maskfold.runs.part_weights import Weights, write_weights
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import Weights, write_weights
+
+
+def _no_epochs(history: Sequence[dict], count: int) -> list[int]:
+    return []
+
+
+def _best_epoch(history: Sequence[dict], count: int) -> list[int]:
+    scored = [row for row in history if "macro_f1" in row]
+    return [max(scored, key=lambda row: row["macro_f1"])["epoch"]] if scored else []
+
+
+def _last_epochs(history: Sequence[dict], count: int) -> list[int]:
+    return [row["epoch"] for row in history[-count:]]
+
+
+class Selection(NamedTuple):
+    """wanted: history, run.keep_epochs -> epochs whose weights the mean is of, none for the last weights as they are.
+
+    is_greedy: of these epochs only those join that make the mean no worse.
+    """
+
+    wanted: Callable[[Sequence[dict], int], list[int]]
+    is_greedy: bool = False
+
+
+# What run.keep names.
+SELECTIONS = {
+    "last": Selection(_no_epochs),
+    "best": Selection(_best_epoch),
+    "mean": Selection(_last_epochs),
+    "soup": Selection(_last_epochs, is_greedy=True),
+}
 
 
 class KeptWeights:
@@ -20,11 +53,7 @@ class KeptWeights:
 
     def wanted(self, history: Sequence[dict]) -> list[int]:
         """Epochs of those on record whose weights the end may still ask for."""
-        epochs = [row["epoch"] for row in history]
-        if self.config.keep == "best":
-            scored = [row for row in history if "macro_f1" in row]
-            return [max(scored, key=lambda row: row["macro_f1"])["epoch"]] if scored else []
-        return epochs[-self.config.keep_epochs :] if self.config.keep in ("mean", "soup") else []
+        return SELECTIONS[self.config.keep].wanted(history, self.config.keep_epochs)
 
     def add(self, history: Sequence[dict], weights: Weights) -> None:
         """Write the latest epoch's weights where they are wanted. Goes before the checkpoint that counts the epoch."""
@@ -44,7 +73,7 @@ class KeptWeights:
         wanted = self.wanted(history)
         if not wanted:
             return last
-        if self.config.keep == "soup":
+        if SELECTIONS[self.config.keep].is_greedy:
             scores = [row["macro_f1"] for row in history[-len(wanted) :]]
             order = [epoch for _, epoch in sorted(zip(scores, wanted, strict=True), reverse=True)]
             wanted = self._greedy(order, max(scores), score)
@@ -65,8 +94,8 @@ class KeptWeights:
             held = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
         except (OSError, SafetensorError) as fault:
             raise UserError(
-                f"{self.folder}: the weights of epochs {sorted(epochs)} are not all there ({fault}); delete "
-                f"{self.folder.parent} and train it again"
+                f"{self.folder}: the weights of epochs {sorted(epochs)} are not all there ({first_line(fault)}); "
+                f"delete {self.folder.parent} and train it again"
             ) from fault
         if len(held) == 1:
             return held[0]
