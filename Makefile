@@ -20,7 +20,7 @@ help:
 	@echo "make pair      write each notebook's .ipynb anew from its .py"
 	@echo "make bench     measure beside what others run: benchmarks/results.json and .png (a quarter of an hour)"
 	@echo "make docs      write the generated parts of docs/: the configuration reference and the picture of the README"
-	@echo "make lint      ruff check and ruff format --check"
+	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     install only"
 
 demo: .venv
@@ -61,6 +61,7 @@ docs: .venv
 lint: .venv
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 .venv: .venv/.installed
 

@@ -1,5 +1,6 @@
 """What the tests share: small drawn data, in a folder whose name has a space and Korean letters, and the scripts' real mains."""
 
+import atexit
 import gc
 import os
 import runpy
@@ -31,6 +32,8 @@ from maskfold.training.engine import EpochSums, Trainee, training_step
 # What is imported stays: looking through it at each collection, one a trained fold, took a quarter of the tests' time.
 gc.collect()
 gc.freeze()
+# Else libraries report at exit that their objects are left.
+atexit.register(gc.unfreeze)
 
 ROOT = Path(__file__).parent.parent
 # A tiny net with layer norm instead of batch norm, on tiny photos: the real recipe, shrunk.

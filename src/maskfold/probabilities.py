@@ -3,9 +3,10 @@
 Stands on the lowest floor since training writes what inference and analysis read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Self, TypeVar, overload
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from maskfold.fileio import write_atomic
 from maskfold.labels import NUM_CLASSES
 
 OOF_FIELDS = ("label", "fold", "person_id")
+Kind = TypeVar("Kind", bound="Predictions")
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,33 @@ class Predictions:
         arrays["probs"] = np.asarray(self.probs, np.float32)
         write_atomic(path, lambda beside: np.savez(beside, **arrays))
 
-    def aligned(self, image_id: np.ndarray) -> "Predictions":
+    def aligned(self, image_id: Iterable[str]) -> Self:
         """The same predictions in the order of `image_id`. Raises KeyError for an id that is not there."""
         rows = {name: row for row, name in enumerate(self.image_id)}
         order = np.array([rows[name] for name in image_id], int)
         fields = {
-            name: None if (value := getattr(self, name)) is None else value[order]
+            name: value[order]
             for name in ("image_id", "probs", *OOF_FIELDS)
+            if (value := getattr(self, name)) is not None
         }
-        return Predictions(**fields, source=self.source)
+        return replace(self, **fields)
+
+
+@dataclass(frozen=True)
+class OutOfFold(Predictions):
+    """Predictions of training photos by models that have not seen them: label, fold and person_id are there."""
+
+    label: np.ndarray
+    fold: np.ndarray
+    person_id: np.ndarray
+
+
+@overload
+def load_predictions(path: Path, out_of_fold: Literal[True]) -> OutOfFold: ...
+
+
+@overload
+def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
 
 
 def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
@@ -60,7 +80,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     try:
         with np.load(path, allow_pickle=False) as held:
             fields = {name: held[name] for name in held.files if name in Predictions.__dataclass_fields__}
-            found = Predictions(**fields)
+            found = OutOfFold(**fields) if out_of_fold else Predictions(**fields)
         broken = _broken(found, out_of_fold)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
@@ -85,12 +105,13 @@ def _broken(found: Predictions, out_of_fold: bool) -> str | None:
         return "an image_id occurs twice"
     if out_of_fold and any(getattr(found, name) is None or len(getattr(found, name)) != n for name in OOF_FIELDS):
         return f"{', '.join(OOF_FIELDS)} are expected in out-of-fold predictions"
-    if out_of_fold and not (found.label.dtype.kind == "i" and np.isin(found.label, range(NUM_CLASSES)).all()):
+    labels = found.label if out_of_fold else None
+    if labels is not None and not (labels.dtype.kind == "i" and np.isin(labels, range(NUM_CLASSES)).all()):
         return f"labels are not whole numbers from 0 to {NUM_CLASSES - 1}"
     return None
 
 
-def join(members: Sequence[Predictions]) -> list[Predictions]:
+def join(members: Sequence[Kind]) -> list[Kind]:
     """The members in one order of ids, that of the first, over the photos that all of them have.
 
     Raises UserError where no photo is common, or where two members hold different labels for one photo.
@@ -100,21 +121,21 @@ def join(members: Sequence[Predictions]) -> list[Predictions]:
         raise UserError("the runs have no photo in common; give runs on the same data")
     ids = np.array([name for name in members[0].image_id if name in common])
     joined = [member.aligned(ids) for member in members]
-    first = joined[0]
-    if first.label is not None and any((member.label != first.label).any() for member in joined[1:]):
+    labels = [member.label for member in joined if member.label is not None]
+    if any((other != labels[0]).any() for other in labels[1:]):
         raise UserError("the runs were trained with different labels (corrections); evaluate them apart")
     return joined
 
 
-def same_labels(members: Sequence[Predictions]) -> bool:
+def same_labels(members: Sequence[OutOfFold]) -> bool:
     """Whether no photo that two of them share is labelled differently (by corrections)."""
     known: dict[str, int] = {}
     pairs = ((name, label) for member in members for name, label in zip(member.image_id, member.label, strict=True))
     return all(known.setdefault(name, label) == label for name, label in pairs)
 
 
-def mean(members: Sequence[Predictions]) -> Predictions:
+def mean(members: Sequence[Kind]) -> Kind:
     """The mean of the members' probabilities, joined by id."""
     joined = join(members)
     probs = np.mean([member.probs for member in joined], axis=0, dtype=np.float64)
-    return replace(joined[0], probs=probs.astype(np.float32), source=None)
+    return replace(joined[0], probs=np.asarray(probs, np.float32), source=None)

@@ -55,7 +55,7 @@ class Meter:
 
 
 @contextmanager
-def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
+def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; if `shown`, so is the rate."""
     meter = Meter(task, total, unit, shown)
     with meter.bar:

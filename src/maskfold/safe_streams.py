@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from typing import TextIO
 
 
 class _Sink(io.FileIO):
@@ -41,7 +42,7 @@ def make_streams_safe() -> None:
             setattr(sys, name, _wrapped(descriptor, getattr(stream, "encoding", None) or "utf-8"))
 
 
-def _is(stream: io.TextIOBase, descriptor: int) -> bool:
+def _is(stream: TextIO, descriptor: int) -> bool:
     """Whether a stream writes to the descriptor; one that somebody put in its place (a notebook, a test) stays."""
     try:
         return stream.fileno() == descriptor and not isinstance(getattr(stream.buffer, "raw", None), _Sink)

@@ -270,6 +270,22 @@ def test_a_run_outlives_a_schema_that_gets_a_new_key(script, trained, tmp_path):
     assert again.err.count("finished before") == 2
 
 
+def test_folds_from_elsewhere_have_no_seed(script, drawn, trained, tmp_path):
+    """A prepared folder that begins with somebody's folds.csv: the run is trained, finished and read again."""
+    (tmp_path / "p").mkdir()
+    shutil.copy(trained.prepared / "folds.csv", tmp_path / "p")
+    assert script("prepare", "--data", drawn, "--out", "p").code == 0
+    done = script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "theirs", "--optim.epochs", 1))
+    assert done.code == 0, done.err
+    assert script("evaluate", "theirs").code == 0
+
+
+def test_an_emptied_config_is_refused_by_evaluate(script, trained, tmp_path):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "emptied"))
+    (run / "config.yaml").write_text("")
+    refused(script("evaluate", "emptied"), "config.yaml", "data.prepared", "restore")
+
+
 def test_an_edited_config_is_refused(script, trained, tmp_path):
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "edited"))
     config = run / "config.yaml"

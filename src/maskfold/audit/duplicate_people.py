@@ -98,8 +98,8 @@ def _overlay(one: np.ndarray, other: np.ndarray, points: tuple, others: tuple) -
     close = [best for best, next_best in matches if best.distance < DISTINCT * next_best.distance]
     if len(close) < 2:
         return 0.0, 0.0, 0
-    source = np.float32([at[match.queryIdx].pt for match in close])
-    goal = np.float32([there[match.trainIdx].pt for match in close])
+    source = np.array([at[match.queryIdx].pt for match in close], np.float32)
+    goal = np.array([there[match.trainIdx].pt for match in close], np.float32)
     # Its random draws begin anew in each call: the same photos give the same answer.
     cv2.setRNGSeed(0)
     moved, inside = cv2.estimateAffinePartial2D(source, goal, ransacReprojThreshold=4)

@@ -11,7 +11,7 @@ from scipy.special import expit
 from maskfold.data.corrections import SWAPS
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode, marginals
 from maskfold.metrics.calibration import LEAST_PROBABILITY
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Of a likelihood ratio, where a rate of 0 lies on the border of what is possible: 5 % (Self & Liang 1987).
 SURE = 2.706
@@ -19,7 +19,7 @@ SURE = 2.706
 LEAST_SLOPE, MOST_SLOPE = 0.2, 50.0
 # Axes whose wrong labels this finds; at the ages' borders models err for other reasons.
 PROPOSED = ("gender", "mask")
-COLUMNS = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
+COLUMNS: tuple[str, ...] = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
 COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning", "proposed")
 
 
@@ -85,7 +85,7 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
     return Contamination(float(np.exp(free.x[0])), float(free.x[1]), max(0.0, 2 * float(clean.fun - free.fun)))
 
 
-def suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contamination]]:
+def suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     """COLUMNS of every person on every axis, the most suspect first, and each axis' fit.
 
     margin: mean over the photos of log P(given) - log P(best other); of exchanged photos the sum over both. field and
@@ -129,7 +129,7 @@ def suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     return found[list(COLUMNS)], fits
 
 
-def _exchanged(oof: Predictions, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
+def _exchanged(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Whether a person's wrongly worn and bare photo bear each other's name: both photos speak."""
     logs = np.log(np.maximum(probs.astype(np.float64), LEAST_PROBABILITY))
     mask = decode(oof.label)[0]

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     shown = audit_page(" + ".join(run.name for run in runs), found, fits, twice, prepared, store)
     folder = runs[0].folder / FOLDER
     for name, table in (("suspects", found), ("corrections", corrections), ("duplicates", twice)):
-        write_atomic(folder / f"{name}.csv", lambda beside, table=table: table.to_csv(beside, index=False))
+        write_atomic(folder / f"{name}.csv", partial(table.to_csv, index=False))
     write_text(folder / PAGE, shown)
     for axis in found.axis.unique():
         print(said_of(axis, fits[axis], found[found.axis == axis]))

@@ -115,8 +115,8 @@ def _command() -> list[str]:
     return ["python", program, *words] if program.endswith(".py") else [*program.rsplit(" ", 1), *words]
 
 
-def _status_of(main: Callable[[], None]) -> int:
-    """The exit status of main, its message printed; an internal error is raised on."""
+def _status_of(main: Callable[[], None]) -> int | str | None:
+    """The exit status of main as sys.exit takes it, its message printed; an internal error is raised on."""
     # Under torchrun every process meets the same end and one prints it; a machine's resources fail one alone.
     lead = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
     try:
@@ -143,6 +143,7 @@ def _status_of(main: Callable[[], None]) -> int:
             raise
         else:
             where = f" {fault.filename}" if fault.filename else ""
-            print(f"error:{where} {os.strerror(fault.errno)}; fix that or choose another place", file=sys.stderr)
+            cause = fault.strerror if fault.errno is None else os.strerror(fault.errno)
+            print(f"error:{where} {cause}; fix that or choose another place", file=sys.stderr)
         return 2
     return 0

@@ -60,7 +60,7 @@ NOT_COMPARED = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updat
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
     """{'optim': {'lr': 1}} -> {'optim.lr': 1}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}

@@ -1,7 +1,7 @@
 """The sections of an experiment: every key with its default, its bounds and its meaning."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -19,7 +19,8 @@ Pixels = Annotated[int, BeforeValidator(_no_bool), Field(ge=16, le=4096)]
 
 
 MOST_SEED = 2**32 - 1
-PRESETS = ("none", "light", "strong", "randaugment")
+Preset = Literal["none", "light", "strong", "randaugment"]
+PRESETS = get_args(Preset)
 
 
 def _preset_or_list(value: Any) -> Any:
@@ -47,7 +48,7 @@ class Data(Section):
     )
     crop_size: tuple[Pixels, Pixels] = Field((384, 288), description="height and width of the centre crop")
     face_margin: Float = Field(0.25, ge=0, le=4, description="crop face: room above and below, in faces' heights")
-    augment: Annotated[Literal[*PRESETS] | list[Any], BeforeValidator(_preset_or_list)] = Field(
+    augment: Annotated[Preset | list[Any], BeforeValidator(_preset_or_list)] = Field(
         "light",
         description=f"training augmentation: {', '.join(PRESETS)}, or in the file a list of albumentations transforms",
     )

@@ -3,6 +3,7 @@
 import os
 import re
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -53,7 +54,7 @@ def read_catalog(layout: Layout) -> Catalog:
     return Catalog(people, images, evaluation, train_faults, eval_faults, warnings)
 
 
-def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: set[str] = frozenset()) -> pd.DataFrame:
+def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str] = frozenset()) -> pd.DataFrame:
     """The photos with gender, age, mask 0..2 and label 0..17; `swapped` people's two odd photos exchange masks."""
     table = images.merge(people[["person_id", "gender", "age"]], on="person_id", how="left", validate="many_to_one")
     mask = table.kind.map(KIND_MASK)
@@ -64,7 +65,8 @@ def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: set[str] = fro
 
 
 def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataFrame:
-    rows, seen = [], {}
+    rows = []
+    seen: dict[str, int] = {}
     for line, row in enumerate(table.itertuples(), 2):
         where = f"{path} line {line}"
         folder = row.path
@@ -124,8 +126,8 @@ def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnin
             else:
                 rows.append((f"{person}/{kind}", _relative(paths[0], layout.root), person, kind))
         if found:
-            spare = ", ".join(shown(path.name) for paths in found.values() for path in paths)
-            warnings.append(f"{folder}: not used: {spare}")
+            unused = ", ".join(shown(path.name) for paths in found.values() for path in paths)
+            warnings.append(f"{folder}: not used: {unused}")
     listed_folders = {Path(person).parts[0] for person in people.person_id}
     there = (p.name for p in layout.train_images.iterdir() if p.is_dir() and not p.name.startswith("."))
     spare = sorted(set(there) - listed_folders)
@@ -145,7 +147,8 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
         warnings.append(f"{layout.eval_dir}: no eval side; no submission can be made")
         return None
     table = read_table(layout.info_csv, EVAL_COLUMNS)
-    rows, seen = [], {}
+    rows = []
+    seen: dict[str, int] = {}
     for line, name in enumerate(table.ImageID, 2):
         where = f"{layout.info_csv} line {line}"
         if leaves_folder(name):

@@ -1,7 +1,7 @@
 """The prepared folder as later stages read it: images.csv, folds.csv, eval.csv and dataset.json, checked."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 from maskfold.data.folds import check_folds
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
+from maskfold.format_version import PREPARED, check_format
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
 
 IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
@@ -54,11 +55,18 @@ class Prepared:
         return known.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
 
     @property
+    def eval_table(self) -> pd.DataFrame:
+        """The eval photos. Raises UserError where the data has none."""
+        if self.evaluation is None:
+            raise UserError(f"{self.meta['eval']}: the data has no eval side; no submission can be made")
+        return self.evaluation
+
+    @property
     def eval_people(self) -> int:
         """People on the eval side, by its photos; 0 without one."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
 
-    def rows_of(self, image_id: Sequence[str]) -> np.ndarray:
+    def rows_of(self, image_id: Iterable[str]) -> np.ndarray:
         """Rows of images.csv, and of its store, int [N]. Raises KeyError for an id that is not there."""
         rows = {name: row for row, name in enumerate(self.images.image_id)}
         return np.array([rows[name] for name in image_id], int)
@@ -82,8 +90,9 @@ def mend(folder: Path) -> str:
 
 
 def read_meta(folder: Path) -> dict:
-    """dataset.json. Raises UserError where it is missing or broken."""
+    """dataset.json. Raises UserError where it is missing, broken or of a newer format."""
     meta = read_json(folder / META, mend(folder))
+    check_format(folder / META, meta, PREPARED, mend(folder))
     if missing := [key for key in META_KEYS if key not in meta]:
         raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {mend(folder)}")
     return meta

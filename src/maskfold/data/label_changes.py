@@ -1,5 +1,6 @@
 """The labels of prepared photos under other corrections, without preparing them anew."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,8 @@ def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series,
     Raises UserError where the raw data is gone or has changed, or for faults in the file.
     """
     catalog = _raw(prepared)
-    people, swapped, report = catalog.people, frozenset(), {"changed": [], "already_so": 0, "not_in_data": []}
+    swapped: Collection[str] = frozenset()
+    people, report = catalog.people, {"changed": [], "already_so": 0, "not_in_data": []}
     if corrections is not None:
         people, swapped, report = apply_corrections(people, corrections)
     table = labelled(catalog.images, people, swapped)

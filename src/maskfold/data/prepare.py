@@ -1,6 +1,7 @@
 """Raw folder -> prepared folder. Everything is checked before anything is written."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,7 @@ from maskfold.data.images_table import (
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
 from maskfold.fileio import locked, sha256, write_atomic, write_json
+from maskfold.format_version import KEY, PREPARED
 from maskfold.progress import parallel
 
 
@@ -45,7 +47,8 @@ def prepare(
     contents = _read_photos(catalog.images, layout, catalog.train_faults)
     eval_contents = _read_photos(evaluation, layout, catalog.eval_faults)
     tell(catalog.train_faults + catalog.eval_faults, layout.root)
-    people, swapped, applied = catalog.people, set(), None
+    people, applied = catalog.people, None
+    swapped: set[str] = set()
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
         applied["sha256"] = sha256(corrections)
@@ -56,6 +59,7 @@ def prepare(
     with locked(folder):
         drawn, seed, warnings = _draw_or_keep(folder, people, images, folds, seed)
         meta = {
+            KEY: PREPARED,
             **places,
             "counts": {
                 "people": len(people),
@@ -73,7 +77,7 @@ def prepare(
             if table is None:
                 (folder / name).unlink(missing_ok=True)
             else:
-                write_atomic(folder / name, lambda beside, table=table: table.to_csv(beside, index=False))
+                write_atomic(folder / name, partial(table.to_csv, index=False))
         # Last, since it says that the others are whole.
         write_json(folder / META, meta)
     return Prepared(folder, images, drawn, catalog.evaluation, meta)
@@ -155,8 +159,8 @@ def describe(prepared: Prepared) -> list[str]:
 
 def _draw_or_keep(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
-) -> tuple[pd.DataFrame, int, list[str]]:
-    """(folds, their seed, warnings): those of folds.csv where it is there, else drawn."""
+) -> tuple[pd.DataFrame, int | None, list[str]]:
+    """(folds, their seed or None where it is not known, warnings): those of folds.csv where it is there, else drawn."""
     path = folder / FOLDS
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed

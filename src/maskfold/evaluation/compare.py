@@ -9,7 +9,7 @@ from maskfold.errors import UserError
 from maskfold.evaluation.score_tables import interval, wide_console
 from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.scores import class_table
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Of classes and people that changed most.
 SHOWN = 5
@@ -17,14 +17,14 @@ SHOWN = 5
 OUT_OF_REACH = 100
 
 
-def print_comparison(names: tuple[str, str], first: Predictions, second: Predictions, console: Console | None = None):
+def print_comparison(names: tuple[str, str], first: OutOfFold, second: OutOfFold, console: Console | None = None):
     """Whether one run is better than another on the people both predict, and which classes and people changed."""
     console = console or wide_console()
     for sentence in differences(names, first, second):
         console.print(sentence)
 
 
-def differences(names: tuple[str, str], first: Predictions, second: Predictions) -> list[str]:
+def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> list[str]:
     """The verdict, the classes that changed most, and the people, on the photos both predict.
 
     Where their labels differ (corrections), on the labels of the one and on those of the other. Raises UserError where
@@ -47,7 +47,7 @@ def differences(names: tuple[str, str], first: Predictions, second: Predictions)
     ]
 
 
-def _differences(names: tuple[str, str], one: Predictions, other: Predictions) -> list[str]:
+def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> list[str]:
     classes = zip(class_table(one.label, one.answers), class_table(one.label, other.answers), strict=True)
     changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:SHOWN]
     right = (one.answers == one.label).astype(int) - (other.answers == other.label)

@@ -11,11 +11,11 @@ from maskfold.data.label_changes import relabelled
 from maskfold.evaluation.score_tables import COLUMNS, interval, wide_console
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 
 def print_relabelled(
-    name: str, oof: Predictions, prepared: Prepared, corrections: Path, console: Console | None = None
+    name: str, oof: OutOfFold, prepared: Prepared, corrections: Path, console: Console | None = None
 ) -> None:
     """Scores without and with the corrections, and whom the answers follow where the labels differ.
 

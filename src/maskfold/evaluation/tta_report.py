@@ -11,7 +11,7 @@ from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
-from maskfold.probabilities import Predictions, mean
+from maskfold.probabilities import OutOfFold, mean
 from maskfold.runs.run_folder import RunFolder
 
 
@@ -27,7 +27,7 @@ def print_view_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Co
         console.print(_table(run.name, {view: found[at] for view, found in seen.items()}, views))
 
 
-def _table(name: str, seen: dict[str, Predictions], views: Sequence[str]) -> Table:
+def _table(name: str, seen: dict[str, OutOfFold], views: Sequence[str]) -> Table:
     table = Table(title=f"{name}: views, out-of-fold", title_justify="left")
     table.add_column("view")
     for title in ("macro F1 alone", "less that of none [95 %]", "leaving it out costs [95 %]"):

@@ -10,7 +10,7 @@ from maskfold.errors import UserError
 from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.inference.cross_fit import CrossFitted, Fitted, cross_fit, decision_gain, fit, is_worth_it
 from maskfold.metrics.bootstrap import Comparison
-from maskfold.probabilities import Predictions, join
+from maskfold.probabilities import OutOfFold, Predictions, join
 from maskfold.runs.run_folder import RunFolder
 
 
@@ -25,7 +25,7 @@ class Blend:
 
     evaluation: Predictions
     answers: np.ndarray
-    oof: Predictions
+    oof: OutOfFold
     members: np.ndarray
     crossed: CrossFitted
     fitted: Fitted
@@ -66,7 +66,7 @@ def blend_again(
 
 def _predicted(
     runs: Sequence[RunFolder], views: tuple[str, ...]
-) -> tuple[list[Prepared], list[tuple[Predictions, Predictions]]]:
+) -> tuple[list[Prepared], list[tuple[Predictions, OutOfFold]]]:
     datasets = [prepared_of(run) for run in runs]
     _check_together(runs, datasets)
     return datasets, predict_runs(runs, datasets, views)

@@ -29,7 +29,8 @@ class Fitted:
     def probs(self, members: np.ndarray) -> np.ndarray:
         """float [M, N, 18] -> the weighted mean of the tempered, float64 [N, 18]."""
         parts = zip(self.weights, members, self.temperatures, strict=True)
-        return sum(weight * tempered(member, temperature) for weight, member, temperature in parts)
+        tempered_parts = (weight * tempered(member, temperature) for weight, member, temperature in parts)
+        return sum(tempered_parts, start=np.zeros(()))
 
     def answers(self, members: np.ndarray) -> np.ndarray:
         """int [N]."""

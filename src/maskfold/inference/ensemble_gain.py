@@ -15,7 +15,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
 from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
 from maskfold.metrics.scores import metrics_of
-from maskfold.probabilities import Predictions, load_predictions, mean
+from maskfold.probabilities import OutOfFold, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
 
 FILE = "gain.json"
@@ -30,7 +30,7 @@ def are_repeats(configs: Sequence[Config]) -> bool:
     return len(configs) > 1 and len(draws) == len(configs) and all(found == keys[0] for found in keys[1:])
 
 
-def estimate_gain(oofs: Sequence[Predictions], folds: int, seed: int = 0) -> dict:
+def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
     """{gain, ci95} in macro F1 of the mean of `folds` models over one, from the repeats' out-of-fold predictions."""
     together = mean(oofs)
     singles = [oof.aligned(together.image_id) for oof in oofs]

@@ -12,7 +12,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.loading.store import open_store
 from maskfold.models.device import prediction_hardware
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold, Predictions
 from maskfold.progress import progress
 from maskfold.runs.part_predictions import PartRows, predict_parts
 from maskfold.runs.run_folder import RunFolder, fold_name
@@ -28,7 +28,7 @@ class Member:
     source: np.ndarray
 
 
-def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, Predictions]]:
+def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
     """(eval, out-of-fold) predictions of each member.
 
     Photos are read once for all models that look at them alike: folds, views, and members of equal preprocessing.
@@ -57,28 +57,32 @@ def _wanted(member: Member) -> list[PartRows]:
     """The eval photos for each part of a run in order, then each fold's own photos for its model."""
     run, config, prepared = member.run, member.config, member.prepared
     hardware = prediction_hardware(config.run)
-    stores = [open_store(prepared, table, config.data) for table in (prepared.evaluation, prepared.images)]
-    everything = np.arange(len(prepared.evaluation))
+    stores = [open_store(prepared, table, config.data) for table in (prepared.eval_table, prepared.images)]
+    everything = np.arange(len(prepared.eval_table))
     left_out = {fold_name(fold): split(prepared.images, prepared.folds, fold)[1] for fold in run.finished_folds}
     wanted = [PartRows(run, config, part, stores[0], everything, hardware) for part in run.finished_parts]
     return wanted + [PartRows(run, config, part, stores[1], rows, hardware) for part, rows in left_out.items()]
 
 
-def _gathered(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, Predictions]:
+def _gathered(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, OutOfFold]:
     """The mean of a member's parts on the eval side, and each fold's own photos one after the other.
 
     probs: one array for each of _wanted.
     """
     run, prepared, images = member.run, member.prepared, member.prepared.images
     num_parts = len(run.finished_parts)
-    mean = (sum(part.astype(np.float64) for part in probs[:num_parts]) / num_parts).astype(np.float32)
-    evaluation = Predictions(prepared.evaluation.image_id.to_numpy(), mean, source=member.source)
+    total = np.zeros(probs[0].shape)
+    for part in probs[:num_parts]:
+        total += part
+    mean = (total / num_parts).astype(np.float32)
+    evaluation = Predictions(prepared.eval_table.image_id.to_numpy(), mean, source=member.source)
     pieces = []
     for fold, fold_probs in zip(run.finished_folds, probs[num_parts:], strict=True):
         rows = split(images, prepared.folds, fold)[1]
         table = images.iloc[rows]
         ids, labels, people = (table[name].to_numpy() for name in ("image_id", "label", "person_id"))
         pieces.append((ids, fold_probs, labels, np.full(len(rows), fold), people))
-    oof = Predictions(*(np.concatenate(column) for column in zip(*pieces, strict=True)), source=member.source)
+    ids, oof_probs, labels, folds, people = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    oof = OutOfFold(ids, oof_probs, labels, folds, people, member.source)
     known = set(oof.image_id)
     return evaluation, oof.aligned([name for name in images.image_id if name in known])

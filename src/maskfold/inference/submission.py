@@ -22,7 +22,8 @@ from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
-from maskfold.runs.run_folder import FULL, RunFolder, code_state
+from maskfold.runs.code_state import code_state
+from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.runs.summary import selection
 
 

@@ -143,7 +143,8 @@ def check_photo(seen: object) -> None:
 
 def _transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
     """One entry as albumentations' object. Raises UserError naming its place, for a wrong name or argument."""
-    name, arguments = (entry, {}) if isinstance(entry, str) else (None, None)
+    name: Any = entry if isinstance(entry, str) else None
+    arguments: Any = {} if isinstance(entry, str) else None
     if isinstance(entry, dict) and len(entry) == 1:
         [(name, arguments)] = entry.items()
         arguments = {} if arguments is None else arguments

@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import Dataset, get_worker_info
 
 from maskfold.loading.sampler import Key
-from maskfold.loading.store import Store
+from maskfold.loading.store import Store, Stores
 from maskfold.loading.transforms import sample_seeds
 from maskfold.machine_limits import exhausted
 
@@ -23,7 +23,7 @@ class PhotoDataset(Dataset):
     label, which is NO_LABEL.
     """
 
-    def __init__(self, store: Store, labels: np.ndarray | None, transform, seed: int = 0):
+    def __init__(self, store: Store | Stores, labels: np.ndarray | None, transform, seed: int = 0):
         self.store, self.labels, self.transform, self.seed = store, labels, transform, seed
 
     def __getitem__(self, key: Key) -> Batch:
@@ -35,10 +35,9 @@ class PhotoDataset(Dataset):
         epochs, asked, visits = np.array(keys).T
         rows = np.where(asked < 0, ~asked, asked)
         seeds = sample_seeds(self.seed, int(epochs[0]), rows, visits)
-        images = None
         for n, (row, seed) in enumerate(zip(rows.tolist(), seeds, strict=True)):
             image = self.transform(self.store[row], seed)
-            if images is None:
+            if n == 0:
                 images = _empty((len(rows), *image.shape))
                 into = images.numpy()
             into[n] = image

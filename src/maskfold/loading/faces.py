@@ -51,8 +51,8 @@ def _detector() -> "cv2.FaceDetectorYN":
 
 def found_by_mask(table: pd.DataFrame, found: Iterable[bool]) -> dict[str, float]:
     """Share of photos with a face found: of all, and by mask class where the table knows it."""
-    found = pd.Series(list(found), index=table.index)
-    shares = {"all": float(found.mean())}
+    flags = pd.Series(list(found), index=table.index)
+    shares = {"all": float(flags.mean())}
     if "mask" in table:
-        shares |= {name: float(found[table["mask"] == at].mean()) for at, name in enumerate(MASKS)}
+        shares |= {name: float(flags[table["mask"] == at].mean()) for at, name in enumerate(MASKS)}
     return shares

@@ -61,7 +61,8 @@ def _sendable(fault: Exception) -> Exception:
 
 def begin_worker(_worker: int) -> None:
     """A batch that can't be pickled for its way is dropped by Python, and would be waited for in vain: end instead."""
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
+    # A hook that typeshed does not list.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)  # type: ignore[attr-defined]
 
 
 def _end_worker(fault: Exception, _batch: object) -> None:

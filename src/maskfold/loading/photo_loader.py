@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -51,7 +52,9 @@ class PhotoLoader:
     """
 
     def __init__(self, dataset: PhotoDataset, batches: Batches, workers: int, pin: bool):
-        self.batch_sampler, self.workers, self._iterator = batches, workers, None
+        self.batch_sampler, self.workers = batches, workers
+        # torch's iterator over the workers, None while there are none.
+        self._iterator: Any = None
         # A forked process has a copy of it, and no say over its workers.
         self._owner = os.getpid()
         with _unwarned():

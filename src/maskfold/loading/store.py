@@ -123,7 +123,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
             face = face_for_crop(photo.image, data)
             image = np.ascontiguousarray(crop_and_resize(photo.image, data, face, photo.reduced))
             # A quarter of what writing through a memory map costs, which faults in page after page.
-            os.pwrite(file.fileno(), image, header + row * image.nbytes)
+            os.pwrite(file.fileno(), image.data, header + row * image.nbytes)
             return photo.sha1, face is not None
 
         with beside.open("rb+") as file:

@@ -77,8 +77,12 @@ class TrainTransform:
         return type(self), (self.data,)
 
     def __call__(self, image: np.ndarray, seed: Seed) -> np.ndarray:
-        state = {"state": seed[0] << 64 | seed[1], "inc": 1}
-        self.bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
+        self.bits.state = {
+            "bit_generator": "PCG64",
+            "state": {"state": seed[0] << 64 | seed[1], "inc": 1},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
         seen = self.compose(image=image)["image"]
         check_photo(seen)
         return resize(seen, self.data.image_size)

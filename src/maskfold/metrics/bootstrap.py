@@ -46,7 +46,8 @@ class People:
 
     def totals(self, tallies: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
         """Tallies a person [P, 3, C] -> their sums over each resample [resamples, 3, C]."""
-        resamples, total = len(drawn[0]), 0.0
+        resamples = len(drawn[0])
+        total = np.zeros((resamples, tallies[0].size))
         for group, picks in zip(self.strata, drawn, strict=True):
             flat = picks + len(group) * np.arange(resamples)[:, None]
             times = np.bincount(flat.ravel(), minlength=resamples * len(group)).reshape(resamples, len(group))
@@ -84,13 +85,15 @@ def intervals(
     who = People(labels, people)
     tallies, rng = who.tally(labels, answers), np.random.default_rng(seed)
     drawn = who.resample(rng, resamples)
-    found = {
+    intervals: dict[str, list[float] | None] = {
         f"{name}_ci95": percentile_interval(values) for name, values in metrics_of(who.totals(tallies, drawn)).items()
     }
     for name, n in (("board95", eval_people), ("board_half95", eval_people // 2)):
         again = who.redraw(rng, drawn, n) if n else None
-        found[name] = None if again is None else percentile_interval(metrics_of(who.totals(tallies, again))["macro_f1"])
-    return found
+        intervals[name] = (
+            None if again is None else percentile_interval(metrics_of(who.totals(tallies, again))["macro_f1"])
+        )
+    return intervals
 
 
 def class_intervals(labels, answers, people, seed: int = 0, resamples: int = RESAMPLES) -> list[list[float]]:

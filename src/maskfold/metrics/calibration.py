@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.progress import report
 
 # Temperatures beyond are no calibration any more; the search is over their logarithm.
@@ -53,7 +53,7 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(result.x))
 
 
-def cross_fitted(oof: Predictions) -> tuple[np.ndarray, dict[int, float]]:
+def cross_fitted(oof: OutOfFold) -> tuple[np.ndarray, dict[int, float]]:
     """(probabilities float64 [N, C], temperature a fold): each fold tempered by what the others' photos gave.
 
     A single fold has no others: it stays as it is, at temperature 1.
@@ -92,7 +92,7 @@ def reliability(probs: np.ndarray, labels: np.ndarray) -> Reliability:
     return Reliability(photos, *means)
 
 
-def before_and_after(oof: Predictions) -> tuple[Reliability, Reliability | None, float]:
+def before_and_after(oof: OutOfFold) -> tuple[Reliability, Reliability | None, float]:
     """As it is, with cross-fitted temperatures (None for a single fold), and the temperature of all photos."""
     before, temperature = reliability(oof.probs, oof.label), fit_temperature(oof.probs, oof.label)
     if len(np.unique(oof.fold)) == 1:

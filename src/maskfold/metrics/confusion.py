@@ -3,13 +3,13 @@
 import numpy as np
 
 from maskfold.labels import AXES, CLASS_NAMES, decode
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # As many as a page shows.
 MISTAKES = 24
 
 
-def confusions(oof: Predictions) -> list[tuple[str, tuple[str, ...], list[list]]]:
+def confusions(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[list]]]:
     """(name, classes, rows) of the 18 classes and of each axis; a row is a true class and its answers' counts."""
     answers = {"classes": (oof.label, oof.answers, CLASS_NAMES)}
     pairs = zip(AXES.items(), decode(oof.label), decode(oof.answers), strict=True)
@@ -22,13 +22,13 @@ def confusions(oof: Predictions) -> list[tuple[str, tuple[str, ...], list[list]]
     return found
 
 
-def surest(oof: Predictions, wrong: bool) -> list[int]:
+def surest(oof: OutOfFold, wrong: bool) -> list[int]:
     """Rows of the wrong answers, or of the right ones, the surest first."""
     order = np.argsort(-oof.probs.max(1), kind="stable")
     return order[(oof.answers != oof.label)[order] == wrong].tolist()
 
 
-def worst_mistakes(oof: Predictions, most: int = MISTAKES) -> list[tuple[int, str, str, str, float]]:
+def worst_mistakes(oof: OutOfFold, most: int = MISTAKES) -> list[tuple[int, str, str, str, float]]:
     """(row, image_id, true class, answer, its probability) of the surest wrong answers, the surest first."""
     answers = oof.answers
     return [

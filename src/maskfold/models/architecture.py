@@ -73,7 +73,7 @@ def record(architecture: Architecture | None) -> dict[str, str]:
 
 def recorded(metadata: dict[str, str] | None) -> Architecture | None:
     """The architecture in a weights file's metadata. Raises ValueError for a record that is no such thing."""
-    if "architecture" not in (metadata or {}):
+    if metadata is None or "architecture" not in metadata:
         return None
     name, cfg, args = json.loads(metadata["architecture"])
     return Architecture(name, cfg, args)

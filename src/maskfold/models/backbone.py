@@ -1,5 +1,7 @@
 """timm backbones: built for the input size, with weights by download or from a file, and errors that name a fix."""
 
+from typing import Any
+
 import torch
 
 from maskfold.config.experiment import Data, Model
@@ -15,7 +17,7 @@ def build_backbone(model: Model, data: Data, architecture: Architecture | None =
     that can't be had and for a file that does not fit.
     """
     architecture = architecture or find_architecture(model.backbone)
-    options = {"num_classes": 0}
+    options: dict[str, Any] = {"num_classes": 0}
     cfg = architecture.pretrained_cfg
     if cfg.get("fixed_input_size") and (architecture.args or tuple(cfg["input_size"][1:]) != data.image_size):
         options["img_size"] = data.image_size

@@ -62,7 +62,8 @@ def pick_device(run: Run) -> torch.device:
 
 def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
     """(training, prediction) with auto resolved: see the keys' help. Raises UserError for fp16 on a CPU."""
-    train, predict = run.precision, run.predict_precision
+    train: str = run.precision
+    predict: str = run.predict_precision
     if predict == "auto" and train != "auto":
         predict = train
     if device.type == "cuda":
@@ -131,7 +132,7 @@ def _compile_fault(device: torch.device) -> str | None:
 
 def pick_workers(wanted: int | str, device: torch.device) -> int:
     """Loader processes. Beside a CPU model they would only take its cores: a stored sample costs 0.1 ms."""
-    if wanted != "auto":
+    if isinstance(wanted, int):
         return wanted
     return 0 if device.type == "cpu" else min(MOST_WORKERS, cores() - 1)
 

@@ -50,7 +50,8 @@ def seen_size(model: Classifier, size: Size) -> Size:
     photos = torch.zeros(2, 3, *size)
     photos[0, :, -1] = photos[1, :, :, -1] = torch.nan
     whole = model(photos).isnan().any(1).tolist()
-    return tuple(size[axis] if whole[axis] else _seen_along(model, size, axis) for axis in (0, 1))
+    height, width = (size[axis] if whole[axis] else _seen_along(model, size, axis) for axis in (0, 1))
+    return height, width
 
 
 def _seen_along(model: Classifier, size: Size, axis: int) -> int:
@@ -72,14 +73,14 @@ def nearest_sizes(model: Classifier, config: Config, seen: Size | None = None) -
     size, steps = config.data.image_size, _steps(model)
     if seen is None:
         grids = [steps, (32, 32)]
-        smaller = [tuple(size[axis] // grid[axis] * grid[axis] for axis in (0, 1)) for grid in grids]
-        larger = [tuple(-(-size[axis] // grid[axis]) * grid[axis] for axis in (0, 1)) for grid in grids]
+        smaller = [(size[0] // rows * rows, size[1] // columns * columns) for rows, columns in grids]
+        larger = [(-(-size[0] // rows) * rows, -(-size[1] // columns) * columns) for rows, columns in grids]
     else:
         # A side that is seen to its end stays.
         short = [seen[axis] < size[axis] for axis in (0, 1)]
         smaller = [seen]
         larger = [
-            tuple(seen[axis] + short[axis] * count * steps[axis] for axis in (0, 1))
+            (seen[0] + short[0] * count * steps[0], seen[1] + short[1] * count * steps[1])
             for count in range(1, MAX_STEPS + 1)
         ]
     found = [one for one in (_first_whole(model, config, smaller), _first_whole(model, config, larger)) if one]

@@ -89,7 +89,7 @@ class BatchLoss:
 
     def __init__(self, config: Loss, counts: np.ndarray, device: torch.device | str = "cpu"):
         self.config, self.weights = config, class_weights(config, counts).to(device)
-        self.terms = {config.name: 1.0}
+        self.terms: dict[str, float] = {config.name: 1.0}
         if config.plus is not None:
             self.terms[config.plus] = self.terms.get(config.plus, 0.0) + config.plus_weight
         self.needs_totals = any(name in BATCH_LOSSES for name in self.terms)

@@ -19,7 +19,7 @@ State = dict[str, torch.Tensor]
 # What a pickle or a zip file, in which torch.save writes, begins with.
 TORCH_MAGIC = (b"PK\x03\x04", b"\x80")
 # As timm looks for them in a model folder.
-IN_FOLDER = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
+IN_FOLDER: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth")
 IN_FOLDER += ("*.safetensors", "*.pth", "*.bin")
 
 

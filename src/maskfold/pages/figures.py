@@ -1,6 +1,7 @@
 """Figures of a run. Each function returns a matplotlib figure for its caller to save; none is kept open by pyplot."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,8 +35,10 @@ def reliability_diagram(before: Reliability, after: Reliability | None, temperat
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as it should be")
     edges = np.linspace(0, 1, BINS + 1)
-    looks = ((before, ORANGE, "o-", "as it is"), (after, BLUE, "s--", f"temperature {temperature:.2f}, cross-fitted"))
-    for found, colour, style, name in looks[: 1 if after is None else 2]:
+    looks = [(before, ORANGE, "o-", "as it is")]
+    if after is not None:
+        looks.append((after, BLUE, "s--", f"temperature {temperature:.2f}, cross-fitted"))
+    for found, colour, style, name in looks:
         top.plot(found.confidence, found.accuracy, style, color=colour, label=f"{name}: error {found.error:.3f}")
         bottom.stairs(found.photos, edges, color=colour, linestyle="-" if found is before else "--")
     top.set(ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
@@ -50,7 +53,7 @@ def curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, str]) -> 
     """A panel a key of metrics.jsonl ({key: its title}) that a part has, by epoch, with a line each."""
     keys = {key: title for key, title in keys.items() if any(key in row for rows in histories.values() for row in rows)}
     figure = Figure(figsize=(4.2 * len(keys), 3.2), layout="constrained")
-    drawn = {}
+    drawn: dict[str, Any] = {}
     for axes, (key, title) in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys.items(), strict=True):
         for at, (part, rows) in enumerate(histories.items()):
             marker, dash = LOOKS[at % len(LOOKS)]
@@ -120,7 +123,8 @@ def class_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
     figure = Figure(figsize=(9.6, 6), layout="constrained")
     axes = figure.subplots()
     for at, (name, rows) in enumerate(tables.items()):
-        values, look = [row["f1"] for row in rows], {"marker": f"${name}$", "linestyle": "", "markersize": 7}
+        values = [row["f1"] for row in rows]
+        look: dict[str, Any] = {"marker": f"${name}$", "linestyle": "", "markersize": 7}
         axes.plot(values, range(len(rows)), **look, color=f"C{at}", clip_on=False, zorder=3)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axes.invert_yaxis()

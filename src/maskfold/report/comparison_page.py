@@ -15,7 +15,7 @@ from maskfold.fileio import write_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import class_dots, curves
 from maskfold.pages.html_page import figure, note, page, section, table
-from maskfold.probabilities import Predictions, load_predictions, mean, same_labels
+from maskfold.probabilities import OutOfFold, load_predictions, mean, same_labels
 from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.runs.summary import summarise
 
@@ -47,7 +47,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
     return path
 
 
-def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]) -> str:
+def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[OutOfFold]) -> str:
     keys = [key for key in METRICS if not key.endswith("_f1") or key == "macro_f1"]
     rows = [
         [

@@ -86,7 +86,8 @@ def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> li
     """
     from pytorch_grad_cam import GradCAM
 
-    asked, config, found = list(asked), run.config, {}
+    asked, config = list(asked), run.config
+    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     # A dozen photos: a GPU may be busy training, or not be here.
     device, view = torch.device("cpu"), EvalTransform(config.data)
     for fold in sorted({fold for fold, _, _ in asked}):

@@ -11,7 +11,7 @@ from maskfold.labels import CLASS_NAMES
 from maskfold.loading.store import Store
 from maskfold.metrics.confusion import surest
 from maskfold.pages.html_page import note, photo
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.run_folder import RunFolder
 
 # Wrong answers that are explained, each beside a right one.
@@ -36,12 +36,13 @@ class Explained:
         return (self.seen * (DARKEST + (1 - DARKEST) * self.heat[..., None])).astype(np.uint8)
 
 
-def pairs(oof: Predictions) -> list[tuple[int, int]]:
+def pairs(oof: OutOfFold) -> list[tuple[int, int]]:
     """(wrong, right) rows: the surest wrong answers, of people of their own, and the surest right ones of their class.
 
     A class without a right answer lends none.
     """
-    found, people = [], set()
+    found = []
+    people: set[str] = set()
     right = surest(oof, wrong=False)
     for row in surest(oof, wrong=True):
         person = oof.person_id[row]
@@ -54,7 +55,7 @@ def pairs(oof: Predictions) -> list[tuple[int, int]]:
     return found
 
 
-def explained(run: RunFolder, oof: Predictions, prepared: Prepared, store: Store) -> list[Explained]:
+def explained(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[Explained]:
     """Wrong answers and right ones in turn, each by the model of its own fold.
 
     Raises ImportError without the extra `explain`, ValueError for a backbone that Grad-CAM can't look into, UserError
@@ -74,7 +75,7 @@ def explained(run: RunFolder, oof: Predictions, prepared: Prepared, store: Store
     return found
 
 
-def where_it_looked(run: RunFolder, oof: Predictions, prepared: Prepared, store: Store) -> str:
+def where_it_looked(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     """Grad-CAM of wrong answers beside right ones of their class, as HTML; in a sentence why not, where it can't be."""
     try:
         shown = explained(run, oof, prepared, store)

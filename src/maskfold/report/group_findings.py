@@ -11,7 +11,7 @@ from maskfold.audit.label_noise import SURE, Contamination
 from maskfold.data.images_table import Prepared
 from maskfold.labels import stratum
 from maskfold.loading.store import Store
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.report.group_scores import ERRORS, alike, groups
 
 # A group's share of wrong labels, or its photos' look, is named as a reason where it stands out so far: in shares of
@@ -39,7 +39,7 @@ def circumstances(
     people = np.unique(found.person_id)
     images = prepared.images
     rows = np.flatnonzero(images.person_id.isin(people))
-    grey = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows)
+    grey = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
     looks = np.array([(photo.mean(), cv2.Laplacian(photo, cv2.CV_32F).std()) for photo in grey])
     means = pd.DataFrame(looks, columns=["brightness", "sharpness"]).groupby(images.person_id.to_numpy()[rows]).mean()
     return Circumstances(
@@ -49,7 +49,7 @@ def circumstances(
     )
 
 
-def findings(table: pd.DataFrame, oof: Predictions, known: Circumstances) -> list[str]:
+def findings(table: pd.DataFrame, oof: OutOfFold, known: Circumstances) -> list[str]:
     """Sentences, of the groups that are served worse than everybody else, the surest large gap first.
 
     A group counts where its most_gap, which holds for all groups at once, is under 0. One of both gender and age that
@@ -65,7 +65,7 @@ def _wider(name: str) -> list[str]:
     return name.split(", ") if ", " in name else []
 
 
-def taken_for(name: str, oof: Predictions) -> str:
+def taken_for(name: str, oof: OutOfFold) -> str:
     """The group of its kind that the wrong answers to a group's photos name most often."""
     classes = groups()
     wrong = oof.answers[np.isin(oof.label, classes[name]) & (oof.answers != oof.label)]
@@ -89,7 +89,7 @@ def _finding(name: str, row: pd.Series, other: str, reasons: Sequence[str]) -> s
     )
 
 
-def why(name: str, table: pd.DataFrame, oof: Predictions, known: Circumstances) -> list[str]:
+def why(name: str, table: pd.DataFrame, oof: OutOfFold, known: Circumstances) -> list[str]:
     """What stands out of support, labels and photos."""
     people, first = np.unique(oof.person_id, return_index=True)
     mine = np.isin(stratum(oof.label[first]), _strata(name))

@@ -7,7 +7,7 @@ from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
 from maskfold.metrics.bootstrap import RESAMPLES, People
 from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import COLUMNS, f1_per_class
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Fewer people are too few to resample.
 LEAST_PEOPLE = 5
@@ -33,7 +33,7 @@ def alike(name: str) -> list[str]:
     return next(sorted(kind) for kind in kinds if name in kind)
 
 
-def by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """A row a group that has people, by their labels as given.
 
     people, photos; accuracy; f1, the plain mean over the group's classes; gap, accuracy less that of everybody else;

@@ -13,12 +13,12 @@ from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
 from maskfold.pages.figures import by_age, group_intervals
 from maskfold.pages.html_page import figure, note, table
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.report.group_findings import circumstances, findings
 from maskfold.report.group_scores import ERRORS, by_group
 
 
-def by_age_and_photo(oof: Predictions, prepared: Prepared) -> str:
+def by_age_and_photo(oof: OutOfFold, prepared: Prepared) -> str:
     ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
     right = [a == b for a, b in zip(decode(oof.label), decode(oof.answers), strict=True)]
     drawn = by_age(ages, oof.answers == oof.label, right[list(AXES).index("age")])
@@ -35,7 +35,7 @@ def by_age_and_photo(oof: Predictions, prepared: Prepared) -> str:
     return figure(drawn, "Accuracy by age in years") + table(head, rows)
 
 
-def whom_it_serves(oof: Predictions, prepared: Prepared, store: Store, found: pd.DataFrame, fits: dict) -> str:
+def whom_it_serves(oof: OutOfFold, prepared: Prepared, store: Store, found: pd.DataFrame, fits: dict) -> str:
     groups = by_group(oof)
     said = findings(groups, oof, circumstances(found, fits, prepared, store))
     lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)

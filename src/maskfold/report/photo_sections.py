@@ -12,7 +12,7 @@ from maskfold.loading.store import Store
 from maskfold.loading.transforms import sample_seeds, train_transform
 from maskfold.metrics.confusion import worst_mistakes
 from maskfold.pages.html_page import note, photo
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Photos whose augmentations are shown, and how many of each.
 SAMPLES, VARIANTS = 6, 5
@@ -25,7 +25,9 @@ def augmented(config: Config, store: Store) -> np.ndarray:
     rows, transform = np.linspace(0, len(store) - 1, SAMPLES).astype(int), train_transform(config.data)
     lines, epochs = [], min(VARIANTS, config.optim.epochs)
     for row in rows:
-        seeds = [sample_seeds(config.seed, epoch, [row], [0])[0] for epoch in range(1, epochs + 1)]
+        seeds = [
+            sample_seeds(config.seed, epoch, np.array([row]), np.zeros(1, int))[0] for epoch in range(1, epochs + 1)
+        ]
         lines.append(np.concatenate([transform(store[row], seed) for seed in seeds], 1))
     half = SAMPLES // 2
     return np.concatenate([np.concatenate(lines[:half], 0), np.concatenate(lines[half:], 0)], 1)
@@ -62,7 +64,7 @@ def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np
                 return np.concatenate([np.concatenate(list(line), 1) for line in lines], 0)
 
 
-def gallery(oof: Predictions, prepared: Prepared, store: Store) -> str:
+def gallery(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     """The surest wrong answers, as HTML."""
     place = prepared.rows_of(oof.image_id)
     shown = [

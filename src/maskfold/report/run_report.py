@@ -24,7 +24,7 @@ from maskfold.pages.figures import (
     reliability_diagram,
 )
 from maskfold.pages.html_page import figure, page, section, table
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.report.data_card import data_card
 from maskfold.report.gradcam_section import where_it_looked
 from maskfold.report.group_sections import by_age_and_photo, whom_it_serves
@@ -100,7 +100,7 @@ def _head(summary: dict) -> str:
     )
 
 
-def _confusion(oof: Predictions) -> str:
+def _confusion(oof: OutOfFold) -> str:
     found = {name: (names, np.array([row[1:] for row in rows])) for name, names, rows in confusions(oof)}
     drawn = {
         name: figure(confusion_matrix(counts, names), f"Confusion matrix: {name}")
@@ -109,11 +109,11 @@ def _confusion(oof: Predictions) -> str:
     return f"<div class='row'>{''.join(drawn[axis] for axis in AXES)}</div>{drawn['classes']}"
 
 
-def _bars(oof: Predictions) -> Figure:
+def _bars(oof: OutOfFold) -> Figure:
     return class_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
 
 
-def _calibration(oof: Predictions) -> str:
+def _calibration(oof: OutOfFold) -> str:
     return figure(reliability_diagram(*before_and_after(oof)), "Reliability diagram")
 
 

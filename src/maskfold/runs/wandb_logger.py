@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from maskfold.errors import first_line
 from maskfold.fileio import write_json
 from maskfold.metrics.confusion import confusions, worst_mistakes
 from maskfold.metrics.scores import scores
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.wandb_settings import (
     destination,
     has_key,
@@ -43,9 +44,12 @@ class Tracker:
     """
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
-        self._run, self._path, self._marker = None, folder / part / RECORD, folder / UNREACHED
+        self._path, self._marker = folder / part / RECORD, folder / UNREACHED
+        # A wandb.Run, None before it begins and after any fault.
+        self._run: Any = None
         self._sends_photos = config.run.wandb_photos
-        self._place, self._offline = None, True  # known once a run has begun; nothing to send before
+        self._place: str | None = None
+        self._offline = True  # known once a run has begun; nothing to send before
         mode = "disabled" if silent else wanted_mode(config.run)
         if mode == "disabled":
             return
@@ -54,7 +58,7 @@ class Tracker:
             print("W&B: online needs a key (`wandb login`); the run is kept offline", file=sys.stderr)
             mode = "offline"
         mode = "offline" if mode == "online" and self._marker.exists() else mode
-        self._held = {"id": os.urandom(6).hex(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
+        self._held: dict[str, Any] = {"id": os.urandom(6).hex(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
         kinds = {"id": str, "offline": str, "seconds": float, "start_seconds": float}
         known = _read(self._path)
         self._held |= {key: known[key] for key, kind in kinds.items() if isinstance(known.get(key), kind)}
@@ -101,7 +105,7 @@ class Tracker:
         self._run = None
 
     def finish(
-        self, history: Sequence[dict], oof: Predictions | None, photos: Callable[[int], np.ndarray], keep: bool
+        self, history: Sequence[dict], oof: OutOfFold | None, photos: Callable[[int], np.ndarray], keep: bool
     ) -> None:
         """End with final and best values, confusion matrices, the worst mistakes and, if `keep`, the predictions.
 
@@ -111,7 +115,7 @@ class Tracker:
             self._try(lambda: self._finish(history, oof, photos, keep))
         self._run = None
 
-    def _finish(self, history: Sequence[dict], oof: Predictions | None, photos, keep: bool) -> None:
+    def _finish(self, history: Sequence[dict], oof: OutOfFold | None, photos, keep: bool) -> None:
         import wandb
 
         if oof is not None:
@@ -127,7 +131,7 @@ class Tracker:
                 self._run.log_artifact(artifact)
         self._run.finish()
 
-    def _log_mistakes(self, step: int, oof: Predictions, photos: Callable[[int], np.ndarray]) -> None:
+    def _log_mistakes(self, step: int, oof: OutOfFold, photos: Callable[[int], np.ndarray]) -> None:
         """The table of the worst mistakes, in a history row of its own, after those of metrics.jsonl.
 
         Its rows name rows of oof.npz. Photos and image ids, which tell who somebody is, are there by run.wandb_photos.

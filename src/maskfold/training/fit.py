@@ -22,7 +22,7 @@ from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_each
 from maskfold.models.input_size import check_input_size
-from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, runs_root
+from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
 from maskfold.runs.summary import gather
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
@@ -71,6 +71,8 @@ def fit_run(
         pick_precisions(config.run, device)
         _try_model(config)
         check_compiler(config.run, device)
+    else:
+        read_provenance(run.folder)
     processes = process_state(device)
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
@@ -154,13 +156,15 @@ def resolved(config: Config, prepared: Prepared, device: torch.device, recorded:
         open_choices = [key for key in ("precision", "predict_precision") if getattr(run, key) == "auto"]
         run = run.model_copy(update={key: getattr(recorded.run, key) for key in open_choices})
     precision, predict_precision = pick_precisions(run, device)
+    seed = prepared.meta["fold_seed"]
     return replaced(
         config,
         data={
             "root": Path(prepared.meta["root"]),
             "prepared": prepared.folder.absolute(),
             "folds": prepared.num_folds,
-            "fold_seed": prepared.meta["fold_seed"],
+            # Not known of folds that came from elsewhere.
+            "fold_seed": config.data.fold_seed if seed is None else seed,
         },
         run={"precision": precision, "predict_precision": predict_precision},
     )

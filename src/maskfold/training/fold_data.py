@@ -44,6 +44,8 @@ class FoldData:
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
         store, labels = Stores(photos.stores), photos.labels
         self.eval_photos = PhotoLoader(PhotoDataset(store, labels, EvalTransform(data)), valid_batches, workers, pin)
+        self.train: PhotoLoader | FeatureLoader
+        self.valid: PhotoLoader | FeatureLoader
         if caches_features(config):
             features = Features(model, photos.stores, data, size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")

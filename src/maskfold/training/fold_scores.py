@@ -7,7 +7,7 @@ from maskfold.errors import UserError
 from maskfold.metrics.calibration import log_loss
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import Classifier
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.part_weights import Weights, load_part, write_weights
 from maskfold.runs.run_folder import fold_of
 from maskfold.training.engine import Trainee
@@ -49,7 +49,7 @@ def score_of(data: FoldData, classifier: Classifier, weights: Weights) -> float:
 
 def write_result(
     job: FoldJob, data: FoldData, classifier: Classifier, weights: Weights
-) -> tuple[np.ndarray, Predictions | None]:
+) -> tuple[np.ndarray, OutOfFold | None]:
     """Write a part's weights and out-of-fold predictions; returns (rows of the validation photos, predictions or None).
 
     Predicted from the file, so that oof.npz is what these weights say to whoever loads them.
@@ -63,7 +63,7 @@ def write_result(
     if len(rows):
         rows, probs = data.predict(classifier, data.eval_photos)
         table, fold = images.iloc[rows], np.full(len(rows), fold_of(name))
-        oof = Predictions(table.image_id.to_numpy(), probs, data.labels[rows], fold, table.person_id.to_numpy())
+        oof = OutOfFold(table.image_id.to_numpy(), probs, data.labels[rows], fold, table.person_id.to_numpy())
     if accelerator.is_main_process:
         job.run.finish(name, oof)
     return rows, oof

@@ -79,7 +79,8 @@ class FoldTrainer:
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
         # While the next batch is waited for, weights and optimiser are those of one update.
         self.is_between_updates = False
-        self.tracker: Tracker | None = None
+        # A silent one, until the epochs so far are known.
+        self.tracker = Tracker(self.config, self.run.folder, self.part.name, silent=True)
 
     def resume(self) -> None:
         """Take up the last checkpoint, if there is one."""
@@ -117,8 +118,7 @@ class FoldTrainer:
     def close(self) -> None:
         """End the loaders' processes, and W&B's run if the part is not finished."""
         self.data.close()
-        if self.tracker is not None:
-            self.tracker.stop()
+        self.tracker.stop()
 
     @property
     def past_scores(self) -> list[float]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -81,7 +82,7 @@ def fit_at_once(
     Raises UserError for what one of them was refused, or was killed by; the others then save and end too.
     """
     spawn, waiting, free = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
-    going: dict[multiprocessing.Process, tuple[Part, int]] = {}
+    going: dict[BaseProcess, tuple[Part, int]] = {}
     passed_on, failed = False, []
     threads, method = threads_each(slots), multiprocessing.get_start_method()
     try:
@@ -93,7 +94,7 @@ def fit_at_once(
                 left = TimeLeft({each.name: updates[each.name] for each in (part, *waiting)}, slots)
                 place = _Slot(slot, slots, threads, method)
                 order = _Order(run.folder, config, prepared.folder, part, place, messages, stop.deadline, left)
-                process = spawn.Process(target=_child, args=(order,), name=part.name)
+                process: BaseProcess = spawn.Process(target=_child, args=(order,), name=part.name)
                 # Ctrl-C reaches the whole group while the child imports: the parent passes it on, once.
                 with stop_signals_blocked():
                     process.start()
@@ -119,13 +120,14 @@ def fit_at_once(
         stop.raise_reason()
 
 
-def _tell(process: multiprocessing.Process, signum: int) -> None:
+def _tell(process: BaseProcess, signum: int) -> None:
     # It may have ended just now.
     with contextlib.suppress(ProcessLookupError):
-        os.kill(process.pid, signum)
+        if process.pid is not None:
+            os.kill(process.pid, signum)
 
 
-def _fault(part: Part, status: int, message: str | None) -> Exception:
+def _fault(part: Part, status: int, message: str | None) -> BaseException:
     if message is not None:
         return UserError(message)
     if status < 0:
@@ -181,5 +183,6 @@ def _ended(messages: multiprocessing.queues.SimpleQueue) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
+    if parent := multiprocessing.parent_process():
+        wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -53,14 +53,14 @@ def photos_of(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photos, str
         _choose(run, config, prepared, part.name, accelerator)
     part, photos = _joined(config, prepared, part, photos, path)
     if accelerator.is_main_process:
-        joined, eval_photos = int((part.train_rows >= len(images)).sum()), len(prepared.evaluation)
+        joined, eval_photos = int((part.train_rows >= len(images)).sum()), len(prepared.eval_table)
         print(f"{part.name}: {joined} of {eval_photos} eval photos join with pseudo-labels", file=sys.stderr)
     return part, photos, sha256(path)
 
 
 def _joined(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
     chosen = pd.read_csv(path, dtype={"image_id": str})
-    ids = pd.Index(prepared.evaluation.image_id)
+    ids = pd.Index(prepared.eval_table.image_id)
     at, first = ids.get_indexer(chosen.image_id), len(photos.labels)
     if (at < 0).any() or not chosen.label.isin(range(NUM_CLASSES)).all():
         raise UserError(f"{path}: holds other photos than the eval side; delete {path.parent} to train it anew")
@@ -83,7 +83,7 @@ def _choose(run: RunFolder, config: Config, prepared: Prepared, part: str, accel
     """
     sources = find_sources(run, config, prepared, part)
     views = canonical_views(config.pseudo.views, "pseudo.views")
-    table = prepared.evaluation
+    table = prepared.eval_table
     names = ", ".join(f"{source.name}/{name}" for source, name in sources)
     lead, rows = accelerator.is_main_process, np.arange(len(table))
     mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,8 +23,9 @@ class Stop:
     """
 
     def __init__(self, deadline: float | None = None):
-        self.deadline, self.signum = deadline, None
-        self._before: dict[int, object] = {}
+        self.deadline = deadline
+        self.signum: int | None = None
+        self._before: dict[int, Any] = {}
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
