@@ -130,7 +130,7 @@ def test_all_faults_at_once(script, tmp_path):
 def test_a_missing_file_names_the_near_one(script, tmp_path):
     (tmp_path / "resnet18.yaml").write_text("")
     refused(script("train", "resnet81.yaml"), "resnet81.yaml", "resnet18.yaml")
-    refused(script("train", "."), "no such configuration file")
+    refused(script("train", "."), "error: .:", "resnet18.yaml")
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, TINY, refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
-from support import metrics_of, start, wait_for
+from support import PATIENCE, metrics_of, start, wait_for
 
 from maskfold.fileio import sha256
 from maskfold.metrics.scores import METRICS
@@ -386,7 +386,7 @@ def test_a_stop_with_workers_leaves_nobody_behind(drawn, tmp_path):
     process = start(drawn, tmp_path, *args, start_new_session=True)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert "Error" not in err
