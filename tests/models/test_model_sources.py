@@ -18,7 +18,7 @@ from timm.models._hub import save_for_hf
 from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
-from maskfold.models.architecture import Architecture, record, recorded
+from maskfold.models.architecture import Architecture, architecture_from_metadata, architecture_to_metadata
 from maskfold.models.classifier import build_classifier
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
@@ -117,9 +117,9 @@ def test_a_timm_models_weights_carry_no_record(trained):
 
 def test_a_record_is_read_as_it_was_written():
     architecture = Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160], "url": "x"}, {"depth": 1})
-    read = recorded(record(architecture))
+    read = architecture_from_metadata(architecture_to_metadata(architecture))
     assert read == Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160]}, {"depth": 1})
-    assert recorded(None) is recorded({"other": "1"}) is None
+    assert architecture_from_metadata(None) is architecture_from_metadata({"other": "1"}) is None
 
 
 def test_a_folders_own_arguments_build_its_model(folder):

@@ -21,7 +21,7 @@ from maskfold.data.images_table import load_prepared
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.probabilities import load_predictions
@@ -349,13 +349,13 @@ from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from pathlib import Path
 prepared, data = load_prepared(Path(sys.argv[1])), Data(image_size=(32, 32))
 dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
-batches = iter(PhotoLoader(dataset, Batches(np.arange(8), 4, shuffle=False), 2, False))
+batches = iter(PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 4, shuffle=False), 2, False))
 next(batches)
 """
     (tmp_path / "unclosed.py").write_text(code)
@@ -367,7 +367,7 @@ def test_a_worker_whose_end_is_seen_a_moment_later(trained, monkeypatch):
     """A killed process closes its sockets first: what is read from it fails while it still counts as alive."""
     prepared, data = load_prepared(trained.prepared), Data(image_size=(32, 32))
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
-    with PhotoLoader(dataset, Batches(np.arange(8), 2, shuffle=False), 1, False) as loader:
+    with PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 2, shuffle=False), 1, False) as loader:
         batches = iter(loader)
         next(batches)
         [worker] = loader._iterator._workers

@@ -298,15 +298,15 @@ def test_what_is_no_number_is_never_finished(script, drawn, monkeypatch, where):
     """The loss of the last update is fine, what it leaves behind is not."""
     if where == "weights":
 
-        def poison(trainee, *_):
-            next(trainee.model.parameters()).data.fill_(float("nan"))
+        def poison(train_state, *_):
+            next(train_state.model.parameters()).data.fill_(float("nan"))
             return torch.tensor(1.0)
 
         monkeypatch.setattr(part, "training_step", poison)
     else:
         monkeypatch.setattr(part.FoldData, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
     result = script("train", *tiny_args(drawn, "--name", "hot", "--folds", 0))
-    refused(result, "no numbers", "optim.lr")
+    refused(result, "NaN or infinity", "optim.lr")
     assert not Path("runs/hot/fold0/oof.npz").exists()
 
 

@@ -23,7 +23,7 @@ def test_folds_at_once_are_the_folds_one_after_the_other(script, drawn):
 @pytest.mark.slow
 def test_what_a_fold_is_refused_is_told_once(script, drawn):
     ended = script("train", *tiny_args(drawn, "--optim.lr", 1e30, "--parallel-folds", 2, "--name", "d"))
-    refused(ended, "optim.lr", "no numbers")
+    refused(ended, "optim.lr", "NaN or infinity")
     refused(script("train", *tiny_args(drawn, "--parallel-folds", 0)), "--parallel-folds")
 
 

@@ -14,7 +14,7 @@ from maskfold.training.weight_selection import KeptWeights
 
 
 def keeper(tmp_path, **keys):
-    return KeptWeights(RunFolder(tmp_path / "run"), "fold0", Run(**keys), lead=True)
+    return KeptWeights(RunFolder(tmp_path / "run"), "fold0", Run(**keys), is_main=True)
 
 
 def epochs(keeper, scores, validated=True):
