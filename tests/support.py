@@ -1,4 +1,4 @@
-"""Starting train.py in a process of its own, waiting for it, and comparing runs."""
+"""Helpers to start train.py in its own process, to wait for it and to compare runs."""
 
 import json
 import subprocess
@@ -12,8 +12,6 @@ from conftest import ROOT, tiny_args
 from maskfold.probabilities import load_predictions
 
 TIMING = ("seconds", "images_per_second")
-
-
 TRAIN = ROOT / "scripts" / "train.py"
 
 
@@ -43,7 +41,7 @@ def wait_for(path: Path, process, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not path.exists():
         assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end, f"{path} did not come"
+        assert time.monotonic() < end, f"{path} was not created"
         time.sleep(0.005)
 
 

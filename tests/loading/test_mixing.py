@@ -176,7 +176,7 @@ def test_the_mixed_loss_is_the_shares_of_two_plain_ones():
     torch.testing.assert_close(value(torch.lerp(own, other, share)), expected)
 
 
-def test_a_run_mixes_and_its_validation_does_not(script, drawn, monkeypatch):
+def test_a_run_mixes_and_its_validation_does_not(script, synthetic, monkeypatch):
     """Partners of 60 and more come into training batches; what is validated is each photo once, as it is."""
     from maskfold.loading import mixing
 
@@ -188,12 +188,12 @@ def test_a_run_mixes_and_its_validation_does_not(script, drawn, monkeypatch):
         return found
 
     monkeypatch.setattr(mixing.Mixer, "__call__", spy)
-    args = tiny_args(drawn, "--folds", 0, "--mix.name", "mixup", "--mix.partner", "old", "--name", "mixed")
+    args = tiny_args(synthetic, "--folds", 0, "--mix.name", "mixup", "--mix.partner", "old", "--name", "mixed")
     done = script("train", *args)
     assert done.code == 0, done.err
     assert [(size, mixes) for _, size, mixes in calls] == [(16, True), (16, True), (10, True)] * 2
     assert all(seen == 2 * size for seen, size, _ in calls)
-    plain = script("train", *tiny_args(drawn, "--folds", 0, "--name", "plain"))
+    plain = script("train", *tiny_args(synthetic, "--folds", 0, "--name", "plain"))
     assert plain.code == 0
     losses = [
         json.loads(Path(f"runs/{name}/fold0/metrics.jsonl").read_text().splitlines()[-1]) for name in ("mixed", "plain")
@@ -215,12 +215,12 @@ def test_no_old_partner_in_one_fold_is_told_before_any_is_trained(script, raw):
     assert not Path("runs").exists()
 
 
-def test_old_partners_come_from_the_folds_own_training_people(drawn):
+def test_old_partners_come_from_the_folds_own_training_people(synthetic):
     from maskfold.data.folds import split
     from maskfold.data.prepare import prepare
     from maskfold.data.raw_layout import find_layout
 
-    prepared = prepare(find_layout(drawn), drawn.parent / "for partners", 2, 1)
+    prepared = prepare(find_layout(synthetic), synthetic.parent / "for partners", 2, 1)
     labels = prepared.images.label.to_numpy()
     for fold in (0, 1):
         train, valid = split(prepared.images, prepared.folds, fold)

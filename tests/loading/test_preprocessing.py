@@ -25,8 +25,8 @@ from maskfold.loading.transforms import EvalTransform, sample_seeds, train_trans
 
 
 @pytest.fixture(scope="module")
-def prepared(drawn, tmp_path_factory):
-    return prepare(find_layout(drawn), tmp_path_factory.mktemp("prepared"), 2, 0)
+def prepared(synthetic, tmp_path_factory):
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("prepared"), 2, 0)
 
 
 def data_config(**keys) -> Data:
@@ -90,7 +90,7 @@ def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
     fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
     victim = fresh.photo_paths(fresh.images)[50]
     victim.write_bytes(victim.read_bytes()[:3000])
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated"):
         open_store(fresh, fresh.images, data_config())
     assert [path.name for path in (tmp_path / "p" / "store").iterdir()] == [".lock"]
 
@@ -216,8 +216,8 @@ def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_pat
         assert torch.equal(validation, other)
 
 
-def test_photo_fault_finds_a_file_cut_anywhere(drawn):
-    whole = next((drawn / "eval" / "images").glob("[0-9a-f]*.jpg")).read_bytes()
+def test_photo_fault_finds_a_file_cut_anywhere(synthetic):
+    whole = next((synthetic / "eval" / "images").glob("[0-9a-f]*.jpg")).read_bytes()
     assert photo_fault(whole) is None
     assert photo_fault(whole + b"trailing junk") is None
     for keep in np.linspace(1, len(whole) - 1, 40).astype(int):

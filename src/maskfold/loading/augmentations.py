@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from maskfold.config.experiment import Data
-from maskfold.errors import UserError, nearest, one_line
+from maskfold.errors import UserError, did_you_mean, one_line
 from maskfold.loading.crops import store_size
 
 # Length at which a message of albumentations is cut.
@@ -153,7 +153,7 @@ def _make_transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
         raise UserError(f"{where}: {entry!r} is not valid; write a name or {{name: {{argument: value}}}}")
     names = [key for key, value in vars(A).items() if isinstance(value, type) and issubclass(value, _TRANSFORM_TYPES)]
     if name not in names:
-        raise UserError(f"{where}: albumentations has no {name}{nearest(name, names)}")
+        raise UserError(f"{where}: albumentations has no {name}{did_you_mean(name, names)}")
     transform_type = getattr(A, name)
     if issubclass(transform_type, A.BaseCompose):
         inner = arguments.get("transforms")

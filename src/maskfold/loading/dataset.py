@@ -7,7 +7,7 @@ from torch.utils.data import Dataset, get_worker_info
 from maskfold.loading.sampler import Key
 from maskfold.loading.store import ConcatStore, Store
 from maskfold.loading.transforms import sample_seeds
-from maskfold.machine_limits import exhausted
+from maskfold.machine_limits import exhausted_resource
 
 NO_LABEL = -1
 
@@ -58,6 +58,6 @@ def _empty(shape: tuple[int, ...]) -> torch.Tensor:
     try:
         return images.share_memory_()
     except RuntimeError as error:
-        if (cause := exhausted(images.nbytes)) is not None:
+        if (cause := exhausted_resource(images.nbytes)) is not None:
             raise cause from error
         raise

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.sampler import Key
-from maskfold.machine_limits import exhausted, shared_memory_full, too_many_files
+from maskfold.machine_limits import exhausted_resource, shared_memory_error, too_many_files_error
 
 FEWER_WORKERS = "use fewer loader processes (--data.num_workers 0)"
 # Exit statuses of a worker that could not send a batch.
@@ -68,7 +68,7 @@ def init_worker(_worker: int) -> None:
 def _exit_unsent(error: Exception, _batch: object) -> None:
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         os._exit(EXIT_TOO_MANY_FILES)
-    cause = exhausted()
+    cause = exhausted_resource()
     if cause is None:
         traceback.print_exception(error)
     os._exit(EXIT_NOT_SENT if cause is None else EXIT_NO_SHARED_MEMORY)
@@ -77,12 +77,12 @@ def _exit_unsent(error: Exception, _batch: object) -> None:
 def exit_error(pid: int, status: int) -> Exception:
     """The exception for a worker that ended with this status; -N means that signal N ended it."""
     if status == EXIT_TOO_MANY_FILES:
-        return too_many_files()
+        return too_many_files_error()
     if status == EXIT_NO_SHARED_MEMORY:
-        return shared_memory_full()
+        return shared_memory_error()
     if status == -signal.SIGBUS:
         # Access to memory without backing: shared memory that is full, or a store shorter than its header says.
-        return exhausted() or ResourceError(
+        return exhausted_resource() or ResourceError(
             f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
             "damaged; make /dev/shm larger (docker run --shm-size 2g), or delete the prepared folder's store/"
         )

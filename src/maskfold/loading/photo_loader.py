@@ -29,9 +29,9 @@ from maskfold.loading.loader_worker import (
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.machine_limits import (
     SECONDS_TO_END,
-    cannot_start,
-    end_children,
-    exhausted,
+    exhausted_resource,
+    kill_child_processes,
+    process_start_error,
     stop_signals_blocked,
 )
 
@@ -116,7 +116,7 @@ class PhotoLoader:
             while time.monotonic() < deadline:
                 self._check_workers()
                 time.sleep(0.02)
-            if (cause := exhausted()) is not None:
+            if (cause := exhausted_resource()) is not None:
                 raise cause from error
             raise
 
@@ -127,8 +127,8 @@ class PhotoLoader:
             with stop_signals_blocked(), _ignore_warnings():
                 self._iterator = iter(self._loader)
         except OSError as error:
-            end_children(others)
-            raise cannot_start(error, "a loader process", FEWER_WORKERS) from error
+            kill_child_processes(others)
+            raise process_start_error(error, "a loader process", FEWER_WORKERS) from error
         finally:
             # torch's handler would raise anywhere when a worker dies, even in the middle of an optimiser update.
             if threading.current_thread() is threading.main_thread():

@@ -17,10 +17,10 @@ from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared, fingerprint
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import locked, perhaps_torn, write_atomic, write_json
+from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
 from maskfold.loading.crops import CROPS, crop_and_resize, reduction, store_size
 from maskfold.loading.faces import face_for_crop, face_rate_by_mask
-from maskfold.progress import parallel
+from maskfold.progress import parallel_map
 
 # Increase it with every change that alters stored pixels.
 VERSION = 2
@@ -100,7 +100,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
 
 
 def _is_complete(path: Path) -> bool:
-    return path.exists() and not perhaps_torn(path)
+    return path.exists() and not may_be_incomplete(path)
 
 
 def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
@@ -128,7 +128,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
             return photo.sha1, face is not None
 
         with beside.open("rb+") as file:
-            hashes, has_face = zip(*parallel(fill, range(len(photos)), "building the store", "photos"), strict=True)
+            hashes, has_face = zip(*parallel_map(fill, range(len(photos)), "building the store", "photos"), strict=True)
         if fingerprint(table, hashes) != expected:
             raise UserError(
                 f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "

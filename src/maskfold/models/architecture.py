@@ -13,7 +13,7 @@ import timm
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
-from maskfold.errors import UserError, first_line, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 
 # What timm and huggingface_hub raise for models and weights that can't be loaded.
 LOAD_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
@@ -82,7 +82,7 @@ def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture 
 def _from_timm(backbone: str) -> Architecture:
     bare = backbone.partition(".")[0]
     if not timm.is_model(bare):
-        hint = nearest(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
+        hint = did_you_mean(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
         if "/" in backbone or ":" in backbone:
             hint = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
         raise UserError(f"model.backbone: timm has no {backbone}{hint}")
@@ -125,7 +125,7 @@ def repository_error(repository: str, error: Exception) -> UserError:
 def _make(name: str, cfg: dict, args: dict, **location: Any) -> Architecture:
     """Build the Architecture from a config.json. Raises ValueError for a name that timm does not have."""
     if not timm.is_model(name):
-        raise ValueError(f"config.json: timm has no architecture {name!r}{nearest(str(name), timm.list_models())}")
+        raise ValueError(f"config.json: timm has no architecture {name!r}{did_you_mean(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
     return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **location)
 

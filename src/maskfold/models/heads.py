@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from maskfold.config.experiment import Model
-from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint
+from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint_log_probs
 
 # Log-probabilities [B, 18], and those of the age bins [B, A] or None.
 HeadOutput = tuple[torch.Tensor, torch.Tensor | None]
@@ -52,7 +52,7 @@ class FactoredHead(nn.Module):
             logits = self.linear(self.dropout(features.float()))
         mask, gender, ages = (part.log_softmax(1) for part in logits.split(self.sizes, 1))
         groups = torch.stack([part.logsumexp(1) for part in ages.split(self.bins_per_group, 1)], 1)
-        log_probs = joint(mask, gender, groups)
+        log_probs = joint_log_probs(mask, gender, groups)
         return (log_probs, ages) if with_ages else log_probs
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
@@ -53,5 +53,5 @@ def canonical_views(views: Sequence[str], key: str) -> tuple[str, ...]:
     """
     for view in views:
         if view not in VIEWS:
-            raise UserError(f"{key} {view}: there are {', '.join(VIEWS)}{nearest(view, VIEWS)}")
+            raise UserError(f"{key} {view}: there are {', '.join(VIEWS)}{did_you_mean(view, VIEWS)}")
     return tuple(view for view in VIEWS if view in views)

@@ -66,7 +66,7 @@ def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np
 
 def gallery(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     """The surest wrong answers, as HTML."""
-    place = prepared.rows_of(oof.image_id)
+    place = prepared.row_indices(oof.image_id)
     shown = [
         f"<figure>{photo(store[place[row]], name)}<figcaption><code>{escape(name)}</code><br>is {escape(true)}<br>"
         f"taken for {escape(said)} ({p:.2f})</figcaption></figure>"

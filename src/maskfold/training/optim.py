@@ -15,7 +15,7 @@ from timm.optim import (
 )
 
 from maskfold.config.experiment import Optim
-from maskfold.errors import UserError, first_line, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 from maskfold.models.classifier import Classifier
 
 
@@ -27,7 +27,7 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     """
     if optim.name not in list_optimizers():
         names = f"; there are {', '.join(list_optimizers())}"
-        raise UserError(f"optim.name: timm has no {optim.name}{nearest(optim.name, list_optimizers()) or names}")
+        raise UserError(f"optim.name: timm has no {optim.name}{did_you_mean(optim.name, list_optimizers()) or names}")
     if optim.layer_decay < 1:
         groups = param_groups_layer_decay(model.backbone, optim.weight_decay, layer_decay=optim.layer_decay)
         # timm scales by the distance to the classifier, which this backbone does not have; scale by the last layer's.

@@ -22,7 +22,13 @@ from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.loading.store import open_store
-from maskfold.machine_limits import STOP_SIGNALS, cannot_start, end_children, stop_signals_blocked, too_many_files
+from maskfold.machine_limits import (
+    STOP_SIGNALS,
+    kill_child_processes,
+    process_start_error,
+    stop_signals_blocked,
+    too_many_files_error,
+)
 from maskfold.models.device import make_fast, pick_device, threads_per_process
 from maskfold.runs.run_folder import RunFolder
 from maskfold.safe_streams import make_streams_safe
@@ -110,7 +116,9 @@ def fit_parallel(
                 for process in running:
                     _send_signal(process, stop.signum or signal.SIGTERM)
     except OSError as error:
-        raise cannot_start(error, "a training process", "train fewer folds at once (--parallel-folds)") from error
+        raise process_start_error(
+            error, "a training process", "train fewer folds at once (--parallel-folds)"
+        ) from error
     finally:
         for process in running:
             process.kill()
@@ -146,7 +154,7 @@ def _run_child(task: _Task) -> None:
     os.setsid()
     make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    progress.bars = False
+    progress.bars_enabled = False
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     with _exit_status(task.messages), StopRequest(task.deadline).listening() as stop:
@@ -173,14 +181,14 @@ def _exit_status(messages: multiprocessing.queues.SimpleQueue) -> Iterator[None]
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-        messages.put(str(too_many_files()))
+        messages.put(str(too_many_files_error()))
         sys.exit(2)
     except TimeIsUp:
         sys.exit(0)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        end_children()
+        kill_child_processes()
 
 
 def _end_with_parent() -> None:
