@@ -14,7 +14,7 @@ import numpy as np
 from maskfold.config.cli import Parser, add_config_flags, config_flags, run
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, flatten
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import Predictions, load_predictions
@@ -63,7 +63,7 @@ def main() -> None:
     arms = args.arms or list(ARMS)
     for arm in arms:
         if arm not in ARMS:
-            raise UserError(f"--arms {arm}: there are {', '.join(ARMS)}{nearest(arm, ARMS)}")
+            raise UserError(f"--arms {arm}: there are {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
     todo = {
         run_name(args.prefix, arm, seed): load_config(
             args.file, REFERENCE | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
@@ -103,7 +103,7 @@ def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
         if not common:
             continue
         first = reference[common[0]]
-        ours, theirs = (np.stack([side[seed].answers for seed in common]) for side in (runs, reference))
+        ours, theirs = (np.stack([side[seed].pred_labels for seed in common]) for side in (runs, reference))
         each = [scores(first.label, answers) for answers in ours]
         values = [float(np.mean([found[metric] for found in each])) for metric in METRICS]
         spread = f" ({np.std([found['macro_f1'] for found in each], ddof=1):.4f})" if len(common) > 1 else ""

@@ -79,7 +79,7 @@ def score_draw(experiment: Config, draw: Path, name: str) -> dict[str, float]:
 
 
 def _score(truth: pd.Series, found: Blend) -> float:
-    return macro_f1(truth[found.evaluation.image_id].to_numpy(), found.answers)
+    return macro_f1(truth[found.evaluation.image_id].to_numpy(), found.pred_labels)
 
 
 def _forced(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:

@@ -35,11 +35,13 @@ def main() -> None:
     for member in runs:
         found = blend_runs([member], views)
         rows.append(
-            (f"{member.name} alone", found.oof, found.crossed.answers, found.evaluation.image_id, found.answers)
+            (f"{member.name} alone", found.oof, found.crossed.pred_labels, found.evaluation.image_id, found.pred_labels)
         )
     for blend in BLENDS:
         whole[blend] = found = blend_runs(runs, views, blend)
-        rows.append((f"blend {blend}", found.oof, found.crossed.answers, found.evaluation.image_id, found.answers))
+        rows.append(
+            (f"blend {blend}", found.oof, found.crossed.pred_labels, found.evaluation.image_id, found.pred_labels)
+        )
         print(
             f"weights {blend}: "
             + ", ".join(f"{r.name} {w:.3f}" for r, w in zip(runs, found.fitted.weights, strict=True))
@@ -49,10 +51,10 @@ def main() -> None:
         found = blend_runs(runs, views, blend, "macro-f1")
         taken = "taken" if found.fitted.factors else "not taken"
         name = f"blend {blend}, decision macro-f1 ({taken})"
-        rows.append((name, found.oof, found.crossed.answers, found.evaluation.image_id, found.answers))
+        rows.append((name, found.oof, found.crossed.pred_labels, found.evaluation.image_id, found.pred_labels))
         gain = found.gain
         print(f"decision on {blend}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {taken}")
-    print_table(rows, whole["mean"].crossed.answers, truth)
+    print_table(rows, whole["mean"].crossed.pred_labels, truth)
 
 
 def _hard_vote(runs: list[RunFolder], views: tuple[str, ...]) -> tuple:

@@ -51,7 +51,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.config.experiment import Config, replaced
     from maskfold.loading.dataset import PhotoDataset
     from maskfold.loading.photo_loader import PhotoLoader
-    from maskfold.loading.sampler import Batches
+    from maskfold.loading.sampler import PhotoBatchSampler
     from maskfold.loading.store import Store
     from maskfold.loading.transforms import train_transform
     from maskfold.models.classifier import build_classifier
@@ -60,7 +60,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.training.engine import EpochSums, training_step
     from maskfold.training.fold_data import Photos
     from maskfold.training.fold_job import Part
-    from maskfold.training.trainee import make_trainee
+    from maskfold.training.train_state import make_train_state
 
     peak = Peak()
     config = replaced(Config(), model={"backbone": backbone})
@@ -70,13 +70,13 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     classifier = build_classifier(config).to(device)
     everything = Photos((), np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS))
     part = Part("fold0", np.arange(PHOTOS), np.arange(0))
-    trainee = make_trainee(config, classifier, everything, part, make_accelerator(config))
+    train_state = make_train_state(config, classifier, everything, part, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
     # Every store row is read by the workers, and BATCHES of the batches are trained on: the steps cost the same memory.
     rows = np.arange(PHOTOS)
-    loader = PhotoLoader(dataset, Batches(rows, size, shuffle=True), WORKERS, pin=False)
-    fixed = next(iter(PhotoLoader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
+    loader = PhotoLoader(dataset, PhotoBatchSampler(rows, size, shuffle=True), WORKERS, pin=False)
+    fixed = next(iter(PhotoLoader(dataset, PhotoBatchSampler(rows[:size], size, shuffle=False), 0, pin=False)))
 
     class Few:
         def __iter__(self):
@@ -89,7 +89,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(Few()):
-            training_step(trainee, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, loader.batch_sampler, step, sums)
         peak.next()
     torch.manual_seed(0)
     return peak.epochs

@@ -98,7 +98,7 @@ def test_it_predicts_without_its_data(stored):
     shutil.rmtree("prepared")
     table = maskfold.load_run(stored).predict(photos, ("none", "hflip"))
     known = load_predictions(Path("expected/eval.npz")).aligned([photo.name for photo in photos])
-    assert table.label.tolist() == known.answers.tolist()
+    assert table.label.tolist() == known.pred_labels.tolist()
 
 
 def test_its_finished_folds_stand(script, stored):

@@ -52,7 +52,7 @@ def climb(config: Config) -> tuple[Path, dict[str, dict]]:
         for fold in range(prepared.num_folds):
             train, valid = split(images, prepared.folds, fold)
             answers[valid] = rung(inputs, labels, train, valid)
-        whole = intervals(labels, answers, images.person_id.to_numpy(), prepared.eval_people)
+        whole = intervals(labels, answers, images.person_id.to_numpy(), prepared.num_eval_people)
         found[name] = scores(labels, answers) | whole
     return write_ladder(prepared, found), found
 

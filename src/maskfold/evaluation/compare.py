@@ -48,14 +48,14 @@ def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> 
 
 
 def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> list[str]:
-    classes = zip(class_table(one.label, one.answers), class_table(one.label, other.answers), strict=True)
+    classes = zip(class_table(one.label, one.pred_labels), class_table(one.label, other.pred_labels), strict=True)
     changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:SHOWN]
-    right = (one.answers == one.label).astype(int) - (other.answers == other.label)
+    right = (one.pred_labels == one.label).astype(int) - (other.pred_labels == other.label)
     people, of_photo = np.unique(one.person_id, return_inverse=True)
     won = np.bincount(of_photo, weights=right, minlength=len(people)).astype(int)
     order = np.argsort(-np.abs(won), kind="stable")[:SHOWN]
     return [
-        verdict(names, compare(one.label, one.answers, other.answers, one.person_id)),
+        verdict(names, compare(one.label, one.pred_labels, other.pred_labels, one.person_id)),
         "classes that changed most: " + ", ".join(f"{name} {by:+.3f}" for by, name in changed),
         f"people: {names[0]} has more of {np.sum(won > 0)} right, {names[1]} of {np.sum(won < 0)}, as many of "
         f"{np.sum(won == 0)}; most changed: " + ", ".join(f"{people[at]} {won[at]:+d}" for at in order),

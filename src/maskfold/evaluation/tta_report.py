@@ -41,9 +41,11 @@ def _table(name: str, seen: dict[str, OutOfFold], views: Sequence[str]) -> Table
 
     for view in seen:
         rest = [seen[other] for other in views if other != view]
-        cost = less(together.answers, mean(rest).answers) if view in views and rest else ""
-        gain = "" if view == "none" else less(seen[view].answers, first.answers)
-        table.add_row(view, f"{macro_f1(labels, seen[view].answers):.4f}", gain, cost)
+        cost = less(together.pred_labels, mean(rest).pred_labels) if view in views and rest else ""
+        gain = "" if view == "none" else less(seen[view].pred_labels, first.pred_labels)
+        table.add_row(view, f"{macro_f1(labels, seen[view].pred_labels):.4f}", gain, cost)
     table.add_section()
-    table.add_row("+".join(views), f"{macro_f1(labels, together.answers):.4f}", less(together.answers, first.answers))
+    table.add_row(
+        "+".join(views), f"{macro_f1(labels, together.pred_labels):.4f}", less(together.pred_labels, first.pred_labels)
+    )
     return table

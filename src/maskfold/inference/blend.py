@@ -24,7 +24,7 @@ class Blend:
     """
 
     evaluation: Predictions
-    answers: np.ndarray
+    pred_labels: np.ndarray
     oof: OutOfFold
     members: np.ndarray
     crossed: CrossFitted
@@ -50,7 +50,7 @@ def blend_runs(
     if fitted.factors is not None:
         gain = decision_gain(crossed, oof.label, oof.person_id)
         if not is_worth_it(gain):
-            crossed = replace(crossed, answers=crossed.probs.argmax(1))
+            crossed = replace(crossed, pred_labels=crossed.probs.argmax(1))
             fitted = replace(fitted, factors=None)
     evaluation, answers = _applied(fitted, [found for found, _ in predicted])
     return Blend(evaluation, answers, oof, members, crossed, fitted, gain, datasets[0])
@@ -75,7 +75,7 @@ def _predicted(
 def _applied(fitted: Fitted, evaluations: Sequence[Predictions]) -> tuple[Predictions, np.ndarray]:
     joined = join(evaluations)
     members = np.stack([member.probs for member in joined])
-    return replace(joined[0], probs=fitted.probs(members), source=None), fitted.answers(members)
+    return replace(joined[0], probs=fitted.probs(members), source=None), fitted.pred_labels(members)
 
 
 def _check_together(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:

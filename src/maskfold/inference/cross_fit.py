@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskfold.data.folds import deal
+from maskfold.data.folds import assign_folds
 from maskfold.errors import UserError
 from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
@@ -32,7 +32,7 @@ class Fitted:
         tempered_parts = (weight * tempered(member, temperature) for weight, member, temperature in parts)
         return sum(tempered_parts, start=np.zeros(()))
 
-    def answers(self, members: np.ndarray) -> np.ndarray:
+    def pred_labels(self, members: np.ndarray) -> np.ndarray:
         """int [N]."""
         return decide(self.probs(members), self.factors)
 
@@ -58,7 +58,7 @@ class CrossFitted:
     """
 
     probs: np.ndarray
-    answers: np.ndarray
+    pred_labels: np.ndarray
     calibrated: np.ndarray
     weights: np.ndarray
 
@@ -85,12 +85,12 @@ def own_folds(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
         raise UserError(
             "only one person has out-of-fold predictions: nothing can be fitted on others; train more folds"
         )
-    return deal(stratum(labels[first]), min(CROSS_FITS, len(names)), seed=0)[of_photo]
+    return assign_folds(stratum(labels[first]), min(CROSS_FITS, len(names)), seed=0)[of_photo]
 
 
 def decision_gain(found: CrossFitted, labels: np.ndarray, people: np.ndarray) -> Comparison:
     """Macro F1 of the cross-fitted decision less that of the most probable label, with its paired interval."""
-    return compare(labels, found.answers, found.probs.argmax(1), people)
+    return compare(labels, found.pred_labels, found.probs.argmax(1), people)
 
 
 def is_worth_it(gain: Comparison) -> bool:

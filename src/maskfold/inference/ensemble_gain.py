@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskfold.config.experiment import Config, compared
+from maskfold.config.experiment import Config, fixed_values
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
 from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
@@ -25,8 +25,8 @@ FREE = ("seed", "data.fold_seed", "data.prepared")
 
 def are_repeats(configs: Sequence[Config]) -> bool:
     """Whether all describe one experiment, no two with the same seed and folds: those would be one model twice."""
-    keys = [{key: value for key, value in compared(config).items() if key not in FREE} for config in configs]
-    draws = {tuple(compared(config)[key] for key in FREE) for config in configs}
+    keys = [{key: value for key, value in fixed_values(config).items() if key not in FREE} for config in configs]
+    draws = {tuple(fixed_values(config)[key] for key in FREE) for config in configs}
     return len(configs) > 1 and len(draws) == len(configs) and all(found == keys[0] for found in keys[1:])
 
 
@@ -35,7 +35,7 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
     together = mean(oofs)
     singles = [oof.aligned(together.image_id) for oof in oofs]
     who = People(together.label, together.person_id)
-    tallies = [who.tally(together.label, found.answers) for found in (together, *singles)]
+    tallies = [who.tally(together.label, found.pred_labels) for found in (together, *singles)]
     grows = (1 - 1 / folds) / (1 - 1 / len(oofs))
 
     def gain(totals: list[np.ndarray]) -> np.ndarray:

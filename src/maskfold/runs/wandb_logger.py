@@ -121,7 +121,7 @@ class Tracker:
         if oof is not None:
             best = max(history, key=lambda row: row["macro_f1"])
             summary = {"best_macro_f1": best["macro_f1"], "best_epoch": best["epoch"]}
-            self._run.summary.update(summary | scores(oof.label, oof.answers))
+            self._run.summary.update(summary | scores(oof.label, oof.pred_labels))
             tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in confusions(oof)}
             self._run.summary.update(tables)
             self._log_mistakes(history[-1]["epoch"] + 1, oof, photos)
