@@ -1,11 +1,11 @@
-"""An epoch of our loop with its feeding, against the same step on random tensors that lie in memory already."""
+"""Speed of a training epoch with its data loader, compared with the same step on random tensors in memory."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 from measure import Result, against, rate, take_turns
-from ours import Ours
+from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.models.classifier import build_classifier
@@ -20,7 +20,7 @@ BATCHES = 8
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
-    ours = Ours(data, scratch, backbone)
+    ours = Pipeline(data, scratch, backbone)
     device = pick_device(ours.config.run)
     make_fast(device)
     precision, _ = pick_precisions(ours.config.run, device)

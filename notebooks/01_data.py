@@ -44,8 +44,9 @@ prepared, data = prepared_of(run), run.config.data
 # %%
 print("\n".join(describe(prepared)))
 catalog = read_catalog(find_layout(Path(prepared.meta["root"])))
-print(len(catalog.faults), "faults,", len(catalog.warnings), "warnings")
-print("\n".join(catalog.faults + catalog.warnings))
+faults = catalog.train_faults + catalog.eval_faults
+print(len(faults), "faults,", len(catalog.warnings), "warnings")
+print("\n".join(faults + catalog.warnings))
 catalog.images.groupby("kind").size().rename("photos").to_frame()
 
 # %% [markdown]

@@ -102,7 +102,8 @@ def test_an_ablation_compares_arms_with_the_reference(tmp_path):
 
 def benchmark(name, words, folder):
     """Run a benchmark in its own process and folder."""
-    environ = os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": str(ROOT / "benchmarks")}
+    search_path = os.pathsep.join([str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")])
+    environ = os.environ | {"WANDB_MODE": "disabled", "PYTHONPATH": search_path}
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / f"{name}.py", *map(str, words)],
         capture_output=True,

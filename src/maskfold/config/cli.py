@@ -50,6 +50,8 @@ class Parser(argparse.ArgumentParser):
 
 def add_config_flags(parser: Parser) -> None:
     """Add one flag per key of the schema, `--section.key VALUE`, with its meaning and default in the help."""
+    # The usage line shows one placeholder instead of more than sixty flags.
+    parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [--SECTION.KEY VALUE ...]"
     for name, field in Config.model_fields.items():
         if isinstance(field.default, Section):
             group = parser.add_argument_group(name)

@@ -61,7 +61,7 @@ class Model(Section):
     drop_rate: Float = Field(0.0, ge=0, lt=1, description="dropout before the head")
     frozen_epochs: Annotated[int, NoBool, Field(ge=0)] | Literal["all"] = Field(
         0,
-        description="first epochs, in which only the head is trained; all: the backbone is never trained",
+        description="number of first epochs that train only the head; all: the backbone is never trained",
     )
     cache_features: bool = Field(True, description="frozen_epochs all: compute the features only once")
     grad_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")

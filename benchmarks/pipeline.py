@@ -1,4 +1,4 @@
-"""The pieces of maskfold that are measured, put together as a run does it."""
+"""The parts of maskfold that are measured, set up as in a training run."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from maskfold.loading.store import open_store
 from maskfold.loading.transforms import train_transform
 
 
-class Ours:
-    """Prepared once a scratch folder; `loader` trains at a size with the light preset."""
+class Pipeline:
+    """Data prepared once per scratch folder; `loader` gives training batches of a size with the preset light."""
 
     def __init__(self, data: Path, scratch: Path, backbone: str):
         folder = scratch / "prepared"
