@@ -12,7 +12,7 @@ from pipeline import Pipeline
 from maskfold.config.experiment import Config, replaced
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
@@ -53,7 +53,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     models = [_trained(config, seed).to(device).eval() for seed in range(MODELS)]
     store = open_store(ours.prepared, ours.prepared.images, config.data)
     dataset = PhotoDataset(store, None, EvalTransform(config.data))
-    loader = PhotoLoader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), workers, pin=False)
+    loader = PhotoLoader(dataset, PhotoBatchSampler(rows, config.optim.batch_size, shuffle=False), workers, pin=False)
     batches = [images for images, _, _ in loader]
     work = len(rows) * MODELS * len(VIEWS)
 

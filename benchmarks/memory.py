@@ -52,7 +52,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.config.experiment import Config, replaced
     from maskfold.loading.dataset import PhotoDataset
     from maskfold.loading.photo_loader import PhotoLoader
-    from maskfold.loading.sampler import Batches
+    from maskfold.loading.sampler import PhotoBatchSampler
     from maskfold.loading.store import Store
     from maskfold.loading.transforms import train_transform
     from maskfold.models.classifier import build_classifier
@@ -61,7 +61,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.training.engine import EpochSums, training_step
     from maskfold.training.fold_data import Photos
     from maskfold.training.fold_job import Part
-    from maskfold.training.trainee import make_trainee
+    from maskfold.training.train_state import make_train_state
 
     peak = Peak()
     config = replaced(Config(), model={"backbone": backbone})
@@ -71,13 +71,13 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     classifier = build_classifier(config).to(device)
     everything = Photos((), np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS))
     part = Part("fold0", np.arange(PHOTOS), np.arange(0))
-    trainee = make_trainee(config, classifier, everything, part, make_accelerator(config))
+    train_state = make_train_state(config, classifier, everything, part, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
     # The workers read photos of the whole store, but only BATCHES batches are trained on: more need no more memory.
     rows = np.arange(PHOTOS)
-    loader = PhotoLoader(dataset, Batches(rows, size, shuffle=True), WORKERS, pin=False)
-    fixed = next(iter(PhotoLoader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
+    loader = PhotoLoader(dataset, PhotoBatchSampler(rows, size, shuffle=True), WORKERS, pin=False)
+    fixed = next(iter(PhotoLoader(dataset, PhotoBatchSampler(rows[:size], size, shuffle=False), 0, pin=False)))
 
     class FewBatches:
         def __iter__(self):
@@ -90,7 +90,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(FewBatches()):
-            training_step(trainee, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, loader.batch_sampler, step, sums)
         peak.next()
     torch.manual_seed(0)
     return peak.epochs

@@ -11,7 +11,7 @@ from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import train_transform
 
@@ -32,5 +32,5 @@ class Pipeline:
         data = self.config.data.model_copy(update={"image_size": size})
         store, labels = open_store(self.prepared, self.prepared.images, data), self.prepared.images.label.to_numpy()
         dataset = PhotoDataset(store, labels, train_transform(data), self.config.seed)
-        batches = Batches(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
+        batches = PhotoBatchSampler(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
         return PhotoLoader(dataset, batches, workers, pin=False)

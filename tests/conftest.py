@@ -25,9 +25,9 @@ from accelerate.state import AcceleratorState
 from maskfold.config.experiment import Config, Loss
 from maskfold.loading.mixing import Mixer
 from maskfold.models.losses import BatchLoss
-from maskfold.models.targets import Truth
+from maskfold.models.targets import TargetEncoder
 from maskfold.synthetic.demo_data import make_demo
-from maskfold.training.engine import EpochSums, Trainee, training_step
+from maskfold.training.engine import EpochSums, TrainState, training_step
 
 # Imported modules are never freed. Scanning them in each collection (one per trained fold) took a quarter of the time.
 gc.collect()
@@ -51,7 +51,7 @@ TINY = [
 TINY += ["--optim.batch_size", "16", "--run.wandb", "disabled", "--run.device", "cpu"]
 
 
-def plain_trainee(
+def plain_train_state(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     config: Config | None = None,
@@ -59,24 +59,24 @@ def plain_trainee(
     ages: np.ndarray | None = None,
     accelerator: Accelerator | None = None,
     **more: object,
-) -> Trainee:
-    """A trainee for up to 999 photos; without `ages` their ages are unknown."""
+) -> TrainState:
+    """A TrainState for up to 999 photos, of unknown age without `ages`."""
     config = config or Config(loss=Loss())
     counts = np.full(18, 10) if counts is None else counts
     ages = np.zeros(999, int) if ages is None else ages
-    truth = Truth(config, ages, np.ones(len(ages)), "cpu")
-    parts = (BatchLoss(config.loss, counts), truth, Mixer(config.mix, config.seed))
-    return Trainee(accelerator or Accelerator(cpu=True), model, model, optimizer, *parts, **more)
+    target_encoder = TargetEncoder(config, ages, np.ones(len(ages)), "cpu")
+    parts = (BatchLoss(config.loss, counts), target_encoder, Mixer(config.mix, config.seed))
+    return TrainState(accelerator or Accelerator(cpu=True), model, model, optimizer, *parts, **more)
 
 
-def train_one_epoch(trainee: Trainee, loader, after=lambda: None) -> tuple[float, float]:
+def train_one_epoch(train_state: TrainState, loader, after=lambda: None) -> tuple[float, float]:
     """Make an update for each batch of a loader; returns (mean loss per photo, mean gradient norm)."""
-    batches, sums = loader.batch_sampler, EpochSums.zeros(trainee.accelerator.device)
-    trainee.stepped.train()
+    batches, sums = loader.batch_sampler, EpochSums.zeros(train_state.accelerator.device)
+    train_state.wrapped_model.train()
     for step, batch in enumerate(loader):
-        training_step(trainee, batch, batches, step, sums)
+        training_step(train_state, batch, batches, step, sums)
         after()
-    return sums.means(trainee.accelerator, len(batches.rows))
+    return sums.means(train_state.accelerator, len(batches.rows))
 
 
 @pytest.fixture(autouse=True)

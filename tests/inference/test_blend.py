@@ -9,6 +9,7 @@ import pytest
 from conftest import refused, tiny_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import PATIENCE
 
 from maskfold.evaluation.members import leave_one_out, likeness, said_of_decision
 from maskfold.inference.cross_fit import CrossFitted, cross_fit, decision_gain, fit, is_worth_it, own_folds
@@ -282,9 +283,9 @@ def test_rebuilding_takes_the_manifests_factors(script, two):
         refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "tta")
     for change in ({"members": 5}, {"members": None}, {"weights": ["a"]}, {"weights": [None]}, {"temperatures": [-1]}):
         Path("y.json").write_text(json.dumps(held | change))
-        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "do not belong together")
+        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "members", "weights", "temperatures")
     for words in (("--decision", "macro-f1"), ("--blend", "oof"), ("--tta", "hflip"), ("--tta-report",)):
-        refused(script("submit", "--from", "x.json", *words), "a manifest keeps its own")
+        refused(script("submit", "--from", "x.json", *words), "--tta", "--tta-report", "--blend", "--decision")
     # One of before there were decisions.
     Path("y.json").write_text(
         json.dumps({key: value for key, value in held.items() if key not in ("factors", "decision")})
@@ -329,5 +330,4 @@ def test_blending_ten_members_of_18900_photos_is_quick():
     blended = time.perf_counter() - start
     leave_one_out(crossed, labels, people)
     print(f"blend and decision {blended:.1f} s, leave-one-out {time.perf_counter() - start - blended:.1f} s")
-    assert blended < 60
-    assert time.perf_counter() - start - blended < 30
+    assert time.perf_counter() - start < PATIENCE

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import until
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import jpeg_size, read_photo
@@ -111,7 +112,7 @@ def test_any_face_gives_a_whole_crop(face, height, width, margin):
 
 
 def test_yunet_finds_a_face_where_it_is(prepared):
-    """Of the same drawn photos moved by 40 pixels, the faces have moved by 40 pixels; of grey there is none."""
+    """Of the same synthetic photos moved by 40 pixels, the faces have moved by 40 pixels; of grey there is none."""
     photos = [read_photo(path).image for path in prepared.photo_paths(prepared.images)[:40]]
     moved = []
     for image in photos:
@@ -191,9 +192,8 @@ def test_what_a_killed_build_leaves_is_not_trusted(prepared):
     process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(prepared, data))
     process.start()
     folder = prepared.folder / "store"
-    end = time.monotonic() + 30
-    while not (left := list(folder.glob(".*.npy"))) and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: list(folder.glob(".*.npy")), "a store that is being built")
+    left = list(folder.glob(".*.npy"))
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert left[0].exists()

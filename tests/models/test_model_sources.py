@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -18,7 +17,7 @@ from timm.models._hub import save_for_hf
 from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
-from maskfold.models.architecture import Architecture, record, recorded
+from maskfold.models.architecture import Architecture, architecture_from_metadata, architecture_to_metadata
 from maskfold.models.classifier import build_classifier
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
@@ -40,14 +39,19 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def offline(monkeypatch):
-    def no_name(*_):
+def offline(monkeypatch) -> list:
+    """No name can be resolved; returns what is asked for."""
+    asked = []
+
+    def no_name(*where):
+        asked.append(where)
         raise socket.gaierror("Name or service not known")
 
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return asked
 
 
 @pytest.fixture
@@ -117,9 +121,9 @@ def test_a_timm_models_weights_carry_no_record(trained):
 
 def test_a_record_is_read_as_it_was_written():
     architecture = Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160], "url": "x"}, {"depth": 1})
-    read = recorded(record(architecture))
+    read = architecture_from_metadata(architecture_to_metadata(architecture))
     assert read == Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160]}, {"depth": 1})
-    assert recorded(None) is recorded({"other": "1"}) is None
+    assert architecture_from_metadata(None) is architecture_from_metadata({"other": "1"}) is None
 
 
 def test_a_folders_own_arguments_build_its_model(folder):
@@ -158,10 +162,10 @@ def test_a_folder_without_weights(folder):
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_hub_out_of_reach_says_the_ways_out_soon(offline, tmp_path, monkeypatch, pretrained):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    start = time.perf_counter()
     with pytest.raises(UserError, match=r"model\.backbone: hf-hub:timm/resnet18.*local-dir:.*--model\.weights"):
         build("hf-hub:timm/resnet18.a1_in1k", pretrained=pretrained)
-    assert time.perf_counter() - start < 20
+    # The hub is not tried again and again, which takes most of a minute.
+    assert len(offline) == 1
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "hub:timm/resnet18", "local-dir:", "hf-hub:"])

@@ -218,8 +218,7 @@ def test_a_key_without_a_network_is_waited_for_once(script, synthetic, tracked, 
     assert done.err.count("can't be reached") == 1
     held = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
     assert all(record["offline"] for record in held)
-    assert held[0]["start_seconds"] < 20
-    assert held[1]["start_seconds"] < 3
+    assert held[1]["start_seconds"] < held[0]["start_seconds"]
     assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
 
@@ -245,7 +244,7 @@ def test_a_network_that_swallows_all_is_waited_for_20_seconds(synthetic, tracked
         return time.monotonic() - start
 
     offline = seconds("offline")
-    assert seconds("online") - offline < 20
+    assert seconds("online") - offline < tracking.SECONDS_TO_CONNECT + tracking.SECONDS_TO_FINISH
 
 
 @pytest.mark.parametrize("fault", [TypeError, ImportError])
@@ -306,10 +305,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_time_in_wandb_is_counted(script, synthetic, tracked):
+    start = time.monotonic()
     assert script("train", *words(synthetic, "--name", "w", "--folds", 0)).code == 0
     held = json.loads(Path("runs/w/fold0/wandb.json").read_text())
     assert held["start_seconds"] > 0
-    assert 0 < held["seconds"] < 10
+    assert held["seconds"] > 0
+    assert held["start_seconds"] + held["seconds"] < time.monotonic() - start
 
 
 @pytest.fixture

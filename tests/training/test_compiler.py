@@ -21,9 +21,9 @@ check_compiler(Run(compile=True), torch.device("cpu"))
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    device._compile_fault.cache_clear()
+    device._compile_error.cache_clear()
     yield
-    device._compile_fault.cache_clear()
+    device._compile_error.cache_clear()
 
 
 def call(command, home, **environ):
@@ -70,7 +70,7 @@ def test_a_run_is_resumed_with_a_compiler_only_but_finished_without(script, synt
     monkeypatch.setattr(torch, "compile", lambda function: function)
     done = script("train", *args)
     assert done.code == 0, done.err
-    device._compile_fault.cache_clear()
+    device._compile_error.cache_clear()
     monkeypatch.setattr(torch, "compile", broken_compile)
     done = script("train", *args)
     assert done.code == 0, done.err

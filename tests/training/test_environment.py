@@ -12,7 +12,7 @@ from conftest import ROOT, refused, tiny_args
 
 from maskfold.environment import check_compile, check_launch, ignore_variables
 from maskfold.errors import UserError
-from maskfold.models.device import make_fast, threads_each
+from maskfold.models.device import make_fast, threads_per_process
 
 ACCELERATE = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -161,7 +161,7 @@ def test_threads_are_recorded_and_another_number_is_reported(script, synthetic, 
 def test_folds_at_once_share_the_threads(monkeypatch):
     import torch
 
-    monkeypatch.setattr("maskfold.models.device.cores", lambda: 16)
+    monkeypatch.setattr("maskfold.models.device.num_cores", lambda: 16)
     for threads, processes, each in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert threads_each(processes) == each
+        assert threads_per_process(processes) == each

@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, TINY, refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
-from support import metrics_of, start, wait_for
+from support import PATIENCE, metrics_of, start, wait_for
 
 from maskfold.fileio import sha256
 from maskfold.metrics.scores import METRICS
@@ -229,7 +229,7 @@ def test_gathering_needs_every_file(trained, tmp_path):
 
 
 def test_other_folds_are_refused_in_training_and_submitting(script, synthetic):
-    """Folds drawn anew would put people who were trained on among those left out."""
+    """New folds would put people who were trained on among those left out."""
     args = tiny_args(synthetic, "--name", "leak", "--data.prepared", "p")
     assert script("train", *args, "--folds", 0).code == 0
     shutil.rmtree("p")
@@ -298,15 +298,15 @@ def test_what_is_no_number_is_never_finished(script, synthetic, monkeypatch, whe
     """The loss of the last update is fine, what it leaves behind is not."""
     if where == "weights":
 
-        def poison(trainee, *_):
-            next(trainee.model.parameters()).data.fill_(float("nan"))
+        def poison(train_state, *_):
+            next(train_state.model.parameters()).data.fill_(float("nan"))
             return torch.tensor(1.0)
 
         monkeypatch.setattr(part, "training_step", poison)
     else:
         monkeypatch.setattr(part.FoldData, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
     result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0))
-    refused(result, "no numbers", "optim.lr")
+    refused(result, "NaN or infinity", "optim.lr")
     assert not Path("runs/hot/fold0/oof.npz").exists()
 
 
@@ -386,7 +386,7 @@ def test_a_stop_with_workers_leaves_nobody_behind(synthetic, tmp_path):
     process = start(synthetic, tmp_path, *args, start_new_session=True)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert "Error" not in err

@@ -11,7 +11,12 @@ from safetensors.torch import load_file, save
 from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
-from maskfold.models.architecture import Architecture, find_architecture, record, recorded
+from maskfold.models.architecture import (
+    Architecture,
+    architecture_from_metadata,
+    architecture_to_metadata,
+    find_architecture,
+)
 from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.runs.run_folder import RunFolder
 
@@ -27,14 +32,14 @@ def write_weights(path: Path, weights: Weights, architecture: Architecture | Non
         # A layer that two blocks share is there under two names; safetensors takes no memory twice.
         tensors[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    content = save(tensors, record(architecture) or None)
+    content = save(tensors, architecture_to_metadata(architecture) or None)
     write_atomic(path, lambda beside: beside.write_bytes(content))
 
 
 def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
     """The model of a finished part, all of it from the run's own file: nothing is downloaded for it."""
     with _weights_of(run, part) as path, safe_open(path, "pt") as file:
-        architecture = recorded(file.metadata()) or find_architecture(config.model.backbone)
+        architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
     if config.model.pretrained or config.model.weights is not None:
         architecture = architecture.with_weights()
     wanted = replaced(config, model={"pretrained": False, "weights": None})
