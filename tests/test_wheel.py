@@ -60,8 +60,8 @@ def test_it_requires_what_requirements_txt_lists(installed):
     required = [Requirement(line) for line in Distribution.at(metadata).requires]
     core = {each.name: each.specifier for each in required if each.marker is None}
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    listed = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    assert core == {each.name: each.specifier for each in listed}
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert core == {each.name: each.specifier for each in requirements}
 
 
 @pytest.mark.slow
