@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.cli import Parser, run
-from maskfold.inference.answer_csv import read_answers
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
+from maskfold.inference.submission_csv import read_submission
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores
 from maskfold.models.tta import canonical_views
@@ -30,29 +30,45 @@ def main() -> None:
     parser.add_argument("--tta", nargs="+", default=["none"], help="views (default: none)")
     args = parser.parse_args()
     runs, views = [RunFolder(find_run(given)) for given in args.runs], canonical_views(args.tta, "--tta")
-    truth = read_answers(args.truth).set_index("ImageID").ans
+    truth = read_submission(args.truth).set_index("ImageID").ans
     rows, whole = [], {}
     for member in runs:
         found = blend_runs([member], views)
         rows.append(
-            (f"{member.name} alone", found.oof, found.crossed.answers, found.evaluation.image_id, found.answers)
+            (
+                f"{member.name} alone",
+                found.oof,
+                found.cross_fitted.pred_labels,
+                found.eval_predictions.image_id,
+                found.pred_labels,
+            )
         )
     for blend in BLENDS:
         whole[blend] = found = blend_runs(runs, views, blend)
-        rows.append((f"blend {blend}", found.oof, found.crossed.answers, found.evaluation.image_id, found.answers))
+        rows.append(
+            (
+                f"blend {blend}",
+                found.oof,
+                found.cross_fitted.pred_labels,
+                found.eval_predictions.image_id,
+                found.pred_labels,
+            )
+        )
         print(
             f"weights {blend}: "
-            + ", ".join(f"{r.name} {w:.3f}" for r, w in zip(runs, found.fitted.weights, strict=True))
+            + ", ".join(f"{r.name} {w:.3f}" for r, w in zip(runs, found.params.weights, strict=True))
         )
     rows.append(_hard_vote(runs, views))
     for blend in ("mean", "oof"):
         found = blend_runs(runs, views, blend, "macro-f1")
-        taken = "taken" if found.fitted.factors else "not taken"
+        taken = "taken" if found.params.factors else "not taken"
         name = f"blend {blend}, decision macro-f1 ({taken})"
-        rows.append((name, found.oof, found.crossed.answers, found.evaluation.image_id, found.answers))
-        gain = found.gain
+        rows.append(
+            (name, found.oof, found.cross_fitted.pred_labels, found.eval_predictions.image_id, found.pred_labels)
+        )
+        gain = found.decision_gain
         print(f"decision on {blend}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {taken}")
-    print_table(rows, whole["mean"].crossed.answers, truth)
+    print_table(rows, whole["mean"].cross_fitted.pred_labels, truth)
 
 
 def _hard_vote(runs: list[RunFolder], views: tuple[str, ...]) -> tuple:

@@ -76,7 +76,7 @@ pd.DataFrame({way: scores(answers.label, answers[way]) for way in ways}).round(4
 # %%
 found = compare(answers.label, answers[ways[0]], answers[ways[1]], images.person_id)
 low, high = found.ci95
-print(f"{ways[0]} flatter by {found.difference:.3f} macro F1, 95 % [{low:.3f}, {high:.3f}], {found.people} people")
+print(f"{ways[0]} flatter by {found.difference:.3f} macro F1, 95 % [{low:.3f}, {high:.3f}], {found.num_people} people")
 assert found.difference > 0
 
 # %% [markdown]

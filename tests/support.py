@@ -17,14 +17,14 @@ TIMING = ("seconds", "images_per_second")
 TRAIN = ROOT / "scripts" / "train.py"
 
 
-def metrics_of(folder: Path) -> list[dict]:
+def metrics_from_tally(folder: Path) -> list[dict]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in TIMING} for row in rows]
 
 
 def same_run(a: Path, b: Path, parts=("fold0", "fold1")) -> None:
     for part in parts:
-        assert metrics_of(a / part) == metrics_of(b / part)
+        assert metrics_from_tally(a / part) == metrics_from_tally(b / part)
         assert (a / part / "model.safetensors").read_bytes() == (b / part / "model.safetensors").read_bytes()
     one, other = load_predictions(a / "oof.npz"), load_predictions(b / "oof.npz")
     assert one.image_id.tolist() == other.image_id.tolist()

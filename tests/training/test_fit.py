@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, TINY, refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
-from support import metrics_of, start, wait_for
+from support import metrics_from_tally, start, wait_for
 
 from maskfold.fileio import sha256
 from maskfold.metrics.scores import METRICS
@@ -48,7 +48,7 @@ def test_a_run_folder_holds_what_the_format_says(trained):
         assert oof["label"].tolist() == images.label.tolist()
         folds = pd.read_csv(trained.prepared / "folds.csv").set_index("person_id").fold
         assert oof["fold"].tolist() == folds[oof["person_id"]].tolist()
-    rows = metrics_of(folder / "fold0")
+    rows = metrics_from_tally(folder / "fold0")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert {
         "lr",
@@ -151,7 +151,7 @@ def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, drawn, mo
         raise RuntimeError("broken off")
 
     with monkeypatch.context() as patch:
-        patch.setattr(part.Tracker, "log", fail)
+        patch.setattr(part.WandbLogger, "log", fail)
         with pytest.raises(RuntimeError, match="broken off"):
             script("train", *args)
     state = Path("runs/broken/fold0/state/last.pt")
@@ -166,7 +166,7 @@ def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, drawn, mo
     refused(script("train", *args), "last.pt", "another run")
     state.write_bytes(good)
     assert script("train", *args).code == 0
-    assert [row["epoch"] for row in metrics_of(Path("runs/broken/fold0"))] == [1, 2]
+    assert [row["epoch"] for row in metrics_from_tally(Path("runs/broken/fold0"))] == [1, 2]
 
 
 def test_changed_data_is_refused(script, raw):
@@ -204,7 +204,7 @@ def test_keep_best_saves_the_best_epoch_and_says_so(script, drawn, trained):
     assert "selected on its own validation fold" in done.out
     summary = json.loads(Path("runs/best/summary.json").read_text())
     assert summary["selection"] == "selected on its own validation fold"
-    rows = metrics_of(Path("runs/best/fold0"))
+    rows = metrics_from_tally(Path("runs/best/fold0"))
     assert summary["oof"]["macro_f1"] == pytest.approx(max(row["macro_f1"] for row in rows))
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import tiny_args
 from safetensors.torch import load_file
-from support import TRAIN, done, metrics_of, same_run, start, wait_for
+from support import TRAIN, done, metrics_from_tally, same_run, start, wait_for
 
 from maskfold.probabilities import load_predictions
 
@@ -171,7 +171,7 @@ def near(a: Path, b: Path) -> None:
         x, y = (load_file(folder / part / "model.safetensors") for folder in (a, b))
         for name in x:
             torch.testing.assert_close(x[name], y[name], atol=1e-5, rtol=0)
-        for left, right in zip(metrics_of(a / part), metrics_of(b / part), strict=True):
+        for left, right in zip(metrics_from_tally(a / part), metrics_from_tally(b / part), strict=True):
             assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
 
 

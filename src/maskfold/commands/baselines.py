@@ -18,11 +18,11 @@ def main() -> None:
     from maskfold.config.config_file import load_config
 
     config = load_config(args.file, config_flags(args))
-    from maskfold.evaluation.baselines import climb
-    from maskfold.evaluation.score_tables import print_ladder
+    from maskfold.evaluation.baselines import score_baselines
+    from maskfold.evaluation.score_tables import print_baselines
 
-    path, found = climb(config)
-    print_ladder(found)
+    path, found = score_baselines(config)
+    print_baselines(found)
     if not (config.model.weights or config.model.pretrained):
         print("no ImageNet weights, no logistic regression: give --model.weights FILE or --model.pretrained true")
     print(f"baselines: {path}")

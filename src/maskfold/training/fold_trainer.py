@@ -12,7 +12,7 @@ from maskfold.fileio import locked
 from maskfold.models.classifier import build_classifier
 from maskfold.progress import progress, report
 from maskfold.runs.summary import epoch_line
-from maskfold.runs.wandb_logger import Tracker
+from maskfold.runs.wandb_logger import WandbLogger
 from maskfold.training.accelerators import free_memory, make_accelerator
 from maskfold.training.checkpoints import load_state, pack, save_state, unpack
 from maskfold.training.engine import EpochSums, noise_seed, training_step
@@ -80,7 +80,7 @@ class FoldTrainer:
         # While the next batch is waited for, weights and optimiser are those of one update.
         self.is_between_updates = False
         # A silent one, until the epochs so far are known.
-        self.tracker = Tracker(self.config, self.run.folder, self.part.name, silent=True)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, silent=True)
 
     def resume(self) -> None:
         """Take up the last checkpoint, if there is one."""
@@ -94,7 +94,7 @@ class FoldTrainer:
             report(f"{self.part.name} resumes after epoch {len(self.history)} and {self.step} updates", self.lead)
         if self.lead:
             self.run.write_metrics(self.part.name, self.history)
-        self.tracker = Tracker(self.config, self.run.folder, self.part.name, self.history, silent=not self.lead)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, self.history, silent=not self.lead)
 
     def save(self, sums: torch.Tensor | None) -> None:
         """Write a checkpoint. sums: EpochSums.values over all processes in mid-epoch, None between epochs."""
