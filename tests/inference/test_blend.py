@@ -1,6 +1,7 @@
 """Ensemble weights and decisions chosen out-of-fold: they find real effects, and report no gain without one."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from conftest import refused, tiny_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskfold.evaluation.members import decision_sentence, leave_one_out, member_correlation
+from maskfold.evaluation.members import decision_sentence, leave_one_out, member_correlation, print_members
 from maskfold.inference.cross_fit import CrossFitted, accepts_decision, assign_groups, cross_fit, decision_gain, fit
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
@@ -172,6 +173,17 @@ def test_member_correlation_is_of_the_true_class():
     members[1, [0, 1, 2], labels] = 0.9, 0.5, 0.1
     crossed = CrossFitted(members.mean(0), labels, members, np.full((3, 2), 0.5))
     np.testing.assert_allclose(member_correlation(crossed, labels), [[1, -1], [-1, 1]], atol=1e-9)
+
+
+def test_the_correlation_table_has_a_row_per_member(capsys):
+    labels, people = simulate_people(20, np.random.default_rng(0))
+    members = np.stack([simulate_probs(labels, np.random.default_rng(seed), 2.0) for seed in (1, 2, 3)])
+    crossed = cross_fit(members, labels, people, "mean", "argmax")
+    print_members("abc", crossed, labels, people, [1 / 3] * 3, [1.0] * 3)
+    table = capsys.readouterr().out.split("correlation of")[1]
+    rows = [re.findall(r"[abc]|-?\d\.\d{3}", line) for line in table.splitlines() if line.startswith("│")]
+    expected = member_correlation(crossed, labels)
+    assert rows == [[name, *(f"{value:.3f}" for value in expected[i, : i + 1])] for i, name in enumerate("abc")]
 
 
 def test_log_loss_weights_are_the_optimum():

@@ -60,9 +60,10 @@ def print_members(
     console.print(table)
     correlations = Table(title="correlation of the members' probabilities of the true class", title_justify="left")
     correlations.add_column("run")
-    for name, row in zip(names, member_correlation(crossed, labels), strict=True):
+    for name in names:
         correlations.add_column(name, justify="right")
-        correlations.add_row(name, *(f"{value:.3f}" for value in row[: len(correlations.rows) + 1]))
+    for index, (name, row) in enumerate(zip(names, member_correlation(crossed, labels), strict=True)):
+        correlations.add_row(name, *(f"{value:.3f}" for value in row[: index + 1]))
     console.print(correlations)
 
 
