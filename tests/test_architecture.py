@@ -145,3 +145,12 @@ def test_the_one_opencv():
     from importlib.metadata import version
 
     assert version("opencv-python") == version("opencv-python-headless")
+
+
+def test_no_test_imports_another():
+    """What several tests use lies in conftest.py, support.py and modules without tests."""
+    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [n.name for n in getattr(node, "names", [])]
+            assert not tests & set(names), path

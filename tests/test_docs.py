@@ -1,6 +1,7 @@
 """The documentation: its commands parse and run, its links lead somewhere, its generated parts are up to date."""
 
 import ast
+import errno
 import importlib.util
 import os
 import re
@@ -121,6 +122,16 @@ def test_flags_and_keys_in_the_text_exist(page, parser_of):
             assert key[0] in KEYS, code
 
 
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_files_in_the_text_exist(page):
+    """A module, script or experiment in code font, by its path or its name alone."""
+    places = (ROOT, ROOT / "src" / "maskfold", ROOT / "configs")
+    files = {path.name for path in ROOT.glob("[!.]*/**/*.py")} | {path.name for path in ROOT.glob("configs/*.yaml")}
+    for name in re.findall(r"`([\w./]+\.(?:py|yaml))`", prose(page)):
+        there = any((place / name).is_file() for place in places) if "/" in name else name in files
+        assert there or "VERB" in name or name == "config.yaml", name
+
+
 def test_yaml_examples_are_configurations(tmp_path):
     examples = [block.text for page in PAGES for block in blocks(page) if block.language == "yaml"]
     assert examples
@@ -189,7 +200,34 @@ def test_troubleshooting_covers_every_module_that_raises():
     raising = {name for name, made in calls.items() if errors & set(made)}
     text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
     explained = [name for names in re.findall(r"<!-- ((?:\S+\.py ?)+)-->", text) for name in names.split()]
-    assert sorted(explained) == sorted(raising)
+    assert raising - set(explained) == set(), "modules without a section"
+    assert sorted(explained) == sorted(raising), "modules that do not raise, or are named twice"
+
+
+def messages(tree):
+    """The texts that a module can print; what is formatted into them is a NUL."""
+    blocks = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    bodies = [node.body for node in ast.walk(tree) if isinstance(node, blocks)]
+    docstrings = {id(body[0].value) for body in bodies if body and isinstance(body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "\0" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+def test_troubleshooting_quotes_messages_that_exist():
+    """`...` stands for a value."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "src").rglob("*.py")]
+    texts = [text for tree in trees for text in messages(tree)] + [os.strerror(number) for number in errno.errorcode]
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8").partition("\n## Command line\n")[2]
+    symptoms = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    quoted = [fragment for symptom in symptoms for fragment in re.findall(r"`([^`]+)`", symptom)]
+    assert len(quoted) > 90
+    patterns = {
+        one: re.compile(".*".join(re.escape(part.strip()) for part in one.split("...")), re.S) for one in quoted
+    }
+    assert not [one for one, pattern in patterns.items() if not any(pattern.search(text) for text in texts)]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@ import multiprocessing
 import time
 
 import pytest
+from support import PATIENCE
 
 from maskfold.errors import UserError, nearest
 from maskfold.fileio import locked, read_json, sha256, write_atomic, write_json, write_text
@@ -42,7 +43,7 @@ def test_sha256_by_hand(tmp_path):
 def _hold(folder, held):
     with locked(folder, "busy"):
         held.set()
-        time.sleep(60)
+        time.sleep(PATIENCE)
 
 
 def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
@@ -50,7 +51,7 @@ def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
     held = context.Event()
     other = context.Process(target=_hold, args=(tmp_path, held))
     other.start()
-    assert held.wait(60)
+    assert held.wait(PATIENCE)
     with pytest.raises(UserError, match="busy"), locked(tmp_path, "busy"):
         pass
     other.kill()

@@ -1,12 +1,17 @@
 import subprocess
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import yaml
 from conftest import ROOT, refused
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags
 from maskfold.config.config_file import config_text, load_config
-from maskfold.config.experiment import KEYS, Config, config_hash
+from maskfold.config.experiment import KEYS, Config, Section, config_hash
 from maskfold.errors import UserError
 
 # Each takes longer to import than all that `--help` needs.
@@ -125,7 +130,7 @@ def test_all_faults_at_once(script, tmp_path):
 def test_a_missing_file_names_the_near_one(script, tmp_path):
     (tmp_path / "resnet18.yaml").write_text("")
     refused(script("train", "resnet81.yaml"), "resnet81.yaml", "resnet18.yaml")
-    refused(script("train", "."), "no such configuration file")
+    refused(script("train", "."), "error: .:", "resnet18.yaml")
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):
@@ -188,9 +193,56 @@ def test_config_is_frozen():
         Config().optim.lr = 1
 
 
-def test_load_config_raises_user_errors_only(tmp_path):
-    with pytest.raises(UserError):
-        load_config(tmp_path / "none.yaml")
+SECTIONS = [key for key in Config.model_fields if isinstance(getattr(Config(), key), Section)]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+KEY = st.sampled_from(KEYS).map(lambda key: key.rpartition(".")[2]) | st.text(max_size=8)
+SECTION = VALUES | st.dictionaries(KEY, VALUES, max_size=4)
+MAPPING = st.dictionaries(st.sampled_from([*SECTIONS, "seed"]) | st.text(max_size=8), SECTION, max_size=4)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(str.encode)
+    | st.text(alphabet="[]{}:,-?!&*|>%@`#'\"\n ~x1", max_size=60).map(str.encode)
+    | (MAPPING | VALUES).map(lambda content: yaml.safe_dump(content, allow_unicode=True).encode())
+)
+@example(b"")
+@example(b"optim: {lr: !!float x}")
+@example(b"a: &a [*a]")
+@example(b"&a {optim: *a}")
+@example(b"? {a: b}\n: c")
+@example(b"? &k [*k]\n: c")
+@example(b"<<: 1")
+@example(b"<<: [1, {optim: 2}]")
+@example(b"--- 1\n--- 2\n")
+@example(b"%YAML 9.9\n---\nseed: 1")
+@example(b"seed: " + b"9" * 5000)
+@example(b"seed: 1:60:99999999999999999999")
+@example(b"\xff\xfe")
+@example(b"seed: 9999-99-99T99:99:99")
+def test_load_config_raises_user_errors_only(content):
+    """Whatever a file holds; a place that is no file too."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.yaml"
+        path.write_bytes(content)
+        try:
+            config = load_config(path)
+        except UserError as fault:
+            assert "x.yaml" in str(fault)
+        else:
+            assert isinstance(config, Config)
+
+
+def test_a_place_that_is_no_file_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "file" / "x.yaml"):
+        with pytest.raises(UserError, match="no such configuration file"):
+            load_config(path)
 
 
 def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):

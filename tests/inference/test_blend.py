@@ -10,6 +10,7 @@ import pytest
 from conftest import refused, tiny_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import PATIENCE
 
 from maskfold.evaluation.members import decision_sentence, leave_one_out, member_correlation, print_members
 from maskfold.inference.cross_fit import CrossFitted, accepts_decision, assign_groups, cross_fit, decision_gain, fit
@@ -293,9 +294,9 @@ def test_rebuilding_uses_the_factors_of_the_manifest(script, two):
         refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "tta")
     for change in ({"members": 5}, {"members": None}, {"weights": ["a"]}, {"weights": [None]}, {"temperatures": [-1]}):
         Path("y.json").write_text(json.dumps(manifest | change))
-        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "do not match")
+        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "members", "weights", "temperatures")
     for words in (("--decision", "macro-f1"), ("--blend", "oof"), ("--tta", "hflip"), ("--tta-report",)):
-        refused(script("submit", "--from", "x.json", *words), "a manifest keeps its own")
+        refused(script("submit", "--from", "x.json", *words), "--tta", "--tta-report", "--blend", "--decision")
     # A manifest of an older version, without a decision.
     Path("y.json").write_text(
         json.dumps({key: value for key, value in manifest.items() if key not in ("factors", "decision")})
@@ -340,5 +341,4 @@ def test_blending_ten_members_of_18900_photos_is_fast():
     blended = time.perf_counter() - start
     leave_one_out(crossed, labels, people)
     print(f"blend and decision {blended:.1f} s, leave-one-out {time.perf_counter() - start - blended:.1f} s")
-    assert blended < 60
-    assert time.perf_counter() - start - blended < 30
+    assert time.perf_counter() - start < PATIENCE

@@ -144,7 +144,7 @@ def test_missing_files_are_named(script, run):
     refused(script("evaluate", run), "oof.npz")
     shutil.rmtree(run / "fold0")
     shutil.rmtree(run / "fold1")
-    refused(script("submit", run, "--out", "a.csv"), "no fold is finished")
+    refused(script("submit", run, "--out", "a.csv"), str(run))
 
 
 def test_data_without_an_eval_set_makes_no_submission(script, raw):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import until
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import jpeg_size, read_photo
@@ -191,9 +192,8 @@ def test_what_a_killed_build_leaves_is_not_trusted(prepared):
     process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(prepared, data))
     process.start()
     folder = prepared.folder / "store"
-    end = time.monotonic() + 30
-    while not (left := list(folder.glob(".*.npy"))) and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: list(folder.glob(".*.npy")), "a store that is being built")
+    left = list(folder.glob(".*.npy"))
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert left[0].exists()

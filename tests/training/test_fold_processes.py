@@ -2,12 +2,11 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from conftest import refused, tiny_args
-from support import done, same_run, start, wait_for
+from support import PATIENCE, done, same_run, start, until, wait_for
 
 
 def test_folds_at_once_are_the_folds_one_after_the_other(script, drawn):
@@ -59,8 +58,7 @@ def test_a_killed_fold_is_told_and_the_other_saves(drawn, tmp_path):
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     trainers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(int(trainers[0]), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert "was killed by signal 9" in err
-    time.sleep(0.5)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in trainers)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers), "the end of the other fold")

@@ -39,16 +39,16 @@ def told(run, part):
 
 def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, drawn, first, monkeypatch):
     """What loads weights is watched: fold k opens fold-k models only, at the second generation too."""
-    from maskfold.training import checkpoints
+    from maskfold.runs import part_weights
 
-    opened, real = [], checkpoints.load_file
+    opened, real = [], part_weights.load_file
 
     def spy(path):
         if Path(path).name == "model.safetensors":
             opened.append(Path(path).parts[-3:-1])
         return real(path)
 
-    monkeypatch.setattr(checkpoints, "load_file", spy)
+    monkeypatch.setattr(part_weights, "load_file", spy)
     done = pseudo(script, drawn, "b", "--pseudo.runs", "a")
     assert done.code == 0, done.err
     assert opened == [("a", "fold0"), ("b", "fold0"), ("a", "fold1"), ("b", "fold1")]
@@ -139,7 +139,7 @@ def test_the_choice_stands_when_a_run_goes_on(script, drawn, first):
     shutil.rmtree("runs/a")
     done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0)
     assert done.code == 0, done.err
-    refused(pseudo(script, drawn, "b", "--pseudo.runs", "a"), "a: no run folder")
+    refused(pseudo(script, drawn, "b", "--pseudo.runs", "a"), "a: ", "config.yaml")
 
 
 @pytest.mark.slow
@@ -163,8 +163,8 @@ def test_frozen_features_take_pseudo_labels_too(script, drawn, first):
 def test_models_that_know_the_folds_people_are_refused(script, drawn, first):
     assert pseudo(script, drawn, "b", "--pseudo.runs", "a").code == 0
     common = ("--data.prepared", "p")
-    refused(pseudo(script, drawn, "b2", "--pseudo.runs", "b2"), "b2: no run folder")
-    refused(pseudo(script, drawn, "b", "--pseudo.runs", "b", "--fresh"), "this run itself")
+    refused(pseudo(script, drawn, "b2", "--pseudo.runs", "b2"), "b2: ", "config.yaml")
+    refused(pseudo(script, drawn, "b", "--pseudo.runs", "b", "--fresh"), "pseudo.runs", "b")
     refused(pseudo(script, drawn, "c", "--pseudo.runs", "a", "--pseudo.views", "hflop"), "pseudo.views", "hflip")
     # Trained on labels of another fold's model.
     held = told("b", "fold1")
@@ -176,7 +176,7 @@ def test_models_that_know_the_folds_people_are_refused(script, drawn, first):
     refused(pseudo(script, drawn, "d", "--pseudo.runs", "b"), "pseudo.json", "nobody knows")
     # Selected on the fold's people.
     assert script("train", *tiny_args(drawn, *common, "--name", "best", "--run.keep", "best")).code == 0
-    refused(pseudo(script, drawn, "e", "--pseudo.runs", "best"), "selected on its own validation")
+    refused(pseudo(script, drawn, "e", "--pseudo.runs", "best"), "pseudo.runs", "best", "run.keep")
     # Unfinished.
     assert script("train", *tiny_args(drawn, *common, "--name", "half", "--folds", 0)).code == 0
     refused(pseudo(script, drawn, "e", "--pseudo.runs", "half"), "no finished fold1")
@@ -184,7 +184,7 @@ def test_models_that_know_the_folds_people_are_refused(script, drawn, first):
     assert (
         script("train", *tiny_args(drawn, "--data.prepared", "q", "--data.fold_seed", 7, "--name", "other")).code == 0
     )
-    refused(pseudo(script, drawn, "e", "--pseudo.runs", "other"), "other photos, labels or folds")
+    refused(pseudo(script, drawn, "e", "--pseudo.runs", "other"), "pseudo.runs", "other", "p: ")
     assert not Path("runs/e").exists()
 
 

@@ -1,5 +1,6 @@
 """Killed, told to stop, out of disk: the run goes on to the same end. Several processes: the same run as one."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 import torch
 from conftest import tiny_args
 from safetensors.torch import load_file
-from support import TRAIN, done, metrics_from_tally, same_run, start, wait_for
+from support import TRAIN, done, metrics_of, same_run, start, until, wait_for
 
 from maskfold.probabilities import load_predictions
 
@@ -75,6 +76,22 @@ def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, drawn, tmp_path
         same_run(Path("runs/unbroken"), Path(f"runs/{name}"), ["fold0"])
 
 
+def _wait_for_change(folder: Path, process) -> None:
+    """Wait until a process has written into a folder, or has ended."""
+    before = _times(folder)
+    until(lambda: process.poll() is not None or _times(folder) != before, f"a change in {folder}")
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    """When each file was last written; one that is renamed meanwhile is left out."""
+    times = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                times[path] = path.stat().st_mtime_ns
+    return times
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", ["epochs", "everything"])
 def test_killed_at_ten_random_moments(drawn, tmp_path, more):
@@ -90,14 +107,7 @@ def test_killed_at_ten_random_moments(drawn, tmp_path, more):
         process = start(drawn, tmp_path / "killed", *options)
         if run.exists():
             # Not before it is at work again: a life must get further than its imports.
-            seen = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
-            end = time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < end:
-                if {
-                    path: path.stat().st_mtime_ns for path in run.rglob("*") if path.exists() and path.is_file()
-                } != seen:
-                    break
-                time.sleep(0.002)
+            _wait_for_change(run, process)
         else:
             wait_for(run / "config.yaml", process)
         time.sleep(float(rng.uniform(0, 0.35)))
@@ -171,7 +181,7 @@ def near(a: Path, b: Path) -> None:
         x, y = (load_file(folder / part / "model.safetensors") for folder in (a, b))
         for name in x:
             torch.testing.assert_close(x[name], y[name], atol=1e-5, rtol=0)
-        for left, right in zip(metrics_from_tally(a / part), metrics_from_tally(b / part), strict=True):
+        for left, right in zip(metrics_of(a / part), metrics_of(b / part), strict=True):
             assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
 
 

@@ -1,11 +1,10 @@
 """--stop-after, and the estimate of the time left."""
 
-import time
 from pathlib import Path
 
 import pytest
 from conftest import refused, tiny_args
-from support import same_run
+from support import metrics_of, same_run
 
 from maskfold import time_left
 from maskfold.errors import UserError
@@ -82,13 +81,12 @@ def test_stopped_after_a_time_it_saves_and_resumes(script, drawn, trained):
 
 @pytest.mark.slow
 def test_no_new_fold_begins_after_the_time(script, drawn):
-    began = time.monotonic()
     stopped = script(
         "train", *tiny_args(drawn, "--name", "p", "--parallel-folds", 2, "--optim.epochs", 500, "--stop-after", "20s")
     )
     assert stopped.code == 0, stopped.err
-    assert time.monotonic() - began < 120
-    assert not Path("runs/p/oof.npz").exists()
+    assert not list(Path("runs/p").rglob("oof.npz"))
+    assert all(len(metrics_of(path.parent)) < 500 for path in Path("runs/p").glob("fold*/metrics.jsonl"))
 
 
 def test_a_wrong_time_is_refused_before_anything_is_written(script, drawn):

@@ -18,7 +18,9 @@ def code_state() -> dict:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    commit = git("rev-parse", "HEAD")
+    # An installed wheel may lie within a checkout of something else.
+    is_tracked = git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    commit = git("rev-parse", "HEAD") if is_tracked else None
     if commit and git("status", "--porcelain", "--untracked-files=no"):
         commit += "-dirty"
     versions: dict[str, str | None] = {"python": platform.python_version()}
