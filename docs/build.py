@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 import pandas as pd
 from pydantic.fields import FieldInfo
 
-from maskfold.config.experiment import NOT_COMPARED, Config, Section
+from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, Config, Section
 from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode
 from maskfold.synthetic.demo_data import make_demo
 
@@ -51,7 +51,7 @@ def _table(title: str, prefix: str, fields: dict[str, FieldInfo]) -> str:
     lines = [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, field in fields.items():
         name = f"{prefix}{key}"
-        star = " *" if name in NOT_COMPARED else ""
+        star = " *" if name in MAY_CHANGE_ON_RESUME else ""
         cells = (f"`{name}`{star}", _type(field), f"`{_value(field.default)}`", field.description or "")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*lines, ""])

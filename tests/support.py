@@ -1,4 +1,4 @@
-"""Starting train.py in a process of its own, waiting for it, and comparing runs."""
+"""Helpers to start train.py in its own process, to wait for it and to compare runs."""
 
 import json
 import re
@@ -17,8 +17,6 @@ from maskfold.probabilities import load_predictions
 PATIENCE = 240
 
 TIMING = ("seconds", "images_per_second")
-
-
 TRAIN = ROOT / "scripts" / "train.py"
 
 

@@ -1,4 +1,4 @@
-"""The documentation: its commands parse and run, its links lead somewhere, its generated parts are up to date."""
+"""The documentation: its commands parse and run, its links have targets, its generated parts are up to date."""
 
 import ast
 import errno
@@ -29,18 +29,18 @@ LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "EXPE
 # A block of code, and the comment above it that says why the tests do not run it: `<!-- needs: several GPUs -->`.
 BLOCK = re.compile(r"(?:<!-- needs: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 NEEDS = ("real data", "several GPUs", "two machines", "a W&B account", "minutes", "a quarter of an hour")
-# Where a reader puts the own data folder; the demo's takes its place.
+# The reader's data folder in examples, and the folder of the demo that replaces it in tests.
 OWN_DATA, DEMO_DATA = "/path/to/data", "data/demo"
-# Endings of files that look like a key, such as pseudo.csv.
+# Endings of file names that look like a key, such as pseudo.csv.
 FILES = ("csv", "json", "safetensors")
-# What the experiments are shrunk to, so that each of the commands takes seconds.
+# Settings that make the experiments small, so that each command takes seconds.
 SMALL = {"data": {"image_size": [32, 32]}, "model": {"backbone": "test_resnet", "pretrained": False}}
 SMALL |= {"optim": {"epochs": 1, "warmup_epochs": 0, "accum_steps": 1}}
 
 
 @dataclass(frozen=True)
 class Block:
-    """Code of a page: its language, its text, and what it needs that the tests have not (empty: they run it)."""
+    """A code block of a page: language, text, and what it needs that tests do not have (empty: tests run it)."""
 
     language: str
     text: str
@@ -61,8 +61,8 @@ def prose(page: Path) -> str:
     return BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
-class Found(Exception):
-    """Carries a verb's parser out of its main."""
+class ParserReached(Exception):
+    """Carries the parser of a verb out of its main."""
 
 
 @pytest.fixture
@@ -71,34 +71,34 @@ def parser_of(monkeypatch):
 
     def call(verb: str) -> Parser:
         def leave(parser, *_):
-            raise Found(parser)
+            raise ParserReached(parser)
 
-        with monkeypatch.context() as patch, pytest.raises(Found) as found:
+        with monkeypatch.context() as patch, pytest.raises(ParserReached) as reached:
             patch.setattr(Parser, "parse_args", leave)
             importlib.import_module(f"maskfold.commands.{verb}").main()
-        return found.value.args[0]
+        return reached.value.args[0]
 
     return call
 
 
 def check_flags(parser: Parser, words: list[str]) -> None:
-    """Raises UserError where a verb does not take these words, or its configuration these values."""
+    """Raise UserError if a verb does not accept these words, or the schema their values."""
     if "--help" in words:
         return
-    given = parser.parse_args(words)
-    if hasattr(given, "file"):
-        load_config(ROOT / given.file, config_flags(given))
+    args = parser.parse_args(words)
+    if hasattr(args, "file"):
+        load_config(ROOT / args.file, config_flags(args))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_parse(page, parser_of):
-    """Every command is one that exists, with flags and values that its own parser and the schema take."""
+    """Every command exists, and its parser and the schema accept its flags and values."""
     targets = re.findall(r"^([\w.-]+):", (ROOT / "Makefile").read_text(), re.M)
     for command in [command for block in blocks(page) if block.language == "sh" for command in block.commands]:
         program, *words = [word for word in shlex.split(command) if not re.match(r"[A-Z_]+=", word)]
         if program == "torchrun":
-            at = next(n for n, word in enumerate(words) if word.endswith(".py"))
-            program, words = "python", words[at:]
+            script_index = next(n for n, word in enumerate(words) if word.endswith(".py"))
+            program, words = "python", words[script_index:]
         if program == "make":
             assert not set(words) - set(targets), command
         elif program == "python":
@@ -110,7 +110,7 @@ def test_commands_parse(page, parser_of):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_flags_and_keys_in_the_text_exist(page, parser_of):
-    """`--optim.lr 3e-4` in a sentence or table is given to train.py; other flags and keys are looked up."""
+    """`--optim.lr 3e-4` in a sentence or table is parsed by train.py; other flags and keys are looked up."""
     flags = {flag for verb in VERBS for flag in parser_of(verb.replace("-", "_"))._option_string_actions}
     sections = "|".join(name for name, field in Config() if isinstance(field, Section))
     for code in re.findall(r"`([^`\n]+)`", prose(page)):
@@ -140,27 +140,29 @@ def test_yaml_examples_are_configurations(tmp_path):
         assert pipeline(load_config(tmp_path / "example.yaml").data)
 
 
-def test_only_known_reasons_keep_a_block_from_being_run():
+def test_blocks_that_are_not_run_have_a_known_reason():
     for block in [block for page in PAGES for block in blocks(page)]:
         assert not block.needs or block.needs.startswith(NEEDS), block.needs
         assert block.language in ("sh", "python", "yaml", ""), block.language
 
 
 def test_the_korean_readme_has_the_same_commands():
-    of_page = [[(b.text, bool(b.needs)) for b in blocks(page) if b.language == "sh"] for page in (README, KOREAN)]
-    assert of_page[0] == of_page[1]
+    commands_of_pages = [
+        [(b.text, bool(b.needs)) for b in blocks(page) if b.language == "sh"] for page in (README, KOREAN)
+    ]
+    assert commands_of_pages[0] == commands_of_pages[1]
     assert KOREAN.name in README.read_text(encoding="utf-8")
     assert README.name in KOREAN.read_text(encoding="utf-8")
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives a page's headings."""
+    """The anchors of a page's headings on GitHub."""
     titles = [line.lstrip("#").strip().lower() for line in prose(page).splitlines() if re.match(r"#+ ", line)]
     return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", LINKING, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_link_targets_exist(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -188,7 +190,7 @@ def test_the_configuration_reference_is_up_to_date():
     assert all(f"`{key}`" in build.configuration() for key in KEYS)
 
 
-def test_troubleshooting_covers_every_module_that_raises():
+def test_troubleshooting_covers_all_modules_that_raise():
     """The comment below each heading names the modules whose messages the section explains."""
     package = ROOT / "src" / "maskfold"
     trees = {path.relative_to(package).as_posix(): ast.parse(path.read_text()) for path in package.rglob("*.py")}
@@ -232,7 +234,7 @@ def test_troubleshooting_quotes_messages_that_exist():
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> tuple[Path, Path]:
-    """A copy of the repository after `make demo` with few people and small experiments, and a second one to restore it."""
+    """A copy of the repository after `make demo` with few people and small experiments, and a copy to restore it from."""
     home = tmp_path_factory.mktemp("docs") / "maskfold"
     for name in ("configs", "docs", "scripts", "src"):
         shutil.copytree(ROOT / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -246,7 +248,7 @@ def demo(tmp_path_factory) -> tuple[Path, Path]:
         for section, keys in SMALL.items():
             content[section] = content.get(section, {}) | keys
         path.write_text(yaml.safe_dump(content))
-    # Installed already: the environment is this one.
+    # Skips the installation: the tests' own environment is used.
     (home / ".venv").mkdir()
     (home / ".venv" / ".installed").touch()
     in_shell("make demo", home)
@@ -265,7 +267,7 @@ def in_shell(command: str, home: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [README, *GUIDES], ids=lambda page: page.name)
 def test_commands_run(page, demo, script, monkeypatch):
-    """Each block of a page, one after the other, on the demo; each page begins with what `make demo` leaves."""
+    """Run the blocks of a page in order; each page starts from the state after `make demo`."""
     home, kept = demo
     shutil.rmtree(home)
     shutil.copytree(kept, home)
@@ -280,6 +282,6 @@ def test_commands_run(page, demo, script, monkeypatch):
             if program != "python":
                 in_shell(command, home)
                 continue
-            # In this process: to import torch takes longer than most of these commands.
+            # In this process, because importing torch takes longer than most of these commands.
             done = script(Path(words[0]).stem, *words[1:])
             assert not done.code, f"{command}\n{done.out}{done.err}"

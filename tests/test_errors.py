@@ -1,4 +1,4 @@
-"""Pieces of an error message."""
+"""Helpers for error messages."""
 
 import pytest
 
@@ -20,4 +20,4 @@ def test_another_librarys_exception_is_quoted_on_one_line(text, first, joined):
 
 
 def test_a_long_message_is_cut():
-    assert one_line(ValueError("ab " * 100), most=4) == "ab a"
+    assert one_line(ValueError("ab " * 100), max_length=4) == "ab a"

@@ -1,4 +1,4 @@
-"""Folders that a newer maskfold wrote are refused wherever they are opened, and left as they are."""
+"""Folders written by a newer maskfold are refused wherever they are opened, and are not changed."""
 
 import json
 import shutil
@@ -23,24 +23,24 @@ def contents(folder: Path) -> dict[Path, bytes]:
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, "1", True, None, [1]])
-def test_what_is_no_version_is_refused(version):
+def test_an_invalid_version_is_refused(version):
     with pytest.raises(UserError, match=r"x\.json: format .* fix it"):
         check_format(Path("x.json"), {"format": version}, 3, "fix it")
 
 
 @pytest.mark.parametrize("content", [{}, {"format": 1}, {"format": 3}])
-def test_known_versions_and_folders_of_before_are_read(content):
+def test_older_versions_and_folders_without_a_version_are_read(content):
     check_format(Path("x.json"), content, 3, "")
 
 
-def test_what_is_written_has_its_version(trained):
+def test_written_folders_have_a_version(trained):
     assert json.loads((trained.run.folder / PROVENANCE).read_text())["format"] == RUN
     assert json.loads((trained.prepared / META).read_text())["format"] == PREPARED
 
 
 @pytest.fixture
 def newer_run(trained, script, tmp_path) -> Path:
-    """A run of the next format, which has other files than this one's."""
+    """A run of the next format version, whose files differ from this version's."""
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "newer"))
     (run / "oof.npz").unlink()
     (run / "fold0" / "metrics.jsonl").write_text("of another format")
@@ -82,7 +82,7 @@ def test_a_manifest_of_a_newer_run_is_not_rebuilt(trained, script, tmp_path):
 
 
 def test_a_newer_run_may_be_deleted(trained, script, newer_run):
-    """--fresh asks for it in so many words."""
+    """The user asks for it with --fresh."""
     done = script(*train(trained, "--name", "newer", "--folds", 0, "--fresh"))
     assert done.code == 0, done.err
     assert json.loads((newer_run / PROVENANCE).read_text())["format"] == RUN

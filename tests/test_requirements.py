@@ -1,12 +1,12 @@
-"""The lists of what is installed agree with each other."""
+"""requirements.txt and constraints.txt agree with each other."""
 
 from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 
-def listed(file: str) -> dict[str, Requirement]:
-    """Requirements by name. Raises InvalidRequirement for options, addresses of indexes and broken lines."""
+def requirements_of(file: str) -> dict[str, Requirement]:
+    """Requirements by name. Raises InvalidRequirement for options, index URLs and invalid lines."""
     lines = [line.partition("#")[0].strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
     requirements = [Requirement(line) for line in lines if line]
     by_name = {canonicalize_name(each.name): each for each in requirements}
@@ -15,7 +15,7 @@ def listed(file: str) -> dict[str, Requirement]:
 
 
 def test_each_core_requirement_is_pinned_within_its_bounds():
-    core, pins = listed("requirements.txt"), listed("constraints.txt")
+    core, pins = requirements_of("requirements.txt"), requirements_of("constraints.txt")
     assert core.keys() == pins.keys()
     for name, pin in pins.items():
         [exact] = pin.specifier
@@ -25,5 +25,5 @@ def test_each_core_requirement_is_pinned_within_its_bounds():
 
 
 def test_the_two_opencv_wheels_are_pinned_to_one_version():
-    pins = listed("constraints.txt")
+    pins = requirements_of("constraints.txt")
     assert pins["opencv-python"].specifier == pins["opencv-python-headless"].specifier

@@ -1,25 +1,25 @@
-"""The versions of the formats on disk: a folder that a newer maskfold wrote is refused, not misread."""
+"""Format versions of the folders on disk: a folder written by a newer maskfold is refused instead of misread."""
 
 from pathlib import Path
 
 from maskfold.errors import UserError
 
 KEY = "format"
-# A number goes up when code that knows only the lower ones would misread a folder. Readers keep accepting those.
+# Increase a version when older code would misread a new folder. Readers keep accepting all older versions.
 RUN = 1
 PREPARED = 1
-# A folder of before the key was there.
+# The version of folders written before the key existed.
 WITHOUT_KEY = 1
 
 
-def check_format(path: Path, content: dict, newest: int, mend: str) -> None:
-    """Check the format version in `content`, the JSON object of `path`.
+def check_format(path: Path, content: dict, newest: int, fix: str) -> None:
+    """Check the format version in `content`, the JSON object read from `path`.
 
-    Raises UserError where it is newer than `newest`, or no version at all; `mend` ends the second message.
+    Raises UserError if it is newer than `newest` or not a version; the second message ends with `fix`.
     """
     version = content.get(KEY, WITHOUT_KEY)
     if type(version) is not int or version < 1:
-        raise UserError(f"{path}: {KEY} {version!r} is not valid; a whole number from 1 is expected; {mend}")
+        raise UserError(f"{path}: {KEY} {version!r} is not valid, since it is not an integer from 1; {fix}")
     if version > newest:
         raise UserError(
             f"{path}: format version {version} is newer than {newest}, the newest that this maskfold reads; "

@@ -135,9 +135,9 @@ def test_of_600_strangers_hardly_two_are_taken_for_one(tmp_path):
     assert len(find_duplicates(names, paths, noise)) <= 3
 
 
-def test_copies_are_found_and_strangers_are_not(drawn, tmp_path):
+def test_copies_are_found_and_strangers_are_not(synthetic, tmp_path):
     rng = np.random.default_rng(0)
-    paths = sorted((drawn / "train" / "images").glob("*/normal.jpg"))
+    paths = sorted((synthetic / "train" / "images").glob("*/normal.jpg"))
     names, copies = [path.parent.name for path in paths], []
     for at, (kept, quality) in enumerate([(0.97, 40), (0.9, 60), (0.85, 80)]):
         copy = tmp_path / f"copy{at}.jpg"
@@ -207,7 +207,7 @@ def test_an_audit_from_end_to_end(script, raw):
         in scored.out
     )
     made = script("prepare", "--data", raw, "--out", "new", "--corrections", run / "audit/corrections.csv")
-    assert "3 made, 0 were so already" in made.out
+    assert "3 made, 0 already correct" in made.out
     # A second audit takes the first one's place.
     assert script("audit", "a").code == 0
 

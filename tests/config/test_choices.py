@@ -1,6 +1,6 @@
-"""What the schema and the command line offer by name is what the code has by that name.
+"""The choices of the schema and the command line are those that the code implements.
 
-The schema writes its names out, since it is read without torch; a name that is added on one side alone fails here.
+The schema lists its choices itself, because it must not import torch. A choice added in one place only fails here.
 """
 
 import re
@@ -26,7 +26,7 @@ from maskfold.training.optim import SCHEDULES, make_optimizer
 from maskfold.training.weight_selection import SELECTIONS
 
 LOSSES = {*PHOTO_LOSSES, *BATCH_LOSSES}
-# Key of the schema -> the names that the code has for it.
+# {key of the schema: choices that the code implements}.
 CHOICES = {
     "data.crop": {*CROPS},
     "data.augment": {"none", *PRESETS},
@@ -41,7 +41,7 @@ CHOICES = {
     "optim.schedule": {*SCHEDULES},
     "run.keep": {*SELECTIONS},
 }
-# Switches: two or three ways within one function.
+# Keys whose choices are two or three branches of a function, not a dict.
 SWITCHES = {
     "data.num_workers",
     "model.frozen_epochs",
@@ -55,7 +55,7 @@ SWITCHES = {
 
 
 def literals(annotation) -> set[str]:
-    """The texts of all Literals in an annotation, at any depth."""
+    """The strings of all Literals in an annotation, at any depth."""
     if get_origin(annotation) is Literal:
         return {value for value in get_args(annotation) if isinstance(value, str)}
     return set().union(*(literals(inner) for inner in get_args(annotation)))
@@ -70,17 +70,17 @@ OFFERED = {
 }
 
 
-def test_every_key_with_names_is_known_here():
+def test_every_key_with_choices_is_listed_here():
     assert OFFERED.keys() == CHOICES.keys() | SWITCHES
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_the_schema_offers_what_the_code_has(key):
+def test_the_schema_has_the_choices_of_the_code(key):
     assert OFFERED[key] == CHOICES[key]
 
 
 @pytest.mark.parametrize("key", CHOICES)
-def test_an_unknown_name_lists_the_known_ones(tmp_path, key):
+def test_an_unknown_choice_lists_the_valid_ones(tmp_path, key):
     (tmp_path / "x.yaml").write_text("")
     parser = Parser(prog="train.py")
     add_config_flags(parser)
@@ -90,18 +90,18 @@ def test_an_unknown_name_lists_the_known_ones(tmp_path, key):
         assert name in str(error.value)
 
 
-@pytest.mark.parametrize(("flag", "known"), [("--blend", BLENDS), ("--decision", DECISIONS)])
-def test_submit_offers_what_the_code_has(script, flag, known):
+@pytest.mark.parametrize(("flag", "choices"), [("--blend", BLENDS), ("--decision", DECISIONS)])
+def test_submit_has_the_choices_of_the_code(script, flag, choices):
     offered = re.search(rf"{flag} {{([^}}]+)}}", script("submit", "--help").out)[1]
-    assert set(offered.split(",")) == set(known)
-    refused(script("submit", "a", flag, "no_such_name"), flag, "no_such_name", *known)
+    assert set(offered.split(",")) == set(choices)
+    refused(script("submit", "a", flag, "no_such_name"), flag, "no_such_name", *choices)
 
 
-def test_an_unknown_view_lists_the_known_ones(script, trained):
+def test_an_unknown_tta_view_lists_the_valid_ones(script, trained):
     refused(script("submit", trained.run.folder, "--tta", "mirror"), "--tta", "mirror", *VIEWS)
 
 
-def test_an_unknown_optimiser_lists_known_ones(trained):
+def test_an_unknown_optimiser_lists_valid_ones(trained):
     optim = Config().optim.model_copy(update={"name": "qqq"})
     with pytest.raises(UserError, match=r"optim\.name.*qqq.*adamw.*sgd"):
         make_optimizer(None, optim)

@@ -14,7 +14,7 @@ from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import KEYS, Config, Section, config_hash
 from maskfold.errors import UserError
 
-# Each takes longer to import than all that `--help` needs.
+# Importing any of these takes longer than everything that `--help` needs.
 HEAVY = {
     "accelerate",
     "albumentations",
@@ -48,7 +48,7 @@ def test_dashes_lists_and_none(tmp_path):
     assert config.data.crop == Config().data.crop
 
 
-def test_crop_none_is_a_value_not_an_absence(tmp_path):
+def test_crop_none_is_a_choice_not_a_missing_value(tmp_path):
     (tmp_path / "x.yaml").write_text("")
     assert load_config(tmp_path / "x.yaml", parsed("--data.crop", "none")).data.crop == "none"
 
@@ -93,19 +93,19 @@ def test_crop_none_is_a_value_not_an_absence(tmp_path):
         ("optim: {batch_size: 100000000000000000000}\n", ["optim.batch_size"]),
     ],
 )
-def test_a_faulty_file_is_told_by_file_and_key(script, tmp_path, text, words):
+def test_a_faulty_file_is_refused_with_file_and_key(script, tmp_path, text, words):
     (tmp_path / "x.yaml").write_text(text)
     refused(script("train", "x.yaml", "--data.root", "nowhere"), "x.yaml", *words)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_binary_file_is_told(script, tmp_path):
+def test_a_binary_file_is_refused(script, tmp_path):
     (tmp_path / "x.yaml").write_bytes(bytes(range(128, 256)))
     refused(script("train", "x.yaml"), "x.yaml", "not readable")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--optim.lrr", "1"], ["--optim.lrr", "--optim.lr"]),
         (["--optim.lr", "-1"], ["--optim.lr", "greater than 0"]),
@@ -117,30 +117,30 @@ def test_a_binary_file_is_told(script, tmp_path):
         (["extra"], ["extra"]),
     ],
 )
-def test_a_faulty_flag_is_told_in_the_same_words(script, tmp_path, words, told):
+def test_a_faulty_flag_is_refused(script, tmp_path, words, expected):
     (tmp_path / "x.yaml").write_text("")
-    refused(script("train", "x.yaml", *words), *told)
+    refused(script("train", "x.yaml", *words), *expected)
 
 
-def test_all_faults_at_once(script, tmp_path):
+def test_all_faults_are_reported_at_once(script, tmp_path):
     (tmp_path / "x.yaml").write_text("optim: {lr: -1, epoch: 3}\n")
     refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 faults")
 
 
-def test_a_missing_file_names_the_near_one(script, tmp_path):
+def test_a_missing_file_suggests_a_similar_one(script, tmp_path):
     (tmp_path / "resnet18.yaml").write_text("")
     refused(script("train", "resnet81.yaml"), "resnet81.yaml", "resnet18.yaml")
     refused(script("train", "."), "error: .:", "resnet18.yaml")
 
 
-def test_saved_and_loaded_is_the_same(tmp_path):
+def test_saving_and_loading_keeps_the_config(tmp_path):
     (tmp_path / "x.yaml").write_text("data: {root: 데이터/raw, image_size: [64, 48]}\noptim: {lr: 0.00003}\n")
     config = load_config(tmp_path / "x.yaml")
     (tmp_path / "y.yaml").write_text(config_text(config), encoding="utf-8")
     assert load_config(tmp_path / "y.yaml") == config
 
 
-def test_hash_ignores_what_changes_no_number(tmp_path):
+def test_hash_ignores_keys_that_do_not_change_the_result(tmp_path):
     (tmp_path / "x.yaml").write_text("")
     base = load_config(tmp_path / "x.yaml")
     wandb = {"run.wandb": "disabled", "run.wandb_photos": "true", "run.wandb_tags": ["a", "b"]}
@@ -151,29 +151,29 @@ def test_hash_ignores_what_changes_no_number(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--loss.age_weight", 1), "loss.age_weight 1.0 needs model.head factored"),
         (("--data.sampling", "balanced", "--loss.class_weights", "effective"), "choose one"),
-        (("--loss.name", "soft_f1", "--loss.class_weights", "inverse"), "do nothing for soft_f1 alone"),
-        (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features false"),
+        (("--loss.name", "soft_f1", "--loss.class_weights", "inverse"), "no effect on soft_f1 alone"),
+        (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features to false"),
     ],
 )
-def test_keys_that_do_not_go_together_are_told_in_a_sentence(script, words, said):
+def test_invalid_combinations_of_keys_are_refused(script, words, message):
     done = script("train", ROOT / "configs" / "demo.yaml", *words)
-    refused(done, "demo.yaml: ", said)
+    refused(done, "demo.yaml: ", message)
     assert "{" not in done.err
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
-def test_shipped_configs_are_valid_and_say_what_they_are(file):
+def test_shipped_configs_are_valid_and_begin_with_a_comment(file):
     load_config(file)
     assert file.read_text().startswith("# ")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
 def test_help_is_complete_and_imports_no_heavy_library(name):
-    """A time would depend on the machine; what `--help` imports is what takes the time."""
+    """Checks imports instead of seconds, which depend on the machine; imports take most of the time."""
     script = ROOT / "scripts" / f"{name}.py"
     done = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -245,8 +245,8 @@ def test_a_place_that_is_no_file_is_a_user_error(tmp_path):
             load_config(path)
 
 
-def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):
-    """A folder that is a file, a name that is too long: no traceback, the path named."""
+def test_errors_of_the_file_system_name_the_path(script, tmp_path):
+    """A file in the place of a folder, a name that is too long: one error with the path, no traceback."""
     (tmp_path / "file").write_text("")
     refused(script("make_demo_data", "--out", "file/demo", "--people", 6, "--eval-people", 6), "file")
     refused(script("make_demo_data", "--out", "file"), "file")
@@ -256,6 +256,6 @@ def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):
     refused(script("train", "x" * 300 + ".yaml"), "xxx")
 
 
-def test_a_leading_underscore_is_no_flag(script, tmp_path):
+def test_a_value_may_begin_with_an_underscore(script, tmp_path):
     (tmp_path / "x.yaml").write_text("")
     refused(script("train", "x.yaml", "--name", "_h", "--data.root", "nowhere"), "nowhere")

@@ -16,7 +16,7 @@ from maskfold.evaluation.members import decision_sentence, leave_one_out, member
 from maskfold.inference.cross_fit import CrossFitted, accepts_decision, assign_groups, cross_fit, decision_gain, fit
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
-from maskfold.labels import joint
+from maskfold.labels import joint_log_probs
 from maskfold.metrics.bootstrap import Comparison
 from maskfold.metrics.scores import macro_f1
 from maskfold.probabilities import Predictions
@@ -70,7 +70,7 @@ def test_a_bias_is_corrected_by_the_decision():
     rng = np.random.default_rng(0)
     labels, people = simulate_people(700, rng)
     unbiased = simulate_probs(labels, rng, 3.0)
-    bias = joint(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 6]]))[0]
+    bias = joint_log_probs(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 6]]))[0]
     members = softmax(np.log(unbiased) + bias)[None]
     crossed = cross_fit(members, labels, people, "mean", "macro-f1")
     gain = decision_gain(crossed, labels, people)
@@ -103,7 +103,7 @@ def test_the_blend_uses_the_decision_only_if_it_gains(used, monkeypatch):
 
     rng = np.random.default_rng(0)
     labels, people = simulate_people(600, rng)
-    bias_against_old = joint(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 8]]))[0]
+    bias_against_old = joint_log_probs(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 8]]))[0]
     unbiased = simulate_probs(labels if used else rng.permutation(labels), rng, 3.0)
     probs = softmax(np.log(unbiased) + bias_against_old) if used else unbiased
     ids = np.array([f"i{n}" for n in range(len(labels))])
@@ -252,12 +252,12 @@ def test_leaving_a_member_out_by_hand():
 
 
 @pytest.fixture
-def two(script, drawn):
+def two(script, synthetic):
     """Two members that differ in head, crop, size and loss, on the same folds."""
     common = ("--data.prepared", "p", "--optim.lr", 0.01)
-    assert script("train", *tiny_args(drawn, *common, "--name", "a")).code == 0
+    assert script("train", *tiny_args(synthetic, *common, "--name", "a")).code == 0
     more = ("--model.head", "factored", "--data.crop", "none", "--data.image_size", 40, 32, "--loss.name", "focal")
-    assert script("train", *tiny_args(drawn, *common, "--name", "b", *more)).code == 0
+    assert script("train", *tiny_args(synthetic, *common, "--name", "b", *more)).code == 0
 
 
 def test_a_blend_is_printed_written_and_rebuilt(script, two):

@@ -151,7 +151,7 @@ def test_data_without_an_eval_set_makes_no_submission(script, raw):
     shutil.rmtree(raw / "eval")
     assert script("train", *tiny_args(raw, "--name", "lone", "--folds", 0)).code == 0
     assert "none (no eval set)" in script("evaluate", "lone").out
-    refused(script("submit", "lone", "--out", "a.csv"), "no eval side")
+    refused(script("submit", "lone", "--out", "a.csv"), "no eval set")
 
 
 def test_a_faulty_submission_is_refused(tmp_path):

@@ -53,7 +53,7 @@ def test_weights_that_are_missing_or_no_safetensors(tmp_path):
         build(weights=tmp_path / "gone.safetensors")
     for content in (b"", b"PK\x03\x04 a pickle", b"\xff" * 4000):
         (tmp_path / "bad.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match=r"model.weights: .*no readable safetensors"):
+        with pytest.raises(UserError, match=r"model.weights: .*not a readable safetensors"):
             build(weights=tmp_path / "bad.safetensors")
 
 

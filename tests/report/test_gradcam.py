@@ -123,7 +123,7 @@ def test_a_photo_is_explained_by_the_model_that_has_not_learned_from_it(run, mon
         assert fold == fold_of[each.image_id]
         assert np.array_equal(photo, store[row_of[each.image_id]])
         at = oof.image_id.tolist().index(each.image_id)
-        assert answer == oof.answers[at]
+        assert answer == oof.pred_labels[at]
         assert each.is_right == (answer == oof.label[at])
 
 

@@ -101,7 +101,7 @@ def test_prediction_needs_no_data(stored):
     shutil.rmtree("prepared")
     table = maskfold.load_run(stored).predict(photos, ("none", "hflip"))
     expected = load_predictions(Path("expected/eval.npz")).aligned([photo.name for photo in photos])
-    assert table.label.tolist() == expected.answers.tolist()
+    assert table.label.tolist() == expected.pred_labels.tolist()
 
 
 def test_finished_folds_are_skipped(script, stored):

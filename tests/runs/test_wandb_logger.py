@@ -35,8 +35,8 @@ def tracked(monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
-def wandb_args(drawn, *more, mode="auto"):
-    return [arg if arg != "disabled" else mode for arg in tiny_args(drawn, "--data.prepared", "p", *more)]
+def wandb_args(synthetic, *more, mode="auto"):
+    return [arg if arg != "disabled" else mode for arg in tiny_args(synthetic, "--data.prepared", "p", *more)]
 
 
 def records(run_dir):
@@ -67,8 +67,8 @@ def history_of(run_dir):
     return [row for row in plain if "train_loss" in row]
 
 
-def test_an_offline_run_equals_metrics_jsonl(script, drawn, tracked):
-    done = script("train", *wandb_args(drawn, "--name", "w"))
+def test_an_offline_run_equals_metrics_jsonl(script, synthetic, tracked):
+    done = script("train", *wandb_args(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     for part in ("fold0", "fold1"):
         run_dir = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
@@ -93,13 +93,13 @@ def test_an_offline_run_equals_metrics_jsonl(script, drawn, tracked):
 
 
 @pytest.mark.slow
-def test_a_resumed_fold_continues_its_run(script, drawn, tracked):
+def test_a_resumed_fold_continues_its_run(script, synthetic, tracked):
     """Stopped after an epoch and resumed: the same W&B run id, and its last offline folder has all epochs."""
     import wandb
 
     from maskfold.training import fold_trainer as module
 
-    args = wandb_args(drawn, "--name", "w", "--folds", 0)
+    args = wandb_args(synthetic, "--name", "w", "--folds", 0)
     original, calls = module.WandbLogger.log, []
 
     def stop(self, row):
@@ -125,7 +125,7 @@ def test_a_resumed_fold_continues_its_run(script, drawn, tracked):
     assert first["offline"] not in done.err
 
 
-def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
+def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch):
     """Nothing identifies a person, whatever W&B's variables are; each fold is still a separate run."""
     for name, value in {
         "SAVE_CODE": "true",
@@ -143,7 +143,7 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     corrections = Path("corrections.csv").absolute()
     corrections.write_text("person_id,field,value,reason\n")
-    args = wandb_args(drawn, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
+    args = wandb_args(synthetic, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
     done = script("train", *args)
     assert done.code == 0, done.err
     assert not Path("elsewhere").exists()
@@ -151,8 +151,8 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
     runs = [record["run"] for run_dir in run_dirs for record in records(run_dir) if record["type"] == "run"]
     assert [(run["run_group"], run["display_name"]) for run in runs] == [("w", "w-fold0"), ("w", "w-fold1")]
     assert len({run["run_id"] for run in runs} | {"one"}) == 3
-    people = [folder.name for folder in (drawn / "train" / "images").iterdir()]
-    private = [name.encode() for name in [*people, str(drawn), str(corrections)]]
+    people = [folder.name for folder in (synthetic / "train" / "images").iterdir()]
+    private = [name.encode() for name in [*people, str(synthetic), str(corrections)]]
     files = wandb_files("w")
     for path, content in files.items():
         assert not [name for name in private if name in content], path
@@ -171,8 +171,8 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
     assert len(table["data"]) > 0
 
 
-def test_photos_are_sent_only_with_wandb_photos(script, drawn, tracked):
-    done = script("train", *wandb_args(drawn, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
+def test_photos_are_sent_only_with_wandb_photos(script, synthetic, tracked):
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
     assert done.code == 0, done.err
     run_dir = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
     oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
@@ -209,23 +209,23 @@ def oof_of(name):
 
 
 @pytest.mark.slow
-def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monkeypatch):
+def test_a_key_without_a_network_is_waited_for_once(script, synthetic, tracked, monkeypatch):
     """No server at the address: one wait, then both folds are kept offline, and the run is the same."""
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(wandb_logger, "SECONDS_TO_CONNECT", 3)
-    done = script("train", *wandb_args(drawn, "--name", "w"))
+    done = script("train", *wandb_args(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     assert done.err.count("can't be reached") == 1
     wandb_records = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
     assert all(each["offline"] for each in wandb_records)
     assert wandb_records[1]["start_seconds"] < wandb_records[0]["start_seconds"]
-    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_costs_a_limited_time(drawn, tracked, tmp_path):
+def test_a_server_that_never_answers_costs_a_limited_time(synthetic, tracked, tmp_path):
     """With a socket that accepts and never answers, the run takes longer than offline by the two limits at most."""
     silent = socket.socket()
     silent.bind(("127.0.0.1", 0))
@@ -235,7 +235,7 @@ def test_a_server_that_never_answers_costs_a_limited_time(drawn, tracked, tmp_pa
     environ |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
 
     def seconds(mode: str) -> float:
-        args = wandb_args(drawn, "--name", mode, "--optim.epochs", 1, mode=mode)
+        args = wandb_args(synthetic, "--name", mode, "--optim.epochs", 1, mode=mode)
         start = time.monotonic()
         done = subprocess.run(
             [sys.executable, str(train), *map(str, args)], cwd=tmp_path, capture_output=True, text=True, env=environ
@@ -249,7 +249,7 @@ def test_a_server_that_never_answers_costs_a_limited_time(drawn, tracked, tmp_pa
 
 
 @pytest.mark.parametrize("fault", [TypeError, ImportError])
-def test_a_broken_wandb_stops_no_run(script, drawn, tracked, monkeypatch, fault):
+def test_a_broken_wandb_stops_no_run(script, synthetic, tracked, monkeypatch, fault):
     original = builtins.__import__
 
     def broken(name, *args, **more):
@@ -258,13 +258,13 @@ def test_a_broken_wandb_stops_no_run(script, drawn, tracked, monkeypatch, fault)
         return original(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    done = script("train", *wandb_args(drawn, "--name", "w", "--folds", 0))
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0))
     assert done.code == 0, done.err
     assert "W&B: broken; training continues without it" in done.err
 
 
-def test_online_without_a_key_is_kept_offline(script, drawn, tracked):
-    done = script("train", *wandb_args(drawn, "--name", "w", "--folds", 0, mode="online"))
+def test_online_without_a_key_is_kept_offline(script, synthetic, tracked):
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, mode="online"))
     assert done.code == 0, done.err
     # There is no prompt for a key, which would block.
     assert "online needs a key" in done.err
@@ -272,7 +272,7 @@ def test_online_without_a_key_is_kept_offline(script, drawn, tracked):
 
 
 @pytest.mark.slow
-def test_a_killed_service_stops_no_run(drawn, tracked, tmp_path, script):
+def test_a_killed_service_stops_no_run(synthetic, tracked, tmp_path, script):
     """SIGKILL to W&B's process after the first epoch: exit status 0, one message, the same predictions."""
     code = """
 import os, runpy, signal, sys
@@ -291,23 +291,23 @@ part.WandbLogger.log = log
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
     train = Path(__file__).parents[2] / "scripts" / "train.py"
-    command = [sys.executable, "-c", code, str(train), *map(str, wandb_args(drawn, "--name", "w"))]
+    command = [sys.executable, "-c", code, str(train), *map(str, wandb_args(synthetic, "--name", "w"))]
     # The subprocess must not use the service of this process, which earlier tests have started.
     environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epochs of fold0 may be missing there") == 1
     assert "Traceback" not in done.stderr
-    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
     # The next fold has started a new service.
     record = json.loads(Path("runs/w/fold1/wandb.json").read_text())
     assert len(history_of(record["offline"])) == 2
 
 
-def test_time_in_wandb_is_recorded(script, drawn, tracked):
+def test_time_in_wandb_is_recorded(script, synthetic, tracked):
     start = time.monotonic()
-    assert script("train", *wandb_args(drawn, "--name", "w", "--folds", 0)).code == 0
+    assert script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0)).code == 0
     record = json.loads(Path("runs/w/fold0/wandb.json").read_text())
     assert record["start_seconds"] > 0
     assert record["seconds"] > 0
@@ -350,10 +350,10 @@ def test_an_invalid_mode_disables_wandb(monkeypatch, keyless, capsys):
     assert wandb_logger.wanted_mode(Run(wandb="offline")) == "offline"
 
 
-def test_dryrun_is_offline_from_start_to_end(script, drawn, tracked, monkeypatch):
+def test_dryrun_is_offline_from_start_to_end(script, synthetic, tracked, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_MODE", "dryrun")
-    done = script("train", *wandb_args(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1))
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1))
     assert done.code == 0, done.err
     assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
 
@@ -439,10 +439,10 @@ def test_project_entity_and_tags(keyless, monkeypatch, tmp_path):
     assert os.environ["WANDB_PROJECT"] == "mine"
 
 
-def test_project_and_tags_in_an_offline_run(script, drawn, tracked, monkeypatch):
+def test_project_and_tags_in_an_offline_run(script, synthetic, tracked, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     monkeypatch.setenv("WANDB_ENTITY", "team")
-    args = wandb_args(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
+    args = wandb_args(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
     assert script("train", *args).code == 0
     run_dir = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
     [run] = [record["run"] for record in records(run_dir) if record["type"] == "run"]
@@ -452,8 +452,8 @@ def test_project_and_tags_in_an_offline_run(script, drawn, tracked, monkeypatch)
 @pytest.mark.parametrize(
     "key, value", [("wandb_project", "a/b"), ("wandb_entity", ""), ("wandb_tags", "x" * 65), ("wandb_photos", "some")]
 )
-def test_values_that_wandb_would_refuse_are_refused_first(script, drawn, key, value):
-    done = script("train", *tiny_args(drawn, "--name", "w", f"--run.{key}", value))
+def test_values_that_wandb_would_refuse_are_refused_first(script, synthetic, key, value):
+    done = script("train", *tiny_args(synthetic, "--name", "w", f"--run.{key}", value))
     assert done.code == 2
     assert f"--run.{key}" in done.err
 
@@ -544,7 +544,7 @@ def test_errors_and_confusion_matrices_by_hand():
     assert sum(sum(row[1:]) for row in by_name["classes"]) == 4
 
 
-def test_disabled_wandb_writes_nothing(script, drawn):
-    assert script("train", *tiny_args(drawn, "--name", "w", "--folds", 0)).code == 0
+def test_disabled_wandb_writes_nothing(script, synthetic):
+    assert script("train", *tiny_args(synthetic, "--name", "w", "--folds", 0)).code == 0
     assert not list(Path("runs/w").rglob("*wandb*"))
     shutil.rmtree("runs")

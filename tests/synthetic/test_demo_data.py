@@ -13,13 +13,13 @@ from maskfold.synthetic.demo_data import MIX, draw_people, make_demo
 from maskfold.synthetic.rendering import draw_look, draw_photo
 
 
-def test_layout_and_quirks(drawn):
-    table = pd.read_csv(drawn / "train" / "train.csv", dtype=str)
+def test_layout_and_quirks(synthetic):
+    table = pd.read_csv(synthetic / "train" / "train.csv", dtype=str)
     assert list(table.columns) == ["id", "gender", "race", "age", "path"]
     assert table.id.duplicated().sum() == 1
     assert table.id.str.endswith("-1").sum() == 1
     assert table.path.is_unique
-    images = drawn / "train" / "images"
+    images = synthetic / "train" / "images"
     assert any(path.name.startswith("._") for path in images.iterdir())
     endings = Counter()
     for row in table.itertuples():
@@ -28,11 +28,11 @@ def test_layout_and_quirks(drawn):
         assert {path.stem for path in photos} == set(KIND_MASK)
         endings.update(path.suffix for path in photos)
     assert {".jpg", ".png"} <= set(endings)
-    info, truth = pd.read_csv(drawn / "eval" / "info.csv"), pd.read_csv(drawn / "answers.csv")
+    info, truth = pd.read_csv(synthetic / "eval" / "info.csv"), pd.read_csv(synthetic / "answers.csv")
     assert (info.ans == 0).all()
     assert (info.ImageID == truth.ImageID).all()
     assert info.ImageID.str.fullmatch(r"[0-9a-f]{40}\.jpg").all()
-    assert all((drawn / "eval" / "images" / name).is_file() for name in info.ImageID)
+    assert all((synthetic / "eval" / "images" / name).is_file() for name in info.ImageID)
     photo = cv2.imread(str(next((images / table.path[0]).glob("mask1.*"))))
     assert photo.shape == (512, 384, 3)
 
@@ -45,23 +45,23 @@ def test_people_are_as_unbalanced_as_the_real_ones():
     assert len(draw_people(6, np.random.default_rng(0)).drop_duplicates()) == 6
 
 
-def test_the_same_seed_draws_the_same_bytes(tmp_path, drawn):
+def test_the_same_seed_draws_the_same_bytes(tmp_path, synthetic):
     make_demo(tmp_path / "again", 12, 6, seed=3)
-    files = sorted(path.relative_to(drawn) for path in drawn.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(synthetic) for path in synthetic.rglob("*") if path.is_file())
     assert len(files) > 18 * 7
     for file in files:
-        assert (tmp_path / "again" / file).read_bytes() == (drawn / file).read_bytes()
+        assert (tmp_path / "again" / file).read_bytes() == (synthetic / file).read_bytes()
 
 
-def test_what_is_there_stays(script, tmp_path, drawn):
-    found = script("make_demo_data", "--out", drawn, "--people", 12, "--eval-people", 6, "--seed", 3)
+def test_what_is_there_stays(script, tmp_path, synthetic):
+    found = script("make_demo_data", "--out", synthetic, "--people", 12, "--eval-people", 6, "--seed", 3)
     assert found.code == 0
-    assert "there already" in found.out
+    assert "exists already" in found.out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_text("precious")
     refused(script("make_demo_data", "--out", "mine"), "mine", "--out")
     assert (tmp_path / "mine" / "photo.jpg").read_text() == "precious"
-    refused(script("make_demo_data", "--out", drawn, "--people", 13), str(drawn), "--out")
+    refused(script("make_demo_data", "--out", synthetic, "--people", 13), str(synthetic), "--out")
     refused(script("make_demo_data", "--out", "new", "--people", 3), "--people")
     assert not Path("new").exists()
 

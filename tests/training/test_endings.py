@@ -22,14 +22,14 @@ from maskfold.data.images_table import load_prepared
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.probabilities import load_predictions
 
 # Run instead of a script: breaks something first, in spawned processes too, which import their parent's main module.
 BROKEN = """
-import os, runpy, sys, time
+import os, sys, time
 from maskfold.loading.transforms import EvalTransform, TrainTransform
 from maskfold.training.fold_trainer import FoldTrainer
 
@@ -62,8 +62,9 @@ for cls in (TrainTransform, EvalTransform):
 if way == "parent raises":
     patch(FoldTrainer, "lr_factor", fail_in_second_epoch)
 if __name__ == "__main__":
+    # runpy would make the script the main module, and spawned folds would import it without what is broken here.
     sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
 
 
@@ -152,7 +153,7 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.fixture
-def home(drawn, trained, tmp_path) -> Path:
+def home(synthetic, trained, tmp_path) -> Path:
     """A folder with prepared data and a finished run whose own configuration asks for two loader processes."""
     shutil.copytree(trained.prepared, tmp_path / "p")
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "done"))
@@ -161,7 +162,7 @@ def home(drawn, trained, tmp_path) -> Path:
     return tmp_path
 
 
-def words(verb: str, drawn: Path, home: Path, epochs: int = 400) -> list:
+def words(verb: str, synthetic: Path, home: Path, epochs: int = 400) -> list:
     if verb == "submit":
         config = home / "runs" / "done" / "config.yaml"
         config.write_text(config.read_text().replace("num_workers: auto", "num_workers: 2"))
@@ -171,7 +172,7 @@ def words(verb: str, drawn: Path, home: Path, epochs: int = 400) -> list:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"config_sha256": sha256(config)}))
         return [ROOT / "scripts" / "submit.py", "done"]
     more = ["--parallel-folds", 2] if verb == "parallel" else []
-    args = tiny_args(drawn, "--data.prepared", home / "p", "--data.num_workers", 2, "--optim.epochs", epochs, *more)
+    args = tiny_args(synthetic, "--data.prepared", home / "p", "--data.num_workers", 2, "--optim.epochs", epochs, *more)
     return [ROOT / "scripts" / "train.py", *args]
 
 
@@ -200,8 +201,8 @@ VERBS = ["train", pytest.param("parallel", marks=pytest.mark.slow), pytest.param
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_killed_worker(drawn, home, verb):
-    process = Verb(home, words(verb, drawn, home), breaks="slow" if verb == "submit" else "", script=broken(home))
+def test_a_killed_worker(synthetic, home, verb):
+    process = Verb(home, words(verb, synthetic, home), breaks="slow" if verb == "submit" else "", script=broken(home))
     process.wait_until(under_way(verb, home, process))
     os.kill(process.leaves()[0], signal.SIGKILL)
     assert process.ended() == 2, process.text
@@ -214,10 +215,10 @@ def test_a_killed_worker(drawn, home, verb):
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("way", ["worker raises", "parent raises"])
-def test_an_internal_error(drawn, home, verb, way):
+def test_an_internal_error(synthetic, home, verb, way):
     if (verb, way) == ("submit", "parent raises"):
         pytest.skip("submit has no training step")
-    process = Verb(home, words(verb, drawn, home), breaks=way, script=broken(home))
+    process = Verb(home, words(verb, synthetic, home), breaks=way, script=broken(home))
     process.wait_until(lambda: "a broken" in process.text)
     assert process.ended() == 1, process.text
     assert "a broken transform" in process.text or "a broken step" in process.text
@@ -225,10 +226,10 @@ def test_an_internal_error(drawn, home, verb, way):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_closed_pipe_changes_no_status(drawn, home, verb):
+def test_a_closed_pipe_changes_no_status(synthetic, home, verb):
     """`train ... 2>&1 | tee log` after tee has gone: the run goes on, and ends as it would have; a signal saves."""
     read, write = os.pipe()
-    process = Verb(home, words(verb, drawn, home), stdout=write, stderr=write)
+    process = Verb(home, words(verb, synthetic, home), stdout=write, stderr=write)
     os.close(write)
     process.wait_until(under_way(verb, home, process))
     os.close(read)
@@ -244,10 +245,10 @@ def test_a_closed_pipe_changes_no_status(drawn, home, verb):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
-def test_closed_descriptors(drawn, home, verb):
+def test_closed_descriptors(synthetic, home, verb):
     """Started without stdin, stdout and stderr, as some schedulers do: files do not take their numbers."""
     launcher = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
-    process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
+    process = Verb(home, words(verb, synthetic, home, epochs=2), launcher=launcher)
     assert process.ended() == 0
     assert process.text == ""
 
@@ -255,13 +256,13 @@ def test_closed_descriptors(drawn, home, verb):
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("files", [64, 40, 24])
-def test_few_open_files(drawn, home, verb, files):
+def test_few_open_files(synthetic, home, verb, files):
     """They suffice, or the message says how to have more."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    process = Verb(home, words(verb, drawn, home, epochs=2), preexec_fn=limit)
+    process = Verb(home, words(verb, synthetic, home, epochs=2), preexec_fn=limit)
     status = process.ended()
     assert status in (0, 2), process.text
     if status == 2:
@@ -273,12 +274,12 @@ def test_few_open_files(drawn, home, verb, files):
 @pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("size", ["64k", "16k"])
-def test_small_shared_memory(drawn, home, verb, size):
+def test_small_shared_memory(synthetic, home, verb, size):
     mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$0" "$@"'
     launcher = ("unshare", "-m", "sh", "-c", mount)
     if subprocess.run([*launcher, "true"], capture_output=True).returncode:
         pytest.skip("no mount namespace can be made here")
-    process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
+    process = Verb(home, words(verb, synthetic, home, epochs=2), launcher=launcher)
     assert process.ended() == 2, process.text
     one_message(process.text, "/dev/shm", "num_workers")
     assert verb == "submit" or is_free(home / "runs" / "demo")
@@ -286,8 +287,8 @@ def test_small_shared_memory(drawn, home, verb, size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_second_signal_ends_at_once_and_the_next_start_resumes(drawn, home, workers):
-    args = [*words("train", drawn, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
+def test_a_second_signal_ends_at_once_and_the_next_start_resumes(synthetic, home, workers):
+    args = [*words("train", synthetic, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
     process = Verb(home, args, breaks="slow", script=broken(home))
     process.wait_until(under_way("train", home, process))
     process.process.send_signal(signal.SIGTERM)
@@ -302,12 +303,12 @@ def test_a_second_signal_ends_at_once_and_the_next_start_resumes(drawn, home, wo
 
 
 @pytest.mark.slow
-def test_updates_before_a_killed_worker_are_saved(drawn, home):
+def test_updates_before_a_killed_worker_are_saved(synthetic, home):
     """And the run goes on from there to the end that it would have had."""
     more = ["--optim.epochs", 2, "--optim.batch_size", 4, "--folds", 0]
-    whole = Verb(home, [*words("train", drawn, home), *more, "--name", "whole"])
+    whole = Verb(home, [*words("train", synthetic, home), *more, "--name", "whole"])
     assert whole.ended() == 0, whole.text
-    args = [*words("train", drawn, home), *more]
+    args = [*words("train", synthetic, home), *more]
     process = Verb(home, args, breaks="slow", script=broken(home))
     process.wait_until(under_way("train", home, process))
     os.kill(process.leaves()[0], signal.SIGKILL)
@@ -346,13 +347,13 @@ from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from pathlib import Path
 prepared, data = load_prepared(Path(sys.argv[1])), Data(image_size=(32, 32))
 dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
-batches = iter(PhotoLoader(dataset, Batches(np.arange(8), 4, shuffle=False), 2, False))
+batches = iter(PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 4, shuffle=False), 2, False))
 next(batches)
 """
     (tmp_path / "unclosed.py").write_text(code)
@@ -364,7 +365,7 @@ def test_a_worker_whose_end_is_seen_a_moment_later(trained, monkeypatch):
     """A killed process closes its sockets first: what is read from it fails while it still counts as alive."""
     prepared, data = load_prepared(trained.prepared), Data(image_size=(32, 32))
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
-    with PhotoLoader(dataset, Batches(np.arange(8), 2, shuffle=False), 1, False) as loader:
+    with PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 2, shuffle=False), 1, False) as loader:
         batches = iter(loader)
         next(batches)
         [worker] = loader._iterator._workers

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import plain_trainee, train_one_epoch
+from conftest import plain_train_state, train_one_epoch
 from torch.utils.data import DataLoader
 
 from maskfold.config.experiment import Config, Data, Loss, Model, Optim, Run, replaced
 from maskfold.errors import UserError
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.models import device as devices
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
@@ -51,9 +51,11 @@ def gradients(accum_steps, loss, n=70):
     data = photos(n)
     counts = np.bincount([int(label) for _, label, _ in data], minlength=18)
     optimizer = Recorder(model.parameters(), lr=1.0)
-    loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(n), 32, shuffle=False))
-    trainee = plain_trainee(model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps)
-    return seen, train_one_epoch(trainee, loader)[0]
+    loader = DataLoader(Epochless(data), batch_sampler=PhotoBatchSampler(np.arange(n), 32, shuffle=False))
+    train_state = plain_train_state(
+        model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps
+    )
+    return seen, train_one_epoch(train_state, loader)[0]
 
 
 @pytest.mark.parametrize("weights", ["none", "inverse"])
@@ -91,8 +93,10 @@ def test_soft_f1_in_parts_shows_batch_norm_each_photo_once():
         torch.manual_seed(0)
         model = build_classifier(config)
         still = torch.optim.SGD(model.parameters(), lr=0.0)
-        loader = DataLoader(Epochless(photos(24)), batch_sampler=Batches(np.arange(24), 12, shuffle=False))
-        train_one_epoch(plain_trainee(model, still, replaced(config, loss=loss.model_dump()), accum_steps=2), loader)
+        loader = DataLoader(Epochless(photos(24)), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
+        train_one_epoch(
+            plain_train_state(model, still, replaced(config, loss=loss.model_dump()), accum_steps=2), loader
+        )
         seen.append(dict(model.named_buffers()))
     assert any("num_batches" in name for name in seen[0])
     for name, buffer in seen[0].items():
@@ -103,8 +107,8 @@ def test_the_norm_is_the_gradients_and_passes_over_what_is_none(monkeypatch):
     """Two updates, of which the first overflows: the mean norm is the second's."""
     torch.manual_seed(0)
     model, data = build_classifier(CONFIG), photos(24)
-    loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(24), 12, shuffle=False))
-    ours, norms = plain_trainee(model, torch.optim.SGD(model.parameters(), lr=0.0)), []
+    loader = DataLoader(Epochless(data), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
+    ours, norms = plain_train_state(model, torch.optim.SGD(model.parameters(), lr=0.0)), []
     real = ours.accelerator.clip_grad_norm_
 
     def clip(parameters, bound):

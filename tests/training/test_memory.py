@@ -68,12 +68,12 @@ def resident() -> int:
     ],
     ids=lambda more: " ".join(map(str, more)),
 )
-def test_nothing_of_a_finished_fold_is_referenced(drawn, tmp_path, monkeypatch, more):
+def test_nothing_of_a_finished_fold_is_referenced(synthetic, tmp_path, monkeypatch, more):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     gc.collect()
-    before = tensor_bytes(make_accelerator(config_of(drawn, tmp_path, "--run.precision", "fp32")))
+    before = tensor_bytes(make_accelerator(config_of(synthetic, tmp_path, "--run.precision", "fp32")))
     measured = after_each_fold(monkeypatch, tensor_bytes)
-    fit_run(config_of(drawn, tmp_path, "--data.folds", 3, *more), "run")
+    fit_run(config_of(synthetic, tmp_path, "--data.folds", 3, *more), "run")
     assert len(measured) == 3
     assert len(set(measured)) == 1
     # torch.compile keeps a few numbers.
@@ -90,7 +90,7 @@ def test_pseudo_labelling_models_are_freed(trained, tmp_path, monkeypatch):
     assert measured == [before] * 2
 
 
-def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
+def test_a_failed_fold_is_freed_too(synthetic, tmp_path, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     accelerators = []
     inner = fold_trainer.make_accelerator
@@ -98,7 +98,7 @@ def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
         fold_trainer, "make_accelerator", lambda config: accelerators.append(inner(config)) or accelerators[-1]
     )
     with pytest.raises(Exception, match=r"optim\.lr"):
-        fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--optim.lr", 1e30, "--optim.epochs", 2), "diverges")
+        fit_run(config_of(synthetic, tmp_path, "--data.folds", 2, "--optim.lr", 1e30, "--optim.epochs", 2), "diverges")
     assert [len(accelerator._optimizers) for accelerator in accelerators] == [0]
 
 
@@ -129,22 +129,24 @@ def test_models_are_loaded_when_needed_and_freed_once_they_have_predicted(traine
     assert not any(model() is not None for model in models)
 
 
-def test_one_process_trains_in_one_precision_after_another(drawn, tmp_path, monkeypatch):
+def test_one_process_trains_in_one_precision_after_another(synthetic, tmp_path, monkeypatch):
     """As in a notebook: Accelerate's shared state neither refuses the second precision nor keeps the first."""
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     seen = after_each_fold(monkeypatch, lambda accelerator: accelerator.mixed_precision)
     for name in ("bf16", "fp32"):
-        fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--run.precision", name), name, folds=[0])
+        fit_run(config_of(synthetic, tmp_path, "--data.folds", 2, "--run.precision", name), name, folds=[0])
     assert seen == ["bf16", "no"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_resident_memory_does_not_grow(drawn, tmp_path, monkeypatch):
+def test_resident_memory_does_not_grow(synthetic, tmp_path, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     measured = after_each_fold(monkeypatch, lambda accelerator: resident())
     fit_run(
-        config_of(drawn, tmp_path, "--data.folds", 5, "--model.backbone", "resnet18", "--model.pretrained", "false"),
+        config_of(
+            synthetic, tmp_path, "--data.folds", 5, "--model.backbone", "resnet18", "--model.pretrained", "false"
+        ),
         "r",
     )
     assert measured[4] < 1.05 * measured[1]

@@ -16,7 +16,7 @@ from maskfold.training.weight_selection import KeptWeights
 
 
 def keeper(tmp_path, **keys):
-    return KeptWeights(RunFolder(tmp_path / "run"), "fold0", Run(**keys), lead=True)
+    return KeptWeights(RunFolder(tmp_path / "run"), "fold0", Run(**keys), is_main=True)
 
 
 def epochs(keeper, scores, validated=True):
@@ -83,7 +83,7 @@ RIGHT = {("soup", 4), ("best", 2)}
 
 
 @pytest.mark.parametrize("keep", ["mean", "soup", "best"])
-def test_a_run_ends_with_the_weights_it_keeps(script, drawn, keep, monkeypatch):
+def test_a_run_ends_with_the_weights_it_keeps(script, synthetic, keep, monkeypatch):
     """Against the epochs' own weights, caught as they are written; and its predictions are those of the kept ones."""
     written, real = {}, KeptWeights.add
 
@@ -98,7 +98,7 @@ def test_a_run_ends_with_the_weights_it_keeps(script, drawn, keep, monkeypatch):
     monkeypatch.setattr(KeptWeights, "add", spy)
     monkeypatch.setattr(fold_trainer, "validation_scores", scored)
     args = tiny_args(
-        drawn, "--folds", 0, "--optim.epochs", 4, "--run.keep", keep, "--run.keep_epochs", 2, "--name", keep
+        synthetic, "--folds", 0, "--optim.epochs", 4, "--run.keep", keep, "--run.keep_epochs", 2, "--name", keep
     )
     done = script("train", *args, "--optim.lr", 0.01, "--model.backbone", "test_resnet")
     assert done.code == 0, done.err
@@ -114,8 +114,8 @@ def test_a_run_ends_with_the_weights_it_keeps(script, drawn, keep, monkeypatch):
     np.testing.assert_allclose(load_predictions(Path(f"runs/{keep}/oof-none.npz"), True).probs, oof.probs, atol=1e-6)
 
 
-def test_a_soup_cant_be_chosen_for_everybody(script, drawn):
-    refused(script("train", *tiny_args(drawn, "--refit", "--run.keep", "soup")), "--refit", "run.keep mean")
-    done = script("train", *tiny_args(drawn, "--refit", "--run.keep", "mean", "--name", "m"))
+def test_a_soup_cant_be_chosen_for_everybody(script, synthetic):
+    refused(script("train", *tiny_args(synthetic, "--refit", "--run.keep", "soup")), "--refit", "run.keep mean")
+    done = script("train", *tiny_args(synthetic, "--refit", "--run.keep", "mean", "--name", "m"))
     assert done.code == 0, done.err
     assert "mean of the last 3 epochs" in json.loads(Path("runs/m/summary.json").read_text())["selection"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from maskfold.data.decode import read_photo
-from maskfold.progress import parallel
+from maskfold.progress import parallel_map
 
 # Height and width at which photos are compared.
 SIZE = (384, 288)
@@ -36,7 +36,7 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
 
     paths: a photo of each person; embeddings: float [P, F] of them, or None. Raises UserError for an unreadable photo.
     """
-    photos = list(parallel(_read, list(paths), "reading portraits", "photos"))
+    photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
     codes = np.stack([_hashes(grey) for grey in greys])
     near = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
@@ -44,9 +44,11 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
         unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         near |= _neighbours(unit @ unit.T)
     sift = cv2.SIFT_create(nfeatures=KEYPOINTS)
-    points = list(parallel(lambda grey: sift.detectAndCompute(grey, None), greys, "looking for landmarks", "photos"))
+    points = list(
+        parallel_map(lambda grey: sift.detectAndCompute(grey, None), greys, "looking for landmarks", "photos")
+    )
     pairs = sorted(near)
-    found = parallel(
+    found = parallel_map(
         lambda pair: _overlay(*(photos[at] for at in pair), *(points[at] for at in pair)), pairs, "comparing", "pairs"
     )
     rows = [

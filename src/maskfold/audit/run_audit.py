@@ -13,7 +13,7 @@ from maskfold.audit.duplicate_people import find_duplicates
 from maskfold.audit.label_noise import PROPOSED, suspects
 from maskfold.data.corrections import COLUMNS
 from maskfold.data.images_table import Prepared
-from maskfold.data.label_changes import applied
+from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
 from maskfold.fileio import write_atomic, write_text
 from maskfold.inference.cache import checkpoint_hashes, load_oof, prepared_of
@@ -34,7 +34,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     oof = mean([load_oof(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
     found, fits = suspects(oof)
-    before = applied(prepared)
+    before = applied_corrections(prepared)
     corrections = proposed(found, before)
     twice = _with_labels(duplicates(runs[0], prepared, store), prepared)
     # All is there before anything is written.

@@ -52,7 +52,7 @@ def score_baselines(config: Config) -> tuple[Path, dict[str, dict]]:
         for fold in range(prepared.num_folds):
             train, valid = split(images, prepared.folds, fold)
             pred_labels[valid] = baseline(inputs, labels, train, valid)
-        bounds = intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.eval_people)
+        bounds = intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
         scores_by_name[name] = scores(labels, pred_labels) | bounds
     return write_baselines(prepared, scores_by_name), scores_by_name
 

@@ -48,14 +48,14 @@ def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> 
 
 
 def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> list[str]:
-    classes = zip(class_table(one.label, one.answers), class_table(one.label, other.answers), strict=True)
+    classes = zip(class_table(one.label, one.pred_labels), class_table(one.label, other.pred_labels), strict=True)
     changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:NUM_LISTED]
-    more_correct = (one.answers == one.label).astype(int) - (other.answers == other.label)
+    more_correct = (one.pred_labels == one.label).astype(int) - (other.pred_labels == other.label)
     people, person_index = np.unique(one.person_id, return_inverse=True)
     gained = np.bincount(person_index, weights=more_correct, minlength=len(people)).astype(int)
     order = np.argsort(-np.abs(gained), kind="stable")[:NUM_LISTED]
     return [
-        verdict(names, compare(one.label, one.answers, other.answers, one.person_id)),
+        verdict(names, compare(one.label, one.pred_labels, other.pred_labels, one.person_id)),
         f"classes with the largest change of F1 from {names[1]} to {names[0]}: "
         + "; ".join(f"{name} {change:+.3f}" for change, name in changed),
         f"people with more correct photos in {names[0]}: {np.sum(gained > 0)}, in {names[1]}: {np.sum(gained < 0)}, "

@@ -32,14 +32,14 @@ def print_corrected_scores(
     for title in (*COLUMNS.values(), "macro F1, 95 %"):
         table.add_column(title, justify="right")
     for title, labels in labels_by_name.items():
-        values = scores(labels, oof.answers)
-        bounds = intervals(labels, oof.answers, oof.person_id, 0)["macro_f1_ci95"]
+        values = scores(labels, oof.pred_labels)
+        bounds = intervals(labels, oof.pred_labels, oof.person_id, 0)["macro_f1_ci95"]
         suffix = " (trained on)" if title != "trained on" and np.array_equal(labels, oof.label) else ""
         table.add_row(title + suffix, *(f"{values[key]:.4f}" for key in COLUMNS), interval(bounds, 3))
     console.print(table)
     changed = before != after
     people = len(np.unique(oof.person_id[changed]))
-    agreeing = [int((oof.answers == labels)[changed].sum()) for labels in (before, after)]
+    agreeing = [int((oof.pred_labels == labels)[changed].sum()) for labels in (before, after)]
     console.print(
         f"the corrections change the label of {changed.sum():,} photos of {people:,} people; the prediction is the "
         f"original label for {agreeing[0]:,} of them and the corrected label for {agreeing[1]:,}"

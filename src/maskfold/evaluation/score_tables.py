@@ -104,8 +104,8 @@ def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
     table.add_column("class")
     for title in ("photos", "precision", "recall", "F1 [95 %]"):
         table.add_column(title, justify="right")
-    bounds = class_intervals(oof.label, oof.answers, oof.person_id)
-    for row, f1_bounds in zip(class_table(oof.label, oof.answers), bounds, strict=True):
+    bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
+    for row, f1_bounds in zip(class_table(oof.label, oof.pred_labels), bounds, strict=True):
         numbers = (f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f} {interval(f1_bounds, 3)}")
         table.add_row(f"{row['label']:2d} {row['name']}", f"{row['support']:,}", *numbers)
     console.print(table)

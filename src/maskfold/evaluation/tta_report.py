@@ -43,10 +43,10 @@ def _table(name: str, oof_by_view: dict[str, OutOfFold], views: Sequence[str]) -
 
     for view, oof in oof_by_view.items():
         rest = [oof_by_view[other] for other in views if other != view]
-        cost = difference(averaged.answers, mean(rest).answers) if view in views and rest else ""
-        gain = "" if view == "none" else difference(oof.answers, first.answers)
-        table.add_row(view, f"{macro_f1(labels, oof.answers):.4f}", gain, cost)
+        cost = difference(averaged.pred_labels, mean(rest).pred_labels) if view in views and rest else ""
+        gain = "" if view == "none" else difference(oof.pred_labels, first.pred_labels)
+        table.add_row(view, f"{macro_f1(labels, oof.pred_labels):.4f}", gain, cost)
     table.add_section()
-    gain = difference(averaged.answers, first.answers)
-    table.add_row("+".join(views), f"{macro_f1(labels, averaged.answers):.4f}", gain)
+    gain = difference(averaged.pred_labels, first.pred_labels)
+    table.add_row("+".join(views), f"{macro_f1(labels, averaged.pred_labels):.4f}", gain)
     return table

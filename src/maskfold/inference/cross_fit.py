@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskfold.data.folds import deal
+from maskfold.data.folds import assign_folds
 from maskfold.errors import UserError
 from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
@@ -86,7 +86,7 @@ def assign_groups(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
     names, first, person_index = np.unique(people, return_index=True, return_inverse=True)
     if len(names) < 2:
         raise UserError("only one person has out-of-fold predictions, so that no blend can be scored; train more folds")
-    return deal(stratum(labels[first]), min(NUM_GROUPS, len(names)), seed=0)[person_index]
+    return assign_folds(stratum(labels[first]), min(NUM_GROUPS, len(names)), seed=0)[person_index]
 
 
 def decision_gain(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) -> Comparison:

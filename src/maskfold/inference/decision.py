@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from maskfold.labels import AXES, NUM_CLASSES, joint
+from maskfold.labels import AXES, NUM_CLASSES, joint_log_probs
 from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 
@@ -47,7 +47,7 @@ DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | No
 
 def _by_class(axes: list[np.ndarray]) -> np.ndarray:
     """Logarithms by axis -> by class, [18]."""
-    return joint(*(np.asarray(values)[None] for values in axes))[0]
+    return joint_log_probs(*(np.asarray(values)[None] for values in axes))[0]
 
 
 def _ascend(logs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:

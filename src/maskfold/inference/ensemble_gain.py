@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskfold.config.experiment import Config, compared
+from maskfold.config.experiment import Config, fixed_values
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
 from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
@@ -25,8 +25,10 @@ REPEAT_KEYS = ("seed", "data.fold_seed", "data.prepared")
 
 def are_repeats(configs: Sequence[Config]) -> bool:
     """Whether all describe one experiment, and no two have the same seed and folds, which would be the same model."""
-    settings = [{key: value for key, value in compared(config).items() if key not in REPEAT_KEYS} for config in configs]
-    seeds = {tuple(compared(config)[key] for key in REPEAT_KEYS) for config in configs}
+    settings = [
+        {key: value for key, value in fixed_values(config).items() if key not in REPEAT_KEYS} for config in configs
+    ]
+    seeds = {tuple(fixed_values(config)[key] for key in REPEAT_KEYS) for config in configs}
     return len(configs) > 1 and len(seeds) == len(configs) and all(other == settings[0] for other in settings[1:])
 
 
@@ -35,7 +37,7 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
     averaged = mean(oofs)
     singles = [oof.aligned(averaged.image_id) for oof in oofs]
     who = People(averaged.label, averaged.person_id)
-    tallies = [who.tally(averaged.label, oof.answers) for oof in (averaged, *singles)]
+    tallies = [who.tally(averaged.label, oof.pred_labels) for oof in (averaged, *singles)]
     factor = (1 - 1 / folds) / (1 - 1 / len(oofs))
 
     def gain(totals: list[np.ndarray]) -> np.ndarray:

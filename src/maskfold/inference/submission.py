@@ -64,7 +64,7 @@ def make_submission(
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
-            **intervals(oof.label, oof_labels, oof.person_id, prepared.eval_people),
+            **intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": load_gain(runs),
         },
         "dataset": prepared.meta["fingerprint"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.errors import UserError, first_line, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 from maskfold.fileio import locked, write_atomic
 
 FILE = "index.csv"
@@ -72,7 +72,9 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
     with locked(folder):
         table = read_index(folder)
         if name not in set(table["name"]):
-            raise UserError(f"--record {name}: {folder / FILE} has no such submission{nearest(name, table['name'])}")
+            raise UserError(
+                f"--record {name}: {folder / FILE} has no such submission{did_you_mean(name, table['name'])}"
+            )
         table.loc[table["name"] == name, "board_score"] = value
         _write(folder, table)
     return score_history(table)

@@ -14,8 +14,8 @@ def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[
 
     A row is the name of a true class and the number of its photos by predicted class.
     """
-    labels_by_name = {"classes": (oof.label, oof.answers, CLASS_NAMES)}
-    pairs = zip(AXES.items(), decode(oof.label), decode(oof.answers), strict=True)
+    labels_by_name = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
+    pairs = zip(AXES.items(), decode(oof.label), decode(oof.pred_labels), strict=True)
     labels_by_name |= {axis: (true, predicted, names) for (axis, names), true, predicted in pairs}
     matrices = []
     for name, (true, predicted, names) in labels_by_name.items():
@@ -30,12 +30,12 @@ def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[
 def most_confident(oof: OutOfFold, wrong: bool) -> list[int]:
     """Rows of the incorrect predictions, or of the correct ones, the most confident first."""
     order = np.argsort(-oof.probs.max(1), kind="stable")
-    return order[(oof.answers != oof.label)[order] == wrong].tolist()
+    return order[(oof.pred_labels != oof.label)[order] == wrong].tolist()
 
 
 def most_confident_errors(oof: OutOfFold, max_errors: int = MAX_ERRORS) -> list[tuple[int, str, str, str, float]]:
     """(row, image_id, true class, predicted class, its probability) of the most confident errors, in that order."""
-    pred_labels = oof.answers
+    pred_labels = oof.pred_labels
     return [
         (
             row,

@@ -33,7 +33,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
     # First: it refuses runs that can't be compared.
     said = [differences((names[0], run.name), oofs[0], oof) for run, oof in zip(runs[1:], oofs[1:], strict=True)]
     histories = {letter: _mean_history(run) for letter, run in zip(letters, runs, strict=True)}
-    classes = {letter: class_table(oof.label, oof.answers) for letter, oof in zip(letters, oofs, strict=True)}
+    classes = {letter: class_table(oof.label, oof.pred_labels) for letter, oof in zip(letters, oofs, strict=True)}
     sections = [
         f"<h1>{escape(' · '.join(names))}</h1>",
         note("Out-of-fold, with 95 % intervals over people."),
@@ -62,7 +62,7 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[OutOfFold]) 
     ]
     if same_labels(oofs) and set.intersection(*(set(oof.image_id) for oof in oofs)):
         joined = mean(oofs)
-        found = scores(joined.label, joined.answers)
+        found = scores(joined.label, joined.pred_labels)
         rows.append(["the mean of all", f"{len(joined.label):,}", *(f"{found[key]:.4f}" for key in keys), "", "", ""])
     heads = [key.replace("_accuracy", "").replace("_", " ") for key in keys]
     return table(["run", "photos", *heads, "macro F1, 95 %", "seconds", "weights"], rows)

@@ -63,8 +63,8 @@ def explained(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) 
     """
     from maskfold.report.gradcam import heatmaps
 
-    rows, answers = [row for pair in pairs(oof) for row in pair], oof.answers
-    place = prepared.rows_of(oof.image_id)
+    rows, answers = [row for pair in pairs(oof) for row in pair], oof.pred_labels
+    place = prepared.row_indices(oof.image_id)
     maps = heatmaps(run, [(int(oof.fold[row]), store[place[row]], int(answers[row])) for row in rows])
     found = []
     for row, (seen, heat) in zip(rows, maps, strict=True):

@@ -68,7 +68,7 @@ def _wider(name: str) -> list[str]:
 def taken_for(name: str, oof: OutOfFold) -> str:
     """The group of its kind that the wrong answers to a group's photos name most often."""
     classes = groups()
-    wrong = oof.answers[np.isin(oof.label, classes[name]) & (oof.answers != oof.label)]
+    wrong = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(alike(name), key=lambda other: np.isin(wrong, classes[other]).sum())
 
 

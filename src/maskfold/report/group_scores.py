@@ -46,8 +46,8 @@ def by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.Da
     """
     who = People(oof.label, oof.person_id)
     mask, gender, age = decode(oof.label)
-    said_mask, said_gender, said_age = decode(oof.answers)
-    photo = [np.ones(len(oof.label)), oof.answers == oof.label, oof.probs.max(1)]
+    said_mask, said_gender, said_age = decode(oof.pred_labels)
+    photo = [np.ones(len(oof.label)), oof.pred_labels == oof.label, oof.probs.max(1)]
     photo += [said_mask != mask, said_gender != gender, said_age < age, said_age > age]
     # What each person adds to the groups' sums, [P, G, values].
     classes = {name: of for name, of in groups().items() if np.isin(oof.label, of).any()}
@@ -57,7 +57,7 @@ def by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.Da
     np.add.at(sums, who.person_index, member[:, :, None] * values[:, None, :])
     whole = np.zeros((len(who), 1, values.shape[1]))
     np.add.at(whole, who.person_index, values[:, None, :])
-    tallies = who.tally(oof.label, oof.answers)[..., COLUMNS["all"]]
+    tallies = who.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
     drawn = who.resample(np.random.default_rng(seed), resamples)
 
     def measured(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:

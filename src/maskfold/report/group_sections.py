@@ -19,15 +19,15 @@ from maskfold.report.group_scores import ERRORS, by_group
 
 
 def by_age_and_photo(oof: OutOfFold, prepared: Prepared) -> str:
-    ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
-    right = [a == b for a, b in zip(decode(oof.label), decode(oof.answers), strict=True)]
-    drawn = by_age(ages, oof.answers == oof.label, right[list(AXES).index("age")])
+    ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
+    right = [a == b for a, b in zip(decode(oof.label), decode(oof.pred_labels), strict=True)]
+    drawn = by_age(ages, oof.pred_labels == oof.label, right[list(AXES).index("age")])
     rows, kinds = [], np.array([name.rpartition("/")[2] for name in oof.image_id])
     for kind in KIND_MASK:
         mine = kinds == kind
         if mine.any():
-            found = scores(oof.label[mine], oof.answers[mine])
-            bounds = intervals(oof.label[mine], oof.answers[mine], oof.person_id[mine], 0)["accuracy_ci95"]
+            found = scores(oof.label[mine], oof.pred_labels[mine])
+            bounds = intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)["accuracy_ci95"]
             rows.append(
                 [kind, f"{found['accuracy']:.4f}", interval(bounds), *(f"{part[mine].mean():.4f}" for part in right)]
             )

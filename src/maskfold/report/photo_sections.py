@@ -43,14 +43,14 @@ def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np
 
     from maskfold.loading.dataset import PhotoDataset
     from maskfold.loading.mixing import Mixer
-    from maskfold.loading.sampler import training_batches
-    from maskfold.models.targets import Truth
+    from maskfold.loading.sampler import train_batch_sampler
+    from maskfold.models.targets import TargetEncoder
 
     images = prepared.images
     labels, ages = images.label.to_numpy(), images.age.to_numpy()
-    batches = training_batches(config, split(images, prepared.folds, fold)[0], labels)
+    batches = train_batch_sampler(config, split(images, prepared.folds, fold)[0], labels)
     dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
-    truth, mixer = Truth(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
+    truth, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
         batches.set_epoch(batches.epoch + 1)
         for batch, keys in enumerate(batches):
@@ -66,7 +66,7 @@ def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np
 
 def gallery(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     """The surest wrong answers, as HTML."""
-    place = prepared.rows_of(oof.image_id)
+    place = prepared.row_indices(oof.image_id)
     shown = [
         f"<figure>{photo(store[place[row]], name)}<figcaption><code>{escape(name)}</code><br>is {escape(true)}<br>"
         f"taken for {escape(said)} ({p:.2f})</figcaption></figure>"
@@ -77,9 +77,9 @@ def gallery(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
 
 def seen_by_the_model(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
     """Augmented and, where the run mixes, mixed photos of a fold, as HTML."""
-    from maskfold.training.fold_data import caches_features
+    from maskfold.training.fold_data import uses_cached_features
 
-    if caches_features(config):
+    if uses_cached_features(config):
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
         flipped = "" if config.data.augment == "none" else " and flipped"
         return note(f"Features of photos as they are{flipped}, computed once: nothing else is augmented.") + photo(

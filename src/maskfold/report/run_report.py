@@ -110,7 +110,9 @@ def _confusion(oof: OutOfFold) -> str:
 
 
 def _bars(oof: OutOfFold) -> Figure:
-    return class_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
+    return class_bars(
+        class_table(oof.label, oof.pred_labels), class_intervals(oof.label, oof.pred_labels, oof.person_id)
+    )
 
 
 def _calibration(oof: OutOfFold) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from maskfold.config.experiment import Config
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
@@ -74,7 +74,7 @@ def predict_parts(
                 models[request.model_key] = request.load()
         device, data = first.hardware.device, first.config.data
         dataset = PhotoDataset(first.store, None, EvalTransform(data))
-        batches = Batches(first.rows, first.config.optim.batch_size, shuffle=False)
+        batches = PhotoBatchSampler(first.rows, first.config.optim.batch_size, shuffle=False)
         workers = pick_workers(data.num_workers, device)
         with PhotoLoader(dataset, batches, workers, pin=device.type == "cuda") as loader:
             group_models = [models[request.model_key] for request in group]

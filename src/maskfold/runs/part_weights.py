@@ -11,7 +11,12 @@ from safetensors.torch import load_file, save
 from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
-from maskfold.models.architecture import Architecture, find_architecture, record, recorded
+from maskfold.models.architecture import (
+    Architecture,
+    architecture_from_metadata,
+    architecture_to_metadata,
+    find_architecture,
+)
 from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.runs.run_folder import RunFolder
 
@@ -27,7 +32,7 @@ def write_weights(path: Path, weights: Weights, architecture: Architecture | Non
         # A layer that two blocks share has two names; safetensors refuses tensors that share memory.
         tensors[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
-    content = save(tensors, record(architecture) or None)
+    content = save(tensors, architecture_to_metadata(architecture) or None)
     write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
@@ -37,7 +42,7 @@ def finished_model(run: RunFolder, config: Config, part: str, device: torch.devi
     Raises UserError if the weights are missing or do not fit.
     """
     with _weights_of(run, part) as path, safe_open(path, "pt") as file:
-        architecture = recorded(file.metadata()) or find_architecture(config.model.backbone)
+        architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
     if config.model.pretrained or config.model.weights is not None:
         architecture = architecture.with_weights()
     offline_config = replaced(config, model={"pretrained": False, "weights": None})

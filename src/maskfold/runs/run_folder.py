@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from maskfold.config.config_file import config_text, load_config
-from maskfold.config.experiment import Config, compared, config_hash
+from maskfold.config.experiment import Config, config_hash, fixed_values
 from maskfold.data.images_table import Prepared
-from maskfold.errors import UserError, first_line, listed
+from maskfold.errors import UserError, first_line, indented_list
 from maskfold.fileio import locked, read_json, sha256, write_json, write_text
 from maskfold.format_version import KEY, RUN, check_format
 from maskfold.probabilities import OutOfFold
@@ -125,14 +125,14 @@ class RunFolder:
     def check_same(self, config: Config, prepared: Prepared) -> None:
         """Raises UserError if the configuration or data of the started run differ from these."""
         self.check_unedited()
-        ways = "give another --name, or delete the run and start again with --fresh"
-        old, new = compared(self.config), compared(config)
+        fix = "give another --name, or delete the run and start again with --fresh"
+        old, new = fixed_values(self.config), fixed_values(config)
         differing = [f"{key}: started with {old[key]}, now {new[key]}" for key in old if old[key] != new[key]]
         if differing:
-            raise UserError(f"{self.folder} was started with another configuration; {ways}:\n{listed(differing)}")
+            raise UserError(f"{self.folder} was started with another configuration; {fix}:\n{indented_list(differing)}")
         if self.provenance["identity"] != prepared.identity:
             raise UserError(
-                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started; {ways}"
+                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started; {fix}"
             )
 
     def check_unedited(self) -> None:
@@ -145,7 +145,7 @@ class RunFolder:
     def start(self, config: Config, prepared: Prepared, threads: int) -> None:
         """Write provenance.json and config.yaml. threads: CPU threads of each process."""
         data = {"dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
-        data["eval_people"] = prepared.eval_people
+        data["eval_people"] = prepared.num_eval_people
         text = config_text(config)
         hashes = {"config_hash": config_hash(config), "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
         write_json(self.folder / "provenance.json", {KEY: RUN, **data, **hashes, **code_state(), "threads": threads})

@@ -52,16 +52,16 @@ def summarise(run: RunFolder) -> dict:
         rate = sum(row["images_per_second"] * row["seconds"] for row in history) / seconds
         best = max(history, key=lambda row: row["macro_f1"])["epoch"]
         mine = oof.fold == fold
-        fold_scores: dict[str, Any] = dict(scores(oof.label[mine], oof.answers[mine]))
-        bounds = intervals(oof.label[mine], oof.answers[mine], oof.person_id[mine], 0)
+        fold_scores: dict[str, Any] = dict(scores(oof.label[mine], oof.pred_labels[mine]))
+        bounds = intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)
         fold_scores["macro_f1_ci95"] = bounds["macro_f1_ci95"]
         rows.append(
             {"fold": int(fold), **fold_scores, "best_epoch": best, "seconds": seconds, "images_per_second": rate}
         )
-    whole = scores(oof.label, oof.answers)
+    whole = scores(oof.label, oof.pred_labels)
     return {
         "name": run.name,
-        "oof": whole | intervals(oof.label, oof.answers, oof.person_id, provenance["eval_people"]),
+        "oof": whole | intervals(oof.label, oof.pred_labels, oof.person_id, provenance["eval_people"]),
         "folds": rows,
         "complete": len(rows) == config.data.folds,
         "selection": selection(config),

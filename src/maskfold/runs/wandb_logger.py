@@ -122,7 +122,7 @@ class WandbLogger:
         if oof is not None:
             best = max(history, key=lambda row: row["macro_f1"])
             summary = {"best_macro_f1": best["macro_f1"], "best_epoch": best["epoch"]}
-            self._run.summary.update(summary | scores(oof.label, oof.answers))
+            self._run.summary.update(summary | scores(oof.label, oof.pred_labels))
             matrices = confusion_matrices(oof)
             tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in matrices}
             self._run.summary.update(tables)

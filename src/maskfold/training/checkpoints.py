@@ -1,4 +1,4 @@
-"""The checkpoint of a part under way: all that its next update depends on, on disk."""
+"""Checkpoint of a part that is in training: everything that its next update depends on."""
 
 import io
 import pickle
@@ -8,47 +8,53 @@ import torch
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.engine import Trainee
+from maskfold.training.engine import TrainState
 
 
-def pack(trainee: Trainee) -> dict:
-    """All that the next update depends on, save what the update's number gives (order, noise, learning rate)."""
-    held = {"model": trainee.model, "optimizer": trainee.optimizer}
-    if trainee.ema is not None:
-        held["ema"] = trainee.ema.module
-    if trainee.accelerator.scaler is not None:
-        held["scaler"] = trainee.accelerator.scaler
-    return {name: part.state_dict() for name, part in held.items()}
+def pack_state(state: TrainState) -> dict:
+    """State dicts of model, optimiser, EMA and gradient scaler.
+
+    Order of the photos, dropout noise and learning rate are not in it: they are functions of the update's number.
+    """
+    modules = {"model": state.model, "optimizer": state.optimizer}
+    if state.ema is not None:
+        modules["ema"] = state.ema.module
+    if state.accelerator.scaler is not None:
+        modules["scaler"] = state.accelerator.scaler
+    return {name: module.state_dict() for name, module in modules.items()}
 
 
-def unpack(trainee: Trainee, packed: dict) -> None:
-    """Put packed tensors back."""
-    trainee.model.load_state_dict(packed["model"])
-    trainee.optimizer.load_state_dict(packed["optimizer"])
-    if trainee.ema is not None:
-        trainee.ema.module.load_state_dict(packed["ema"])
-    if trainee.accelerator.scaler is not None:
-        trainee.accelerator.scaler.load_state_dict(packed["scaler"])
+def unpack_state(state: TrainState, packed: dict) -> None:
+    """Load what pack_state returned."""
+    state.model.load_state_dict(packed["model"])
+    state.optimizer.load_state_dict(packed["optimizer"])
+    if state.ema is not None:
+        state.ema.module.load_state_dict(packed["ema"])
+    if state.accelerator.scaler is not None:
+        state.accelerator.scaler.load_state_dict(packed["scaler"])
 
 
-def save_state(run: RunFolder, part: str, state: dict) -> None:
-    # Through memory: a full disk is then an OSError that names it, whatever the library would have made of it.
+def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
+    # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(checkpoint, content)
     write_atomic(run.state_path(part), lambda beside: beside.write_bytes(content.getbuffer()))
 
 
-def load_state(run: RunFolder, part: str, belongs: str) -> dict | None:
-    """The last checkpoint, or None before the first. Raises UserError for one that is broken or of another run."""
+def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
+    """Return the last checkpoint, or None where there is none yet.
+
+    identity: what the checkpoint's `belongs` must be. Raises UserError for a file that is damaged or of another run.
+    """
     path = run.state_path(part)
     if not path.exists():
         return None
-    mend = f"delete {path.parent} to train {part} anew"
+    fix = f"delete {path.parent} to train {part} again"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        owner = state["belongs"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as fault:
-        raise UserError(f"{path}: no readable checkpoint ({first_line(fault)}); {mend}") from fault
-    if owner != belongs:
-        raise UserError(f"{path}: a checkpoint of another run or part; {mend}")
-    return state
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        owner = checkpoint["belongs"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)}); {fix}") from error
+    if owner != identity:
+        raise UserError(f"{path}: this checkpoint belongs to another run or part; {fix}")
+    return checkpoint
