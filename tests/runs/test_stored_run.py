@@ -93,7 +93,10 @@ def test_its_data_is_prepared_to_the_same_tables(script, stored):
         assert Path("anew", name).read_bytes() == (PREPARED / name).read_bytes()
     meta = json.loads(Path("anew/dataset.json").read_text())
     assert meta.pop("format") == format_version.PREPARED
-    assert meta == json.loads((PREPARED / "dataset.json").read_text())
+    stored_meta = json.loads((PREPARED / "dataset.json").read_text())
+    # The words of a warning may differ between versions.
+    assert len(meta.pop("warnings")) == len(stored_meta.pop("warnings"))
+    assert meta == stored_meta
 
 
 def test_prediction_needs_no_data(stored):
