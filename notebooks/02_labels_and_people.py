@@ -79,9 +79,7 @@ pd.DataFrame({kind: scores(pred_labels.label, pred_labels[kind]) for kind in kin
 # %%
 bias = compare(pred_labels.label, pred_labels[kinds[0]], pred_labels[kinds[1]], images.person_id)
 low, high = bias.ci95
-print(
-    f"{kinds[0]}: macro F1 {bias.difference:.3f} too high, 95 % interval [{low:.3f}, {high:.3f}], {bias.people} people"
-)
+print(f"{kinds[0]}: macro F1 {bias.difference:.3f} too high, 95 % [{low:.3f}, {high:.3f}], {bias.num_people} people")
 assert bias.difference > 0
 
 # %% [markdown]

@@ -21,13 +21,13 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.audit.label_noise import suspects
-from maskfold.inference.cache import out_of_fold, prepared_of
+from maskfold.inference.cache import load_oof, prepared_of
 from maskfold.labels import decode
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.metrics.bootstrap import class_intervals
-from maskfold.metrics.calibration import before_and_after
-from maskfold.metrics.confusion import confusions, worst_mistakes
+from maskfold.metrics.calibration import assess_calibration
+from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
 from maskfold.metrics.scores import class_table
 from maskfold.pages.figures import (
     by_age,
@@ -46,7 +46,7 @@ from maskfold.runs.run_folder import RunFolder, find_run
 # For another run, put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared = prepared_of(run)
-oof = out_of_fold(run, prepared)
+oof = load_oof(run, prepared)
 store = open_store(prepared, prepared.images, run.config.data)
 
 # %% [markdown]
@@ -60,7 +60,7 @@ curves(histories, {"train_loss": "training loss", "val_loss": "validation log lo
 # ## Confusion matrices
 
 # %%
-tables = {name: (classes, np.array([row[1:] for row in rows])) for name, classes, rows in confusions(oof)}
+tables = {name: (classes, np.array([row[1:] for row in rows])) for name, classes, rows in confusion_matrices(oof)}
 confusion_matrix(tables["age"][1], tables["age"][0])
 
 # %%
@@ -84,7 +84,7 @@ by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pr
 
 # %%
 transform = EvalTransform(run.config.data)
-rows = prepared.row_indices([name for _, name, *_ in worst_mistakes(oof, 8)])
+rows = prepared.row_indices([name for _, name, *_ in most_confident_errors(oof, 8)])
 sheet(np.concatenate([transform(store[row]) for row in rows], 1))
 
 # %%
@@ -97,7 +97,7 @@ sheet(np.concatenate(lines))
 # ## Calibration
 
 # %%
-reliability_diagram(*before_and_after(oof))
+reliability_diagram(*assess_calibration(oof))
 
 # %% [markdown]
 # ## Performance by group, and suspect labels

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from maskfold.data.corrections import SWAPS
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode, marginals
-from maskfold.metrics.calibration import LEAST_PROBABILITY
+from maskfold.metrics.calibration import MIN_PROB
 from maskfold.probabilities import OutOfFold
 
 # Of a likelihood ratio, where a rate of 0 lies on the border of what is possible: 5 % (Self & Liang 1987).
@@ -72,7 +72,7 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
         slope, rate = np.exp(at[0]), at[1]
         own = expit(slope * margins)
         given = (1 - rate) * own + rate * (1 - own)
-        return float(-np.log(np.maximum(given, LEAST_PROBABILITY)).sum())
+        return float(-np.log(np.maximum(given, MIN_PROB)).sum())
 
     slopes = (np.log(LEAST_SLOPE), np.log(MOST_SLOPE))
 
@@ -99,7 +99,7 @@ def suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     probs, given = marginals(oof.probs), dict(zip(AXES, (axis[first] for axis in decode(oof.label)), strict=True))
     tables, fits = [], {}
     for axis in ("gender", "age"):
-        logs = np.log(np.maximum(probs[axis].astype(np.float64), LEAST_PROBABILITY))
+        logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
         means = np.stack([np.bincount(of_photo, weights=column) for column in logs.T], 1) / photos[:, None]
         own, names = given[axis], np.array(AXES[axis])
         rivals = means.copy()
@@ -131,7 +131,7 @@ def suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
 
 def _exchanged(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Whether a person's wrongly worn and bare photo bear each other's name: both photos speak."""
-    logs = np.log(np.maximum(probs.astype(np.float64), LEAST_PROBABILITY))
+    logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
     mask = decode(oof.label)[0]
     odd = np.flatnonzero(mask > 0)
     other = MASKS.index("incorrect") + MASKS.index("not worn") - mask[odd]

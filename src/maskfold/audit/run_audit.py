@@ -16,7 +16,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
 from maskfold.fileio import write_atomic, write_text
-from maskfold.inference.cache import checkpoint_hashes, out_of_fold, prepared_of
+from maskfold.inference.cache import checkpoint_hashes, load_oof, prepared_of
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
 from maskfold.runs.run_folder import RunFolder
@@ -31,7 +31,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     of the same labels, or the data has changed.
     """
     prepared = prepared_of(runs[0])
-    oof = mean([out_of_fold(run, prepared) for run in runs])
+    oof = mean([load_oof(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
     found, fits = suspects(oof)
     before = applied_corrections(prepared)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maskfold.labels import AGE_BORDERS
-from maskfold.metrics.calibration import BINS, Reliability
+from maskfold.metrics.calibration import NUM_BINS, Reliability
 
 BLUE, ORANGE, GREY = "#2f5d8a", "#c8641c", "#9a9a9a"
 # A fold has a marker and a dash of its own: nothing is told by colour alone.
@@ -34,7 +34,7 @@ def reliability_diagram(before: Reliability, after: Reliability | None, temperat
     figure = Figure(figsize=(5.2, 6), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="as it should be")
-    edges = np.linspace(0, 1, BINS + 1)
+    edges = np.linspace(0, 1, NUM_BINS + 1)
     looks = [(before, ORANGE, "o-", "as it is")]
     if after is not None:
         looks.append((after, BLUE, "s--", f"temperature {temperature:.2f}, cross-fitted"))

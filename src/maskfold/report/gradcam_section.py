@@ -9,7 +9,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.labels import CLASS_NAMES
 from maskfold.loading.store import Store
-from maskfold.metrics.confusion import surest
+from maskfold.metrics.confusion import most_confident
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.run_folder import RunFolder
@@ -43,8 +43,8 @@ def pairs(oof: OutOfFold) -> list[tuple[int, int]]:
     """
     found = []
     people: set[str] = set()
-    right = surest(oof, wrong=False)
-    for row in surest(oof, wrong=True):
+    right = most_confident(oof, wrong=False)
+    for row in most_confident(oof, wrong=True):
         person = oof.person_id[row]
         kin = [at for at in right if oof.label[at] == oof.label[row] and oof.person_id[at] not in people | {person}]
         if person not in people and kin:

@@ -54,9 +54,9 @@ def by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.Da
     values = np.stack(photo, 1)
     member = np.stack([np.isin(oof.label, of) for of in classes.values()], 1)
     sums = np.zeros((len(who), len(classes), values.shape[1]))
-    np.add.at(sums, who.of_photo, member[:, :, None] * values[:, None, :])
+    np.add.at(sums, who.person_index, member[:, :, None] * values[:, None, :])
     whole = np.zeros((len(who), 1, values.shape[1]))
-    np.add.at(whole, who.of_photo, values[:, None, :])
+    np.add.at(whole, who.person_index, values[:, None, :])
     tallies = who.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
     drawn = who.resample(np.random.default_rng(seed), resamples)
 

@@ -10,7 +10,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import sample_seeds, train_transform
-from maskfold.metrics.confusion import worst_mistakes
+from maskfold.metrics.confusion import most_confident_errors
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
 
@@ -70,7 +70,7 @@ def gallery(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     shown = [
         f"<figure>{photo(store[place[row]], name)}<figcaption><code>{escape(name)}</code><br>is {escape(true)}<br>"
         f"taken for {escape(said)} ({p:.2f})</figcaption></figure>"
-        for row, name, true, said, p in worst_mistakes(oof)
+        for row, name, true, said, p in most_confident_errors(oof)
     ]
     return f"<div class='row'>{''.join(shown)}</div>" if shown else "<p>There are none.</p>"
 

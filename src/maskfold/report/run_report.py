@@ -10,12 +10,12 @@ from maskfold.audit.label_noise import PROPOSED, SURE, suspects
 from maskfold.config.experiment import Config, flatten
 from maskfold.evaluation.score_tables import interval
 from maskfold.fileio import write_text
-from maskfold.inference.cache import out_of_fold, prepared_of
+from maskfold.inference.cache import load_oof, prepared_of
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
-from maskfold.metrics.calibration import before_and_after
-from maskfold.metrics.confusion import confusions
+from maskfold.metrics.calibration import assess_calibration
+from maskfold.metrics.confusion import confusion_matrices
 from maskfold.metrics.scores import METRICS, class_table
 from maskfold.pages.figures import (
     class_bars,
@@ -44,7 +44,7 @@ WORK = {"lr": "learning rate", "grad_norm": "norm of the gradient", "images_per_
 def write_report(run: RunFolder) -> Path:
     """Write report.html into the run's folder. Raises UserError where the run has nothing finished to report."""
     summary, prepared = summarise(run), prepared_of(run)
-    oof = out_of_fold(run, prepared)
+    oof = load_oof(run, prepared)
     store = open_store(prepared, prepared.images, run.config.data)
     histories = {part: run.read_metrics(part) for part in run.finished_parts}
     found, fits = suspects(oof)
@@ -101,7 +101,7 @@ def _head(summary: dict) -> str:
 
 
 def _confusion(oof: OutOfFold) -> str:
-    found = {name: (names, np.array([row[1:] for row in rows])) for name, names, rows in confusions(oof)}
+    found = {name: (names, np.array([row[1:] for row in rows])) for name, names, rows in confusion_matrices(oof)}
     drawn = {
         name: figure(confusion_matrix(counts, names), f"Confusion matrix: {name}")
         for name, (names, counts) in found.items()
@@ -116,7 +116,7 @@ def _bars(oof: OutOfFold) -> Figure:
 
 
 def _calibration(oof: OutOfFold) -> str:
-    return figure(reliability_diagram(*before_and_after(oof)), "Reliability diagram")
+    return figure(reliability_diagram(*assess_calibration(oof)), "Reliability diagram")
 
 
 def _configuration(config: Config, summary: dict) -> str:
