@@ -75,7 +75,7 @@ def draw_people(n: int, rng: np.random.Generator) -> pd.DataFrame:
 def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     train, evaluation = draw_people(people, rng), draw_people(eval_people, rng)
-    train["id"] = _ids(people)
+    train["id"] = _ids(train)
     train["path"] = [f"{row.id}_{row.gender}_Asian_{row.age}" for row in train.itertuples()]
     train["race"] = "Asian"
     jobs, answers = [], []
@@ -109,10 +109,15 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
     truth[["ImageID"]].assign(ans=0).to_csv(out / "eval" / "info.csv", index=False)
 
 
-def _ids(people: int) -> list[str]:
-    """Six digits with leading zeros; as in the real table one occurs twice and one ends in -1."""
-    ids = [f"{n + 1:06d}" for n in range(people)]
-    ids[3] = ids[2]
+def _ids(train: pd.DataFrame) -> list[str]:
+    """Six digits with leading zeros; as in the real table one id occurs twice and one ends in -1.
+
+    train: one row per person with gender and age; it holds all six combinations of gender and age group.
+    """
+    ids = [f"{number + 1:06d}" for number in range(len(train))]
+    # The two people with one id differ in gender or age, so that their folders have different names.
+    differs = (train.gender != train.gender[2]) | (train.age != train.age[2])
+    ids[next(row for row in (3, *range(6, len(train))) if differs[row])] = ids[2]
     ids[5] = f"{ids[4]}-1"
     return ids
 
