@@ -25,7 +25,7 @@ from maskfold.labels import AGE_BORDERS, AGE_GROUPS, CLASS_NAMES, age_group
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores
-from maskfold.report.eda import age_figure, class_figure, leak
+from maskfold.report.eda import age_figure, class_figure, nearest_neighbour_leakage
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run, and with it another data set: put its folder here.
@@ -69,7 +69,7 @@ groups
 
 # %%
 store = open_store(prepared, images, run.config.data)
-answers = leak(prepared, store)
+answers = nearest_neighbour_leakage(prepared, store)
 ways = [name for name in answers if name != "label"]
 pd.DataFrame({way: scores(answers.label, answers[way]) for way in ways}).round(4)
 

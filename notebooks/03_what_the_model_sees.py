@@ -24,9 +24,9 @@ from maskfold.config.experiment import replaced
 from maskfold.inference.cache import prepared_of
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, train_transform
-from maskfold.pages.figures import sheet
-from maskfold.report.eda import cropped
-from maskfold.report.photo_sections import augmented, mixed
+from maskfold.pages.figures import image_figure
+from maskfold.report.eda import cropped_photos
+from maskfold.report.photo_sections import augmentation_examples, mixing_examples
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run, and with it another data set: put its folder here.
@@ -43,7 +43,9 @@ store = open_store(prepared, prepared.images, config.data)
 paths = prepared.photo_paths(prepared.images.sample(8, random_state=0))
 cuts = {"none": {}, "center": {}, "face": {}}
 large = {"image_size": (160, 120)}
-sheet(np.concatenate([cropped(paths, replaced(config, data=large | {"crop": crop}).data) for crop in cuts]))
+image_figure(
+    np.concatenate([cropped_photos(paths, replaced(config, data=large | {"crop": crop}).data) for crop in cuts])
+)
 
 # %% [markdown]
 # ## The augmentation
@@ -51,10 +53,10 @@ sheet(np.concatenate([cropped(paths, replaced(config, data=large | {"crop": crop
 # Six photos as five epochs see them, by each preset.
 
 # %%
-sheet(augmented(replaced(config, data={"augment": "light"}), store))
+image_figure(augmentation_examples(replaced(config, data={"augment": "light"}), store))
 
 # %%
-sheet(augmented(replaced(config, data={"augment": "strong"}), store))
+image_figure(augmentation_examples(replaced(config, data={"augment": "strong"}), store))
 
 # %% [markdown]
 # The same sample is the same picture in any process and after any restart; another epoch's is another one. And without
@@ -75,13 +77,13 @@ assert np.array_equal(plain(store[0], (1, 2)), EvalTransform(config.data)(store[
 # what of its photo is there.
 
 # %%
-sheet(mixed(replaced(config, mix={"name": "mixup", "alpha": 0.4}), prepared, store))
+image_figure(mixing_examples(replaced(config, mix={"name": "mixup", "alpha": 0.4}), prepared, store))
 
 # %%
-sheet(mixed(replaced(config, mix={"name": "cutmix"}), prepared, store))
+image_figure(mixing_examples(replaced(config, mix={"name": "cutmix"}), prepared, store))
 
 # %%
-sheet(mixed(replaced(config, mix={"name": "half_cutmix", "partner": "old"}), prepared, store))
+image_figure(mixing_examples(replaced(config, mix={"name": "half_cutmix", "partner": "old"}), prepared, store))
 
 # %% [markdown]
 # ## The decision

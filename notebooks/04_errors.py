@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.audit.label_noise import suspects
+from maskfold.audit.label_noise import find_suspects
 from maskfold.inference.cache import out_of_fold, prepared_of
 from maskfold.labels import decode
 from maskfold.loading.store import open_store
@@ -29,17 +29,17 @@ from maskfold.metrics.calibration import before_and_after
 from maskfold.metrics.confusion import confusions, worst_mistakes
 from maskfold.metrics.scores import class_table
 from maskfold.pages.figures import (
-    by_age,
-    class_bars,
+    accuracy_by_age,
+    class_f1_bars,
     confusion_matrix,
-    curves,
     group_intervals,
+    image_figure,
+    learning_curves,
     reliability_diagram,
-    sheet,
 )
-from maskfold.report.gradcam_section import explained
-from maskfold.report.group_findings import circumstances, findings
-from maskfold.report.group_scores import by_group
+from maskfold.report.gradcam_section import gradcam_examples
+from maskfold.report.group_findings import group_findings, possible_causes
+from maskfold.report.group_scores import scores_by_group
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # Another run: put its folder here.
@@ -53,7 +53,7 @@ store = open_store(prepared, prepared.images, run.config.data)
 
 # %%
 histories = {part: run.read_metrics(part) for part in run.finished_parts}
-curves(histories, {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "macro F1"})
+learning_curves(histories, {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "macro F1"})
 
 # %% [markdown]
 # ## What is taken for what
@@ -66,14 +66,14 @@ confusion_matrix(tables["age"][1], tables["age"][0])
 confusion_matrix(tables["gender"][1], tables["gender"][0])
 
 # %%
-class_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
+class_f1_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
 
 # %% [markdown]
 # ## At which age?
 
 # %%
 ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
-by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answers)[2])
+accuracy_by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answers)[2])
 
 # %% [markdown]
 # ## The surest mistakes, and what they rest on
@@ -83,13 +83,13 @@ by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answer
 # %%
 see = EvalTransform(run.config.data)
 rows = prepared.rows_of([name for _, name, *_ in worst_mistakes(oof, 8)])
-sheet(np.concatenate([see(store[row]) for row in rows], 1))
+image_figure(np.concatenate([see(store[row]) for row in rows], 1))
 
 # %%
-shown = explained(run, oof, prepared, store)
-wrong, right = ([each for each in shown if each.is_right == kind] for kind in (False, True))
-lines = [np.concatenate([part for each in line for part in (each.seen, each.lit)], 1) for line in (wrong, right)]
-sheet(np.concatenate(lines))
+shown = gradcam_examples(run, oof, prepared, store)
+wrong, right = ([each for each in shown if each.is_correct == kind] for kind in (False, True))
+lines = [np.concatenate([part for each in line for part in (each.pixels, each.overlay)], 1) for line in (wrong, right)]
+image_figure(np.concatenate(lines))
 
 # %% [markdown]
 # ## Does it know when it is wrong?
@@ -101,9 +101,9 @@ reliability_diagram(*before_and_after(oof))
 # ## Who is served worse, and are labels to blame?
 
 # %%
-suspected, fits = suspects(oof)
-groups = by_group(oof)
-print("\n".join(findings(groups, oof, circumstances(suspected, fits, prepared, store))))
+suspected, fits = find_suspects(oof)
+groups = scores_by_group(oof)
+print("\n".join(group_findings(groups, oof, possible_causes(suspected, fits, prepared, store))))
 group_intervals(groups)
 
 # %%

@@ -4,7 +4,7 @@ import numpy as np
 
 from maskfold.labels import GENDERS, KIND_MASK, PHOTOS_PER_PERSON, encode
 from maskfold.metrics.scores import METRICS, macro_f1, scores
-from maskfold.synthetic.demo_data import MIX
+from maskfold.synthetic.demo_data import NUM_REAL_PEOPLE
 
 # Mean share of a person's photos whose age group is told wrong, by age group, and how unlike people are (Beta's a + b).
 AGE_ERROR, GENDER_ERROR, MASK_ERROR, LIKENESS = (0.08, 0.15, 0.45), 0.05, 0.02, 0.6
@@ -13,7 +13,7 @@ MASKS = np.array(list(KIND_MASK.values()))
 
 def strata_sizes(n: int) -> list[int]:
     """`n` people in the real gender x age mix."""
-    share = np.array(list(MIX.values())) / sum(MIX.values()) * n
+    share = np.array(list(NUM_REAL_PEOPLE.values())) / sum(NUM_REAL_PEOPLE.values()) * n
     sizes = np.floor(share).astype(int)
     sizes[np.argsort(sizes - share)[: n - sizes.sum()]] += 1
     return sizes.tolist()
@@ -23,7 +23,7 @@ def simulate(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
     """(labels, answers, people), each [7 n]: a person's photos err together, as real ones do."""
     gender, age = (
         np.repeat(values, strata_sizes(n))
-        for values in ([GENDERS.index(g) for g, _ in MIX], [group for _, group in MIX])
+        for values in ([GENDERS.index(g) for g, _ in NUM_REAL_PEOPLE], [group for _, group in NUM_REAL_PEOPLE])
     )
 
     def wrong(mean: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ from conftest import refused
 from sklearn.tree import DecisionTreeClassifier
 
 from maskfold.labels import KIND_MASK, age_group
-from maskfold.synthetic.demo_data import MIX, draw_people, make_demo
-from maskfold.synthetic.rendering import draw_look, draw_photo
+from maskfold.synthetic.demo_data import NUM_REAL_PEOPLE, make_demo, sample_people
+from maskfold.synthetic.rendering import render_photo, sample_appearance
 
 
 def test_layout_and_quirks(drawn):
@@ -38,11 +38,11 @@ def test_layout_and_quirks(drawn):
 
 
 def test_people_are_as_unbalanced_as_the_real_ones():
-    people = draw_people(2700, np.random.default_rng(0))
+    people = sample_people(2700, np.random.default_rng(0))
     counts = Counter(zip(people.gender, age_group(people.age), strict=True))
-    assert counts == MIX
+    assert counts == NUM_REAL_PEOPLE
     assert (people.age[age_group(people.age) == 2] == 60).all()
-    assert len(draw_people(6, np.random.default_rng(0)).drop_duplicates()) == 6
+    assert len(sample_people(6, np.random.default_rng(0)).drop_duplicates()) == 6
 
 
 def test_the_same_seed_draws_the_same_bytes(tmp_path, drawn):
@@ -69,12 +69,12 @@ def test_what_is_there_stays(script, tmp_path, drawn):
 def test_no_single_pixel_gives_gender_or_age_away():
     """A small tree on one pixel's colour, trained on half of the people, stays far from telling the other half."""
     rng = np.random.default_rng(0)
-    people = draw_people(160, rng)
+    people = sample_people(160, rng)
     photos, person = [], []
     for n, row in enumerate(people.itertuples()):
-        look = draw_look(row.gender == "female", row.age, rng)
+        look = sample_appearance(row.gender == "female", row.age, rng)
         for wearing in ("none", "right"):
-            photos.append(cv2.resize(draw_photo(look, wearing, rng), (12, 16), interpolation=cv2.INTER_AREA))
+            photos.append(cv2.resize(render_photo(look, wearing, rng), (12, 16), interpolation=cv2.INTER_AREA))
             person.append(n)
     photos, person = np.stack(photos).astype(float), np.array(person)
     train = person < 80
@@ -90,8 +90,8 @@ def test_no_single_pixel_gives_gender_or_age_away():
 @pytest.mark.parametrize("wearing", ["right", "nose", "chin", "none"])
 def test_photos_of_one_look_differ(wearing):
     rng = np.random.default_rng(1)
-    look = draw_look(True, 40, rng)
-    a, b = draw_photo(look, wearing, rng), draw_photo(look, wearing, rng)
+    look = sample_appearance(True, 40, rng)
+    a, b = render_photo(look, wearing, rng), render_photo(look, wearing, rng)
     assert a.dtype == np.uint8
     assert a.shape == (512, 384, 3)
     assert (a != b).any()

@@ -22,8 +22,8 @@ def confusions(oof: Predictions) -> list[tuple[str, tuple[str, ...], list[list]]
     return found
 
 
-def surest(oof: Predictions, wrong: bool) -> list[int]:
-    """Rows of the wrong answers, or of the right ones, the surest first."""
+def most_confident(oof: Predictions, wrong: bool) -> list[int]:
+    """Rows of the incorrect (wrong=True) or correct predictions, the most confident first."""
     order = np.argsort(-oof.probs.max(1), kind="stable")
     return order[(oof.answers != oof.label)[order] == wrong].tolist()
 
@@ -33,5 +33,5 @@ def worst_mistakes(oof: Predictions, most: int = MISTAKES) -> list[tuple[int, st
     answers = oof.answers
     return [
         (at, str(oof.image_id[at]), CLASS_NAMES[oof.label[at]], CLASS_NAMES[answers[at]], float(oof.probs[at].max()))
-        for at in surest(oof, wrong=True)[:most]
+        for at in most_confident(oof, wrong=True)[:most]
     ]
