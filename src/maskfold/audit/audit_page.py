@@ -33,8 +33,11 @@ DUPLICATES_HINT = (
 
 def evidence(row) -> str:
     """The evidence of a row of find_suspects() as text; corrections.csv has it as the reason."""
-    text = f"{row.photos_against} of {row.photos} photos say {row.suggested}"
-    text += "" if np.isnan(row.p_wrong) else f"; probability {row.p_wrong:.2f}"
+    return f"{row.photos_against} of {row.photos} photos say {row.suggested}{_support(row)}"
+
+
+def _support(row) -> str:
+    text = "" if np.isnan(row.p_wrong) else f"; probability {row.p_wrong:.2f}"
     if row.confident_learning is not None:
         text += "; confident learning " + ("agrees" if row.confident_learning else "does not")
     return text
@@ -76,7 +79,8 @@ def audit_page(
             cell(
                 [row.person_id],
                 EXCHANGEABLE if axis == "mask" else (MASKED, PORTRAIT),
-                f"{row.rank}. label: {escape(row.given)}; {escape(evidence(row))}"
+                f"{row.rank}. label: {escape(row.given)}; predicted: {escape(row.suggested)} "
+                f"({row.photos_against} of {row.photos} photos){escape(_support(row))}"
                 + ("<br><b>correction proposed</b>" if row.proposed else ""),
             )
             for row in table.head(max(MIN_SHOWN, int(table.proposed.sum()))).itertuples()

@@ -31,7 +31,7 @@ def image_figure(pixels: np.ndarray) -> Figure:
 
 def reliability_diagram(before: Reliability, after: Reliability | None, temperature: float) -> Figure:
     """Accuracy by confidence, before and (unless None) after temperature scaling, above the photos per bin."""
-    figure = Figure(figsize=(5.6, 6), layout="constrained")
+    figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
     edges = np.linspace(0, 1, BINS + 1)
@@ -55,7 +55,7 @@ def learning_curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, 
     histories: name -> rows of metrics.jsonl; keys: key -> title of its panel.
     """
     keys = {key: title for key, title in keys.items() if any(key in row for rows in histories.values() for row in rows)}
-    figure = Figure(figsize=(4.2 * len(keys), 3.2), layout="constrained")
+    figure = Figure(figsize=(3.9 * len(keys) + 0.9, 3.2), layout="constrained")
     ticks = _epoch_ticks(max(len(rows) for rows in histories.values()))
     lines: dict[str, Any] = {}
     for axes, (key, title) in zip(figure.subplots(1, len(keys), squeeze=False)[0], keys.items(), strict=True):
@@ -70,7 +70,7 @@ def learning_curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, 
         axes.set(title=title, xlabel="epoch", xticks=ticks)
         hide_upper_right_spines(axes)
     # All names in one legend: a refit on all data has no line in the validation panels.
-    axes.legend(lines.values(), lines, frameon=False, fontsize=8)
+    axes.legend(lines.values(), lines, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
@@ -132,10 +132,12 @@ def class_f1_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
     """F1 per class of several runs; tables: letter of the run, which is its marker -> rows as of class_table."""
     figure = Figure(figsize=(9.6, 6), layout="constrained")
     axes = figure.subplots()
+    # Letters of equal scores are above each other, not on top of each other.
+    offsets = np.linspace(-0.2, 0.2, len(tables)) if len(tables) > 1 else [0.0]
     for index, (letter, rows) in enumerate(tables.items()):
         values = [row["f1"] for row in rows]
         style: dict[str, Any] = {"marker": f"${letter}$", "linestyle": "", "markersize": 7}
-        axes.plot(values, range(len(rows)), **style, color=f"C{index}", clip_on=False, zorder=3)
+        axes.plot(values, np.arange(len(rows)) + offsets[index], **style, color=f"C{index}", clip_on=False, zorder=3)
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="y", color="#eeeeee")

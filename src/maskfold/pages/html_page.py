@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from maskfold.pages.style import STYLE
 
-PHOTO_NOTICE = "This page contains photographs of people. Share it only with people who may have the data itself."
+PHOTO_NOTICE = "This page contains photographs of people. Share it only where the data itself may be shared."
+PERSON_ID_NOTICE = "This page contains ids of people. Share it only where the data itself may be shared."
 # Row headers of fewer characters stay on one line.
 MAX_NOWRAP = 25
 # CSS pixels per inch, and how far a figure shrinks before its container scrolls: 8 pt labels stay legible.
@@ -39,15 +40,20 @@ class Section:
         return f"<section id='{self.anchor}'><h2>{escape(self.title)}</h2>{hint}{self.body}</section>"
 
 
-def page(title: str, sections: Sequence[Section], intro: str = "") -> str:
-    """A whole page: title, notice about the photographs, intro (HTML), table of contents, sections."""
+def page(title: str, sections: Sequence[Section], notice: str = PHOTO_NOTICE) -> str:
+    """A whole page: title, notice on who may have it, table of contents, sections."""
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
     head += "<meta name='color-scheme' content='light dark'>"
     head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
     links = "".join(f"<li><a href='#{each.anchor}'>{escape(each.title)}</a></li>" for each in sections)
-    body = f"<header><h1>{escape(title)}</h1><p class='notice'>{PHOTO_NOTICE}</p>{intro}</header>"
+    body = f"<header><h1>{escape(title)}</h1><p class='notice'>{escape(notice)}</p></header>"
     body += f"<nav aria-label='Contents'><ul>{links}</ul></nav><main>{''.join(each.html for each in sections)}</main>"
     return f"<!doctype html>\n<html lang='en'><head>{head}</head><body>{body}</body></html>\n"
+
+
+def metric_name(key: str) -> str:
+    """A key of summary.json as a table shows it: "macro_f1" -> "macro F1"."""
+    return key.replace("_", " ").replace("f1", "F1")
 
 
 def note(text: str) -> str:

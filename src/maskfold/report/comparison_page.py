@@ -17,7 +17,7 @@ from maskfold.evaluation.score_tables import interval
 from maskfold.fileio import write_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import class_f1_dots, learning_curves
-from maskfold.pages.html_page import Section, figure, note, page, table
+from maskfold.pages.html_page import PERSON_ID_NOTICE, Section, figure, metric_name, note, page, table
 from maskfold.probabilities import Predictions, load_predictions, mean, same_labels
 from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.runs.summary import summarise
@@ -47,9 +47,9 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
         Section("Scores", _scores(letters, summaries, oofs), SCORES_HINT),
         Section(
             "Paired differences",
-            "".join(f"<p>{'<br>'.join(map(escape, lines))}</p>" for lines in verdicts),
-            f"Each paragraph compares one run with {names[0]} on the photos that both predict; an interval that "
-            "contains 0 shows no difference.",
+            "".join(_difference(names[0], name, lines) for name, lines in zip(names[1:], verdicts, strict=True)),
+            f"Each list compares one run with {names[0]} on the photos that both predict; an interval that contains 0 "
+            "shows no difference.",
         ),
         Section(
             "Learning curves",
@@ -67,8 +67,13 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
             "Only the keys whose values differ between the runs.",
         ),
     ]
-    write_text(path, page(f"Comparison: {' · '.join(names)}", sections))
+    write_text(path, page(f"Comparison: {' · '.join(names)}", sections, PERSON_ID_NOTICE))
     return path
+
+
+def _difference(first: str, second: str, lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
+    return f"<h3>{escape(first)} and {escape(second)}</h3><ul>{items}</ul>"
 
 
 def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]) -> str:
@@ -89,7 +94,7 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]
         blend_scores = scores(blend.label, blend.answers)
         blend_cells = [f"{blend_scores[key]:.4f}" for key in keys]
         rows.append(["mean of all runs", f"{len(blend.label):,}", *blend_cells, "", "", ""])
-    names = [key.replace("_accuracy", "").replace("_", " ") for key in keys]
+    names = [metric_name(key) for key in keys]
     return table(
         "Out-of-fold scores by run", ["run", "photos", *names, "macro F1, 95 %", "training seconds", "weights"], rows
     )

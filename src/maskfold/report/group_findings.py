@@ -93,7 +93,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     )
     text += f" [{-100 * high:.1f}, {-100 * low:.1f}]. The most frequent error is {kinds[most_frequent]} "
     text += f"({row[most_frequent]:.1%} of the photos)."
-    text += "" if other == name else f" Incorrect predictions most often name {other}."
+    text += "" if other == name else f" Incorrect predictions are most often {other}."
     if row.overconfidence_ci95[0] > 0:
         text += f" The models are overconfident by {100 * row.overconfidence:.1f} percentage points."
     if not causes:

@@ -58,5 +58,5 @@ def group_section(oof: Predictions, prepared: Prepared, store: Store, suspects: 
     return (
         summary
         + figure(group_intervals(groups), "Accuracy of each group with its 95 % interval")
-        + table("Scores by group with 95 % intervals", header, rows)
+        + table("Scores by group; the last four columns are shares of the photos", header, rows)
     )

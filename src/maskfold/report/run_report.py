@@ -23,7 +23,7 @@ from maskfold.pages.figures import (
     learning_curves,
     reliability_diagram,
 )
-from maskfold.pages.html_page import Section, figure, html_table, page, table
+from maskfold.pages.html_page import Section, figure, html_table, metric_name, page, table
 from maskfold.probabilities import Predictions
 from maskfold.report.data_card import data_card
 from maskfold.report.gradcam_section import gradcam_section
@@ -121,13 +121,13 @@ def write_report(run: RunFolder) -> Path:
         ),
     ]
     path = run.folder / FILE
-    write_text(path, page(run.name, sections))
+    write_text(path, page(f"Report: {run.name}", sections))
     return path
 
 
 def _scores(summary: dict) -> str:
     whole = summary["oof"]
-    rows = [[name.replace("_", " "), f"{whole[name]:.4f}", interval(whole[f"{name}_ci95"])] for name in METRICS]
+    rows = [[metric_name(name), f"{whole[name]:.4f}", interval(whole[f"{name}_ci95"])] for name in METRICS]
     leaderboard = ""
     if whole["board95"] is not None:
         leaderboard = "Expected leaderboard score of one fold model on a new test set of the size of the eval set: "
