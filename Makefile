@@ -1,26 +1,27 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
-# Needed: Python 3.11 or newer and make. Another interpreter: `make demo PYTHON=python3.12`.
+# On a fresh machine, `make demo` and `make test` install everything they need.
+# Requirements: Python 3.11 or newer and make. To choose the interpreter: `make demo PYTHON=python3.12`.
 SHELL := /bin/sh
 PY := .venv/bin/python
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 
-# The demo runs in this folder whatever an organisers' server exports.
+# Keeps the demo in this folder on the organisers' server, which sets these variables.
 unexport SM_CHANNEL_TRAIN SM_CHANNEL_EVAL SM_MODEL_DIR SM_OUTPUT_DATA_DIR
-# Where it is set, as in many containers, each process compiles all of torch's sources anew, which takes longer than a test.
+# Many containers set this; then each process compiles all of torch's sources again, which takes longer than a test.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all test-long notebooks pair bench lint .venv
+.PHONY: help demo test test-all test-long notebooks pair bench docs lint .venv
 
 help:
-	@echo "make demo      install, draw demo data, train folds, write and score submissions/demo.csv"
+	@echo "make demo      install, render synthetic data, train folds, write and score submissions/demo.csv"
 	@echo "make test      install, lint and run the tests (under 6 minutes on two cores)"
-	@echo "make test-all  the tests marked slow as well, and the notebooks"
-	@echo "make test-long the tests marked long: a small model of each family of timm (ten minutes)"
-	@echo "make notebooks run the notebooks on the demo's run (installs what they need)"
-	@echo "make pair      write each notebook's .ipynb anew from its .py"
-	@echo "make bench     measure beside what others run: benchmarks/results.json and .png (a quarter of an hour)"
-	@echo "make lint      ruff check and ruff format --check"
-	@echo "make .venv     install only"
+	@echo "make test-all  also the tests marked slow, and the notebooks"
+	@echo "make test-long the tests marked long: a small model of each timm family (ten minutes)"
+	@echo "make notebooks run the notebooks on the demo's run (installs their packages)"
+	@echo "make pair      update the .ipynb of each notebook from its .py"
+	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (a quarter of an hour)"
+	@echo "make docs      write the generated parts of docs/: the configuration reference and the picture in the README"
+	@echo "make lint      ruff check, ruff format --check and mypy"
+	@echo "make .venv     only install"
 
 demo: .venv
 	@$(PY) scripts/make_demo_data.py --out data/demo --people 120 --eval-people 40
@@ -36,26 +37,31 @@ test: lint
 test-all: lint notebooks
 	@$(PY) -m pytest -m 'not long'
 
-# Ten minutes of models of all families, which change with timm alone.
+# Models of all timm families. Run it after an update of timm.
 test-long: .venv
 	@$(PY) -m pytest -m long
 
-# Run on the demo's data and run; nothing is written into them.
+# Uses the run of the demo without changing it.
 notebooks: .venv/.notebooks
 	@test -f runs/demo/summary.json || $(MAKE) demo
 	@$(PY) -m pytest --nbmake --nbmake-timeout 300 notebooks
 
-# After a change of a notebook's source.
+# Run it after a change of a notebook's .py.
 pair: .venv
 	@$(PY) -m jupytext --quiet --to ipynb --update notebooks/*.py
 
-# A folder of one's own photos: make bench BENCH='--data FOLDER'.
+# To use your own data: make bench BENCH='--data FOLDER'.
 bench: .venv
 	@$(PY) benchmarks/run.py $(BENCH)
+
+# Run it after a change of the schema or of the synthetic people.
+docs: .venv
+	@$(PY) docs/build.py
 
 lint: .venv
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
 
 .venv: .venv/.installed
 
@@ -63,7 +69,7 @@ lint: .venv
 	@$(PY) -m uv pip install -q --python $(PY) -e '.[notebooks]' || $(PY) -m pip install -q --disable-pip-version-check -e '.[notebooks]'
 	@touch $@
 
-# uv is quick and shares files between environments; where it can't serve, pip installs the same list.
+# uv is faster than pip and shares files between environments; if it fails, pip installs the same packages.
 .venv/.installed: requirements.txt pyproject.toml
 	@python="$(PYTHON)"; \
 	for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \

@@ -1,10 +1,10 @@
 #!/usr/bin/env python
-"""What is each lever worth? One experiment, and the same with one thing changed, arm by arm, on the same folds.
+"""Ablation: train an experiment, and variants of it (arms) that each change one option, on the same folds.
 
     python benchmarks/ablation.py configs/resnet18.yaml --data.root DATA --data.folds 3 --model.weights FILE ...
 
-Trains what is not trained yet into runs/<prefix><arm>-<seed>, then compares every arm with the reference: paired
-intervals from resampling people, the mean over an arm's seeds. Prints a table in Markdown.
+Trains the runs that do not exist yet, as runs/<prefix><arm>-<seed>. Then compares each arm, averaged over its seeds,
+with the reference by paired intervals from resampling people, and prints a Markdown table.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from maskfold.config.cli import Parser, add_config_flags, config_flags, run
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, flatten
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import Predictions, load_predictions
@@ -22,7 +22,7 @@ from maskfold.runs.run_folder import RunFolder, runs_root
 from maskfold.training.fit import fit_run
 
 METRICS = ("macro_f1", "mask_accuracy", "gender_accuracy", "age_accuracy")
-# What each arm changes of it.
+# {arm: the keys it changes}.
 ARMS = {
     "reference": {},
     "focal": {"loss.name": "focal"},
@@ -46,7 +46,7 @@ ARMS = {
 }
 
 
-# The reference, whatever the file has: what any arm changes, at the schema's default.
+# The reference has the default of the schema for every key that an arm changes, whatever the file has.
 REFERENCE = {
     key: value for key, value in flatten(Config().model_dump()).items() if any(key in arm for arm in ARMS.values())
 }
@@ -54,17 +54,17 @@ REFERENCE = {
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("file", type=Path, help="the experiment that all arms share")
+    parser.add_argument("file", type=Path, help="configuration that all arms share")
     parser.add_argument("--arms", nargs="+", help="names of arms to train (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="training seeds (default: 42)")
-    parser.add_argument("--prefix", default="", help="of the runs' names (default: none)")
+    parser.add_argument("--prefix", default="", help="prefix of the names of the runs (default: none)")
     add_config_flags(parser)
     args = parser.parse_args()
     arms = args.arms or list(ARMS)
     for arm in arms:
         if arm not in ARMS:
-            raise UserError(f"--arms {arm}: there are {', '.join(ARMS)}{nearest(arm, ARMS)}")
-    todo = {
+            raise UserError(f"--arms {arm}: unknown arm; there are {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
+    configs = {
         run_name(args.prefix, arm, seed): load_config(
             args.file, REFERENCE | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
         )
@@ -72,8 +72,10 @@ def main() -> None:
         for seed in args.seeds
     }
     if "reference" not in arms and not trained(args.prefix, "reference"):
-        raise UserError("--arms: the reference is not trained yet; add it, the others are compared with it")
-    for name, config in todo.items():
+        raise UserError(
+            "--arms: the reference is not trained yet, and the other arms are compared with it; add reference"
+        )
+    for name, config in configs.items():
         fit_run(config, name)
     print_table({arm: trained(args.prefix, arm) for arm in ARMS})
 
@@ -83,18 +85,18 @@ def run_name(prefix: str, arm: str, seed: int) -> str:
 
 
 def trained(prefix: str, arm: str) -> dict[int, Predictions]:
-    """Out-of-fold predictions of an arm's finished runs by seed, in one order of photos."""
+    """{seed: out-of-fold predictions} of the finished runs of an arm, sorted by image id."""
     name = run_name(prefix, arm, 0)[:-1]
     folders = [path for path in sorted(runs_root().glob(f"{name}*")) if (path / "summary.json").exists()]
-    found = {}
+    oof_by_seed = {}
     for folder in folders:
         oof = load_predictions(folder / "oof.npz", out_of_fold=True)
-        found[RunFolder(folder).config.seed] = oof.aligned(np.sort(oof.image_id))
-    return found
+        oof_by_seed[RunFolder(folder).config.seed] = oof.aligned(np.sort(oof.image_id))
+    return oof_by_seed
 
 
 def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
-    """A row an arm: its scores, and the difference to the reference over the seeds that both have."""
+    """Print one row per arm: its scores, and the difference to the reference over their common seeds."""
     reference = arms["reference"]
     print("| arm | seeds | macro F1 (spread) | mask | gender | age | arm - reference: macro F1 | mask | gender | age |")
     print("|" + "---|" * 10)
@@ -103,15 +105,17 @@ def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
         if not common:
             continue
         first = reference[common[0]]
-        ours, theirs = (np.stack([side[seed].answers for seed in common]) for side in (runs, reference))
-        each = [scores(first.label, answers) for answers in ours]
-        values = [float(np.mean([found[metric] for found in each])) for metric in METRICS]
-        spread = f" ({np.std([found['macro_f1'] for found in each], ddof=1):.4f})" if len(common) > 1 else ""
+        arm_labels, reference_labels = (
+            np.stack([oof_by_seed[seed].pred_labels for seed in common]) for oof_by_seed in (runs, reference)
+        )
+        seed_scores = [scores(first.label, pred_labels) for pred_labels in arm_labels]
+        values = [float(np.mean([row[metric] for row in seed_scores])) for metric in METRICS]
+        spread = f" ({np.std([row['macro_f1'] for row in seed_scores], ddof=1):.4f})" if len(common) > 1 else ""
         cells = [f"{values[0]:.4f}{spread}", *(f"{value:.3f}" for value in values[1:])]
         for metric in METRICS:
-            found = compare(first.label, ours, theirs, first.person_id, metric)
-            low, high = found.ci95
-            cells.append("" if arm == "reference" else f"{found.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
+            gain = compare(first.label, arm_labels, reference_labels, first.person_id, metric)
+            low, high = gain.ci95
+            cells.append("" if arm == "reference" else f"{gain.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
         print(f"| {arm} | {len(common)} | {' | '.join(cells)} |")
 
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""What are blend, decision and views worth on people nobody has seen? The draws of draws.py, with two members each.
+"""Gains of ensemble weights, decisions and TTA views on held-out people, with the samples of people of draws.py.
 
-Heads on frozen features at two sizes and crops; each way to join and decide is fitted on a draw's out-of-fold
-predictions and scored on its held-out people. Prints the gains over the mean of both, one view, most probable label.
+On each sample two members are trained: heads on frozen features, with two image sizes and crops. Each method is fitted
+on the out-of-fold predictions and scored on the held-out people. Prints the gains over the mean of both members with
+one TTA view and the most probable label.
 
     python benchmarks/blends.py --data DATA --out DRAWS --model.backbone tf_efficientnet_lite0 --model.weights FILE
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from draws import RECIPE, add_draw_flags, deal, write_draw
+from draws import RECIPE, add_draw_flags, sample_people, write_draw
 from scipy.stats import t
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags, run
@@ -30,7 +31,7 @@ from maskfold.training.fit import fit_run
 
 MEMBERS = {"small": {"image_size": (128, 96), "crop": "center"}, "large": {"image_size": (160, 120), "crop": "none"}}
 BASE = ("mean", "argmax", ("none",))
-WAYS = {
+METHODS = {
     "blend oof": ("oof", "argmax", ("none",)),
     "blend logloss": ("logloss", "argmax", ("none",)),
     "decision macro-f1, or argmax where it may lose": ("mean", "macro-f1", ("none",)),
@@ -48,11 +49,13 @@ def main() -> None:
     whole = load_prepared(folder) if folder.exists() else prepare(find_layout(args.raw), folder)
     write_text(args.out / "recipe.yaml", RECIPE)
     experiment, rows = load_config(args.out / "recipe.yaml", config_flags(args)), []
-    for number, people in enumerate(deal(whole, args.draws, args.train_people + args.eval_people, experiment.seed)):
-        # Other people are another draw, whatever was drawn here before.
+    for number, people in enumerate(
+        sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
+    ):
+        # The folder's name depends on the people, so that a sample of other people is not resumed.
         own = hashlib.sha256(" ".join(people).encode() + bytes(args.train_people)).hexdigest()[:8]
         draw = args.out / f"draw{number}-{own}"
-        # Written last.
+        # answers.csv is written last.
         if not (draw / "raw" / "answers.csv").exists():
             write_draw(whole, people[: args.train_people], people[args.train_people :], draw / "raw")
         rows.append(score_draw(experiment, draw, f"{args.out.name}-{number}-{own}"))
@@ -61,43 +64,43 @@ def main() -> None:
 
 
 def score_draw(experiment: Config, draw: Path, name: str) -> dict[str, float]:
-    """Macro F1 on the held-out people by each way."""
+    """{method: macro F1 on the held-out people}."""
     runs = []
     for member, keys in MEMBERS.items():
         data = {"root": draw / "raw", "prepared": draw / "prepared", **keys}
         runs.append(fit_run(replaced(experiment, data=data), f"{name}-{member}")[0])
     truth = pd.read_csv(draw / "raw" / "answers.csv").set_index("ImageID").ans
-    found = {}
-    for at, member in enumerate(MEMBERS):
-        found[f"{member} alone"] = _score(truth, blend_runs([runs[at]], ("none",)))
+    scores = {}
+    for run_folder, member in zip(runs, MEMBERS, strict=True):
+        scores[f"{member} alone"] = _score(truth, blend_runs([run_folder], ("none",)))
     base = blend_runs(runs, BASE[2])
-    found["mean"] = _score(truth, base)
-    for way, (blend, decision, views) in WAYS.items():
-        found[way] = _score(truth, blend_runs(runs, views, blend, decision))
-    found["decision macro-f1, always"] = _forced(truth, runs, base)
-    return found
+    scores["mean"] = _score(truth, base)
+    for method, (blend, decision, views) in METHODS.items():
+        scores[method] = _score(truth, blend_runs(runs, views, blend, decision))
+    scores["decision macro-f1, always"] = _forced(truth, runs, base)
+    return scores
 
 
-def _score(truth: pd.Series, found: Blend) -> float:
-    return macro_f1(truth[found.evaluation.image_id].to_numpy(), found.answers)
+def _score(truth: pd.Series, blend: Blend) -> float:
+    return macro_f1(truth[blend.evaluation.image_id].to_numpy(), blend.pred_labels)
 
 
 def _forced(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:
-    """The decision without its way back."""
+    """Score of the decision macro-f1 without the fallback to argmax."""
     fitted = fit(base.members, base.oof.label, base.oof.person_id, "mean", "macro-f1")
-    evaluation, answers, _ = blend_again(runs, ("none",), fitted)
-    return macro_f1(truth[evaluation.image_id].to_numpy(), answers)
+    evaluation, pred_labels, _ = blend_again(runs, ("none",), fitted)
+    return macro_f1(truth[evaluation.image_id].to_numpy(), pred_labels)
 
 
 def print_table(table: pd.DataFrame) -> None:
-    """A row a way: its mean score, and the mean, spread and error of its gain over `mean`."""
+    """Print one row per method: its mean score, and the mean, spread and error of its gain over `mean`."""
     print(f"| n = {len(table)} draws | macro F1 | less that of the mean | spread | +- (95 %) | better in |")
     print("|---|---|---|---|---|---|")
-    for way in table:
-        gain = table[way] - table["mean"]
+    for method in table:
+        gain = table[method] - table["mean"]
         error = t.ppf(0.975, len(table) - 1) * gain.std(ddof=1) / np.sqrt(len(table))
         print(
-            f"| {way} | {table[way].mean():.4f} | {gain.mean():+.4f} | {gain.std(ddof=1):.4f} | {error:.4f} | "
+            f"| {method} | {table[method].mean():.4f} | {gain.mean():+.4f} | {gain.std(ddof=1):.4f} | {error:.4f} | "
             f"{int((gain > 0).sum())} |"
         )
 

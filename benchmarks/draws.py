@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Does board95 foretell a new set? Disjoint draws of people out of a data set whose labels are all known.
+"""Coverage of board95 on new people: disjoint samples (draws) of people from a data set whose labels are all known.
 
-Each draw's training people are cross-validated; its held-out people are the eval side, scored by one fold's model and
-by the mean of all. Prints a table, a row a draw, and how often the score lay inside its interval.
+The training people of a sample are cross-validated. Its held-out people are the eval set, scored by one fold's model
+and by the mean of all fold models. Prints one row per sample, and how often the score was inside board95.
 
     python benchmarks/draws.py --data DATA --out DRAWS --model.backbone tf_efficientnet_lite0 --model.weights FILE
 """
@@ -26,14 +26,16 @@ from maskfold.labels import stratum
 from maskfold.metrics.scores import macro_f1
 from maskfold.training.fit import fit_run
 
-# Frozen features: half a minute a draw.
+# Heads on frozen features take half a minute per sample.
 RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wandb: disabled}\n"
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
     add_draw_flags(parser)
-    parser.add_argument("--recipe", type=Path, help="an experiment YAML (default: heads on frozen features)")
+    parser.add_argument(
+        "--recipe", type=Path, help="configuration (YAML) of the experiment (default: heads on frozen features)"
+    )
     add_config_flags(parser)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -42,7 +44,9 @@ def main() -> None:
         write_text(recipe, RECIPE)
     whole = _prepared(args.raw, args.out / "prepared")
     experiment, rows = load_config(recipe, config_flags(args)), []
-    for number, people in enumerate(deal(whole, args.draws, args.train_people + args.eval_people, experiment.seed)):
+    for number, people in enumerate(
+        sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
+    ):
         folder = args.out / f"draw{number}"
         train, held_out = people[: args.train_people], people[args.train_people :]
         write_draw(whole, train, held_out, folder / "raw")
@@ -54,27 +58,29 @@ def main() -> None:
 
 def add_draw_flags(parser: Parser) -> None:
     parser.add_argument("--data", dest="raw", type=Path, required=True, help="raw data folder with labels")
-    parser.add_argument("--out", type=Path, required=True, help="where the draws and their runs go")
-    parser.add_argument("--draws", type=int, default=8, help="(default: 8)")
-    parser.add_argument("--train-people", type=int, default=200, help="(default: 200)")
-    parser.add_argument("--eval-people", type=int, default=100, help="(default: 100)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the samples and their runs")
+    parser.add_argument("--draws", type=int, default=8, help="number of samples (default: 8)")
+    parser.add_argument("--train-people", type=int, default=200, help="training people per sample (default: 200)")
+    parser.add_argument("--eval-people", type=int, default=100, help="held-out people per sample (default: 100)")
 
 
-def deal(prepared: Prepared, draws: int, size: int, seed: int) -> list[np.ndarray]:
-    """Disjoint groups of `size` people, each in the whole's gender x age mix, in random order within."""
+def sample_people(prepared: Prepared, draws: int, size: int, seed: int) -> list[np.ndarray]:
+    """Disjoint groups of `size` people in random order, each with the gender x age distribution of all people."""
     rng = np.random.default_rng(seed)
     people = prepared.images.drop_duplicates("person_id")
     order = people.iloc[rng.permutation(len(people))]
-    # Dealt out in turn, stratum after stratum.
+    # Sorted by gender x age group, then assigned to the groups in turn.
     order = order.iloc[np.argsort(stratum(order.label.to_numpy()), kind="stable")]
     step = len(order) // size
     if step < draws:
-        raise SystemExit(f"{len(order)} people give {step} draws of {size}, not {draws}")
-    return [rng.permutation(order.person_id.to_numpy()[at::step][:size]) for at in range(draws)]
+        raise SystemExit(
+            f"{len(order)} people are enough for {step} samples of {size}, not {draws}; give a lower --draws"
+        )
+    return [rng.permutation(order.person_id.to_numpy()[start::step][:size]) for start in range(draws)]
 
 
 def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out: Path) -> None:
-    """The competition's layout of links to the photos: train people, held-out people as the eval side, its answers."""
+    """Write a raw data folder of links to the photos: training people, held-out people as eval set, its true labels."""
     shutil.rmtree(out, ignore_errors=True)
     images, root = prepared.images, Path(prepared.meta["root"])
     rows = []
@@ -86,27 +92,27 @@ def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out:
         first = photos.iloc[0]
         rows.append({"id": person, "gender": first.gender, "race": "Asian", "age": first.age, "path": source.name})
     pd.DataFrame(rows).to_csv(out / "train" / "train.csv", index=False)
-    asked = images[images.person_id.isin(held_out)]
+    eval_photos = images[images.person_id.isin(held_out)]
     (out / "eval" / "images").mkdir(parents=True)
-    names = [f"{number:040x}{Path(path).suffix}" for number, path in enumerate(asked.path)]
-    for name, path in zip(names, asked.path, strict=True):
+    names = [f"{number:040x}{Path(path).suffix}" for number, path in enumerate(eval_photos.path)]
+    for name, path in zip(names, eval_photos.path, strict=True):
         (out / "eval" / "images" / name).symlink_to(root / path)
     pd.DataFrame({"ImageID": names, "ans": 0}).to_csv(out / "eval" / "info.csv", index=False)
-    pd.DataFrame({"ImageID": names, "ans": asked.label}).to_csv(out / "answers.csv", index=False)
+    pd.DataFrame({"ImageID": names, "ans": eval_photos.label}).to_csv(out / "answers.csv", index=False)
 
 
 def score_draw(config: Config, folder: Path) -> dict:
-    """Out-of-fold score, its board95, and what fold 0's model and the mean of all score on the held-out people."""
+    """Out-of-fold score with board95, and the scores of fold 0's model and of the mean on the held-out people."""
     shutil.rmtree(folder / "prepared", ignore_errors=True)
-    found = {}
+    scores = {}
     for name, folds in (("one", [0]), ("mean", None)):
         trained, _ = fit_run(config, f"{folder.parent.name}-{folder.name}", folds, fresh=folds is not None)
         out = folder / f"{name}.csv"
         manifest, _, _ = make_submission([trained], ["none"], out)
-        found[name] = macro_f1(*with_truth(out, folder / "raw" / "answers.csv"))
+        scores[name] = macro_f1(*with_truth(out, folder / "raw" / "answers.csv"))
     expected = manifest["expected"]
     low, high = expected["board95"]
-    return {"oof": expected["macro_f1"], "low": low, "high": high, **found}
+    return {"oof": expected["macro_f1"], "low": low, "high": high, **scores}
 
 
 def print_table(table: pd.DataFrame) -> None:
@@ -116,8 +122,8 @@ def print_table(table: pd.DataFrame) -> None:
     inside = ((table.low <= table["one"]) & (table["one"] <= table.high)).sum()
     gain = table["mean"] - table["one"]
     print(
-        f"one fold's model inside board95: {inside} of {len(table)}; the mean under it: "
-        f"{(table['mean'] < table.low).sum()}, over it: {(table['mean'] > table.high).sum()}; the mean adds "
+        f"one fold's model inside board95: {inside} of {len(table)}; the mean below it: "
+        f"{(table['mean'] < table.low).sum()}, above it: {(table['mean'] > table.high).sum()}; the mean adds "
         f"{gain.mean():+.4f}, spread {gain.std():.4f}"
     )
 

@@ -1,4 +1,4 @@
-"""Five fold models and hflip: photos read once, against the models alone and against reading anew for each."""
+"""Speed of prediction with five fold models and hflip, compared with the forward passes alone and with a plain loop."""
 
 import subprocess
 import sys
@@ -7,29 +7,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from measure import Result, against, rate, take_turns
-from ours import Ours
+from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, make_fast, pick_device, pick_precisions, pick_workers
-from maskfold.training.engine import Hardware, predict_probs
+from maskfold.models.device import DTYPES, Hardware, make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.models.prediction import predict as predict_all
 
 MODELS, PHOTOS, VIEWS = 5, 280, ("none", "hflip")
 
 
-class Usual:
-    """A process that does the same work the usual way, a turn each time it is asked."""
+class PlainInference:
+    """A process of plain_inference.py; each call makes it predict all photos once."""
 
     def __init__(self, config: Config, backbone: str, reader: str, paths: list[Path]):
         sizes = map(str, (*config.data.image_size, *config.data.crop_size))
         command = [
             sys.executable,
-            str(Path(__file__).with_name("usual.py")),
+            str(Path(__file__).with_name("plain_inference.py")),
             backbone,
             *sizes,
             reader,
@@ -43,7 +43,7 @@ class Usual:
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
-    ours = Ours(data, scratch, backbone)
+    ours = Pipeline(data, scratch, backbone)
     device = pick_device(ours.config.run)
     make_fast(device)
     precision, predict_precision = pick_precisions(ours.config.run, device)
@@ -53,12 +53,12 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     models = [_trained(config, seed).to(device).eval() for seed in range(MODELS)]
     store = open_store(ours.prepared, ours.prepared.images, config.data)
     dataset = PhotoDataset(store, None, EvalTransform(config.data))
-    loader = PhotoLoader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), workers, pin=False)
+    loader = PhotoLoader(dataset, PhotoBatchSampler(rows, config.optim.batch_size, shuffle=False), workers, pin=False)
     batches = [images for images, _, _ in loader]
     work = len(rows) * MODELS * len(VIEWS)
 
     def predict() -> int:
-        predict_probs(models, loader, hardware, VIEWS)
+        predict_all(models, loader, hardware, VIEWS)
         return work
 
     @torch.inference_mode()
@@ -72,9 +72,9 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         last.sum().item()
         return work
 
-    usual = {reader: Usual(config, backbone, reader, paths) for reader in ("pil", "cv2")}
-    values = take_turns({"ours": lambda: rate(predict), "forward": lambda: rate(forward), **usual}, repeats)
-    for peer in usual.values():
+    plain = {reader: PlainInference(config, backbone, reader, paths) for reader in ("pil", "cv2")}
+    values = take_turns({"ours": lambda: rate(predict), "forward": lambda: rate(forward), **plain}, repeats)
+    for peer in plain.values():
         peer.process.stdin.close()
     names = {
         "prediction_5_folds_hflip_vs_forward_alone": "forward",
@@ -85,7 +85,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
 
 
 def _trained(config: Config, seed: int) -> torch.nn.Module:
-    """Weights that give ordinary activations: batch norm's statistics of a few steps rather than of none."""
+    """A model with random weights whose batch norm statistics come from a few steps, for realistic activations."""
     torch.manual_seed(seed)
     model = build_classifier(config).train()
     with torch.no_grad():

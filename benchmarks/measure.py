@@ -1,4 +1,4 @@
-"""Turns, medians and the table."""
+"""Measure functions in turns, compare medians, format the table."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of `n` turns. ratio = ours / theirs: the more the better for a rate, the less for seconds or MB."""
+    """Medians of `n` turns. ratio = ours / theirs; higher is better for a rate, lower for seconds or MB."""
 
     ours: float
     theirs: float
@@ -28,34 +28,34 @@ class Result:
         }
 
 
-def take_turns(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Each way's values over `repeats` rounds, after a round that does not count."""
-    values: dict[str, list[float]] = {name: [] for name in ways}
+def take_turns(functions: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Call the functions in turns and collect their values over `repeats` rounds, after a warm-up round."""
+    values: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(repeats + 1):
-        for name, way in ways.items():
-            value = way()
+        for name, function in functions.items():
+            value = function()
             if turn:
                 values[name].append(value)
     return values
 
 
 def against(values: dict[str, list[float]], names: dict[str, str], unit: str, ours: str = "ours") -> dict[str, Result]:
-    """A result a peer: `names` are result name -> way."""
-    middle = {name: statistics.median(found) for name, found in values.items()}
-    return {name: Result(middle[ours], middle[way], len(values[way]), unit) for name, way in names.items()}
+    """Compare `ours` with the others; names: {name of the result: name of the other}."""
+    medians = {name: statistics.median(turns) for name, turns in values.items()}
+    return {name: Result(medians[ours], medians[other], len(values[other]), unit) for name, other in names.items()}
 
 
 def rate(work: Callable[[], int]) -> float:
-    """Photos a second of work() that returns how many it did."""
+    """Photos per second of work(), which returns the number of photos it processed."""
     start = time.perf_counter()
     done = work()
     return done / (time.perf_counter() - start)
 
 
-def table(found: dict[str, Result]) -> str:
-    """Markdown, as the README shows it."""
+def table(results: dict[str, Result]) -> str:
+    """The results as a Markdown table."""
     lines = ["| | ours | theirs | ratio | n | unit |", "|---|---|---|---|---|---|"]
-    for name, result in found.items():
+    for name, result in results.items():
         digits = ".2f" if result.ours < 100 else ",.0f"
         lines.append(
             f"| {name.replace('_', ' ')} | {result.ours:{digits}} | {result.theirs:{digits}} | {result.ratio:.2f} "

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""What did joining runs bring on a held-out set whose truth is known? Each member and each way, out-of-fold beside it.
+"""Gain of blending runs, out-of-fold and on an eval set with known labels: each member and each blend.
 
     python benchmarks/members.py runs/ONE runs/TWO ... --truth DATA/answers.csv [--tta none hflip]
 
-Out-of-fold scores are cross-fitted: of people whose labels have chosen nothing. The truth scores, it chooses nothing.
+Out-of-fold scores are cross-fitted: weights and decisions are fitted on other people. The true labels are only used to
+score.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ import pandas as pd
 
 from maskfold.config.cli import Parser, run
 from maskfold.inference.answer_csv import read_answers
-from maskfold.inference.blend import blend_runs
+from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
 from maskfold.metrics.bootstrap import compare
@@ -25,52 +26,50 @@ from maskfold.runs.run_folder import RunFolder, find_run
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or their names")
-    parser.add_argument("--truth", type=Path, required=True, help="the CSV with the eval photos' true answers")
-    parser.add_argument("--tta", nargs="+", default=["none"], help="views (default: none)")
+    parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/")
+    parser.add_argument("--truth", type=Path, required=True, help="CSV of the true labels of the eval photos")
+    parser.add_argument("--tta", nargs="+", default=["none"], help="TTA views (default: none)")
     args = parser.parse_args()
-    runs, views = [RunFolder(find_run(given)) for given in args.runs], canonical_views(args.tta, "--tta")
+    runs, views = [RunFolder(find_run(folder)) for folder in args.runs], canonical_views(args.tta, "--tta")
     truth = read_answers(args.truth).set_index("ImageID").ans
     rows, whole = [], {}
     for member in runs:
-        found = blend_runs([member], views)
-        rows.append(
-            (f"{member.name} alone", found.oof, found.crossed.answers, found.evaluation.image_id, found.answers)
-        )
-    for blend in BLENDS:
-        whole[blend] = found = blend_runs(runs, views, blend)
-        rows.append((f"blend {blend}", found.oof, found.crossed.answers, found.evaluation.image_id, found.answers))
-        print(
-            f"weights {blend}: "
-            + ", ".join(f"{r.name} {w:.3f}" for r, w in zip(runs, found.fitted.weights, strict=True))
-        )
+        rows.append(_row(f"{member.name} alone", blend_runs([member], views)))
+    for method in BLENDS:
+        whole[method] = blend = blend_runs(runs, views, method)
+        rows.append(_row(f"blend {method}", blend))
+        weights = zip(runs, blend.fitted.weights, strict=True)
+        print(f"weights {method}: " + ", ".join(f"{member.name} {weight:.3f}" for member, weight in weights))
     rows.append(_hard_vote(runs, views))
-    for blend in ("mean", "oof"):
-        found = blend_runs(runs, views, blend, "macro-f1")
-        taken = "taken" if found.fitted.factors else "not taken"
-        name = f"blend {blend}, decision macro-f1 ({taken})"
-        rows.append((name, found.oof, found.crossed.answers, found.evaluation.image_id, found.answers))
-        gain = found.gain
-        print(f"decision on {blend}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {taken}")
-    print_table(rows, whole["mean"].crossed.answers, truth)
+    for method in ("mean", "oof"):
+        blend = blend_runs(runs, views, method, "macro-f1")
+        taken = "taken" if blend.fitted.factors else "not taken"
+        rows.append(_row(f"blend {method}, decision macro-f1 ({taken})", blend))
+        gain = blend.gain
+        print(f"decision on {method}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {taken}")
+    print_table(rows, whole["mean"].crossed.pred_labels, truth)
+
+
+def _row(name: str, blend: Blend) -> tuple:
+    return name, blend.oof, blend.crossed.pred_labels, blend.evaluation.image_id, blend.pred_labels
 
 
 def _hard_vote(runs: list[RunFolder], views: tuple[str, ...]) -> tuple:
     predicted = predict_runs(runs, [prepared_of(member) for member in runs], views)
     evaluations, oofs = (join([pair[side] for pair in predicted]) for side in (0, 1))
-    said = [hard_vote(np.stack([member.probs for member in side])) for side in (oofs, evaluations)]
-    return "hard vote", oofs[0], said[0], evaluations[0].image_id, said[1]
+    oof_labels, eval_labels = (hard_vote(np.stack([m.probs for m in members])) for members in (oofs, evaluations))
+    return "hard vote", oofs[0], oof_labels, evaluations[0].image_id, eval_labels
 
 
 def print_table(rows: list[tuple], mean: np.ndarray, truth: pd.Series) -> None:
     print("| | out-of-fold macro F1 | less that of the mean [95 %] | held-out macro F1 | accuracy | gender | age |")
     print("|---|---|---|---|---|---|---|")
-    for name, oof, said, ids, answers in rows:
-        found = compare(oof.label, said, mean, oof.person_id)
-        held = scores(truth[ids].to_numpy(), answers)
-        cells = [f"{scores(oof.label, said)['macro_f1']:.4f}"]
-        cells.append(f"{found.difference:+.4f} [{found.ci95[0]:+.4f}, {found.ci95[1]:+.4f}]")
-        cells += [f"{held[key]:.4f}" for key in ("macro_f1", "accuracy", "gender_accuracy", "age_accuracy")]
+    for name, oof, oof_labels, eval_ids, eval_labels in rows:
+        gain = compare(oof.label, oof_labels, mean, oof.person_id)
+        eval_scores = scores(truth[eval_ids].to_numpy(), eval_labels)
+        cells = [f"{scores(oof.label, oof_labels)['macro_f1']:.4f}"]
+        cells.append(f"{gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}]")
+        cells += [f"{eval_scores[key]:.4f}" for key in ("macro_f1", "accuracy", "gender_accuracy", "age_accuracy")]
         print(f"| {name} | {' | '.join(cells)} |")
 
 

@@ -1,6 +1,7 @@
-"""Peak memory of training with two workers over three epochs, against the same step on tensors in memory.
+"""Peak memory of training with two workers over three epochs, compared with the same step on tensors in memory.
 
-Proportional set size without file-backed pages, of the process and its workers: what a machine must really have.
+Measured as the proportional set size without file-backed pages of the process and its workers, which is the memory that
+a machine needs.
 """
 
 import os
@@ -27,7 +28,7 @@ def private_mb(pid: int) -> float:
 
 
 class Peak:
-    """The most that private_mb has shown by epoch; looked at twice a second: each look halts the process."""
+    """Peak of private_mb per epoch. It is read only twice a second, because each reading halts the process."""
 
     def __init__(self):
         self.now, self.epochs, self._end = 0.0, [], threading.Event()
@@ -44,14 +45,14 @@ class Peak:
 
 
 def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
-    """MB at the peak of each epoch; BATCHES updates an epoch, over all of the store's photos in turn."""
+    """Train and return the peak MB of each epoch, with BATCHES updates per epoch. feeding: loader or tensors."""
     import numpy as np
     import torch
 
     from maskfold.config.experiment import Config, replaced
     from maskfold.loading.dataset import PhotoDataset
     from maskfold.loading.photo_loader import PhotoLoader
-    from maskfold.loading.sampler import Batches
+    from maskfold.loading.sampler import PhotoBatchSampler
     from maskfold.loading.store import Store
     from maskfold.loading.transforms import train_transform
     from maskfold.models.classifier import build_classifier
@@ -60,7 +61,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.training.engine import EpochSums, training_step
     from maskfold.training.fold_data import Photos
     from maskfold.training.fold_job import Part
-    from maskfold.training.trainee import make_trainee
+    from maskfold.training.train_state import make_train_state
 
     peak = Peak()
     config = replaced(Config(), model={"backbone": backbone})
@@ -70,26 +71,26 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     classifier = build_classifier(config).to(device)
     everything = Photos((), np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS))
     part = Part("fold0", np.arange(PHOTOS), np.arange(0))
-    trainee = make_trainee(config, classifier, everything, part, make_accelerator(config))
+    train_state = make_train_state(config, classifier, everything, part, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
-    # Every store row is read by the workers, and BATCHES of the batches are trained on: the steps cost the same memory.
+    # The workers read photos of the whole store, but only BATCHES batches are trained on: more need no more memory.
     rows = np.arange(PHOTOS)
-    loader = PhotoLoader(dataset, Batches(rows, size, shuffle=True), WORKERS, pin=False)
-    fixed = next(iter(PhotoLoader(dataset, Batches(rows[:size], size, shuffle=False), 0, pin=False)))
+    loader = PhotoLoader(dataset, PhotoBatchSampler(rows, size, shuffle=True), WORKERS, pin=False)
+    fixed = next(iter(PhotoLoader(dataset, PhotoBatchSampler(rows[:size], size, shuffle=False), 0, pin=False)))
 
-    class Few:
+    class FewBatches:
         def __iter__(self):
             if feeding == "tensors":
                 yield from [fixed] * BATCHES
             else:
-                yield from (batch for at, batch in enumerate(loader) if at < BATCHES)
+                yield from (batch for step, batch in enumerate(loader) if step < BATCHES)
 
     for _ in range(EPOCHS):
         sums = EpochSums.zeros(device)
         classifier.train()
-        for step, batch in enumerate(Few()):
-            training_step(trainee, batch, loader.batch_sampler, step, sums)
+        for step, batch in enumerate(FewBatches()):
+            training_step(train_state, batch, loader.batch_sampler, step, sums)
         peak.next()
     torch.manual_seed(0)
     return peak.epochs
@@ -98,15 +99,15 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
     from numpy.lib.format import open_memmap
 
-    # Left empty: black photos cost the memory that any cost, and the disk nothing.
+    # Left empty: black photos need as much memory as any, and a sparse file needs no disk space.
     open_memmap(scratch / "store.npy", "w+", "uint8", (PHOTOS, 256, 192, 3))
-    found = {}
+    peaks = {}
     for feeding in ("loader", "tensors"):
         words = [sys.executable, __file__, backbone, str(scratch), feeding]
-        said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
-        found[feeding] = [float(word) for word in said.split()]
-        print(f"memory by epoch ({feeding}): {found[feeding]} MB", file=sys.stderr)
-    ours, bare = (max(found[feeding]) for feeding in ("loader", "tensors"))
+        output = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        peaks[feeding] = [float(word) for word in output.split()]
+        print(f"memory by epoch ({feeding}): {peaks[feeding]} MB", file=sys.stderr)
+    ours, bare = (max(peaks[feeding]) for feeding in ("loader", "tensors"))
     return {"memory_2_workers_18900_photos_vs_tensors": Result(ours, bare, EPOCHS, "MB")}
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python
-"""Measure maskfold side by side with what users would otherwise run: a table, results.json and a figure.
+"""Compare the speed of maskfold with other pipelines: prints a table, writes results.json and a figure.
 
-Ours and theirs take turns within one run; the medians are compared. On the CPU, or on a GPU where there is one.
+Maskfold ("ours") and the others ("theirs") are measured in turns, and their medians are compared. Uses a GPU if there
+is one, else the CPU.
 """
 
 import argparse
@@ -25,30 +26,34 @@ GROUPS = ("store", "loader", "training", "inference", "startup", "memory")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, help="raw data folder (default: 600 people are drawn)")
+    parser.add_argument("--data", type=Path, help="raw data folder (default: 600 synthetic people)")
     parser.add_argument("--only", nargs="+", choices=GROUPS, default=GROUPS, help="groups to measure (default: all)")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of each way (default: 5)")
-    parser.add_argument("--backbone", default="tf_efficientnet_lite0", help="timm name (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=HERE / "results.json", help="default: benchmarks/results.json")
+    parser.add_argument("--repeats", type=int, default=5, help="number of measurements of each function (default: 5)")
+    parser.add_argument(
+        "--backbone", default="tf_efficientnet_lite0", help="name of a timm model (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=HERE / "results.json", help="file to write (default: benchmarks/results.json)"
+    )
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
         data = args.data
         if data is None:
-            data = Path(scratch) / "drawn"
+            data = Path(scratch) / "synthetic"
             make_demo(data, people=600, eval_people=80, seed=0)
-        found: dict[str, Result] = {}
+        results: dict[str, Result] = {}
         if set(args.only) == set(GROUPS):
             args.out.unlink(missing_ok=True)
         for group in args.only:
-            # Imported one by one: a group may be measured where another's packages are missing.
+            # Imported one by one, because the packages of another group may be missing.
             module = __import__(group)
             print(f"measuring: {group}", file=sys.stderr, flush=True)
-            found |= module.measure(data, Path(scratch), args.backbone, args.repeats)
-            # After each group: what is measured stays measured, whatever stops the next.
-            known = json.loads(args.out.read_text()) if args.out.exists() else {}
-            write_json(args.out, known | {name: result.as_dict() for name, result in found.items()})
-    print(table(found))
+            results |= module.measure(data, Path(scratch), args.backbone, args.repeats)
+            # Written after each group, so that an error in the next one loses nothing.
+            earlier = json.loads(args.out.read_text()) if args.out.exists() else {}
+            write_json(args.out, earlier | {name: result.as_dict() for name, result in results.items()})
+    print(table(results))
     from figure import draw
 
     draw(json.loads(args.out.read_text()), args.out.with_name("results.png"), machine())

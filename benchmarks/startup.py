@@ -1,4 +1,4 @@
-"""Seconds of a script's --help, against importing what any such script imports."""
+"""Seconds of --help of each script, compared with importing the libraries that the scripts use."""
 
 import subprocess
 import sys
@@ -18,9 +18,9 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         return time.perf_counter() - start
 
     verbs = sorted(path for path in SCRIPTS.glob("*.py"))
-    ways = {path.stem: lambda path=path: seconds(str(path), "--help") for path in verbs}
-    values = take_turns(ways | {"bare": lambda: seconds(*BARE)}, repeats)
-    found = {}
+    functions = {path.stem: lambda path=path: seconds(str(path), "--help") for path in verbs}
+    values = take_turns(functions | {"bare": lambda: seconds(*BARE)}, repeats)
+    results = {}
     for path in verbs:
-        found |= against(values, {f"help_of_{path.stem}_vs_imports": "bare"}, "s", ours=path.stem)
-    return found
+        results |= against(values, {f"help_of_{path.stem}_vs_imports": "bare"}, "s", ours=path.stem)
+    return results

@@ -1,4 +1,4 @@
-"""Building the store against its floor: decoding at reduced size and resizing, nothing kept."""
+"""Speed of building the store, compared with only decoding at reduced size and resizing."""
 
 import shutil
 from concurrent.futures import ThreadPoolExecutor
@@ -6,13 +6,13 @@ from pathlib import Path
 
 import cv2
 from measure import Result, against, rate, take_turns
-from ours import Ours
+from pipeline import Pipeline
 
 from maskfold.loading.store import open_store
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
-    ours = Ours(data, scratch, backbone)
+    ours = Pipeline(data, scratch, backbone)
     paths = list(map(str, ours.paths))
 
     def decode(path: str) -> None:

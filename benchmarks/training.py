@@ -1,11 +1,11 @@
-"""An epoch of our loop with its feeding, against the same step on random tensors that lie in memory already."""
+"""Speed of a training epoch with its data loader, compared with the same step on random tensors in memory."""
 
 from pathlib import Path
 
 import numpy as np
 import torch
 from measure import Result, against, rate, take_turns
-from ours import Ours
+from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.models.classifier import build_classifier
@@ -14,13 +14,13 @@ from maskfold.training.accelerators import make_accelerator
 from maskfold.training.engine import EpochSums, training_step
 from maskfold.training.fold_data import Photos
 from maskfold.training.fold_job import Part
-from maskfold.training.trainee import make_trainee
+from maskfold.training.train_state import make_train_state
 
 BATCHES = 8
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
-    ours = Ours(data, scratch, backbone)
+    ours = Pipeline(data, scratch, backbone)
     device = pick_device(ours.config.run)
     make_fast(device)
     precision, _ = pick_precisions(ours.config.run, device)
@@ -31,7 +31,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     everything = Photos(
         (), ours.prepared.images.label.to_numpy(), ours.prepared.images.age.to_numpy(), np.ones(len(rows))
     )
-    trainee = make_trainee(config, classifier, everything, Part("fold0", rows, rows[:0]), accelerator)
+    train_state = make_train_state(config, classifier, everything, Part("fold0", rows, rows[:0]), accelerator)
     size, (height, width) = config.optim.batch_size, config.data.image_size
     loader = ours.loader((height, width), pick_workers("auto", device), rows=BATCHES * size)
     images = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
@@ -41,7 +41,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(loader):
-            training_step(trainee, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, loader.batch_sampler, step, sums)
         return BATCHES * size
 
     def bare() -> int:
@@ -50,8 +50,8 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
             with accelerator.autocast():
                 loss = torch.nn.functional.nll_loss(classifier(images), labels)
             accelerator.backward(loss)
-            trainee.optimizer.step()
-            trainee.optimizer.zero_grad(set_to_none=True)
+            train_state.optimizer.step()
+            train_state.optimizer.zero_grad(set_to_none=True)
         loss.item()
         return BATCHES * size
 

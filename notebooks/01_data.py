@@ -9,10 +9,11 @@
 # ---
 
 # %% [markdown]
-# # What lies on disk, and can it be trusted as it is?
+# # The raw data
 #
-# Seven photos a person in a folder, a table of people, and an eval side without answers. Before a model sees any of it:
-# is everything there, is it readable, is it of one size, and do the two sides look alike?
+# The data has a folder with seven photos for each person, a table of people, and an eval set without labels. Before
+# training: is the data complete and readable, do all photos have one size, and does the eval set look like the training
+# set?
 
 # %%
 # %matplotlib inline
@@ -30,24 +31,26 @@ from maskfold.pages.figures import image_figure
 from maskfold.report.eda import channel_figure, channel_means, cropped_photos, photo_sizes
 from maskfold.runs.run_folder import RunFolder, find_run
 
-# Another run, and with it another data set: put its folder here.
+# For another run and its data set, put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared, data = prepared_of(run), run.config.data
 
 # %% [markdown]
 # ## Layout, counts and faults
 #
-# What `prepare` told, and what a look at the raw folder tells again: faults end it, all at once; warnings do not.
+# The summary that `prepare` printed, and another check of the raw folder. `prepare` stops with one error that lists all
+# faults; warnings do not stop it.
 
 # %%
 print("\n".join(describe(prepared)))
 catalog = read_catalog(find_layout(Path(prepared.meta["root"])))
-print(len(catalog.faults), "faults,", len(catalog.warnings), "warnings")
-print("\n".join(catalog.faults + catalog.warnings))
+faults = catalog.train_faults + catalog.eval_faults
+print(len(faults), "faults,", len(catalog.warnings), "warnings")
+print("\n".join(faults + catalog.warnings))
 catalog.images.groupby("kind").size().rename("photos").to_frame()
 
 # %% [markdown]
-# One person's seven photos, whole:
+# The seven photos of one person, without a crop:
 
 # %%
 first = prepared.images[prepared.images.person_id == prepared.images.person_id.iloc[0]]
@@ -55,9 +58,9 @@ whole = data.model_copy(update={"crop": "none", "image_size": (256, 192)})
 image_figure(cropped_photos(prepared.photo_paths(first), whole))
 
 # %% [markdown]
-# ## Sizes and endings
+# ## Sizes and suffixes
 #
-# A photo is found by its stem: endings are mixed in the real archive.
+# Photos are found by their stem, because the real archive has mixed suffixes.
 
 # %%
 photo_sizes(prepared.photo_paths(prepared.images))
@@ -65,14 +68,14 @@ photo_sizes(prepared.photo_paths(prepared.images))
 # %% [markdown]
 # ## Colours
 #
-# By mask, and of the eval side, if it is there: a shift here is one that validation can't show.
+# Mean colours by mask class and of the eval set, if there is one. Validation cannot show a shift between the two.
 
 # %%
 store = open_store(prepared, prepared.images, data)
-means = {name: channel_means(store, np.flatnonzero(prepared.images["mask"] == at)) for at, name in enumerate(MASKS)}
+means = {name: channel_means(store, np.flatnonzero(prepared.images["mask"] == mask)) for mask, name in enumerate(MASKS)}
 if prepared.evaluation is not None:
     eval_store = open_store(prepared, prepared.evaluation, data)
-    means["eval side"] = channel_means(eval_store, range(len(eval_store)))
+    means["eval set"] = channel_means(eval_store, range(len(eval_store)))
 channel_figure(means)
 
 # %%
@@ -85,9 +88,10 @@ print("darkest photo", everything.mean(1).min().round(), "brightest", everything
 # %% [markdown]
 # ## The decision
 #
-# - Photos are found by stem, junk that starts with a dot is passed over, and every fault is told at once
-#   (`src/maskfold/data/catalog.py`). Each photo is read whole once, when the data is prepared.
-# - One size and one framing: photos are cropped, shrunk and kept decoded (`src/maskfold/loading/store.py`), so that no
-#   epoch decodes a JPEG.
-# - Colours need no statistics of their own: pixels are normalised by the backbone's
-#   (`src/maskfold/models/classifier.py`) and brightness is augmented (`src/maskfold/loading/augmentations.py`).
+# - Photos are found by stem, files that start with a dot are ignored, and all faults are reported in one error
+#   (`src/maskfold/data/catalog.py`). Each photo is read completely once, when the data is prepared.
+# - Photos are cropped and resized once and stored decoded (`src/maskfold/loading/store.py`), so that no epoch decodes a
+#   JPEG.
+# - The data set needs no colour statistics of its own: pixels are normalised with the mean and standard deviation of
+#   the backbone (`src/maskfold/models/classifier.py`), and brightness is augmented
+#   (`src/maskfold/loading/augmentations.py`).

@@ -9,9 +9,10 @@
 # ---
 
 # %% [markdown]
-# # What are the 18 classes made of, and what may a fold be drawn over?
+# # Labels and folds
 #
-# mask x gender x age group: easy, fairly easy, hard. And seven photos of a person are not seven people.
+# How frequent are the 18 classes, and why are folds over people instead of photos? The mask is easy to recognise, the
+# gender fairly easy, and the age group hard. Seven photos of one person are not independent.
 
 # %%
 # %matplotlib inline
@@ -28,15 +29,16 @@ from maskfold.metrics.scores import scores
 from maskfold.report.eda import age_figure, class_figure, nearest_neighbour_leakage
 from maskfold.runs.run_folder import RunFolder, find_run
 
-# Another run, and with it another data set: put its folder here.
+# For another run and its data set, put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared = prepared_of(run)
 images, people = prepared.images, prepared.people
 
 # %% [markdown]
-# ## The 18 classes and their imbalance
+# ## Class distribution
 #
-# Macro F1 is the plain mean over them: the rarest class counts as much as the most frequent.
+# Macro F1 is the unweighted mean of the F1 scores of the classes, so the rarest class counts as much as the most
+# frequent one.
 
 # %%
 class_figure(images.label.to_numpy())
@@ -46,10 +48,10 @@ counts = images.label.value_counts().reindex(range(len(CLASS_NAMES)), fill_value
 print(f"the most frequent class has {counts.max() / max(counts.min(), 1):.0f} times the photos of the rarest")
 
 # %% [markdown]
-# ## Ages, and the border at 60
+# ## Ages
 #
-# Everybody of the oldest group has the same age in the competition's table: the class begins where the data ends, one
-# year beside its neighbours.
+# In the competition's table everybody in the oldest group is exactly 60 years old, so this group is only one year away
+# from the next one.
 
 # %%
 age_figure(people)
@@ -62,37 +64,40 @@ print(f"{near} of {len(people)} people are within a year of a border")
 groups
 
 # %% [markdown]
-# ## What folds over photos leak
+# ## Leakage with folds over photos
 #
-# The same answer, the label of the most alike training thumbnail, scored by two ways to draw folds. Over photos, a
-# person's other photos are there to be found: nothing was learned but who somebody is.
+# The same classifier, which predicts the label of the most similar training thumbnail, scored with two kinds of folds.
+# With folds over photos the training set contains other photos of the same person, so the classifier only has to
+# recognise people.
 
 # %%
 store = open_store(prepared, images, run.config.data)
-answers = nearest_neighbour_leakage(prepared, store)
-ways = [name for name in answers if name != "label"]
-pd.DataFrame({way: scores(answers.label, answers[way]) for way in ways}).round(4)
+pred_labels = nearest_neighbour_leakage(prepared, store)
+kinds = [name for name in pred_labels if name != "label"]
+pd.DataFrame({kind: scores(pred_labels.label, pred_labels[kind]) for kind in kinds}).round(4)
 
 # %%
-found = compare(answers.label, answers[ways[0]], answers[ways[1]], images.person_id)
-low, high = found.ci95
-print(f"{ways[0]} flatter by {found.difference:.3f} macro F1, 95 % [{low:.3f}, {high:.3f}], {found.people} people")
-assert found.difference > 0
+bias = compare(pred_labels.label, pred_labels[kinds[0]], pred_labels[kinds[1]], images.person_id)
+low, high = bias.ci95
+print(
+    f"{kinds[0]}: macro F1 {bias.difference:.3f} too high, 95 % interval [{low:.3f}, {high:.3f}], {bias.people} people"
+)
+assert bias.difference > 0
 
 # %% [markdown]
-# ## Are the folds alike?
+# ## Class shares of the folds
 
 # %%
-print(f"a class' share differs between folds by at most {largest_share_difference(images, people):.1%}")
+print(f"the share of a class differs between folds by at most {largest_share_difference(images, people):.1%}")
 pd.crosstab(people.fold, [people.gender, age_group(people.age)])
 
 # %% [markdown]
 # ## The decision
 #
-# - Folds are over people, stratified by gender x age group, drawn once and kept (`src/maskfold/data/folds.py`); that no
-#   person is on both sides is checked at every use.
+# - Folds are over people, stratified by gender x age group, made once and kept (`src/maskfold/data/folds.py`). Every
+#   use checks that no person is in training and validation.
 # - The score is the organisers' macro F1 over whole arrays, with intervals from resampling people
 #   (`src/maskfold/metrics/scores.py`, `src/maskfold/metrics/bootstrap.py`).
-# - The ages at the borders can't be told from a photo: a head that spreads an age over its neighbours is there to be
-#   tried (`model.head: factored`, `src/maskfold/models/heads.py`), and so is a sampler that shows each class alike
-#   often (`src/maskfold/loading/sampler.py`); EXPERIMENTS.md says what they gain.
+# - Ages close to a border of the age groups cannot be recognised in a photo. Two options address this: a head that
+#   predicts a distribution over ages (`model.head: factored`, `src/maskfold/models/heads.py`) and class-balanced
+#   sampling (`src/maskfold/loading/sampler.py`). EXPERIMENTS.md has their gains.

@@ -9,10 +9,10 @@
 # ---
 
 # %% [markdown]
-# # What does the model see, and does it see the same everywhere?
+# # Preprocessing and augmentation
 #
-# The largest jumps in this competition came from using at test time the very preprocessing of training. Here it is:
-# crop, augmentation, mixing.
+# What does the model see, and is it the same in training, validation and test? In this competition the largest gains
+# came from using the same preprocessing in training and test. This notebook shows crop, augmentation and mixing.
 
 # %%
 # %matplotlib inline
@@ -29,28 +29,28 @@ from maskfold.report.eda import cropped_photos
 from maskfold.report.photo_sections import augmentation_examples, mixing_examples
 from maskfold.runs.run_folder import RunFolder, find_run
 
-# Another run, and with it another data set: put its folder here.
+# For another run and its data set, put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared, config = prepared_of(run), run.config
 store = open_store(prepared, prepared.images, config.data)
 
 # %% [markdown]
-# ## The crop
+# ## Crop
 #
-# Each row one way to cut the same photos: whole, the centre, around the face that YuNet finds.
+# Each row shows the same photos with another `data.crop`: none, the centre, around the face that YuNet detects.
 
 # %%
 paths = prepared.photo_paths(prepared.images.sample(8, random_state=0))
-cuts = {"none": {}, "center": {}, "face": {}}
+crops = ("none", "center", "face")
 large = {"image_size": (160, 120)}
 image_figure(
-    np.concatenate([cropped_photos(paths, replaced(config, data=large | {"crop": crop}).data) for crop in cuts])
+    np.concatenate([cropped_photos(paths, replaced(config, data=large | {"crop": crop}).data) for crop in crops])
 )
 
 # %% [markdown]
-# ## The augmentation
+# ## Augmentation
 #
-# Six photos as five epochs see them, by each preset.
+# Six photos in five epochs, for two presets: light, then strong.
 
 # %%
 image_figure(augmentation_examples(replaced(config, data={"augment": "light"}), store))
@@ -59,22 +59,22 @@ image_figure(augmentation_examples(replaced(config, data={"augment": "light"}), 
 image_figure(augmentation_examples(replaced(config, data={"augment": "strong"}), store))
 
 # %% [markdown]
-# The same sample is the same picture in any process and after any restart; another epoch's is another one. And without
-# augmentation training sees what validation, out-of-fold prediction and the eval side see.
+# The same sample of the same epoch is identical in every process and after every restart; in another epoch it differs.
+# Without augmentation, training photos are identical to those of validation, out-of-fold prediction and the eval set.
 
 # %%
-see = train_transform(replaced(config, data={"augment": "strong"}).data)
-same = [see(store[0], (1, 2)) for _ in range(2)]
-assert np.array_equal(*same)
-assert not np.array_equal(same[0], see(store[0], (1, 3)))
+transform = train_transform(replaced(config, data={"augment": "strong"}).data)
+repeats = [transform(store[0], (1, 2)) for _ in range(2)]
+assert np.array_equal(*repeats)
+assert not np.array_equal(repeats[0], transform(store[0], (1, 3)))
 plain = train_transform(replaced(config, data={"augment": "none"}).data)
 assert np.array_equal(plain(store[0], (1, 2)), EvalTransform(config.data)(store[0]))
 
 # %% [markdown]
-# ## The mixing
+# ## Mixing
 #
-# A batch after MixUp, after CutMix, and after half-image CutMix with old partners: the target's share of each class is
-# what of its photo is there.
+# A batch after MixUp, after CutMix, and after half-image CutMix with partners of 60 or more. The share of a class in
+# the target is the share of its photo in the mixed photo.
 
 # %%
 image_figure(mixing_examples(replaced(config, mix={"name": "mixup", "alpha": 0.4}), prepared, store))
@@ -88,9 +88,9 @@ image_figure(mixing_examples(replaced(config, mix={"name": "half_cutmix", "partn
 # %% [markdown]
 # ## The decision
 #
-# - Crop and resize exist once (`src/maskfold/loading/crops.py`), and every path goes through them; normalisation is the
-#   model's first layer (`src/maskfold/models/classifier.py`), so none can leave it out.
-# - An augmentation is seeded by (seed, epoch, photo, visit) (`src/maskfold/loading/transforms.py`): no number of
-#   workers changes it.
+# - Crop and resize are implemented once (`src/maskfold/loading/crops.py`) and used everywhere. Normalisation is the
+#   first layer of the model (`src/maskfold/models/classifier.py`), so that no caller can forget it.
+# - Augmentation is seeded by (seed, epoch, photo, visit) (`src/maskfold/loading/transforms.py`), so it does not depend
+#   on the number of workers.
 # - Photos are mixed on the device, before a batch is split (`src/maskfold/loading/mixing.py`).
-# - Defaults: centre crop and light augmentation, no mixing; EXPERIMENTS.md has what the others gained.
+# - The defaults are centre crop, light augmentation and no mixing. EXPERIMENTS.md has the gains of the other options.

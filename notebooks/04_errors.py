@@ -9,9 +9,10 @@
 # ---
 
 # %% [markdown]
-# # Where is a run wrong, and is it the model, the data or the labels?
+# # Error analysis of a run
 #
-# Everything here is of out-of-fold answers: each person judged by a model that has not seen them.
+# Which errors does a run make, and is the model, the data or a label the cause? All predictions here are out-of-fold:
+# the model of a prediction was not trained on that person.
 
 # %%
 # %matplotlib inline
@@ -42,21 +43,21 @@ from maskfold.report.group_findings import group_findings, possible_causes
 from maskfold.report.group_scores import scores_by_group
 from maskfold.runs.run_folder import RunFolder, find_run
 
-# Another run: put its folder here.
+# For another run, put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared = prepared_of(run)
 oof = out_of_fold(run, prepared)
 store = open_store(prepared, prepared.images, run.config.data)
 
 # %% [markdown]
-# ## Did it train?
+# ## Learning curves
 
 # %%
 histories = {part: run.read_metrics(part) for part in run.finished_parts}
 learning_curves(histories, {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "macro F1"})
 
 # %% [markdown]
-# ## What is taken for what
+# ## Confusion matrices
 
 # %%
 tables = {name: (classes, np.array([row[1:] for row in rows])) for name, classes, rows in confusions(oof)}
@@ -66,39 +67,42 @@ confusion_matrix(tables["age"][1], tables["age"][0])
 confusion_matrix(tables["gender"][1], tables["gender"][0])
 
 # %%
-class_f1_bars(class_table(oof.label, oof.answers), class_intervals(oof.label, oof.answers, oof.person_id))
+class_f1_bars(class_table(oof.label, oof.pred_labels), class_intervals(oof.label, oof.pred_labels, oof.person_id))
 
 # %% [markdown]
-# ## At which age?
+# ## Errors by age
 
 # %%
-ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
-accuracy_by_age(ages, oof.answers == oof.label, decode(oof.label)[2] == decode(oof.answers)[2])
+ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
+accuracy_by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pred_labels)[2])
 
 # %% [markdown]
-# ## The surest mistakes, and what they rest on
+# ## Most confident errors
 #
-# Dark is what an answer does not rest on: wrong answers in the upper half, a right one of the same class under each.
+# First the photos of the errors, then their Grad-CAM maps: dark regions do not contribute to the prediction. The upper
+# half shows errors, the lower half a correct prediction of the same class for each.
 
 # %%
-see = EvalTransform(run.config.data)
-rows = prepared.rows_of([name for _, name, *_ in worst_mistakes(oof, 8)])
-image_figure(np.concatenate([see(store[row]) for row in rows], 1))
+transform = EvalTransform(run.config.data)
+rows = prepared.row_indices([name for _, name, *_ in worst_mistakes(oof, 8)])
+image_figure(np.concatenate([transform(store[row]) for row in rows], 1))
 
 # %%
-shown = gradcam_examples(run, oof, prepared, store)
-wrong, right = ([each for each in shown if each.is_correct == kind] for kind in (False, True))
-lines = [np.concatenate([part for each in line for part in (each.pixels, each.overlay)], 1) for line in (wrong, right)]
+maps = gradcam_examples(run, oof, prepared, store)
+incorrect, correct = ([each for each in maps if each.is_correct == is_correct] for is_correct in (False, True))
+lines = [
+    np.concatenate([part for each in line for part in (each.pixels, each.overlay)], 1) for line in (incorrect, correct)
+]
 image_figure(np.concatenate(lines))
 
 # %% [markdown]
-# ## Does it know when it is wrong?
+# ## Calibration
 
 # %%
 reliability_diagram(*before_and_after(oof))
 
 # %% [markdown]
-# ## Who is served worse, and are labels to blame?
+# ## Performance by group, and suspect labels
 
 # %%
 suspected, fits = find_suspects(oof)
@@ -113,8 +117,9 @@ suspected[suspected.axis == "gender"].head(8)
 # %% [markdown]
 # ## The decision
 #
-# - Age is the problem, and of it the oldest group: losses that weigh classes, a head of age bins, samplers and a
-#   decision for macro F1 are there to be tried, one key each (`src/maskfold/config/schema.py`).
-# - Labels that all of a person's photos contradict are put before the user, joined over the seven photos, and never
-#   changed unasked: `scripts/audit.py`, `src/maskfold/audit/label_noise.py`.
-# - Probabilities are too sure: they are tempered before members are blended (`src/maskfold/inference/cross_fit.py`).
+# - Most errors are errors of age, above all in the oldest group. Class weights, a head with age bins, class-balanced
+#   sampling and a decision for macro F1 address this, with one key each (`src/maskfold/config/schema.py`).
+# - Labels that contradict all photos of a person are proposed to the user and never changed automatically:
+#   `scripts/audit.py`, `src/maskfold/audit/label_noise.py`.
+# - The model is overconfident, so probabilities are scaled by a temperature before runs are blended
+#   (`src/maskfold/inference/cross_fit.py`).

@@ -9,10 +9,11 @@
 # ---
 
 # %% [markdown]
-# # Which submission should be made, and what will it score?
+# # The submission and its expected score
 #
-# Ten submissions a day are too few to choose by, and choosing by the public board overfits it. All is chosen
-# out-of-fold, and scored on people that nothing was fitted on.
+# Which submission should be made, and what will it score? Ten submissions a day are too few to choose options by, and
+# choosing by the public leaderboard overfits it. So all options are chosen out-of-fold and scored on people that they
+# were not fitted on.
 
 # %%
 # %matplotlib inline
@@ -33,32 +34,33 @@ from maskfold.pages.figures import confusion_matrix
 from maskfold.runs.run_folder import RunFolder, find_run
 from maskfold.runs.summary import summarise
 
-# Other runs, or several: put their folders here.
+# For other runs, or several, put their folders here.
 runs = [RunFolder(find_run(Path("../runs/demo")))]
 
 # %% [markdown]
-# ## What one fold's model scores, and what to expect of a new set
+# ## Out-of-fold score and expected leaderboard score
 #
-# board95: of a set as large as the eval side. A single score inside it says nothing against the local one.
+# board95 is the interval of one fold model's score on a new set as large as the eval set. A leaderboard score inside it
+# agrees with the out-of-fold score.
 
 # %%
 summary = summarise(runs[0])
 whole = summary["oof"]
 print(f"out-of-fold {whole['macro_f1']:.4f} {interval(whole['macro_f1_ci95'])}")
-print(f"board95 {interval(whole['board95'])}, half of it {interval(whole['board_half95'])}")
+print(f"board95 {interval(whole['board95'])}, on half of the eval set {interval(whole['board_half95'])}")
 print(said_of_gain(gain_of_folds([runs[0]]), len(summary["folds"])))
 
 # %% [markdown]
-# ## Is a second view worth it?
+# ## Gain of a second TTA view
 
 # %%
 print_view_report(runs, ["none", "hflip"])
 
 # %% [markdown]
-# ## How should members be joined?
+# ## Ensemble weights
 #
-# The mean, weights chosen for the log loss, or by greedy selection: each cross-fitted over people. Of a single run they
-# differ by its temperature alone.
+# Equal weights, weights fitted to the log loss, and weights from greedy selection, each cross-fitted over people. For a
+# single run they differ only in its temperature.
 
 # %%
 blend = blend_runs(runs, ("none", "hflip"))
@@ -66,48 +68,49 @@ labels, people = blend.oof.label, blend.oof.person_id
 print_blends(blend.members, labels, people, {"mean": blend.crossed})
 
 # %% [markdown]
-# ## Is the most probable label the best answer?
+# ## Decision
 #
-# For an F1 it is not. Factors by axis are fitted on some people and scored on others, and taken only where they can't
-# lose much.
+# The most probable label does not maximise macro F1. A factor for each value of an axis is fitted on some people and
+# scored on others, and used only if it cannot lose much.
 
 # %%
 decided = blend_runs(runs, ("none", "hflip"), decision="macro-f1")
 print(said_of_decision(decided.gain))
 print("factors:", decided.fitted.factors)
-less = compare(labels, decided.crossed.answers, blend.crossed.answers, people)
-print(f"macro F1 {macro_f1(labels, decided.crossed.answers):.4f}, {less.difference:+.4f} {interval(less.ci95)}")
+gain = compare(labels, decided.crossed.pred_labels, blend.crossed.pred_labels, people)
+print(f"macro F1 {macro_f1(labels, decided.crossed.pred_labels):.4f}, {gain.difference:+.4f} {interval(gain.ci95)}")
 
 # %%
 [(_, names, rows)] = [table for table in confusions(blend.oof) if table[0] == "age"]
 confusion_matrix(pd.DataFrame(rows).iloc[:, 1:].to_numpy(), names)
 
 # %% [markdown]
-# ## What will be handed in
+# ## Predicted labels of the eval set
 #
-# Shares of the classes in the answers, beside those of the training data: a class that vanishes is a warning.
+# Shares of the classes in the submission and in the training data. If a class disappears, something is wrong.
 
 # %%
 shares = pd.DataFrame(
     {
         "train": pd.Series(labels).value_counts(normalize=True),
-        "answers": pd.Series(decided.answers).value_counts(normalize=True),
+        "submission": pd.Series(decided.pred_labels).value_counts(normalize=True),
     }
 )
 shares.reindex(range(len(CLASS_NAMES))).fillna(0).set_axis(CLASS_NAMES).round(3)
 
 # %%
-people_there = blend.prepared.eval_people
-expected = intervals(labels, decided.crossed.answers, people, people_there)
-print(f"expected of {people_there} people: {interval(expected['board95'])}")
+num_eval_people = blend.prepared.num_eval_people
+expected = intervals(labels, decided.crossed.pred_labels, people, num_eval_people)
+print(f"expected score on {num_eval_people} people: {interval(expected['board95'])}")
 
 # %% [markdown]
 # ## The decision
 #
-# - The mean of calibrated members, the most probable label and one view are the defaults: on drawn repeats weights and
-#   decision gained nothing that can be told from 0 (EXPERIMENTS.md); five unlike members gained by the decision.
-# - What is asked for beyond (`--blend`, `--decision macro-f1`, `--tta`) is cross-fitted over people and told with its
-#   interval (`src/maskfold/inference/cross_fit.py`), and a decision that may lose is not taken
+# - The defaults are the mean of the calibrated runs, the most probable label and one TTA view. In repeats on sampled
+#   people, fitted weights and the decision gained nothing that differs from 0; with five different runs the decision
+#   gained (EXPERIMENTS.md).
+# - The other options (`--blend`, `--decision macro-f1`, `--tta`) are cross-fitted over people and reported with an
+#   interval (`src/maskfold/inference/cross_fit.py`). A decision that may lose is not used
 #   (`src/maskfold/inference/blend.py`).
-# - The manifest beside the CSV holds all of it (`src/maskfold/inference/manifest.py`): `--from` makes the same file
-#   again.
+# - The manifest beside the CSV records all choices (`src/maskfold/inference/manifest.py`), so that `--from` rebuilds
+#   the same file.

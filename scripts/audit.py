@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold audit` from a checkout."""
+"""Run `maskfold audit` from a checkout."""
 
 from maskfold.commands.audit import main
 from maskfold.config.cli import run

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold baselines` from a checkout."""
+"""Run `maskfold baselines` from a checkout."""
 
 from maskfold.commands.baselines import main
 from maskfold.config.cli import run

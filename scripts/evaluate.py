@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold evaluate` from a checkout."""
+"""Run `maskfold evaluate` from a checkout."""
 
 from maskfold.commands.evaluate import main
 from maskfold.config.cli import run

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold make-demo-data` from a checkout."""
+"""Run `maskfold make-demo-data` from a checkout."""
 
 from maskfold.commands.make_demo_data import main
 from maskfold.config.cli import run

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold prepare` from a checkout."""
+"""Run `maskfold prepare` from a checkout."""
 
 from maskfold.commands.prepare import main
 from maskfold.config.cli import run

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold report` from a checkout."""
+"""Run `maskfold report` from a checkout."""
 
 from maskfold.commands.report import main
 from maskfold.config.cli import run

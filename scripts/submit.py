@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold submit` from a checkout."""
+"""Run `maskfold submit` from a checkout."""
 
 from maskfold.commands.submit import main
 from maskfold.config.cli import run

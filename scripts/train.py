@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""`maskfold train` from a checkout."""
+"""Run `maskfold train` from a checkout."""
 
 from maskfold.commands.train import main
 from maskfold.config.cli import run

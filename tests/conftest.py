@@ -1,5 +1,6 @@
-"""What the tests share: small drawn data, in a folder whose name has a space and Korean letters, and the scripts' real mains."""
+"""Shared fixtures: small synthetic data in a folder with a space and Korean letters in its name, and the real scripts."""
 
+import atexit
 import gc
 import os
 import runpy
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ["WANDB_MODE"] = "disabled"
-# One thread everywhere, so that runs in this process and in others agree to the bit.
+# One thread everywhere, so that runs in this process and in others are bit-identical.
 os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("SM_")]:
     del os.environ[name]
@@ -24,16 +25,18 @@ from accelerate.state import AcceleratorState
 from maskfold.config.experiment import Config, Loss
 from maskfold.loading.mixing import Mixer
 from maskfold.models.losses import BatchLoss
-from maskfold.models.targets import Truth
+from maskfold.models.targets import TargetEncoder
 from maskfold.synthetic.demo_data import make_demo
-from maskfold.training.engine import EpochSums, Trainee, training_step
+from maskfold.training.engine import EpochSums, TrainState, training_step
 
-# What is imported stays: looking through it at each collection, one a trained fold, took a quarter of the tests' time.
+# Imported modules are never freed. Scanning them in each collection (one per trained fold) took a quarter of the time.
 gc.collect()
 gc.freeze()
+# Otherwise libraries report leaked objects at exit.
+atexit.register(gc.unfreeze)
 
 ROOT = Path(__file__).parent.parent
-# A tiny net with layer norm instead of batch norm, on tiny photos: the real recipe, shrunk.
+# A tiny model with layer norm instead of batch norm, on tiny photos.
 TINY = [
     "--model.backbone",
     "test_convnext",
@@ -48,7 +51,7 @@ TINY = [
 TINY += ["--optim.batch_size", "16", "--run.wandb", "disabled", "--run.device", "cpu"]
 
 
-def plain_trainee(
+def plain_train_state(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     config: Config | None = None,
@@ -56,50 +59,50 @@ def plain_trainee(
     ages: np.ndarray | None = None,
     accelerator: Accelerator | None = None,
     **more: object,
-) -> Trainee:
-    """A trainee on up to 999 photos, of unknown age without `ages`."""
+) -> TrainState:
+    """A TrainState for up to 999 photos, of unknown age without `ages`."""
     config = config or Config(loss=Loss())
     counts = np.full(18, 10) if counts is None else counts
     ages = np.zeros(999, int) if ages is None else ages
-    truth = Truth(config, ages, np.ones(len(ages)), "cpu")
-    parts = (BatchLoss(config.loss, counts), truth, Mixer(config.mix, config.seed))
-    return Trainee(accelerator or Accelerator(cpu=True), model, model, optimizer, *parts, **more)
+    target_encoder = TargetEncoder(config, ages, np.ones(len(ages)), "cpu")
+    parts = (BatchLoss(config.loss, counts), target_encoder, Mixer(config.mix, config.seed))
+    return TrainState(accelerator or Accelerator(cpu=True), model, model, optimizer, *parts, **more)
 
 
-def train_one_epoch(trainee: Trainee, loader, after=lambda: None) -> tuple[float, float]:
-    """An update for each batch of a loader; returns (loss of a photo, mean gradient norm)."""
-    batches, sums = loader.batch_sampler, EpochSums.zeros(trainee.accelerator.device)
-    trainee.stepped.train()
+def train_one_epoch(train_state: TrainState, loader, after=lambda: None) -> tuple[float, float]:
+    """Make an update for each batch of a loader; returns (mean loss per photo, mean gradient norm)."""
+    batches, sums = loader.batch_sampler, EpochSums.zeros(train_state.accelerator.device)
+    train_state.wrapped_model.train()
     for step, batch in enumerate(loader):
-        training_step(trainee, batch, batches, step, sums)
+        training_step(train_state, batch, batches, step, sums)
         after()
-    return sums.means(trainee.accelerator, len(batches.rows))
+    return sums.means(train_state.accelerator, len(batches.rows))
 
 
 @pytest.fixture(autouse=True)
 def own_accelerator():
-    """Accelerate keeps one state a process; the scripts run in processes of their own, the tests share one."""
+    """Reset Accelerate's state, which is per process: scripts run in their own processes, tests share one."""
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
-def drawn(tmp_path_factory) -> Path:
-    """A raw data set of 12 + 6 people. Not to be changed: tests that spoil data copy it."""
+def synthetic(tmp_path_factory) -> Path:
+    """A raw data set of 12 + 6 synthetic people. Do not change it; use `raw` for a copy."""
     folder = tmp_path_factory.mktemp("한글 folder") / "원본 raw"
     make_demo(folder, 12, 6, seed=3)
     return folder
 
 
 @pytest.fixture
-def raw(drawn, tmp_path) -> Path:
-    """A copy of the drawn data, to spoil."""
-    return Path(shutil.copytree(drawn, tmp_path / "raw data 사본"))
+def raw(synthetic, tmp_path) -> Path:
+    """A copy of the synthetic data, which a test may change."""
+    return Path(shutil.copytree(synthetic, tmp_path / "raw data 사본"))
 
 
 @pytest.fixture
 def script(capfd, monkeypatch, tmp_path):
-    """Run a script's real main in this process, in a folder of its own: script('train', 'a.yaml') -> code, out, err."""
+    """Run the real main of a script in this process and an empty folder: script('train', 'a.yaml') -> code, out, err."""
     monkeypatch.chdir(tmp_path)
 
     def call(name: str, *args: object) -> SimpleNamespace:
@@ -119,8 +122,8 @@ def script(capfd, monkeypatch, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def trained(drawn, tmp_path_factory) -> SimpleNamespace:
-    """A finished run of two tiny folds: its run folder, raw and prepared folders. Not to be changed."""
+def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
+    """A finished run of two tiny folds: its run folder, raw and prepared folders. Do not change it."""
     from maskfold.config.cli import Parser, add_config_flags, config_flags
     from maskfold.config.config_file import load_config
     from maskfold.training.fit import fit_run
@@ -128,21 +131,23 @@ def trained(drawn, tmp_path_factory) -> SimpleNamespace:
     home = tmp_path_factory.mktemp("학습 runs")
     parser = Parser()
     add_config_flags(parser)
-    places = ["--data.root", str(drawn), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
+    places = ["--data.root", str(synthetic), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
     config = load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([*TINY, *places])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SM_MODEL_DIR", str(home / "runs"))
         run, summary = fit_run(config, "tiny")
-    return SimpleNamespace(run=run, summary=summary, config=config, raw=drawn, prepared=home / "prepared", home=home)
+    return SimpleNamespace(
+        run=run, summary=summary, config=config, raw=synthetic, prepared=home / "prepared", home=home
+    )
 
 
 def tiny_args(raw: Path, *more: object) -> list[object]:
-    """What train.py is called with for a tiny run on `raw`, in two folds."""
+    """Arguments of train.py for a tiny run on `raw` with two folds."""
     return [ROOT / "configs" / "demo.yaml", *TINY, "--data.root", raw, "--data.folds", 2, *more]
 
 
 def refused(result: SimpleNamespace, *words: str) -> None:
-    """The call ended as a user's mistake should: status 2, one error message without a traceback, naming all `words`."""
+    """Assert that a call ended with a UserError: status 2 and one message, without a traceback, with all `words`."""
     assert result.code == 2, result.err
     assert result.err.count("error:") == 1
     assert "Traceback" not in result.err + result.out

@@ -1,9 +1,11 @@
-"""Starting train.py in a process of its own, waiting for it, and comparing runs."""
+"""Helpers to start train.py in its own process, to wait for it and to compare runs."""
 
 import json
+import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ from conftest import ROOT, tiny_args
 
 from maskfold.probabilities import load_predictions
 
+# Seconds after which a test gives up: long on a slow, busy machine too, and reached only by what would never end.
+PATIENCE = 240
+
 TIMING = ("seconds", "images_per_second")
-
-
 TRAIN = ROOT / "scripts" / "train.py"
 
 
@@ -39,12 +42,24 @@ def start(raw, home, *more, launcher=(sys.executable,), **how) -> subprocess.Pop
     )
 
 
-def wait_for(path: Path, process, seconds: float = 120) -> None:
-    end = time.monotonic() + seconds
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end, f"{path} did not come"
+def until(condition: Callable[[], object], what: str) -> None:
+    """Wait for a condition; fail after PATIENCE."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"waited in vain for {what}"
         time.sleep(0.005)
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    """Wait for a file that a process writes; fail where the process ends first."""
+    until(lambda: path.exists() or process.poll() is not None, str(path))
+    assert path.exists(), process.stderr.read()
+
+
+def numbers_in(text: str, word: str) -> list[int]:
+    """The whole numbers of the first line that holds a word."""
+    line = next(line for line in text.splitlines() if word in line)
+    return [int(number) for number in re.findall(r"\d+", line)]
 
 
 def done(process) -> str:

@@ -1,4 +1,4 @@
-"""The house's rules, read off the code."""
+"""Rules of the code base: layers of imports, sizes of modules and folders, names."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "maskfold"
-# From the lowest layer up; "" are the modules beside the folders. Folders of one layer do not import each other.
+# From the lowest layer up; "" stands for the modules beside the folders. Folders of one layer do not import each other.
 LAYERS = (
     ("",),
     ("config", "metrics"),
@@ -41,13 +41,13 @@ def folder_of(module: str) -> str:
 
 
 def imports(path):
-    """Modules of the package that a file imports, wherever the import stands."""
-    known = {module_of(other) for other in PACKAGE.rglob("*.py")}
+    """Modules of the package that a file imports, at any place in the file."""
+    modules = {module_of(other) for other in PACKAGE.rglob("*.py")}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}: relative import"
             names = [f"{node.module}.{name.name}" for name in node.names]
-            yield from {name if name in known else node.module for name in names if name.startswith("maskfold.")}
+            yield from {name if name in modules else node.module for name in names if name.startswith("maskfold.")}
         elif isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name.startswith("maskfold"))
 
@@ -55,7 +55,7 @@ def imports(path):
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=module_of)
 def test_imports_go_down_only(path):
     mine = folder_of(module_of(path))
-    others = [folder_of(found) for found in imports(path)]
+    others = [folder_of(module) for module in imports(path)]
     assert not [other for other in others if other != mine and LAYER[other] >= LAYER[mine]]
 
 
@@ -64,13 +64,13 @@ def test_every_folder_has_a_layer():
     assert folders == set(LAYER) - {""}
 
 
-def test_contributing_draws_the_layers():
+def test_contributing_shows_the_layers():
     """The diagram of CONTRIBUTING.md names the folders of each layer, the lowest last."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     block = text.split("<!-- layers -->")[1].split("```")[1]
     rows = [line.split("|")[0].split() for line in block.strip().splitlines() if "|" in line]
-    drawn = [tuple(word.rstrip("/") for word in words) for words in reversed(rows)]
-    assert [tuple(sorted(words)) for words in drawn] == [
+    diagram = [tuple(word.rstrip("/") for word in words) for words in reversed(rows)]
+    assert [tuple(sorted(words)) for words in diagram] == [
         tuple(sorted(folder or "maskfold" for folder in folders)) for folders in LAYERS
     ]
 
@@ -83,8 +83,8 @@ def test_folders_and_modules_are_small():
     assert not too_long
 
 
-def test_names_are_told_apart():
-    """No two modules of one name or of names that differ by an ending; none with a standard library module's name."""
+def test_module_names_are_distinct():
+    """No two modules have the same name or differ only by an ending; none has the name of a standard library module."""
     names = sorted(path.stem for path in MODULES if path.parent.name != "commands")
     assert len(set(names)) == len(names)
     assert not set(names) & set(sys.stdlib_module_names)
@@ -95,16 +95,16 @@ def test_names_are_told_apart():
         stems[stem] = name
 
 
-def test_scores_import_labels_alone():
+def test_scores_import_only_labels():
     assert set(imports(PACKAGE / "metrics" / "scores.py")) == {"maskfold.labels"}
 
 
-def test_no_circles():
+def test_no_import_cycles():
     graph = {module_of(path): set(imports(path)) for path in PACKAGE.rglob("*.py")}
     done: set[str] = set()
 
     def visit(module, trail):
-        assert module not in trail, f"circle: {[*trail, module]}"
+        assert module not in trail, f"cycle: {[*trail, module]}"
         if module not in done:
             for other in graph.get(module, ()):
                 visit(other, (*trail, module))
@@ -120,15 +120,14 @@ def test_parsing_a_command_line_loads_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-def test_kept_predictions_are_blended_without_torch():
-    """What a submission of cached predictions imports."""
+def test_submissions_of_cached_predictions_do_not_import_torch():
     code = "import sys, maskfold.inference.submission; print(sorted({'torch', 'albumentations', 'timm'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_the_class_formula_stands_in_one_file():
-    """A comparison with an age limit, or a number of classes written out, outside labels.py."""
+def test_only_labels_knows_the_class_formula():
+    """No comparison with an age limit and no literal number of classes outside labels.py."""
     for path in PACKAGE.rglob("*.py"):
         if path.name in ("labels.py", "rendering.py", "portrait.py", "demo_data.py"):
             continue
@@ -140,8 +139,17 @@ def test_the_class_formula_stands_in_one_file():
                 raise AssertionError(f"{path}:{node.lineno}: 18 outside labels.py")
 
 
-def test_the_one_opencv():
-    """Two wheels share the cv2 folder: they must be one version."""
+def test_both_opencv_wheels_have_one_version():
+    """Both wheels install into the same cv2 folder."""
     from importlib.metadata import version
 
     assert version("opencv-python") == version("opencv-python-headless")
+
+
+def test_no_test_imports_another():
+    """What several tests use lies in conftest.py, support.py and modules without tests."""
+    tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [n.name for n in getattr(node, "names", [])]
+            assert not tests & set(names), path

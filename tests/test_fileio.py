@@ -2,8 +2,9 @@ import multiprocessing
 import time
 
 import pytest
+from support import PATIENCE
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 from maskfold.fileio import locked, read_json, sha256, write_atomic, write_json, write_text
 
 
@@ -11,14 +12,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
-    def fail(beside):
-        beside.write_text("half")
+    def fail(temporary):
+        temporary.write_text("half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         write_atomic(path, fail)
     assert path.read_text() == "old"
-    assert [found.name for found in tmp_path.iterdir()] == ["a.txt"]
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
 
 
 def test_json_keeps_korean(tmp_path):
@@ -28,7 +29,7 @@ def test_json_keeps_korean(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", ""])
-def test_broken_json_names_file_and_mend(tmp_path, text):
+def test_invalid_json_names_file_and_fix(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a\.json.*do this"):
         read_json(tmp_path / "a.json", "do this")
@@ -39,18 +40,18 @@ def test_sha256_by_hand(tmp_path):
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def _hold(folder, held):
+def _lock(folder, locked_event):
     with locked(folder, "busy"):
-        held.set()
-        time.sleep(60)
+        locked_event.set()
+        time.sleep(PATIENCE)
 
 
 def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
     context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    other = context.Process(target=_hold, args=(tmp_path, held))
+    locked_event = context.Event()
+    other = context.Process(target=_lock, args=(tmp_path, locked_event))
     other.start()
-    assert held.wait(60)
+    assert locked_event.wait(PATIENCE)
     with pytest.raises(UserError, match="busy"), locked(tmp_path, "busy"):
         pass
     other.kill()
@@ -59,6 +60,6 @@ def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
         pass
 
 
-def test_nearest_names_the_likely_word():
-    assert "optim.lr" in nearest("optim.lrr", ["optim.lr", "seed"])
-    assert nearest("zzz", ["optim.lr"]) == ""
+def test_did_you_mean_suggests_the_similar_word():
+    assert "optim.lr" in did_you_mean("optim.lrr", ["optim.lr", "seed"])
+    assert did_you_mean("zzz", ["optim.lr"]) == ""

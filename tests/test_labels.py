@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES, age_group, decode, encode, marginals, stratum
 
 
-def test_classes_by_hand():
+def test_classes_computed_by_hand():
     assert NUM_CLASSES == 18
     assert encode(0, 0, 0) == 0
     assert encode(1, 0, 2) == 8
@@ -27,21 +27,21 @@ def test_decode_inverts_encode(mask, gender, age):
 
 
 @pytest.mark.parametrize("parts", [(3, 0, 0), (0, 2, 0), (0, 0, -1)])
-def test_an_index_outside_its_axis_is_refused(parts):
+def test_an_index_out_of_range_is_refused(parts):
     with pytest.raises(ValueError, match="outside"):
         encode(*parts)
 
 
 @pytest.mark.parametrize("label", [-1, 18])
-def test_a_label_outside_is_refused(label):
+def test_a_label_out_of_range_is_refused(label):
     with pytest.raises(ValueError, match="outside"):
         decode(label)
 
 
-def test_marginals_sum_the_other_axes_out():
+def test_marginals_sum_over_the_other_axes():
     probs = np.zeros((1, 18))
     probs[0, [0, 5, 17]] = 0.5, 0.3, 0.2
-    found = marginals(probs)
-    np.testing.assert_allclose(found["mask"], [[0.8, 0, 0.2]])
-    np.testing.assert_allclose(found["gender"], [[0.5, 0.5]])
-    np.testing.assert_allclose(found["age"], [[0.5, 0, 0.5]])
+    axes = marginals(probs)
+    np.testing.assert_allclose(axes["mask"], [[0.8, 0, 0.2]])
+    np.testing.assert_allclose(axes["gender"], [[0.5, 0.5]])
+    np.testing.assert_allclose(axes["age"], [[0.5, 0, 0.5]])

@@ -12,7 +12,7 @@ def some(ids, seed=0, **fields):
     return Predictions(np.array(ids), probs, **fields)
 
 
-def test_saved_and_loaded_is_the_same(tmp_path):
+def test_saving_and_loading_keeps_predictions(tmp_path):
     ids = ["사람/normal", "b/mask1"]
     before = some(ids, label=np.array([3, 4]), fold=np.array([0, 1]), person_id=np.array(["사람", "b"], dtype=object))
     before.save(tmp_path / "oof.npz")
@@ -24,16 +24,16 @@ def test_saved_and_loaded_is_the_same(tmp_path):
 
 
 @given(st.permutations(range(6)))
-def test_joined_by_id_whatever_the_order(order):
+def test_members_are_joined_by_id_in_any_order(order):
     one = some([f"p{i}" for i in range(6)], seed=1)
     other = some([f"p{i}" for i in order], seed=2)
     joined = mean([one, other])
     for row, name in enumerate(joined.image_id):
-        at = order.index(int(name[1:]))
-        np.testing.assert_allclose(joined.probs[row], (one.probs[row] + other.probs[at]) / 2, atol=1e-6)
+        other_row = order.index(int(name[1:]))
+        np.testing.assert_allclose(joined.probs[row], (one.probs[row] + other.probs[other_row]) / 2, atol=1e-6)
 
 
-def test_the_common_photos_are_joined():
+def test_only_common_photos_are_joined():
     one, other = some(["a", "b", "c"], seed=1), some(["c", "a"], seed=2)
     joined = mean([one, other])
     assert joined.image_id.tolist() == ["a", "c"]
@@ -42,13 +42,13 @@ def test_the_common_photos_are_joined():
         mean([one, some(["z"])])
 
 
-def test_other_labels_are_refused():
+def test_different_labels_are_refused():
     one, other = (some(["a"], label=np.array([n]), fold=np.array([0]), person_id=np.array(["a"])) for n in (1, 2))
     with pytest.raises(UserError, match="different labels"):
         mean([one, other])
 
 
-def test_broken_files_are_told(tmp_path):
+def test_invalid_files_are_refused(tmp_path):
     path = tmp_path / "x.npz"
     with pytest.raises(UserError, match=r"x\.npz: not found"):
         load_predictions(path)

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from maskfold.progress import SECONDS_BETWEEN_LINES, parallel, progress
+from maskfold.progress import SECONDS_BETWEEN_LINES, parallel_map, progress
 
 
 def test_results_come_in_order():
@@ -10,24 +10,24 @@ def test_results_come_in_order():
         time.sleep(0.05 * (n == 0))
         return n * n
 
-    assert list(parallel(slow_first, range(10), "squares", "numbers")) == [n * n for n in range(10)]
+    assert list(parallel_map(slow_first, range(10), "squares", "numbers")) == [n * n for n in range(10)]
 
 
-def test_after_a_fault_what_has_not_begun_never_does():
-    begun = []
+def test_no_new_items_start_after_an_error():
+    started = []
 
     def work(n):
-        begun.append(n)
+        started.append(n)
         time.sleep(0.01)
         if n == 3:
             raise ValueError("three")
 
     with pytest.raises(ValueError, match="three"):
-        list(parallel(work, range(1000), "work", "items"))
-    assert len(begun) < 200
+        list(parallel_map(work, range(1000), "work", "items"))
+    assert len(started) < 200
 
 
-def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
+def test_plain_lines_without_a_terminal(capsys, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     with progress("training", 100, "images") as advance:

@@ -1,4 +1,4 @@
-"""The shipped recipes are built with their own backbones and take a step; small photos, since the size is not theirs."""
+"""The configurations in configs/ build their backbones and make an update, on smaller photos to save time."""
 
 import json
 from pathlib import Path
@@ -12,9 +12,9 @@ from maskfold.config.config_file import load_config
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("file", "side"), [("swin_large", 96), ("efficientnet_b4", 64), ("convnext_tiny", 64)])
-def test_a_recipe_takes_a_step(script, drawn, file, side):
-    """One update on 42 photos, from random weights, by the recipe's own loss, mixing, crop and accumulation."""
-    args = ["--data.root", drawn, "--data.folds", 2, "--folds", 0, "--data.image_size", side, side]
+def test_a_config_makes_an_update(script, synthetic, file, side):
+    """One update on 42 photos from random weights, with the loss, mixing, crop and accumulation of the configuration."""
+    args = ["--data.root", synthetic, "--data.folds", 2, "--folds", 0, "--data.image_size", side, side]
     args += ["--model.pretrained", "false", "--optim.epochs", 1, "--optim.warmup_epochs", 0, "--optim.batch_size", 42]
     done = script("train", ROOT / "configs" / f"{file}.yaml", *args, "--run.wandb", "disabled", "--run.device", "cpu")
     assert done.code == 0, done.err
@@ -23,8 +23,8 @@ def test_a_recipe_takes_a_step(script, drawn, file, side):
     assert row["train_loss"] > 0
 
 
-def test_the_winners_recipes_are_theirs():
-    """What is published of them: backbone, size, crop, loss or mixing, rate and epochs."""
+def test_configs_of_published_solutions_have_the_published_values():
+    """Backbone, size, crop, loss or mixing, learning rate and epochs."""
     swin, b4 = (load_config(ROOT / "configs" / f"{name}.yaml") for name in ("swin_large", "efficientnet_b4"))
     assert swin.model.backbone.startswith("swin_large_patch4_window12_384")
     assert swin.data.image_size == (384, 384)

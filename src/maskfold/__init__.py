@@ -10,6 +10,9 @@ __all__ = ["load_run"]
 
 
 def load_run(folder: Any) -> Any:
-    """A finished run's folder, or its name under runs/ -> a maskfold.inference.run_model.RunModel."""
-    # Imported on use: torch takes seconds, and `import maskfold` is cheap.
+    """Load a finished run for prediction.
+
+    folder: the run's folder, or its name under runs/. Returns a maskfold.inference.run_model.RunModel.
+    """
+    # Imported here because torch takes seconds to import, and `import maskfold` must stay fast.
     return importlib.import_module("maskfold.inference.run_model").RunModel(folder)

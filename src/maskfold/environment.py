@@ -1,4 +1,4 @@
-"""Environment variables of other libraries: none of them changes a result without the user being told."""
+"""Environment variables of other libraries: none of them changes a result without a message."""
 
 import os
 import sys
@@ -6,8 +6,9 @@ from collections.abc import MutableMapping
 
 from maskfold.errors import UserError
 
-# Removed before the libraries read them. Accelerate's win over its arguments (gradient accumulation), or choose a
-# device, an optimiser wrapper or a number of threads; the others choose other kernels or a lower precision.
+# These are removed before the libraries read them. Accelerate's variables override its arguments (gradient
+# accumulation) or choose a device, an optimiser wrapper or a number of threads. The others select other kernels or a
+# lower precision.
 IGNORED_PREFIX = "ACCELERATE_"
 IGNORED = (
     "ATEN_CPU_CAPABILITY",
@@ -23,16 +24,17 @@ IGNORED = (
     "TORCH_MKLDNN_MATMUL_MIN_DIM",
     "TORCH_MKLDNN_MATMUL_MIN_SIZE",
 )
-# torch.compile reads these when it is imported. The ones that end like this only say where and how fast it compiles.
+# torch.compile reads variables with these prefixes when it is imported. Those with the harmless endings only affect
+# where the compiled code is stored, what is logged and how fast the compilation is.
 COMPILE_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_")
 COMPILE_HARMLESS = ("_CACHE_DIR", "_COMPILE_THREADS", "_FX_GRAPH_CACHE", "_VERBOSE", "_WORKER_START")
-# What torchrun sets in each of its processes, and the number of processes as MPI sets it.
+# The variables that torchrun sets in each of its processes, and the number of processes under MPI.
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Remove what would change results from this process and its children, and report it in one line."""
+    """Remove variables that would change results, for this process and its children, and report them in one line."""
     names = sorted(name for name in environ if name.startswith(IGNORED_PREFIX) or name in IGNORED)
     for name in names:
         del environ[name]
@@ -41,20 +43,20 @@ def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
 
 
 def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Raise UserError for variables of a distributed launch that are not torchrun's complete set."""
+    """Raise UserError if some variables of a distributed launch are set, but not all that torchrun sets."""
     sizes = {name: environ[name] for name in ("WORLD_SIZE", *MPI) if environ.get(name, "1") != "1"}
     if "LOCAL_RANK" not in environ and not sizes:
         return
     if missing := [name for name in TORCHRUN if not environ.get(name)]:
-        found = sizes or {"LOCAL_RANK": environ["LOCAL_RANK"]}
+        present = sizes or {"LOCAL_RANK": environ["LOCAL_RANK"]}
         raise UserError(
-            f"environment: {', '.join(f'{name}={value}' for name, value in found.items())} is set without "
-            f"{', '.join(missing)}; start several processes with torchrun, or unset {', '.join(found)}"
+            f"environment: {', '.join(f'{name}={value}' for name, value in present.items())} is set without "
+            f"{', '.join(missing)}; start several processes with torchrun, or unset {', '.join(present)}"
         )
 
 
 def check_compile(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Raise UserError for variables that change what torch.compile does."""
+    """Raise UserError if a variable changes the behaviour of torch.compile."""
     names = [name for name in environ if name.startswith(COMPILE_PREFIXES) and not name.endswith(COMPILE_HARMLESS)]
     if names:
-        raise UserError(f"run.compile: {', '.join(sorted(names))} changes what torch.compile does; unset it")
+        raise UserError(f"run.compile: {', '.join(sorted(names))} changes the behaviour of torch.compile; unset it")

@@ -1,35 +1,51 @@
-"""The one exception for what the user can mend."""
+"""The exceptions for errors that the user can fix, and helpers to write their messages."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 class UserError(Exception):
-    """What is wrong, where, and what to do. A script prints it after `error:` and exits 2, without a traceback."""
+    """An error that the user can fix. Its message names what is wrong, where, and the fix.
+
+    A script prints the message after `error:` and exits with status 2, without a traceback.
+    """
 
 
 class ResourceError(UserError):
-    """This machine has run out of something (open files, shared memory, processes).
+    """This machine has run out of a resource: open files, shared memory or processes.
 
-    Under torchrun one process may meet it alone, so it is printed by whichever does.
+    Under torchrun a single process may raise it, so any process prints it, not only rank 0.
     """
 
 
 class TimeIsUp(Exception):
-    """The time that was given is over; all that was done is saved, and the same command resumes."""
+    """The time limit is reached and everything is saved; rerun the command to resume."""
 
 
-def nearest(word: str, known: Iterable[str], n: int = 3) -> str:
-    """`; did you mean a, b?` for the known words that begin with or resemble `word`, or an empty string for none."""
-    known = list(known)
-    close = [*(other for other in known if word and other.startswith(word)), *get_close_matches(word, known, n, 0.6)]
-    close = list(dict.fromkeys(close))[:n]
+def first_line(error: BaseException) -> str:
+    """The first line of another library's exception, to quote in a message; its type name if it has no text."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def one_line(error: BaseException, max_length: int | None = None) -> str:
+    """All lines of an exception joined, cut to `max_length` characters.
+
+    For libraries whose first line does not contain the reason.
+    """
+    return " ".join(str(error).split())[:max_length] or type(error).__name__
+
+
+def did_you_mean(word: str, valid_words: Iterable[str], n: int = 3) -> str:
+    """`; did you mean a, b?` with up to `n` valid words that start with `word` or resemble it, or an empty string."""
+    options = list(valid_words)
+    prefixed = [option for option in options if word and option.startswith(word)]
+    close = list(dict.fromkeys([*prefixed, *get_close_matches(word, options, n, 0.6)]))[:n]
     return f"; did you mean {', '.join(close)}?" if close else ""
 
 
-def listed(faults: list[str], most: int = 100) -> str:
-    """The faults as an indented list, the ones beyond `most` counted."""
-    lines = [f"  {fault}" for fault in faults[:most]]
-    if len(faults) > most:
-        lines.append(f"  ... and {len(faults) - most} more")
+def indented_list(faults: list[str], max_lines: int = 100) -> str:
+    """The faults as an indented list, one a line; beyond `max_lines` only their number."""
+    lines = [f"  {fault}" for fault in faults[:max_lines]]
+    if len(faults) > max_lines:
+        lines.append(f"  ... and {len(faults) - max_lines} more")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Files are written beside their place and renamed into it: a reader sees the old one or the new one, never a half."""
+"""Atomic writes, locks and hashes: a reader sees the old file or the new file, never a part of one."""
 
 import fcntl
 import hashlib
@@ -13,59 +13,61 @@ from typing import TextIO
 from maskfold.errors import UserError
 
 SECONDS_TO_REACH_DISK = 120
-# Locks that this process holds. A forked child shares an open file and would hold its lock beyond this process' end.
+# Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
+# has ended, so it closes them.
 _locks: set[TextIO] = set()
 os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _locks])
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
-    """Call `write(temporary path)`, flush what it wrote and rename it to `path`; on any failure nothing is left.
+    """Call `write(temporary path)`, flush the file to disk and rename it to `path`.
 
-    Without `flush` the system writes it out in its own time: for what can be made again, and asks perhaps_torn first.
+    If anything fails, `path` is unchanged and no temporary file is left. flush=False skips the fsync; use it only for
+    files that can be built again and are checked with may_be_incomplete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The ending stays: numpy and others choose the format by it.
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    # The suffix stays the same because numpy and other libraries choose the format by it.
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        write(beside)
+        write(temporary)
         if flush:
-            with beside.open("rb+") as written:
-                os.fsync(written.fileno())
-        beside.replace(path)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def perhaps_torn(path: Path) -> bool:
-    """Whether a file was written so shortly before the machine's last start that parts may never have reached the disk.
+def may_be_incomplete(path: Path) -> bool:
+    """Whether a file was written shortly before the last boot, so that parts of it may not have reached the disk.
 
-    Linux writes out what is older than 30 s (vm.dirty_expire_centisecs); elsewhere no time of start is known: False.
+    Linux writes data to disk after 30 s (vm.dirty_expire_centisecs). False on systems without a boot clock.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None:
         return False
-    started = time.time() - time.clock_gettime(clock)
-    return started - SECONDS_TO_REACH_DISK < path.stat().st_mtime < started
+    boot_time = time.time() - time.clock_gettime(clock)
+    return boot_time - SECONDS_TO_REACH_DISK < path.stat().st_mtime < boot_time
 
 
 def write_text(path: Path, text: str) -> None:
-    write_atomic(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, mend: str) -> dict:
-    """A JSON object. Raises UserError, ending with `mend`, where the file is missing or holds something else."""
+def read_json(path: Path, fix: str) -> dict:
+    """Read a JSON object. Raises UserError, ending with `fix`, if the file is missing or is not a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; {mend}") from None
+        raise UserError(f"{path}: not found; {fix}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as fault:
-        raise UserError(f"{path}: not readable as JSON ({fault}); {mend}") from fault
+        raise UserError(f"{path}: not readable as JSON ({fault}); {fix}") from fault
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a JSON object is expected; {mend}")
+        raise UserError(f"{path}: is not a JSON object; {fix}")
     return content
 
 
@@ -77,9 +79,10 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
-    """Hold `folder` (made where it is missing) against other processes; the lock ends with its process, even killed.
+    """Lock `folder` against other processes; the folder is created if it is missing.
 
-    With `busy`, a folder that another process holds raises UserError(busy); without, its end is waited for.
+    The lock ends with the process, even if the process is killed. If another process holds the lock: raises
+    UserError(busy), or waits if `busy` is None.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as handle:

@@ -1,4 +1,4 @@
-"""The 18 classes, and the only file that knows how they are made.
+"""The 18 classes. Only this module knows how they are made up.
 
 label = mask * 6 + gender * 3 + age group, with
 mask 0 worn, 1 incorrect, 2 not worn; gender 0 male, 1 female; age group 0 under 30, 1 from 30 to 59, 2 from 60 on.
@@ -16,25 +16,25 @@ NUM_CLASSES = len(MASKS) * len(GENDERS) * len(AGE_GROUPS)
 NUM_STRATA = len(GENDERS) * len(AGE_GROUPS)
 CLASS_NAMES = tuple(f"{mask}, {gender}, {age}" for mask in MASKS for gender in GENDERS for age in AGE_GROUPS)
 
-# A person's photos: the file's stem and the mask class it shows.
+# The photos of a person: file stem -> class index of the mask axis.
 KIND_MASK = {"mask1": 0, "mask2": 0, "mask3": 0, "mask4": 0, "mask5": 0, "incorrect_mask": 1, "normal": 2}
 PHOTOS_PER_PERSON = len(KIND_MASK)
 
 AGE_BORDERS = (30, 60)
 POSSIBLE_AGES = range(1, 121)
-# The ages that a distribution over ages tells apart; the first bin holds those under it too, the last those over it.
-LEAST_AGE, MOST_AGE = 18, AGE_BORDERS[-1]
+# The range of a distribution over ages; its first bin also holds all younger ages, its last bin all older ones.
+MIN_AGE, MAX_AGE = 18, AGE_BORDERS[-1]
 
 
 def age_group(age):
-    """Age in years (int or array) -> 0 under 30, 1 from 30 to 59, 2 from 60 on."""
+    """Age in years (int or array) -> age group: 0 under 30, 1 from 30 to 59, 2 from 60 on."""
     return np.digitize(age, AGE_BORDERS)
 
 
 def encode(mask, gender, age):
     """Class indices of the three axes (ints or arrays that broadcast) -> label 0..17.
 
-    Raises ValueError for an index outside its axis.
+    Raises ValueError if an index is out of range.
     """
     for name, value in (("mask", mask), ("gender", gender), ("age", age)):
         if np.any(np.asarray(value) < 0) or np.any(np.asarray(value) >= len(AXES[name])):
@@ -53,27 +53,28 @@ def decode(label):
 
 
 def stratum(label):
-    """Label 0..17 -> its person's gender x age bin, 0..5: what all seven photos of a person share."""
+    """Label 0..17 -> gender x age group of the person, 0..5; the same for all seven photos of a person."""
     return np.asarray(label) % NUM_STRATA
 
 
 def is_old(label):
-    """Label 0..17 -> whether its person is of the oldest group."""
+    """Label 0..17 -> whether the person is in the oldest age group."""
     return decode(label)[2] == len(AGE_GROUPS) - 1
 
 
 def age_bins(years: int) -> np.ndarray:
-    """First age of each bin of `years` years from 18 to 60+, int [A]; a bin never crosses a border of the age groups.
+    """First age of each bin of `years` years from 18 to 60+, int [A]; no bin crosses a border of the age groups.
 
-    The first bin holds all younger ages, the last all older ones. 1 gives 43 bins, 30 the three groups.
+    The first bin also holds all younger ages, the last bin all older ones. years=1 gives 43 bins, years=30 the three
+    age groups.
     """
-    borders = (LEAST_AGE, *AGE_BORDERS)
+    borders = (MIN_AGE, *AGE_BORDERS)
     starts = [np.arange(low, high, years) for low, high in pairwise(borders)]
-    return np.concatenate([*starts, [MOST_AGE]])
+    return np.concatenate([*starts, [MAX_AGE]])
 
 
-def joint(mask, gender, age):
-    """Log-probabilities [N, 3], [N, 2], [N, 3] of independent axes -> [N, 18], their sums; numpy or torch."""
+def joint_log_probs(mask, gender, age):
+    """Log-probabilities of independent axes, [N, 3], [N, 2], [N, 3] -> joint [N, 18], their sums; numpy or torch."""
     return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(-1, NUM_CLASSES)
 
 

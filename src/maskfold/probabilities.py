@@ -1,26 +1,29 @@
-"""Predictions on disk: probabilities travel with their photos' ids, and are joined by them, never by position.
+"""Predictions on disk: probabilities are stored with the image ids and joined by id, never by position.
 
-Stands on the lowest floor since training writes what inference and analysis read.
+This module is in the lowest layer because training writes predictions that inference and evaluation read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Self, TypeVar, overload
 
 import numpy as np
 
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.labels import NUM_CLASSES
 
 OOF_FIELDS = ("label", "fold", "person_id")
+AnyPredictions = TypeVar("AnyPredictions", bound="Predictions")
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """image_id [N] text, probs float32 [N, 18] with rows summing to 1; out-of-fold also label, fold, person_id [N].
+    """Class probabilities of photos.
 
-    source: what predicted it (checkpoints' hashes), so that a cached file is known to be stale.
+    image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label, fold and
+    person_id, [N]. source: hashes of the checkpoints that predicted, to recognise a stale cache.
     """
 
     image_id: np.ndarray
@@ -31,7 +34,7 @@ class Predictions:
     source: np.ndarray | None = None
 
     @property
-    def answers(self) -> np.ndarray:
+    def pred_labels(self) -> np.ndarray:
         """The most probable label of each photo, int64 [N]."""
         return self.probs.argmax(1)
 
@@ -39,82 +42,104 @@ class Predictions:
         arrays = {name: value for name, value in vars(self).items() if value is not None}
         for name in ("image_id", "person_id", "source"):
             if name in arrays:
-                # Never dtype object, which numpy would pickle.
+                # Text, not dtype object, which numpy would pickle.
                 arrays[name] = np.asarray(arrays[name], dtype=np.str_)
         arrays["probs"] = np.asarray(self.probs, np.float32)
-        write_atomic(path, lambda beside: np.savez(beside, **arrays))
+        write_atomic(path, lambda temporary: np.savez(temporary, **arrays))
 
-    def aligned(self, image_id: np.ndarray) -> "Predictions":
-        """The same predictions in the order of `image_id`. Raises KeyError for an id that is not there."""
+    def aligned(self, image_id: Iterable[str]) -> Self:
+        """The same predictions in the order of `image_id`. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.image_id)}
         order = np.array([rows[name] for name in image_id], int)
         fields = {
-            name: None if (value := getattr(self, name)) is None else value[order]
+            name: value[order]
             for name in ("image_id", "probs", *OOF_FIELDS)
+            if (value := getattr(self, name)) is not None
         }
-        return Predictions(**fields, source=self.source)
+        return replace(self, **fields)
+
+
+@dataclass(frozen=True)
+class OutOfFold(Predictions):
+    """Predictions of training photos by models that were not trained on them, with label, fold and person_id."""
+
+    label: np.ndarray
+    fold: np.ndarray
+    person_id: np.ndarray
+
+
+@overload
+def load_predictions(path: Path, out_of_fold: Literal[True]) -> OutOfFold: ...
+
+
+@overload
+def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
 
 
 def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
-    """Read and check a file. Raises UserError where it is missing, no such file, or breaks the format."""
+    """Read and check a file of predictions. Raises UserError if it is missing, unreadable or not in the format."""
     try:
-        with np.load(path, allow_pickle=False) as held:
-            fields = {name: held[name] for name in held.files if name in Predictions.__dataclass_fields__}
-            found = Predictions(**fields)
-        broken = _broken(found, out_of_fold)
+        with np.load(path, allow_pickle=False) as archive:
+            fields = {name: archive[name] for name in archive.files if name in Predictions.__dataclass_fields__}
+            predictions = OutOfFold(**fields) if out_of_fold else Predictions(**fields)
+        fault = _format_fault(predictions, out_of_fold)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
-    except Exception as fault:
+    except Exception as error:
         raise UserError(
-            f"{path}: no readable predictions ({fault}); delete it and run the same command again"
-        ) from fault
-    if broken:
-        raise UserError(f"{path}: {broken}; delete it and run the same command again")
-    return found
+            f"{path}: no readable predictions ({first_line(error)}); delete it and run the same command again"
+        ) from error
+    if fault:
+        raise UserError(f"{path}: {fault}; delete it and run the same command again")
+    return predictions
 
 
-def _broken(found: Predictions, out_of_fold: bool) -> str | None:
-    n = len(found.image_id)
-    if n == 0 or found.image_id.dtype.kind != "U" or found.probs.dtype.kind != "f":
-        return "rows of text ids and float probs are expected"
-    if found.probs.shape != (n, NUM_CLASSES):
-        return f"probs are {found.probs.shape}, not {(n, NUM_CLASSES)}"
-    if not np.allclose(found.probs.sum(1), 1, atol=1e-3) or (found.probs < 0).any():
-        return "its rows are no probabilities"
-    if len(np.unique(found.image_id)) < n:
+def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
+    n, probs = len(predictions.image_id), predictions.probs
+    if n == 0 or predictions.image_id.dtype.kind != "U" or probs.dtype.kind != "f":
+        return "it does not contain rows of text ids and float probs"
+    if probs.shape != (n, NUM_CLASSES):
+        return f"the shape of probs is {probs.shape}, not {(n, NUM_CLASSES)}"
+    if not np.allclose(probs.sum(1), 1, atol=1e-3) or (probs < 0).any():
+        return "the rows of probs are not probabilities that sum to 1"
+    if len(np.unique(predictions.image_id)) < n:
         return "an image_id occurs twice"
-    if out_of_fold and any(getattr(found, name) is None or len(getattr(found, name)) != n for name in OOF_FIELDS):
-        return f"{', '.join(OOF_FIELDS)} are expected in out-of-fold predictions"
-    if out_of_fold and not (found.label.dtype.kind == "i" and np.isin(found.label, range(NUM_CLASSES)).all()):
+    if not out_of_fold:
+        return None
+    columns = [getattr(predictions, name) for name in OOF_FIELDS]
+    if any(column is None or len(column) != n for column in columns):
+        return f"out-of-fold predictions need {', '.join(OOF_FIELDS)} for each photo"
+    labels = predictions.label
+    if labels is not None and not (labels.dtype.kind == "i" and np.isin(labels, range(NUM_CLASSES)).all()):
         return f"labels are not whole numbers from 0 to {NUM_CLASSES - 1}"
     return None
 
 
-def join(members: Sequence[Predictions]) -> list[Predictions]:
-    """The members in one order of ids, that of the first, over the photos that all of them have.
+def join(members: Sequence[AnyPredictions]) -> list[AnyPredictions]:
+    """Restrict the members to the photos that all of them have, in the order of the first member.
 
-    Raises UserError where no photo is common, or where two members hold different labels for one photo.
+    Raises UserError if they have no photo in common, or if two members have different labels for a photo.
     """
     common = set(members[0].image_id).intersection(*(member.image_id for member in members[1:]))
     if not common:
         raise UserError("the runs have no photo in common; give runs on the same data")
     ids = np.array([name for name in members[0].image_id if name in common])
     joined = [member.aligned(ids) for member in members]
-    first = joined[0]
-    if first.label is not None and any((member.label != first.label).any() for member in joined[1:]):
-        raise UserError("the runs were trained with different labels (corrections); evaluate them apart")
+    labels = [member.label for member in joined if member.label is not None]
+    if any((other != labels[0]).any() for other in labels[1:]):
+        raise UserError("the runs were trained with different labels (corrections); evaluate them separately")
     return joined
 
 
-def same_labels(members: Sequence[Predictions]) -> bool:
-    """Whether no photo that two of them share is labelled differently (by corrections)."""
-    known: dict[str, int] = {}
+def same_labels(members: Sequence[OutOfFold]) -> bool:
+    """Whether the members agree on the label of every photo they share; corrections may change labels."""
+    label_by_id: dict[str, int] = {}
     pairs = ((name, label) for member in members for name, label in zip(member.image_id, member.label, strict=True))
-    return all(known.setdefault(name, label) == label for name, label in pairs)
+    return all(label_by_id.setdefault(name, label) == label for name, label in pairs)
 
 
-def mean(members: Sequence[Predictions]) -> Predictions:
-    """The mean of the members' probabilities, joined by id."""
+def mean(members: Sequence[AnyPredictions]) -> AnyPredictions:
+    """The mean of the members' probabilities, joined by image id."""
     joined = join(members)
     probs = np.mean([member.probs for member in joined], axis=0, dtype=np.float64)
-    return replace(joined[0], probs=probs.astype(np.float32), source=None)
+    return replace(joined[0], probs=np.asarray(probs, np.float32), source=None)

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a plain line now and then elsewhere; both on stderr."""
+"""Progress of long tasks on stderr: a bar on a terminal, otherwise a plain line every ten seconds."""
 
 import os
 import sys
@@ -11,61 +11,72 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10
-# Off where several processes share a terminal: plain lines then.
-bars = True
-MOST_AT_A_TIME = 16
+# Set to False where several processes share a terminal; they print plain lines.
+bars_enabled = True
+MAX_CHUNK = 16
 
 
 def report(line: str, shown: bool = True) -> None:
-    """A line on stderr at once, where one of several processes reports for all."""
+    """Print a line on stderr immediately. shown: False in the processes for which another one reports."""
     if shown:
         print(line, file=sys.stderr, flush=True)
 
 
-@contextmanager
-def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[[int, str], None]]:
-    """Yields advance(n, note): `n` more of `total` done, with a note such as the loss; if `shown`, so is the rate."""
-    start, done, said = time.monotonic(), 0, time.monotonic()
-    console = Console(stderr=True)
-    columns = (
-        "{task.description}",
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=console, disable=not (shown and bars and console.is_terminal), transient=True)
-    bar_task = bar.add_task(task, total=total, rate="")
+class Meter:
+    """Shows how much of a task is done and its rate, as a bar or as plain lines."""
 
-    def advance(n: int, note: str = "") -> None:
-        nonlocal done, said
-        done += n
+    def __init__(self, task: str, total: int, unit: str, shown: bool):
+        self.task, self.total, self.unit = task, total, unit
+        self.done, self.start = 0, time.monotonic()
+        self.last_line = self.start
+        console = Console(stderr=True)
+        columns = (
+            "{task.description}",
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        has_bar = shown and bars_enabled and console.is_terminal
+        self.writes_lines = shown and not has_bar
+        self.bar = Progress(*columns, console=console, disable=not has_bar, transient=True)
+        self.bar_task = self.bar.add_task(task, total=total, rate="")
+
+    def advance(self, n: int, note: str = "") -> None:
+        self.done += n
         now = time.monotonic()
-        rate = done / max(now - start, 1e-9)
-        words = f"{rate:,.0f} {unit}/s {note}".rstrip()
-        bar.update(bar_task, advance=n, rate=words)
-        if shown and bar.disable and now - said > SECONDS_BETWEEN_LINES:
-            said = now
-            left = (total - done) / max(rate, 1e-9)
-            print(f"{task}: {done}/{total}, {words}, {left:.0f} s left", file=sys.stderr, flush=True)
-
-    with bar:
-        yield advance
+        rate = self.done / max(now - self.start, 1e-9)
+        text = f"{rate:,.0f} {self.unit}/s {note}".rstrip()
+        self.bar.update(self.bar_task, advance=n, rate=text)
+        if self.writes_lines and now - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            left = (self.total - self.done) / max(rate, 1e-9)
+            print(f"{self.task}: {self.done}/{self.total}, {text}, {left:.0f} s left", file=sys.stderr, flush=True)
 
 
-def parallel(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:
-    """function(item) of each item in order, computed by a thread a core, with progress shown.
+@contextmanager
+def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[..., None]]:
+    """Show the progress of a task of `total` units.
 
-    For work that leaves Python's lock, as OpenCV's does. Broken off by an error or a signal, it begins no more of it
-    than the few items that a thread has in hand.
+    Yields advance(n, note): `n` more units are done; `note` is shown beside the rate, for example the loss.
+    """
+    meter = Meter(task, total, unit, shown)
+    with meter.bar:
+        yield meter.advance
+
+
+def parallel_map(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:
+    """Yield function(item) of each item in order, computed by one thread per core, and show the progress.
+
+    For functions that release the GIL, such as OpenCV's. After an error or a signal no thread starts another chunk.
     """
     pool = ThreadPoolExecutor(os.cpu_count())
-    # A few at a time: handing over a single item costs a tenth of decoding a photo.
-    few = max(1, min(MOST_AT_A_TIME, len(items) // (8 * (os.cpu_count() or 1))))
+    # Items are passed to the threads in chunks: passing a single item costs a tenth of decoding a photo.
+    chunk_size = max(1, min(MAX_CHUNK, len(items) // (8 * (os.cpu_count() or 1))))
     try:
         with progress(task, len(items), unit) as advance:
-            pieces = [items[at : at + few] for at in range(0, len(items), few)]
-            for results in pool.map(lambda piece: [function(item) for item in piece], pieces):
+            chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]
+            for results in pool.map(lambda chunk: [function(item) for item in chunk], chunks):
                 yield from results
                 advance(len(results), "")
     finally:

@@ -1,12 +1,13 @@
-"""stdout and stderr that never fail: a closed pipe or a full disk costs output and nothing else."""
+"""stdout and stderr that never raise: after a closed pipe or on a full disk only output is lost."""
 
 import io
 import os
 import sys
+from typing import TextIO
 
 
 class _Sink(io.FileIO):
-    """A file descriptor. What it can't take is dropped; after a broken pipe all that follows is."""
+    """A file descriptor that drops output it cannot write; after a broken pipe it drops all further output."""
 
     def write(self, content) -> int:
         try:
@@ -16,33 +17,33 @@ class _Sink(io.FileIO):
             os.dup2(devnull, self.fileno())
             os.close(devnull)
         except OSError:
-            # A full disk may have room again for the next line, a terminal may not come back: both are tried again.
+            # A full disk or a lost terminal: only this output is dropped, since a later write may succeed.
             pass
         return memoryview(content).nbytes
 
 
 def make_streams_safe() -> None:
-    """Put streams that never raise in the place of sys.stdout and sys.stderr; to be called before anything is opened.
+    """Replace sys.stdout and sys.stderr by streams that never raise. Call it before any file is opened.
 
-    A process started with closed descriptors (`>&-`) gets /dev/null for them: the next file opened would take their
-    numbers otherwise, and whatever a library prints would be written into it.
+    Descriptors that were closed at the start (`>&-`) are opened on /dev/null. Otherwise the next file opened would get
+    their number, and the output of libraries would be written into that file.
     """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest free number, which is this one.
+            # os.open returns the lowest free number, which is this descriptor.
             os.open(os.devnull, os.O_RDWR)
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
-        if stream is None or _is(stream, descriptor):
+        if stream is None or _writes_to(stream, descriptor):
             if stream is not None:
                 stream.flush()
             setattr(sys, name, _wrapped(descriptor, getattr(stream, "encoding", None) or "utf-8"))
 
 
-def _is(stream: io.TextIOBase, descriptor: int) -> bool:
-    """Whether a stream writes to the descriptor; one that somebody put in its place (a notebook, a test) stays."""
+def _writes_to(stream: TextIO, descriptor: int) -> bool:
+    """Whether a stream writes to the descriptor itself; a stream that a notebook or a test has put there does not."""
     try:
         return stream.fileno() == descriptor and not isinstance(getattr(stream.buffer, "raw", None), _Sink)
     except (AttributeError, OSError, ValueError):

@@ -1,4 +1,4 @@
-"""How long a run will still take, estimated once from the speed of its first updates; and durations in words."""
+"""An estimate of the time a run still needs, from the speed of its first updates; durations as text."""
 
 import re
 import sys
@@ -9,15 +9,16 @@ from maskfold.errors import UserError
 
 UPDATES_TO_MEASURE = 20
 SECONDS = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1}
-# Predicting a photo costs a forward pass, about a third of a training step.
+# Predicting a photo is a forward pass, which takes about a third of the time of a training step.
 COST_OF_PREDICTING = 1 / 3
 
 
 class TimeLeft:
-    """Prints how long all `updates` (part -> optimiser updates it takes from its start) need, once per process.
+    """Prints an estimate of the remaining time, once per process.
 
-    The first update is left out of the measurement: it waits for the first batch and for one-time preparations.
-    parts_at_once: processes that share the parts, each as fast as this one.
+    updates: {part: its optimiser updates, counted from the start of the part}. parts_at_once: number of processes that
+    share the parts, each as fast as this one. The first update is not measured, because it waits for the first batch
+    and for one-time preparations.
     """
 
     def __init__(self, updates: Mapping[str, int], parts_at_once: int = 1):
@@ -25,9 +26,10 @@ class TimeLeft:
         self._measured, self._start = -1, 0.0
 
     def after_update(self, part: str, done: int, valid_share: float, shown: bool = True) -> None:
-        """To be called after each update; done: updates of the part so far, earlier starts included.
+        """Call after each update.
 
-        valid_share: validation photos per training photo.
+        done: updates of the part so far, including those before it was resumed. valid_share: validation photos per
+        training photo.
         """
         self._measured += 1
         if self._measured == 0:
@@ -36,16 +38,18 @@ class TimeLeft:
             return
         each = (time.perf_counter() - self._start) / UPDATES_TO_MEASURE * (1 + COST_OF_PREDICTING * valid_share)
         names = list(self.updates)
-        # The parts before it are finished, or under way beside it.
+        # The parts before this one are finished, or other processes are training them.
         later = sum(self.updates[name] for name in names[names.index(part) + 1 :])
         left = each * (self.updates[part] - done + later / self.parts_at_once)
         if shown:
             parts = "" if len(names) == 1 else f" ({len(names)} parts)"
-            print(f"about {in_words(left)} left for the whole run{parts}, at the speed of {part}", file=sys.stderr)
+            print(
+                f"about {format_duration(left)} left for the whole run{parts}, at the speed of {part}", file=sys.stderr
+            )
 
 
-def in_words(seconds: float) -> str:
-    """Such as `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+def format_duration(seconds: float) -> str:
+    """A duration as text: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
     seconds = round(seconds)
     if seconds < 90:
         return f"{seconds} s"
@@ -59,12 +63,12 @@ def in_words(seconds: float) -> str:
 
 
 def parse_duration(text: str, flag: str) -> float:
-    """Seconds of `8h`, `90m`, `1h30m`, `2d`, `45s` (fractions allowed). Raises UserError naming `flag`."""
+    """Parse `8h`, `90m`, `1h30m`, `2d` or `45s` (fractions allowed) into seconds. Raises UserError naming `flag`."""
     compact = text.strip().lower().replace(" ", "")
     parts = re.findall(r"(\d+(?:\.\d+)?)(d|h|min|m|s)", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:
-        raise UserError(f"{flag} {text!r}: a duration such as 8h, 90m or 1h30m is expected (units d, h, m, s)")
+        raise UserError(f"{flag} {text!r} is not valid; use a duration such as 8h, 90m or 1h30m (units d, h, m, s)")
     seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
     if not seconds:
-        raise UserError(f"{flag} {text!r}: more than no time is expected")
+        raise UserError(f"{flag} {text!r} is not valid; use a duration above 0, such as 8h")
     return seconds

@@ -1,14 +1,33 @@
 import subprocess
 import sys
-import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import yaml
 from conftest import ROOT, refused
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags
 from maskfold.config.config_file import config_text, load_config
-from maskfold.config.experiment import KEYS, Config, config_hash
+from maskfold.config.experiment import KEYS, Config, Section, config_hash
 from maskfold.errors import UserError
+
+# Importing any of these takes longer than everything that `--help` needs.
+HEAVY = {
+    "accelerate",
+    "albumentations",
+    "cv2",
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "timm",
+    "torch",
+    "wandb",
+}
 
 
 def parsed(*words: str):
@@ -29,7 +48,7 @@ def test_dashes_lists_and_none(tmp_path):
     assert config.data.crop == Config().data.crop
 
 
-def test_crop_none_is_a_value_not_an_absence(tmp_path):
+def test_crop_none_is_a_choice_not_a_missing_value(tmp_path):
     (tmp_path / "x.yaml").write_text("")
     assert load_config(tmp_path / "x.yaml", parsed("--data.crop", "none")).data.crop == "none"
 
@@ -74,19 +93,19 @@ def test_crop_none_is_a_value_not_an_absence(tmp_path):
         ("optim: {batch_size: 100000000000000000000}\n", ["optim.batch_size"]),
     ],
 )
-def test_a_faulty_file_is_told_by_file_and_key(script, tmp_path, text, words):
+def test_a_faulty_file_is_refused_with_file_and_key(script, tmp_path, text, words):
     (tmp_path / "x.yaml").write_text(text)
     refused(script("train", "x.yaml", "--data.root", "nowhere"), "x.yaml", *words)
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_binary_file_is_told(script, tmp_path):
+def test_a_binary_file_is_refused(script, tmp_path):
     (tmp_path / "x.yaml").write_bytes(bytes(range(128, 256)))
     refused(script("train", "x.yaml"), "x.yaml", "not readable")
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "expected"),
     [
         (["--optim.lrr", "1"], ["--optim.lrr", "--optim.lr"]),
         (["--optim.lr", "-1"], ["--optim.lr", "greater than 0"]),
@@ -98,30 +117,30 @@ def test_a_binary_file_is_told(script, tmp_path):
         (["extra"], ["extra"]),
     ],
 )
-def test_a_faulty_flag_is_told_in_the_same_words(script, tmp_path, words, told):
+def test_a_faulty_flag_is_refused(script, tmp_path, words, expected):
     (tmp_path / "x.yaml").write_text("")
-    refused(script("train", "x.yaml", *words), *told)
+    refused(script("train", "x.yaml", *words), *expected)
 
 
-def test_all_faults_at_once(script, tmp_path):
+def test_all_faults_are_reported_at_once(script, tmp_path):
     (tmp_path / "x.yaml").write_text("optim: {lr: -1, epoch: 3}\n")
     refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 faults")
 
 
-def test_a_missing_file_names_the_near_one(script, tmp_path):
+def test_a_missing_file_suggests_a_similar_one(script, tmp_path):
     (tmp_path / "resnet18.yaml").write_text("")
     refused(script("train", "resnet81.yaml"), "resnet81.yaml", "resnet18.yaml")
-    refused(script("train", "."), "no such configuration file")
+    refused(script("train", "."), "error: .:", "resnet18.yaml")
 
 
-def test_saved_and_loaded_is_the_same(tmp_path):
+def test_saving_and_loading_keeps_the_config(tmp_path):
     (tmp_path / "x.yaml").write_text("data: {root: 데이터/raw, image_size: [64, 48]}\noptim: {lr: 0.00003}\n")
     config = load_config(tmp_path / "x.yaml")
     (tmp_path / "y.yaml").write_text(config_text(config), encoding="utf-8")
     assert load_config(tmp_path / "y.yaml") == config
 
 
-def test_hash_ignores_what_changes_no_number(tmp_path):
+def test_hash_ignores_keys_that_do_not_change_the_result(tmp_path):
     (tmp_path / "x.yaml").write_text("")
     base = load_config(tmp_path / "x.yaml")
     wandb = {"run.wandb": "disabled", "run.wandb_photos": "true", "run.wandb_tags": ["a", "b"]}
@@ -132,37 +151,35 @@ def test_hash_ignores_what_changes_no_number(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("--loss.age_weight", 1), "loss.age_weight 1.0 needs model.head factored"),
         (("--data.sampling", "balanced", "--loss.class_weights", "effective"), "choose one"),
-        (("--loss.name", "soft_f1", "--loss.class_weights", "inverse"), "do nothing for soft_f1 alone"),
-        (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features false"),
+        (("--loss.name", "soft_f1", "--loss.class_weights", "inverse"), "no effect on soft_f1 alone"),
+        (("--mix.name", "cutmix", "--model.frozen_epochs", "all"), "model.cache_features to false"),
     ],
 )
-def test_keys_that_do_not_go_together_are_told_in_a_sentence(script, words, said):
+def test_invalid_combinations_of_keys_are_refused(script, words, message):
     done = script("train", ROOT / "configs" / "demo.yaml", *words)
-    refused(done, "demo.yaml: ", said)
+    refused(done, "demo.yaml: ", message)
     assert "{" not in done.err
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
-def test_shipped_configs_are_valid_and_say_what_they_are(file):
+def test_shipped_configs_are_valid_and_begin_with_a_comment(file):
     load_config(file)
     assert file.read_text().startswith("# ")
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "scripts").glob("*.py")))
-def test_help_is_quick_and_complete(name):
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, ROOT / "scripts" / f"{name}.py", "--help"], capture_output=True, text=True
-        )
-        seconds.append(time.perf_counter() - start)
-    assert done.returncode == 0
-    assert min(seconds) < 1.5
+def test_help_is_complete_and_imports_no_heavy_library(name):
+    """Checks imports instead of seconds, which depend on the machine; imports take most of the time."""
+    script = ROOT / "scripts" / f"{name}.py"
+    done = subprocess.run([sys.executable, "-X", "importtime", script, "--help"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "maskfold" in imported
+    assert not imported & HEAVY
     assert "default: " in done.stdout
     if name in ("train", "baselines"):
         for key in KEYS:
@@ -176,13 +193,60 @@ def test_config_is_frozen():
         Config().optim.lr = 1
 
 
-def test_load_config_raises_user_errors_only(tmp_path):
-    with pytest.raises(UserError):
-        load_config(tmp_path / "none.yaml")
+SECTIONS = [key for key in Config.model_fields if isinstance(getattr(Config(), key), Section)]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+KEY = st.sampled_from(KEYS).map(lambda key: key.rpartition(".")[2]) | st.text(max_size=8)
+SECTION = VALUES | st.dictionaries(KEY, VALUES, max_size=4)
+MAPPING = st.dictionaries(st.sampled_from([*SECTIONS, "seed"]) | st.text(max_size=8), SECTION, max_size=4)
 
 
-def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):
-    """A folder that is a file, a name that is too long: no traceback, the path named."""
+@settings(max_examples=100, deadline=None)
+@given(
+    st.binary(max_size=60)
+    | st.text(max_size=60).map(str.encode)
+    | st.text(alphabet="[]{}:,-?!&*|>%@`#'\"\n ~x1", max_size=60).map(str.encode)
+    | (MAPPING | VALUES).map(lambda content: yaml.safe_dump(content, allow_unicode=True).encode())
+)
+@example(b"")
+@example(b"optim: {lr: !!float x}")
+@example(b"a: &a [*a]")
+@example(b"&a {optim: *a}")
+@example(b"? {a: b}\n: c")
+@example(b"? &k [*k]\n: c")
+@example(b"<<: 1")
+@example(b"<<: [1, {optim: 2}]")
+@example(b"--- 1\n--- 2\n")
+@example(b"%YAML 9.9\n---\nseed: 1")
+@example(b"seed: " + b"9" * 5000)
+@example(b"seed: 1:60:99999999999999999999")
+@example(b"\xff\xfe")
+@example(b"seed: 9999-99-99T99:99:99")
+def test_load_config_raises_user_errors_only(content):
+    """Whatever a file holds; a place that is no file too."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.yaml"
+        path.write_bytes(content)
+        try:
+            config = load_config(path)
+        except UserError as fault:
+            assert "x.yaml" in str(fault)
+        else:
+            assert isinstance(config, Config)
+
+
+def test_a_place_that_is_no_file_is_a_user_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "file" / "x.yaml"):
+        with pytest.raises(UserError, match="no such configuration file"):
+            load_config(path)
+
+
+def test_errors_of_the_file_system_name_the_path(script, tmp_path):
+    """A file in the place of a folder, a name that is too long: one error with the path, no traceback."""
     (tmp_path / "file").write_text("")
     refused(script("make_demo_data", "--out", "file/demo", "--people", 6, "--eval-people", 6), "file")
     refused(script("make_demo_data", "--out", "file"), "file")
@@ -192,6 +256,6 @@ def test_what_the_machine_refuses_is_told_with_its_place(script, tmp_path):
     refused(script("train", "x" * 300 + ".yaml"), "xxx")
 
 
-def test_a_leading_underscore_is_no_flag(script, tmp_path):
+def test_a_value_may_begin_with_an_underscore(script, tmp_path):
     (tmp_path / "x.yaml").write_text("")
     refused(script("train", "x.yaml", "--name", "_h", "--data.root", "nowhere"), "nowhere")

@@ -1,4 +1,4 @@
-"""Raw data through scripts/prepare.py: what is taken, what is refused, and how it is told."""
+"""Raw data through scripts/prepare.py: which data is accepted, which is refused, and the messages."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import refused
 
-from maskfold.data.raw_csv import leaves_folder
+from maskfold.data.raw_csv import points_outside
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
 
 OUT = Path("data/prepared/raw data 사본")
@@ -39,7 +39,7 @@ def info_of(raw):
     return raw / "eval" / "info.csv"
 
 
-def test_prepared_files_hold_what_the_format_says(script, raw):
+def test_prepared_files_have_the_documented_format(script, raw):
     done = script("prepare", "--data", raw, "--folds", 3)
     assert done.code == 0, done.err
     images = pd.read_csv(OUT / "images.csv", dtype={"person_id": str})
@@ -49,7 +49,7 @@ def test_prepared_files_hold_what_the_format_says(script, raw):
     assert all((raw / path).is_file() for path in images.path)
     expected = encode(images.kind.map(KIND_MASK), images.gender.map(GENDERS.index), age_group(images.age))
     assert (images.label == expected).all()
-    # Two people share an id, and stay two.
+    # Two people share an id, but remain two people.
     assert images.person_id.nunique() == 12
     folds = pd.read_csv(OUT / "folds.csv", dtype={"person_id": str})
     assert list(folds) == ["person_id", "gender", "age", "fold"]
@@ -101,7 +101,7 @@ def _drop(column):
 
 
 def _png(raw, spoil):
-    """A photo as a PNG, its bytes spoiled."""
+    """Replace a photo by a PNG whose bytes are damaged by `spoil`."""
     photo = photo_of(raw)
     _, png = cv2.imencode(".png", cv2.imread(str(photo)))
     _unlink(photo)
@@ -113,7 +113,7 @@ def _png_cut(raw):
 
 
 def _swap_for(name):
-    """info.csv's first ImageID replaced."""
+    """Replace the first ImageID of info.csv."""
 
     def change(raw):
         table = pd.read_csv(info_of(raw))
@@ -146,21 +146,21 @@ FAULTS = {
     "no photo": (lambda raw: _unlink(photo_of(raw, "normal")), ["normal", "missing"]),
     "photo twice": (_twice, ["mask1.jpeg", "twice"]),
     "empty photo": (lambda raw: photo_of(raw).write_bytes(b""), ["mask1", "empty"]),
-    "photo cut short": (lambda raw: _cut(photo_of(raw)), ["mask1", "cut short"]),
-    "png cut short": (_png_cut, ["mask1.png", "cut short"]),
-    "text for a photo": (lambda raw: photo_of(raw).write_text("no image"), ["mask1", "no JPEG or PNG"]),
+    "photo truncated": (lambda raw: _cut(photo_of(raw)), ["mask1", "truncated"]),
+    "png truncated": (_png_cut, ["mask1.png", "truncated"]),
+    "text for a photo": (lambda raw: photo_of(raw).write_text("no image"), ["mask1", "not a JPEG or PNG"]),
     "nothing but a JPEG's ends": (
         lambda raw: photo_of(raw).write_bytes(b"\xff\xd8\xff\xda00\xff\xd9"),
         ["mask1", "decoded"],
     ),
-    "eval photo cut short": (lambda raw: _cut(next((raw / "eval" / "images").glob("[0-9a-f]*.jpg"))), ["cut short"]),
+    "eval photo truncated": (lambda raw: _cut(next((raw / "eval" / "images").glob("[0-9a-f]*.jpg"))), ["truncated"]),
     "ImageID without a file": (_swap_for("nothere.jpg"), ["info.csv line 2", "nothere.jpg"]),
     "ImageID twice": (
         lambda raw: _append(info_of(raw), pd.read_csv(info_of(raw)).ImageID[0] + ",0"),
         ["already in line 2"],
     ),
-    "ImageID above": (_swap_for("../info.csv"), ["../info.csv", "leaves"]),
-    "ImageID absolute": (_swap_for("/etc/passwd"), ["/etc/passwd", "leaves"]),
+    "ImageID above": (_swap_for("../info.csv"), ["../info.csv", "outside"]),
+    "ImageID absolute": (_swap_for("/etc/passwd"), ["/etc/passwd", "outside"]),
     "no info.csv": (lambda raw: _unlink(info_of(raw)), ["info.csv", "not found"]),
     "empty info.csv": (lambda raw: info_of(raw).write_text(""), ["info.csv", "empty"]),
     "folder twice": (lambda raw: _set("path", table_of(raw).path[0])(raw), ["line 3", "already in line 2"]),
@@ -171,10 +171,10 @@ FAULTS = {
     "age zero": (_set("age", "0"), ["line 3", "'0'"]),
     "age beyond": (_set("age", "200"), ["line 3", "'200'"]),
     "third gender": (_set("gender", "femail"), ["line 3", "'femail'", "female"]),
-    "path above": (_set("path", "../../secret"), ["line 3", "leaves"]),
-    "path absolute": (_set("path", "/etc"), ["line 3", "leaves"]),
-    "path of Windows": (_set("path", "C:\\people"), ["line 3", "leaves"]),
-    "path of nothing": (_set("path", "./"), ["line 3", "leaves"]),
+    "path above": (_set("path", "../../secret"), ["line 3", "outside"]),
+    "path absolute": (_set("path", "/etc"), ["line 3", "outside"]),
+    "path of Windows": (_set("path", "C:\\people"), ["line 3", "outside"]),
+    "path of nothing": (_set("path", "./"), ["line 3", "outside"]),
     "column twice": (
         lambda raw: (
             table_of(raw)
@@ -193,33 +193,33 @@ FAULTS = {
     "png damaged": (lambda raw: _png(raw, lambda png: png[:-300] + bytes(40) + png[-260:]), ["mask1.png", "damaged"]),
     "png without its middle": (lambda raw: _png(raw, lambda png: png[:2000] + png[9000:]), ["mask1.png"]),
     "eval a file": (lambda raw: (shutil.rmtree(raw / "eval"), (raw / "eval").write_text("")), ["eval", "is a file"]),
-    "no path": (_set("path", ""), ["line 3", "leaves"]),
+    "no path": (_set("path", ""), ["line 3", "outside"]),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_ends_with_one_message_and_nothing_written(script, raw, fault):
+def test_a_fault_is_one_message_and_nothing_is_written(script, raw, fault):
     spoil, words = FAULTS[fault]
     spoil(raw)
     refused(script("prepare", "--data", raw), *words)
     assert not OUT.exists() or not any(OUT.iterdir())
 
 
-def test_train_tells_the_same_and_starts_no_run(script, raw, tmp_path):
+def test_train_reports_the_same_faults_and_starts_no_run(script, raw, tmp_path):
     (tmp_path / "x.yaml").write_text("")
     _cut(photo_of(raw))
-    refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), "cut short")
+    refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), "truncated")
     assert not Path("runs").exists()
 
 
-def test_many_faults_are_told_together(script, raw):
-    gone = folder_of(raw, 4)
-    shutil.rmtree(gone)
+def test_many_faults_are_reported_together(script, raw):
+    missing = folder_of(raw, 4)
+    shutil.rmtree(missing)
     _set("age", "old", row=2)(raw)
     _cut(photo_of(raw, "mask3", row=1))
     photo_of(raw, "normal", row=0).unlink()
     _swap_for("nothere.jpg")(raw)
-    refused(script("prepare", "--data", raw), "5 faults", gone.name, "'old'", "mask3", "normal", "nothere.jpg")
+    refused(script("prepare", "--data", raw), "5 faults", missing.name, "'old'", "mask3", "normal", "nothere.jpg")
 
 
 def test_no_data_root(script):
@@ -227,7 +227,7 @@ def test_no_data_root(script):
     refused(script("prepare"), "SM_CHANNEL_TRAIN")
 
 
-def test_junk_and_spare_photos_are_no_faults(script, raw):
+def test_other_files_and_unlisted_photos_are_not_faults(script, raw):
     (folder_of(raw) / "._mask1.png").write_bytes(b"junk")
     (folder_of(raw) / "Thumbs.db").write_bytes(b"junk")
     (raw / "train" / "images" / "._junk").write_bytes(b"junk")
@@ -240,7 +240,7 @@ def test_junk_and_spare_photos_are_no_faults(script, raw):
     assert "selfie.jpg" in done.out
 
 
-def test_without_an_eval_side(script, raw):
+def test_without_an_eval_set(script, raw):
     shutil.rmtree(raw / "eval")
     done = script("prepare", "--data", raw)
     assert done.code == 0
@@ -248,13 +248,13 @@ def test_without_an_eval_side(script, raw):
     assert not (OUT / "eval.csv").exists()
 
 
-def test_endings_in_any_case(script, raw):
+def test_suffixes_in_any_case(script, raw):
     photo = photo_of(raw, "mask2")
     photo.rename(photo.with_suffix(".JPG"))
     assert script("prepare", "--data", raw).code == 0
 
 
-def test_a_read_only_root_is_enough(script, raw):
+def test_the_root_may_be_read_only(script, raw):
     before = sorted((path, path.stat().st_mtime_ns) for path in raw.rglob("*"))
     for path in [raw, *raw.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -274,12 +274,12 @@ def test_a_prepared_folder_of_another_root_is_refused(script, raw, tmp_path):
     assert (tmp_path / "mine" / "dataset.json").read_text() == before
 
 
-def test_folds_stand_when_prepared_again(script, raw):
+def test_folds_are_kept_when_prepared_again(script, raw):
     assert script("prepare", "--data", raw, "--folds", 3).code == 0
     before = (OUT / "folds.csv").read_text()
     done = script("prepare", "--data", raw, "--folds", 4, "--seed", 7)
     assert done.code == 0
-    assert "3 folds and stands" in done.out
+    assert "3 folds and is kept" in done.out
     assert (OUT / "folds.csv").read_text() == before
 
 
@@ -287,12 +287,12 @@ def test_other_people_than_folds_csv_are_refused(script, raw):
     assert script("prepare", "--data", raw, "--folds", 3).code == 0
     before = {path.name: path.read_bytes() for path in OUT.iterdir() if path.is_file()}
     table_of(raw).drop(index=3).to_csv(raw / "train" / "train.csv", index=False)
-    refused(script("prepare", "--data", raw), "folds.csv", "other people")
+    refused(script("prepare", "--data", raw), "folds.csv", "people are not those")
     assert {path.name: path.read_bytes() for path in OUT.iterdir() if path.is_file()} == before
 
 
 def test_the_organisers_environment(script, raw, monkeypatch, tmp_path):
-    """train and eval may lie in different places."""
+    """train and eval may be in different places."""
     elsewhere = tmp_path / "elsewhere"
     shutil.move(raw / "eval", elsewhere)
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(raw / "train" / "images"))
@@ -307,16 +307,16 @@ def test_the_organisers_environment(script, raw, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "/a", "\\\\server\\x", "C:x", "", " ", "."])
-def test_names_that_leave(name):
-    assert leaves_folder(name)
+def test_names_that_point_outside(name):
+    assert points_outside(name)
 
 
 @pytest.mark.parametrize("name", ["000001_male_Asian_20", "a b.jpg", "한글.jpg", "..a", "a..b"])
-def test_names_that_stay(name):
-    assert not leaves_folder(name)
+def test_names_that_point_inside(name):
+    assert not points_outside(name)
 
 
-def test_fingerprint_follows_content_not_place(script, raw, tmp_path):
+def test_fingerprint_depends_on_content_not_on_the_path(script, raw, tmp_path):
     def fingerprint(root, out):
         assert script("prepare", "--data", root, "--out", out).code == 0
         return json.loads((Path(out) / "dataset.json").read_text())["fingerprint"]
@@ -329,8 +329,8 @@ def test_fingerprint_follows_content_not_place(script, raw, tmp_path):
     assert fingerprint(raw, "a") != first
 
 
-def test_faults_behind_a_faulty_row_and_a_broken_table_are_told_too(script, raw):
-    """A person of an impossible age misses a photo; train.csv is broken, and so is info.csv."""
+def test_faults_do_not_hide_other_faults(script, raw):
+    """A person with an invalid age also lacks a photo; both train.csv and info.csv have faults."""
     _set("age", "old")(raw)
     photo_of(raw, "mask2").unlink()
     refused(script("prepare", "--data", raw), "2 faults", "'old'", "mask2")
@@ -340,7 +340,7 @@ def test_faults_behind_a_faulty_row_and_a_broken_table_are_told_too(script, raw)
 
 
 def test_a_person_called_na(script, raw):
-    """Text that pandas would take for nothing."""
+    """pandas reads NA as a missing value by default."""
     table = table_of(raw)
     (raw / "train" / "images" / table.path[1]).rename(raw / "train" / "images" / "NA")
     _set("path", "NA")(raw)
@@ -349,14 +349,14 @@ def test_a_person_called_na(script, raw):
     assert "NA" in set(pd.read_csv(OUT / "folds.csv", keep_default_na=False).person_id)
 
 
-def test_a_name_in_another_systems_bytes(script, raw):
+def test_a_file_name_that_is_not_utf8(script, raw):
     (folder_of(raw) / os.fsdecode(b"\xb0\xa1.jpg")).write_bytes(b"x")
     done = script("prepare", "--data", raw)
     assert done.code == 0, done.err
     assert "xb0" in done.out
 
 
-def test_tiny_and_other_photos_are_photos(script, raw):
+def test_tiny_photos_are_accepted(script, raw):
     photo = photo_of(raw)
     photo.unlink()
     cv2.imwrite(str(photo.with_suffix(".png")), np.zeros((1, 3, 3), np.uint8))
@@ -375,7 +375,7 @@ def test_tiny_and_other_photos_are_photos(script, raw):
         ("dataset.json", "{"),
     ],
 )
-def test_a_prepared_folder_is_read_with_suspicion(script, raw, file, text):
+def test_a_damaged_prepared_folder_is_refused(script, raw, file, text):
     assert script("prepare", "--data", raw, "--folds", 3).code == 0
     (OUT / file).write_text(text)
     Path("x.yaml").write_text("")
@@ -398,7 +398,7 @@ def test_edited_folds_and_labels_are_refused(script, raw, change):
     refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), name)
 
 
-def test_the_folds_seed_is_that_of_the_folds_that_stand(script, raw):
+def test_the_fold_seed_is_that_of_the_kept_folds(script, raw):
     assert script("prepare", "--data", raw, "--folds", 3, "--seed", 5).code == 0
     assert script("prepare", "--data", raw, "--seed", 7).code == 0
     assert json.loads((OUT / "dataset.json").read_text())["fold_seed"] == 5

@@ -3,6 +3,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from conftest import ROOT, refused
+from support import numbers_in
+
+from maskfold.data.label_changes import relabelled
+from maskfold.data.prepare import prepare
+from maskfold.data.raw_layout import find_layout
+from maskfold.errors import UserError
 
 OUT = Path("out")
 
@@ -30,7 +36,7 @@ def test_corrections_change_labels_in_memory_only(script, raw):
     plain = pd.read_csv("plain/images.csv").set_index("image_id")
     done = prepared(script, raw, rows)
     assert done.code == 0, done.err
-    assert "3 made, 0 were so already" in done.out
+    assert "3 made, 0 already correct" in done.out
     fixed = images()
     assert (fixed.loc[fixed.person_id == man.path, "gender"] == "female").all()
     assert (fixed.label - plain.label)[fixed.person_id == man.path].eq(3 + 2 * (man.path == young.path)).all()
@@ -42,7 +48,7 @@ def test_corrections_change_labels_in_memory_only(script, raw):
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
 
 
-def test_twice_is_as_once(script, raw):
+def test_corrections_are_idempotent(script, raw):
     swap = f"{people_of(raw).path[7]},swap,incorrect_mask|normal"
     assert prepared(script, raw, [swap]).code == 0
     once = images()
@@ -54,7 +60,7 @@ def test_twice_is_as_once(script, raw):
     pd.testing.assert_frame_equal(images(), once)
 
 
-def test_an_id_is_taken_where_it_is_one_persons(script, raw):
+def test_an_id_is_accepted_if_only_one_person_has_it(script, raw):
     people = people_of(raw)
     lone = people[~people.id.duplicated(keep=False)].iloc[0]
     assert prepared(script, raw, [f"{lone.id},age,60"]).code == 0
@@ -77,25 +83,43 @@ def test_an_ambiguous_id_is_refused(script, raw):
         ("{},hair,grey", ["field 'hair'"]),
     ],
 )
-def test_a_faulty_row_is_told(script, raw, row, words):
+def test_a_faulty_row_is_refused(script, raw, row, words):
     refused(prepared(script, raw, [row.format(people_of(raw).path[7])]), "fix.csv line 2", *words)
 
 
-def test_contradicting_rows_are_told(script, raw):
+def test_contradicting_rows_are_refused(script, raw):
     person = people_of(raw).path[7]
     refused(prepared(script, raw, [f"{person},age,29", f"{person},age,60"]), "line 3", "29 in line 2")
 
 
-def test_the_agreed_list_is_applied_to_those_who_are_there(script, raw):
+def test_corrections_of_people_not_in_the_data_are_counted(script, raw):
     done = script("prepare", "--data", raw, "--out", OUT, "--corrections", ROOT / "configs" / "corrections.csv")
     assert done.code == 0
-    assert "0 made, 0 were so already, 18 not in the data" in done.out
+    assert numbers_in(done.out, "corrections:") == [0, 0, 18]
 
 
-def test_a_run_asks_for_the_corrections_its_data_was_prepared_with(script, raw):
+def test_training_with_other_corrections_than_prepared_is_refused(script, raw):
     assert script("prepare", "--data", raw, "--out", OUT).code == 0
     Path("fix.csv").write_text(f"person_id,field,value,reason\n{people_of(raw).path[7]},age,60,so\n")
     Path("x.yaml").write_text("")
-    given = ["--data.root", raw, "--data.prepared", OUT, "--data.corrections"]
-    refused(script("train", "x.yaml", *given, "fix.csv"), "data.corrections", "fix.csv")
-    refused(script("train", "x.yaml", *given, "gone.csv"), "data.corrections", "gone.csv")
+    flags = ["--data.root", raw, "--data.prepared", OUT, "--data.corrections"]
+    refused(script("train", "x.yaml", *flags, "fix.csv"), "data.corrections", "fix.csv")
+    refused(script("train", "x.yaml", *flags, "gone.csv"), "data.corrections", "gone.csv")
+
+
+def test_relabelling_ignores_faults_of_the_eval_photos(raw, tmp_path):
+    prepared = prepare(find_layout(raw), tmp_path / "prepared", 2)
+    (raw / "eval" / "images" / prepared.evaluation.image_id[0]).unlink()
+    labels, _ = relabelled(prepared, None)
+    assert labels[prepared.images.image_id].tolist() == prepared.images.label.tolist()
+
+
+def test_a_fault_of_the_training_photos_that_names_the_eval_folder_is_reported(raw, tmp_path):
+    prepared = prepare(find_layout(raw), tmp_path / "prepared", 2)
+    table, eval_images = people_of(raw), raw / "eval" / "images"
+    table.loc[7, "path"] = str(eval_images)
+    table.to_csv(raw / "train" / "train.csv", index=False)
+    with pytest.raises(UserError) as error:
+        relabelled(prepared, None)
+    assert "train.csv line 9" in str(error.value)
+    assert str(eval_images) in str(error.value)

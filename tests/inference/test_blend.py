@@ -9,12 +9,13 @@ import pytest
 from conftest import refused, tiny_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import PATIENCE
 
 from maskfold.evaluation.members import leave_one_out, likeness, said_of_decision
 from maskfold.inference.cross_fit import CrossFitted, cross_fit, decision_gain, fit, is_worth_it, own_folds
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
-from maskfold.labels import joint
+from maskfold.labels import joint_log_probs
 from maskfold.metrics.bootstrap import Comparison
 from maskfold.metrics.scores import macro_f1
 from maskfold.probabilities import Predictions
@@ -57,7 +58,7 @@ def test_random_labels_give_no_gain():
         decisions.append(decision_gain(chosen, labels, people).difference)
         # On the labels it is fitted on the same procedure does find something: cross-fitting is what takes it away.
         fitted = fit(members, labels, people, "oof", "macro-f1")
-        assert macro_f1(labels, fitted.answers(members)) > base
+        assert macro_f1(labels, fitted.pred_labels(members)) > base
     for found in (gains, decisions):
         assert abs(np.mean(found)) < 0.006
         assert max(np.abs(found)) < 0.02
@@ -68,7 +69,7 @@ def test_a_planted_bias_is_found():
     rng = np.random.default_rng(0)
     labels, people = people_of(700, rng)
     straight = opinions(labels, rng, 3.0)
-    bias = joint(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 6]]))[0]
+    bias = joint_log_probs(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 6]]))[0]
     members = softmax(np.log(straight) + bias)[None]
     found = cross_fit(members, labels, people, "mean", "macro-f1")
     gain = decision_gain(found, labels, people)
@@ -101,7 +102,7 @@ def test_the_blend_takes_the_decision_or_leaves_it(taken, monkeypatch):
 
     rng = np.random.default_rng(0)
     labels, people = people_of(600, rng)
-    held_back = joint(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 8]]))[0]
+    held_back = joint_log_probs(np.zeros((1, 3)), np.zeros((1, 2)), np.log([[1, 1, 1 / 8]]))[0]
     straight = opinions(labels if taken else rng.permutation(labels), rng, 3.0)
     probs = softmax(np.log(straight) + held_back) if taken else straight
     ids = np.array([f"i{n}" for n in range(len(labels))])
@@ -110,9 +111,9 @@ def test_the_blend_takes_the_decision_or_leaves_it(taken, monkeypatch):
     monkeypatch.setattr(module, "_predicted", lambda runs, views: ([None], [(evaluation, oof)]))
     found = module.blend_runs([None], ("none",), "mean", "macro-f1")
     assert (found.fitted.factors is not None) == taken
-    assert np.array_equal(found.crossed.answers, found.crossed.probs.argmax(1)) != taken
+    assert np.array_equal(found.crossed.pred_labels, found.crossed.probs.argmax(1)) != taken
     assert found.gain is not None
-    assert found.answers.tolist() == found.fitted.answers(probs[None, :2]).tolist()
+    assert found.pred_labels.tolist() == found.fitted.pred_labels(probs[None, :2]).tolist()
 
 
 @given(st.integers(0, 100))
@@ -220,7 +221,7 @@ def test_nothing_of_a_group_is_fitted_on_it(monkeypatch):
     spoiled = np.where(groups == 2, 17 - labels, labels)
     after = cross_fit(members, spoiled, people, "oof", "macro-f1")
     mine = groups == 2
-    np.testing.assert_array_equal(before.answers[mine], after.answers[mine])
+    np.testing.assert_array_equal(before.pred_labels[mine], after.pred_labels[mine])
     np.testing.assert_array_equal(before.probs[mine], after.probs[mine])
     assert (before.probs[~mine] != after.probs[~mine]).any()
 
@@ -240,12 +241,12 @@ def test_leaving_a_member_out_by_hand():
 
 
 @pytest.fixture
-def two(script, drawn):
+def two(script, synthetic):
     """Two members that differ in head, crop, size and loss, on the same folds."""
     common = ("--data.prepared", "p", "--optim.lr", 0.01)
-    assert script("train", *tiny_args(drawn, *common, "--name", "a")).code == 0
+    assert script("train", *tiny_args(synthetic, *common, "--name", "a")).code == 0
     more = ("--model.head", "factored", "--data.crop", "none", "--data.image_size", 40, 32, "--loss.name", "focal")
-    assert script("train", *tiny_args(drawn, *common, "--name", "b", *more)).code == 0
+    assert script("train", *tiny_args(synthetic, *common, "--name", "b", *more)).code == 0
 
 
 def test_a_blend_is_shown_kept_and_rebuilt(script, two):
@@ -282,9 +283,9 @@ def test_rebuilding_takes_the_manifests_factors(script, two):
         refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "tta")
     for change in ({"members": 5}, {"members": None}, {"weights": ["a"]}, {"weights": [None]}, {"temperatures": [-1]}):
         Path("y.json").write_text(json.dumps(held | change))
-        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "do not belong together")
+        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "members", "weights", "temperatures")
     for words in (("--decision", "macro-f1"), ("--blend", "oof"), ("--tta", "hflip"), ("--tta-report",)):
-        refused(script("submit", "--from", "x.json", *words), "a manifest keeps its own")
+        refused(script("submit", "--from", "x.json", *words), "--tta", "--tta-report", "--blend", "--decision")
     # One of before there were decisions.
     Path("y.json").write_text(
         json.dumps({key: value for key, value in held.items() if key not in ("factors", "decision")})
@@ -329,5 +330,4 @@ def test_blending_ten_members_of_18900_photos_is_quick():
     blended = time.perf_counter() - start
     leave_one_out(crossed, labels, people)
     print(f"blend and decision {blended:.1f} s, leave-one-out {time.perf_counter() - start - blended:.1f} s")
-    assert blended < 60
-    assert time.perf_counter() - start - blended < 30
+    assert time.perf_counter() - start < PATIENCE

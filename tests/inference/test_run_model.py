@@ -28,7 +28,7 @@ def test_it_predicts_what_a_submission_is_made_from(trained, copied):
     paths = prepared.photo_paths(prepared.evaluation)
     table = maskfold.load_run(copied).predict(paths, tta=["none", "hflip"])
     assert table.path.tolist() == [str(path) for path in paths]
-    assert table.label.tolist() == evaluation.answers.tolist()
+    assert table.label.tolist() == evaluation.pred_labels.tolist()
     by_axis = marginals(evaluation.probs)
     np.testing.assert_allclose(table[["p_male", "p_female"]].to_numpy(), by_axis["gender"], atol=1e-5)
     ages = table[["p_age_under_30", "p_age_30_59", "p_age_60_plus"]].to_numpy()

@@ -144,14 +144,14 @@ def test_what_is_missing_is_told(script, run):
     refused(script("evaluate", run), "oof.npz")
     shutil.rmtree(run / "fold0")
     shutil.rmtree(run / "fold1")
-    refused(script("submit", run, "--out", "a.csv"), "no fold is finished")
+    refused(script("submit", run, "--out", "a.csv"), str(run))
 
 
 def test_data_without_an_eval_side_makes_no_submission(script, raw):
     shutil.rmtree(raw / "eval")
     assert script("train", *tiny_args(raw, "--name", "lone", "--folds", 0)).code == 0
     assert "none (no eval side)" in script("evaluate", "lone").out
-    refused(script("submit", "lone", "--out", "a.csv"), "no eval side")
+    refused(script("submit", "lone", "--out", "a.csv"), "no eval set")
 
 
 def test_a_faulty_submission_is_refused(tmp_path):

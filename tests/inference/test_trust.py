@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from conftest import refused
 from safetensors.numpy import load_file, save_file
+from support import PATIENCE
 
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
@@ -260,7 +261,7 @@ def test_runs_of_different_labels_are_compared_on_both(script, run, other):
 
 @pytest.mark.slow
 def test_two_full_size_runs_are_evaluated_in_seconds(script, run, other):
-    """18,900 rows each, 2,000 resamples: 10 s a run are allowed."""
+    """18,900 rows each, 2,000 resamples: what grows with their product would take hours."""
     rng, n = np.random.default_rng(0), 18_900
     people = np.arange(n) // 7
     labels = rng.integers(0, 6, 2700)[people] + 6 * np.tile([0, 0, 0, 0, 0, 1, 2], 2700)
@@ -272,4 +273,4 @@ def test_two_full_size_runs_are_evaluated_in_seconds(script, run, other):
     start = time.perf_counter()
     done = script("evaluate", run, other)
     assert done.code == 0, done.err
-    assert time.perf_counter() - start < 20
+    assert time.perf_counter() - start < PATIENCE

@@ -106,16 +106,18 @@ def test_a_wrong_pipeline_is_told(written, words):
         train_transform(Data(image_size=(32, 24), augment=written))
 
 
-def test_a_pipeline_in_a_file(script, drawn, tmp_path):
+def test_a_pipeline_in_a_file(script, synthetic, tmp_path):
     """From the file into the run, and refused before the run is made where it is wrong."""
     file = tmp_path / "own.yaml"
     head = "data: {folds: 2, image_size: [32, 32], augment: "
     tail = "}\nmodel: {backbone: test_convnext}\noptim: {epochs: 1, warmup_epochs: 0, batch_size: 16}\n"
     file.write_text(head + "[{HorizontalFlip: {p: 1.0}}, RandomBrightnessContrast]" + tail)
-    common = ("--data.root", drawn, "--run.wandb", "disabled", "--folds", 0)
+    common = ("--data.root", synthetic, "--run.wandb", "disabled", "--folds", 0)
     assert script("train", file, *common).code == 0
     assert script("train", file, *common).code == 0
     file.write_text(head + "[{HorizontalFlip: {often: 1.0}}]" + tail)
     refused(script("train", file, *common, "--name", "other"), "data.augment[0]", "often")
     assert not (tmp_path / "runs" / "other").exists()
-    refused(script("train", *tiny_args(drawn, "--data.augment", "storng")), "--data.augment", "storng", "randaugment")
+    refused(
+        script("train", *tiny_args(synthetic, "--data.augment", "storng")), "--data.augment", "storng", "randaugment"
+    )

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import until
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import jpeg_size, read_photo
 from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
-from maskfold.fileio import perhaps_torn
+from maskfold.fileio import may_be_incomplete
 from maskfold.loading import store as store_module
 from maskfold.loading.crops import crop_and_resize, reduction, resize, store_size
 from maskfold.loading.faces import find_face
@@ -26,8 +27,8 @@ from maskfold.loading.store import open_store
 
 
 @pytest.fixture(scope="module")
-def prepared(drawn, tmp_path_factory):
-    return prepare(find_layout(drawn), tmp_path_factory.mktemp("p"), 2, 0)
+def prepared(synthetic, tmp_path_factory):
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("p"), 2, 0)
 
 
 def small(**keys) -> Data:
@@ -111,7 +112,7 @@ def test_any_face_gives_a_whole_crop(face, height, width, margin):
 
 
 def test_yunet_finds_a_face_where_it_is(prepared):
-    """Of the same drawn photos moved by 40 pixels, the faces have moved by 40 pixels; of grey there is none."""
+    """Of the same synthetic photos moved by 40 pixels, the faces have moved by 40 pixels; of grey there is none."""
     photos = [read_photo(path).image for path in prepared.photo_paths(prepared.images)[:40]]
     moved = []
     for image in photos:
@@ -191,9 +192,8 @@ def test_what_a_killed_build_leaves_is_not_trusted(prepared):
     process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(prepared, data))
     process.start()
     folder = prepared.folder / "store"
-    end = time.monotonic() + 30
-    while not (left := list(folder.glob(".*.npy"))) and time.monotonic() < end:
-        time.sleep(0.01)
+    until(lambda: list(folder.glob(".*.npy")), "a store that is being built")
+    left = list(folder.glob(".*.npy"))
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert left[0].exists()
@@ -210,9 +210,9 @@ def test_a_store_written_just_before_the_machine_went_down_is_built_anew(prepare
     content, started = path.read_bytes(), time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     path.write_bytes(bytes(len(content)))
     os.utime(path, (started - 5, started - 5))
-    assert perhaps_torn(path)
+    assert may_be_incomplete(path)
     open_store(prepared, prepared.images, data)
     assert path.read_bytes() == content
     for when in (started - 1000, started + 5):
         os.utime(path, (when, when))
-        assert not perhaps_torn(path)
+        assert not may_be_incomplete(path)

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import plain_trainee, refused, tiny_args, train_one_epoch
+from conftest import plain_train_state, refused, tiny_args, train_one_epoch
 
 from maskfold.config.experiment import Config, Data, Loss, Mix, Model
 from maskfold.labels import is_old
 from maskfold.loading.mixing import Mixer
-from maskfold.loading.sampler import Partners, training_batches
+from maskfold.loading.sampler import Partners, train_batch_sampler
 from maskfold.models.classifier import build_classifier
 from maskfold.models.targets import Targets
 
@@ -89,11 +89,11 @@ def test_photos_without_partners_stay():
 class Memory:
     """Fixed photos of classes 0 to 17 in turn, batched as a run would, for one process or one of several."""
 
-    def __init__(self, config, n=40, rank=0, world=1):
+    def __init__(self, config, n=40, rank=0, world_size=1):
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
         self.labels = np.arange(n) % 18
-        self.batch_sampler = training_batches(config, np.arange(n), self.labels, rank, world)
+        self.batch_sampler = train_batch_sampler(config, np.arange(n), self.labels, rank, world_size)
         self.batch_sampler.set_epoch(1)
 
     def __iter__(self):
@@ -104,8 +104,8 @@ class Memory:
             yield self.images[rows], torch.from_numpy(labels), torch.from_numpy(rows)
 
 
-def gradients(loss, mix, accum_steps=1, world=1):
-    """The sum over `world` simulated processes of each update's gradient, without moving the weights."""
+def gradients(loss, mix, accum_steps=1, world_size=1):
+    """The sum over `world_size` simulated processes of each update's gradient, without moving the weights."""
     config = Config(
         model=Model(backbone="test_convnext", head="factored"),
         data=Data(image_size=(32, 32)),
@@ -114,7 +114,7 @@ def gradients(loss, mix, accum_steps=1, world=1):
         optim={"batch_size": 16},
     )
     sums = None
-    for rank in range(world):
+    for rank in range(world_size):
         torch.manual_seed(0)
         model, seen = build_classifier(config), []
 
@@ -123,9 +123,11 @@ def gradients(loss, mix, accum_steps=1, world=1):
                 seen.append([p.grad.clone() for group in self.param_groups for p in group["params"]])
 
         ages = np.arange(999) % 43 + 18
-        ours = plain_trainee(model, Recorder(model.parameters(), lr=1.0), config, ages=ages, accum_steps=accum_steps)
-        ours.mixer = Mixer(config.mix, config.seed, rank, world)
-        train_one_epoch(ours, Memory(config, rank=rank, world=world))
+        ours = plain_train_state(
+            model, Recorder(model.parameters(), lr=1.0), config, ages=ages, accum_steps=accum_steps
+        )
+        ours.mixer = Mixer(config.mix, config.seed, rank, world_size)
+        train_one_epoch(ours, Memory(config, rank=rank, world_size=world_size))
         sums = (
             seen
             if sums is None
@@ -149,8 +151,8 @@ def test_mixing_then_splitting_keeps_the_gradient(loss, mix):
     near(gradients(loss, mix, accum_steps=3), whole)
     if "plus" not in loss:
         # The processes' gradients, whose mean DDP would take of losses times their number.
-        near(gradients(loss, mix, world=3), whole)
-        near(gradients(loss, mix, world=2, accum_steps=2), whole)
+        near(gradients(loss, mix, world_size=3), whole)
+        near(gradients(loss, mix, world_size=2, accum_steps=2), whole)
 
 
 def test_the_mixed_loss_is_the_shares_of_two_plain_ones():
@@ -174,7 +176,7 @@ def test_the_mixed_loss_is_the_shares_of_two_plain_ones():
     torch.testing.assert_close(value(torch.lerp(own, other, share)), expected)
 
 
-def test_a_run_mixes_and_its_validation_does_not(script, drawn, monkeypatch):
+def test_a_run_mixes_and_its_validation_does_not(script, synthetic, monkeypatch):
     """Partners of 60 and more come into training batches; what is validated is each photo once, as it is."""
     from maskfold.loading import mixing
 
@@ -186,12 +188,12 @@ def test_a_run_mixes_and_its_validation_does_not(script, drawn, monkeypatch):
         return found
 
     monkeypatch.setattr(mixing.Mixer, "__call__", spy)
-    args = tiny_args(drawn, "--folds", 0, "--mix.name", "mixup", "--mix.partner", "old", "--name", "mixed")
+    args = tiny_args(synthetic, "--folds", 0, "--mix.name", "mixup", "--mix.partner", "old", "--name", "mixed")
     done = script("train", *args)
     assert done.code == 0, done.err
     assert [(size, mixes) for _, size, mixes in calls] == [(16, True), (16, True), (10, True)] * 2
     assert all(seen == 2 * size for seen, size, _ in calls)
-    plain = script("train", *tiny_args(drawn, "--folds", 0, "--name", "plain"))
+    plain = script("train", *tiny_args(synthetic, "--folds", 0, "--name", "plain"))
     assert plain.code == 0
     losses = [
         json.loads(Path(f"runs/{name}/fold0/metrics.jsonl").read_text().splitlines()[-1]) for name in ("mixed", "plain")
@@ -213,12 +215,12 @@ def test_no_old_partner_in_one_fold_is_told_before_any_is_trained(script, raw):
     assert not Path("runs").exists()
 
 
-def test_old_partners_come_from_the_folds_own_training_people(drawn):
+def test_old_partners_come_from_the_folds_own_training_people(synthetic):
     from maskfold.data.folds import split
     from maskfold.data.prepare import prepare
     from maskfold.data.raw_layout import find_layout
 
-    prepared = prepare(find_layout(drawn), drawn.parent / "for partners", 2, 1)
+    prepared = prepare(find_layout(synthetic), synthetic.parent / "for partners", 2, 1)
     labels = prepared.images.label.to_numpy()
     for fold in (0, 1):
         train, valid = split(prepared.images, prepared.folds, fold)

@@ -19,14 +19,14 @@ from maskfold.errors import UserError
 from maskfold.loading.crops import crop_and_resize, reduction, store_size
 from maskfold.loading.dataset import NO_LABEL, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, sample_seeds, train_transform
 
 
 @pytest.fixture(scope="module")
-def prepared(drawn, tmp_path_factory):
-    return prepare(find_layout(drawn), tmp_path_factory.mktemp("prepared"), 2, 0)
+def prepared(synthetic, tmp_path_factory):
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("prepared"), 2, 0)
 
 
 def data_config(**keys) -> Data:
@@ -82,7 +82,7 @@ def test_a_full_disk_is_told_before_building(prepared, monkeypatch):
     usage = store.shutil.disk_usage(".")._replace(free=10)
     monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage)
     data = data_config(image_size=[40, 40])
-    with pytest.raises(UserError, match="make room"):
+    with pytest.raises(UserError, match="free space"):
         open_store(prepared, prepared.images, data)
 
 
@@ -90,7 +90,7 @@ def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
     fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
     victim = fresh.photo_paths(fresh.images)[50]
     victim.write_bytes(victim.read_bytes()[:3000])
-    with pytest.raises(UserError, match="cut short"):
+    with pytest.raises(UserError, match="truncated"):
         open_store(fresh, fresh.images, data_config())
     assert [path.name for path in (tmp_path / "p" / "store").iterdir()] == [".lock"]
 
@@ -112,7 +112,7 @@ def batches(prepared, workers: int, epoch: int, augment: str = "strong"):
     data = data_config(augment=augment)
     store = open_store(prepared, prepared.images, data)
     dataset = PhotoDataset(store, prepared.images.label.to_numpy(), train_transform(data), seed=5)
-    loader = PhotoLoader(dataset, Batches(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
+    loader = PhotoLoader(dataset, PhotoBatchSampler(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
     loader.batch_sampler.set_epoch(epoch)
     return [torch.cat(parts) for parts in zip(*loader, strict=True)]
 
@@ -138,7 +138,7 @@ def test_augmentation_is_the_samples_own(prepared, augment):
 def test_persistent_workers_get_the_epoch(prepared):
     data = data_config(augment="light")
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, train_transform(data), seed=5)
-    loader = PhotoLoader(dataset, Batches(np.arange(6), 6, shuffle=False), workers=1, pin=False)
+    loader = PhotoLoader(dataset, PhotoBatchSampler(np.arange(6), 6, shuffle=False), workers=1, pin=False)
     seen = []
     for epoch in (1, 2, 1):
         loader.batch_sampler.set_epoch(epoch)
@@ -216,8 +216,8 @@ def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_pat
         assert torch.equal(validation, other)
 
 
-def test_photo_fault_finds_a_file_cut_anywhere(drawn):
-    whole = next((drawn / "eval" / "images").glob("[0-9a-f]*.jpg")).read_bytes()
+def test_photo_fault_finds_a_file_cut_anywhere(synthetic):
+    whole = next((synthetic / "eval" / "images").glob("[0-9a-f]*.jpg")).read_bytes()
     assert photo_fault(whole) is None
     assert photo_fault(whole + b"trailing junk") is None
     for keep in np.linspace(1, len(whole) - 1, 40).astype(int):
@@ -232,11 +232,14 @@ def test_eval_view_has_no_chance_in_it():
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == "1"
 
 
-@given(n=st.integers(1, 40), size=st.integers(1, 12), world=st.integers(1, 4), epoch=st.integers(0, 3))
-def test_processes_share_each_batch(n, size, world, epoch):
+@given(n=st.integers(1, 40), size=st.integers(1, 12), world_size=st.integers(1, 4), epoch=st.integers(0, 3))
+def test_processes_share_each_batch(n, size, world_size, epoch):
     """Together the processes' shares are the one process' batches; where a share would be empty, a row goes unlabelled."""
-    whole = Batches(np.arange(n), size, shuffle=True, seed=1)
-    shares = [Batches(np.arange(n), size, shuffle=True, seed=1, rank=rank, world=world) for rank in range(world)]
+    whole = PhotoBatchSampler(np.arange(n), size, shuffle=True, seed=1)
+    shares = [
+        PhotoBatchSampler(np.arange(n), size, shuffle=True, seed=1, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
     for batches in (whole, *shares):
         batches.set_epoch(epoch)
     assert sorted(row for batch in whole for _, row, _ in batch) == list(range(n))
@@ -247,7 +250,7 @@ def test_processes_share_each_batch(n, size, world, epoch):
 
 
 def test_a_pass_goes_on_in_the_middle():
-    batches = Batches(np.arange(10), 3, shuffle=True, seed=1)
+    batches = PhotoBatchSampler(np.arange(10), 3, shuffle=True, seed=1)
     batches.set_epoch(2)
     whole = list(batches)
     batches.set_epoch(2, first=2)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from maskfold.config.experiment import Config, Data, Mix
 from maskfold.errors import UserError
 from maskfold.labels import is_old
-from maskfold.loading.sampler import Batches, Partners, balanced, training_batches
+from maskfold.loading.sampler import Partners, PhotoBatchSampler, sample_balanced, train_batch_sampler
 
 # 18 classes as unlike as the competition's.
 COUNTS = np.array([274, 205, 41, 366, 408, 54, 55, 41, 8, 73, 82, 11, 55, 41, 8, 73, 82, 11])
@@ -21,7 +21,7 @@ def drawn(batches, epoch):
 def test_balanced_classes_have_their_share_over_50_epochs():
     """Each class within one photo an epoch of n / 18; all photos come, and none of a class before its others have."""
     rows = np.arange(len(LABELS))
-    batches = training_batches(Config(data=Data(sampling="balanced")), rows, LABELS)
+    batches = train_batch_sampler(Config(data=Data(sampling="balanced")), rows, LABELS)
     epochs = [drawn(batches, epoch) for epoch in range(1, 51)]
     for found in epochs:
         assert len(found) == len(rows)
@@ -40,7 +40,9 @@ def test_balanced_classes_have_their_share_over_50_epochs():
 
 
 def test_a_photo_drawn_twice_is_augmented_twice():
-    batches = training_batches(Config(data=Data(sampling="balanced"), mix=Mix(name="mixup")), np.arange(1888), LABELS)
+    batches = train_batch_sampler(
+        Config(data=Data(sampling="balanced"), mix=Mix(name="mixup")), np.arange(1888), LABELS
+    )
     batches.set_epoch(1)
     keys = [key for batch in batches for key in batch]
     assert len(keys) == 2 * 1888
@@ -52,7 +54,7 @@ def test_a_photo_drawn_twice_is_augmented_twice():
 def test_balanced_keeps_the_length_and_the_rows(labels, seed):
     labels = np.array(labels)
     rows = np.flatnonzero(np.arange(len(labels)) % 3 != 1) if len(labels) > 2 else np.arange(len(labels))
-    found = balanced(rows, labels, np.random.default_rng(seed))
+    found = sample_balanced(labels, rows, np.random.default_rng(seed))
     assert len(found) == len(rows)
     assert set(found) <= set(rows)
 
@@ -81,7 +83,7 @@ def test_partners_are_of_the_kind_asked_for(kind):
 
 def test_a_share_of_batches_stays_clean():
     rows = np.arange(1600)
-    batches = Batches(rows, 4, True, partners=Partners(Mix(name="mixup", clean=0.25), rows, LABELS))
+    batches = PhotoBatchSampler(rows, 4, True, partners=Partners(Mix(name="mixup", clean=0.25), rows, LABELS))
     batches.set_epoch(1)
     sizes = [len(batch) for batch in batches]
     assert set(sizes) == {4, 8}
@@ -93,8 +95,8 @@ def test_no_old_partner_is_told():
         Partners(Mix(name="half_cutmix", partner="old"), np.arange(3), np.array([0, 1, 4]))
 
 
-@given(n=st.integers(1, 40), size=st.integers(1, 12), world=st.integers(1, 4))
-def test_processes_share_partners_too(n, size, world):
+@given(n=st.integers(1, 40), size=st.integers(1, 12), world_size=st.integers(1, 4))
+def test_processes_share_partners_too(n, size, world_size):
     """The partner of a photo is the same however many processes there are."""
     labels = np.arange(n) % 18
 
@@ -103,8 +105,10 @@ def test_processes_share_partners_too(n, size, world):
         return [(own[1], other[1]) for own, other in zip(batch[:half], batch[half:], strict=True) if own[1] >= 0]
 
     whole, *shares = (
-        Batches(np.arange(n), size, True, 1, rank, count, None, Partners(Mix(name="mixup"), np.arange(n), labels))
-        for rank, count in [(0, 1)] + [(rank, world) for rank in range(world)]
+        PhotoBatchSampler(
+            np.arange(n), size, True, 1, rank, count, None, Partners(Mix(name="mixup"), np.arange(n), labels)
+        )
+        for rank, count in [(0, 1)] + [(rank, world_size) for rank in range(world_size)]
     )
     for batch, *parts in zip(whole, *shares, strict=True):
         assert sorted(pairs(batch)) == sorted(pair for part in parts for pair in pairs(part))

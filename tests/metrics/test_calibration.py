@@ -74,6 +74,39 @@ def test_calibration_error_by_hand():
     assert found.photos.sum() == 5
 
 
+@pytest.mark.parametrize("right", [2, 1, 3])
+def test_a_temperature_by_hand(right):
+    """At .8 and right in a share a of photos: log(.8 / .2) / T = log(a / (1 - a)), so 2/3 give T = 2."""
+    labels = np.array([0] * right + [1] * (4 - right)) if right != 2 else np.array([0, 0, 1])
+    probs = np.tile([0.8, 0.2], (len(labels), 1))
+    share = (labels == 0).mean()
+    wanted = np.log(4) / np.log(share / (1 - share)) if share > 0.5 else 20.0
+    assert fit_temperature(probs, labels) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_all_correct_is_as_cold_as_allowed():
+    """The log loss falls without end as T goes to 0."""
+    probs = np.tile([0.6, 0.3, 0.1], (5, 1))
+    assert fit_temperature(probs, np.zeros(5, int)) == pytest.approx(1 / 20, rel=1e-4)
+
+
+def test_uniform_probabilities_keep_temperature_1():
+    assert fit_temperature(np.full((6, 18), 1 / 18, np.float32), np.arange(6)) == 1.0
+
+
+def test_no_photos_are_refused():
+    with pytest.raises(ValueError, match="photos"):
+        fit_temperature(np.empty((0, 18)), np.empty(0, int))
+
+
+def test_a_search_that_does_not_converge_is_reported_and_changes_nothing(capfd):
+    """NaN, which no file of predictions may hold, stops the optimiser; so would its bound on steps."""
+    probs = np.full((3, 18), 1 / 18)
+    probs[1, 4] = np.nan
+    assert fit_temperature(probs, np.zeros(3, int)) == 1.0
+    assert "temperature" in capfd.readouterr().err
+
+
 def test_certain_and_wrong_is_no_infinity():
     probs = np.zeros((20, 18), np.float32)
     probs[:, 0] = 1

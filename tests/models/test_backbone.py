@@ -1,5 +1,4 @@
 import socket
-import time
 
 import pytest
 import timm
@@ -54,7 +53,7 @@ def test_weights_that_are_missing_or_no_safetensors(tmp_path):
         build(weights=tmp_path / "gone.safetensors")
     for content in (b"", b"PK\x03\x04 a pickle", b"\xff" * 4000):
         (tmp_path / "bad.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match=r"model.weights: .*no readable safetensors"):
+        with pytest.raises(UserError, match=r"model.weights: .*not a readable safetensors"):
             build(weights=tmp_path / "bad.safetensors")
 
 
@@ -73,17 +72,20 @@ def test_weights_of_a_deeper_net_are_refused(tmp_path):
 
 
 def test_pretrained_without_a_hub_says_both_ways_out_soon(monkeypatch):
-    def no_name(*_):
+    asked = []
+
+    def no_name(*where):
+        asked.append(where)
         raise socket.gaierror("Name or service not known")
 
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     monkeypatch.setenv("HF_HUB_CACHE", "/nonexistent")
-    start = time.perf_counter()
     with pytest.raises(UserError, match=r"model\.pretrained.*--model\.weights.*--model\.pretrained false"):
         build(pretrained=True)
-    assert time.perf_counter() - start < 20
+    # The hub is not tried again and again, which takes most of a minute.
+    assert len(asked) == 1
 
 
 def test_pretrained_is_timms_own_door(monkeypatch):

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from support import PATIENCE
 from torch import nn
 
 from maskfold.config.experiment import Config, Data, Model
@@ -54,4 +55,4 @@ for _ in range(8):
     model(torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8)).mean().backward()
 """
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=240)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

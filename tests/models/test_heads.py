@@ -10,7 +10,7 @@ from maskfold.config.experiment import Config, Loss, Model
 from maskfold.labels import age_bins, age_group, marginals
 from maskfold.models.heads import FactoredHead, JointHead
 from maskfold.models.losses import BatchLoss
-from maskfold.models.targets import UNKNOWN_AGE, Targets, Truth, age_targets
+from maskfold.models.targets import UNKNOWN_AGE, TargetEncoder, Targets, age_targets
 
 
 def factored(years=1, features=8, **keys):
@@ -22,7 +22,7 @@ def factored(years=1, features=8, **keys):
 def test_the_factored_heads_probabilities_are_the_product_of_its_axes(seed, years):
     head = factored(years)
     features = torch.randn(5, 8, generator=torch.Generator().manual_seed(seed))
-    log_probs, ages = head(features, fine=True)
+    log_probs, ages = head(features, with_ages=True)
     assert torch.equal(log_probs, head(features))
     assert log_probs.shape == (5, 18)
     probs = log_probs.detach().exp().double().numpy()
@@ -60,7 +60,7 @@ def test_the_bins_of_ages():
 def test_the_joint_head_knows_no_ages():
     torch.manual_seed(0)
     head = JointHead(8, Model()).eval()
-    log_probs, ages = head(torch.ones(2, 8), fine=True)
+    log_probs, ages = head(torch.ones(2, 8), with_ages=True)
     assert ages is None
     assert torch.equal(log_probs, head(torch.ones(2, 8)))
 
@@ -97,8 +97,8 @@ def test_age_targets_by_hand():
 def test_the_age_term_by_hand():
     """Two photos, a third without an age: (w / 3) times the two's cross entropies, beside the class loss."""
     config = Config(model=Model(head="factored"), loss=Loss(age_weight=0.5, age_sigma=0.0))
-    truth = Truth(config, np.array([30, 60, UNKNOWN_AGE]), np.ones(3), "cpu")
-    targets = truth(torch.tensor([1, 2, 4]), torch.arange(3))
+    encoder = TargetEncoder(config, np.array([30, 60, UNKNOWN_AGE]), np.ones(3), "cpu")
+    targets = encoder(torch.tensor([1, 2, 4]), torch.arange(3))
     log_probs = torch.randn(3, 18).log_softmax(1)
     ages = torch.randn(3, 43).log_softmax(1)
     counts = np.full(18, 5)
@@ -108,8 +108,8 @@ def test_the_age_term_by_hand():
 
 
 def test_targets_are_shares_of_the_photos_weight():
-    truth = Truth(Config(), np.array([25, 44]), np.array([1.0, 0.25]), "cpu")
-    targets = truth(torch.tensor([7, 3, -1]), torch.tensor([0, 1, 1]))
+    encoder = TargetEncoder(Config(), np.array([25, 44]), np.array([1.0, 0.25]), "cpu")
+    targets = encoder(torch.tensor([7, 3, -1]), torch.tensor([0, 1, 1]))
     assert targets.classes[0].tolist() == np.eye(18)[7].tolist()
     assert targets.classes[1].tolist() == (0.25 * np.eye(18)[3]).tolist()
     assert targets.classes[2].sum() == targets.ages[2].sum() == 0

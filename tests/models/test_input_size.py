@@ -67,15 +67,15 @@ def test_dead_units_and_a_head_of_zeros_do_not_hide_what_is_seen():
     check_input_size(model, config)
 
 
-def test_train_refuses_it_before_anything_is_written(script, drawn, tmp_path):
-    args = tiny_args(drawn, "--name", "no", "--model.backbone", "test_convnext", "--data.image_size", 34, 32)
+def test_train_refuses_it_before_anything_is_written(script, synthetic, tmp_path):
+    args = tiny_args(synthetic, "--name", "no", "--model.backbone", "test_convnext", "--data.image_size", 34, 32)
     refused(script("train", *args), "data.image_size", "32x32", "36 32")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_size_that_breaks_the_model_names_its_own(script, drawn):
-    result = script("train", *tiny_args(drawn, "--name", "no", "--model.backbone", "inception_v3"))
+def test_a_size_that_breaks_the_model_names_its_own(script, synthetic):
+    result = script("train", *tiny_args(synthetic, "--name", "no", "--model.backbone", "inception_v3"))
     refused(result, "data.image_size", "299 299")
     # One that says itself what it takes is refused with near sizes as well.
-    args = tiny_args(drawn, "--name", "no", "--model.backbone", "test_vit", "--data.image_size", 40, 32)
+    args = tiny_args(synthetic, "--name", "no", "--model.backbone", "test_vit", "--data.image_size", 40, 32)
     refused(script("train", *args), "data.image_size", "32 32", "48 32")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskfold.config.experiment import Loss
-from maskfold.models.losses import BatchLoss, class_weights, cross_entropy, focal, smoothed
+from maskfold.models.losses import BatchLoss, class_weights, cross_entropy, focal, smooth_labels
 from maskfold.models.targets import Targets
 
 EVEN = np.full(18, 10)
@@ -30,12 +30,12 @@ def loss_of(config, counts, log_probs, classes):
 def test_cross_entropy_is_torchs():
     log_probs, labels = random_batch()
     torch.testing.assert_close(
-        cross_entropy(log_probs, smoothed(one_hot(labels), 0.0)),
+        cross_entropy(log_probs, smooth_labels(one_hot(labels), 0.0)),
         torch.nn.functional.nll_loss(log_probs, labels, reduction="none"),
     )
     logits = torch.randn(7, 18, generator=torch.Generator().manual_seed(3))
     expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1, reduction="none")
-    torch.testing.assert_close(cross_entropy(logits.log_softmax(1), smoothed(one_hot(labels), 0.1)), expected)
+    torch.testing.assert_close(cross_entropy(logits.log_softmax(1), smooth_labels(one_hot(labels), 0.1)), expected)
 
 
 def test_focal_by_hand():
@@ -47,7 +47,7 @@ def test_focal_by_hand():
 
 
 def test_smoothed_targets_by_hand():
-    target = smoothed(one_hot(torch.tensor([2])), 0.18)
+    target = smooth_labels(one_hot(torch.tensor([2])), 0.18)
     assert float(target[0, 2]) == pytest.approx(0.82 + 0.01)
     assert float(target[0, 3]) == pytest.approx(0.01)
     assert float(target.sum()) == pytest.approx(1)
@@ -63,7 +63,7 @@ def test_focal_with_gamma_0_is_cross_entropy(seed):
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_has_finite_gradients_where_it_is_certain(gamma):
     logits = torch.tensor([[100.0] + [0.0] * 17], requires_grad=True)
-    focal(logits.log_softmax(1), smoothed(one_hot(torch.tensor([0])), 0.1), gamma).sum().backward()
+    focal(logits.log_softmax(1), smooth_labels(one_hot(torch.tensor([0])), 0.1), gamma).sum().backward()
     assert torch.isfinite(logits.grad).all()
 
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 import socket
-import time
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -18,10 +17,10 @@ from timm.models._hub import save_for_hf
 from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
-from maskfold.models.architecture import Architecture, record, recorded
+from maskfold.models.architecture import Architecture, architecture_from_metadata, architecture_to_metadata
 from maskfold.models.classifier import build_classifier
+from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
 
 DATA = Data(image_size=(32, 32))
 
@@ -40,14 +39,19 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def offline(monkeypatch):
-    def no_name(*_):
+def offline(monkeypatch) -> list:
+    """No name can be resolved; returns what is asked for."""
+    asked = []
+
+    def no_name(*where):
+        asked.append(where)
         raise socket.gaierror("Name or service not known")
 
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    return asked
 
 
 @pytest.fixture
@@ -83,9 +87,9 @@ def test_the_hubs_model_from_its_cache(cached, folder, prefix):
     check_is_the_folders(build(f"{prefix}someone/net", pretrained=True), folder)
 
 
-def test_a_run_outlives_its_folder(script, drawn, folder):
+def test_a_run_outlives_its_folder(script, synthetic, folder):
     args = ["--model.backbone", f"local-dir:{folder}", "--model.pretrained", "true", "--name", "r", "--folds", 0]
-    done = script("train", *tiny_args(drawn, *args))
+    done = script("train", *tiny_args(synthetic, *args))
     assert done.code == 0, done.err
     shutil.rmtree(folder)
     run = RunFolder(Path("runs/r"))
@@ -98,15 +102,15 @@ def test_a_run_outlives_its_folder(script, drawn, folder):
     assert done.code == 0, done.err
 
 
-def test_a_run_outlives_the_hubs_cache(script, drawn, cached):
+def test_a_run_outlives_the_hubs_cache(script, synthetic, cached):
     args = ["--model.backbone", "hf-hub:someone/net", "--model.pretrained", "true", "--name", "r", "--folds", 0]
-    done = script("train", *tiny_args(drawn, *args))
+    done = script("train", *tiny_args(synthetic, *args))
     assert done.code == 0, done.err
     shutil.rmtree(cached)
     done = script("submit", "r", "--out", "a.csv")
     assert done.code == 0, done.err
     # A new run does need it.
-    result = script("train", *tiny_args(drawn, *args, "--fresh"))
+    result = script("train", *tiny_args(synthetic, *args, "--fresh"))
     refused(result, "model.backbone", "someone/net", "local-dir:", "--model.weights")
 
 
@@ -117,9 +121,9 @@ def test_a_timm_models_weights_carry_no_record(trained):
 
 def test_a_record_is_read_as_it_was_written():
     architecture = Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160], "url": "x"}, {"depth": 1})
-    read = recorded(record(architecture))
+    read = architecture_from_metadata(architecture_to_metadata(architecture))
     assert read == Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160]}, {"depth": 1})
-    assert recorded(None) is recorded({"other": "1"}) is None
+    assert architecture_from_metadata(None) is architecture_from_metadata({"other": "1"}) is None
 
 
 def test_a_folders_own_arguments_build_its_model(folder):
@@ -158,10 +162,10 @@ def test_a_folder_without_weights(folder):
 @pytest.mark.parametrize("pretrained", [False, True])
 def test_a_hub_out_of_reach_says_the_ways_out_soon(offline, tmp_path, monkeypatch, pretrained):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    start = time.perf_counter()
     with pytest.raises(UserError, match=r"model\.backbone: hf-hub:timm/resnet18.*local-dir:.*--model\.weights"):
         build("hf-hub:timm/resnet18.a1_in1k", pretrained=pretrained)
-    assert time.perf_counter() - start < 20
+    # The hub is not tried again and again, which takes most of a minute.
+    assert len(offline) == 1
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "hub:timm/resnet18", "local-dir:", "hf-hub:"])
@@ -170,9 +174,9 @@ def test_a_name_that_looks_like_a_hubs_or_a_path_names_both_prefixes(name):
         build(name)
 
 
-def test_a_weights_file_has_one_hash(script, drawn, folder):
+def test_a_weights_file_has_one_hash(script, synthetic, folder):
     """However often it is written: its metadata too are in one order."""
     args = ["--model.backbone", f"local-dir:{folder}", "--folds", 0, "--optim.epochs", 1]
     for name in ("a", "b"):
-        assert script("train", *tiny_args(drawn, *args, "--name", name)).code == 0
+        assert script("train", *tiny_args(synthetic, *args, "--name", name)).code == 0
     assert len({sha256(RunFolder(Path("runs") / name).weights_path("fold0")) for name in ("a", "b")}) == 1

@@ -17,8 +17,8 @@ from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.classifier import build_classifier
 from maskfold.models.input_size import check_input_size
+from maskfold.runs.part_weights import finished_model, write_weights
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model, write_weights
 from maskfold.training.optim import make_optimizer
 
 MAX_PARAMS = 50e6

@@ -13,8 +13,8 @@ from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
 from maskfold.models.backbone import build_backbone
 from maskfold.models.classifier import build_classifier
+from maskfold.runs.part_weights import finished_model, write_weights
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model, write_weights
 
 DATA = Data(image_size=(32, 32))
 

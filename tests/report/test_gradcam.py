@@ -123,7 +123,7 @@ def test_each_example_uses_the_model_of_its_own_fold(run, monkeypatch):
         assert fold == fold_of[example.image_id]
         assert np.array_equal(photo, store[row_of[example.image_id]])
         row = oof.image_id.tolist().index(example.image_id)
-        assert class_index == oof.answers[row]
+        assert class_index == oof.pred_labels[row]
         assert example.is_correct == (class_index == oof.label[row])
 
 

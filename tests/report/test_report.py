@@ -180,6 +180,7 @@ def test_each_of_26_runs_has_a_marker_of_its_own():
     assert [line.get_marker() for line in axes.lines] == [f"${letter}$" for letter in ascii_uppercase]
 
 
+@pytest.mark.slow
 def test_runs_with_different_folds_have_no_mean_score(script, run, tmp_path):
     others = [Path(shutil.copytree(run, tmp_path / f"part{fold}")) for fold in (0, 1)]
     oof = load_predictions(run / "oof.npz", out_of_fold=True)

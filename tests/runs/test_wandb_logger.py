@@ -35,8 +35,8 @@ def tracked(monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
-def words(drawn, *more, mode="auto"):
-    return [arg if arg != "disabled" else mode for arg in tiny_args(drawn, "--data.prepared", "p", *more)]
+def words(synthetic, *more, mode="auto"):
+    return [arg if arg != "disabled" else mode for arg in tiny_args(synthetic, "--data.prepared", "p", *more)]
 
 
 def records(place):
@@ -67,8 +67,8 @@ def history_of(place):
     return [row for row in plain if "train_loss" in row]
 
 
-def test_an_offline_run_holds_what_metrics_jsonl_holds(script, drawn, tracked):
-    done = script("train", *words(drawn, "--name", "w"))
+def test_an_offline_run_holds_what_metrics_jsonl_holds(script, synthetic, tracked):
+    done = script("train", *words(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     for part in ("fold0", "fold1"):
         place = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
@@ -93,13 +93,14 @@ def test_an_offline_run_holds_what_metrics_jsonl_holds(script, drawn, tracked):
     assert done.err.count("wandb sync ") == 1
 
 
-def test_a_resumed_fold_goes_on_with_its_run(script, drawn, tracked):
+@pytest.mark.slow
+def test_a_resumed_fold_goes_on_with_its_run(script, synthetic, tracked):
     """Ended after an epoch and started again: one W&B run by its id, whose last offline folder holds all epochs."""
     import wandb
 
     from maskfold.training import fold_trainer as module
 
-    args = words(drawn, "--name", "w", "--folds", 0)
+    args = words(synthetic, "--name", "w", "--folds", 0)
     original, calls = module.Tracker.log, []
 
     def stop(self, row):
@@ -125,7 +126,7 @@ def test_a_resumed_fold_goes_on_with_its_run(script, drawn, tracked):
     assert first["offline"] not in done.err
 
 
-def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
+def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch):
     """Nothing that tells who somebody is, whatever W&B's variables ask for; each fold stays a run of its own."""
     for name, value in {
         "SAVE_CODE": "true",
@@ -143,7 +144,7 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     corrections = Path("corrections.csv").absolute()
     corrections.write_text("person_id,field,value,reason\n")
-    args = words(drawn, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
+    args = words(synthetic, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
     done = script("train", *args)
     assert done.code == 0, done.err
     assert not Path("elsewhere").exists()
@@ -151,8 +152,8 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
     runs = [record["run"] for place in places for record in records(place) if record["type"] == "run"]
     assert [(run["run_group"], run["display_name"]) for run in runs] == [("w", "w-fold0"), ("w", "w-fold1")]
     assert len({run["run_id"] for run in runs} | {"one"}) == 3
-    people = [folder.name for folder in (drawn / "train" / "images").iterdir()]
-    private = [name.encode() for name in [*people, str(drawn), str(corrections)]]
+    people = [folder.name for folder in (synthetic / "train" / "images").iterdir()]
+    private = [name.encode() for name in [*people, str(synthetic), str(corrections)]]
     files = wandb_files("w")
     for path, content in files.items():
         assert not [name for name in private if name in content], path
@@ -171,8 +172,8 @@ def test_no_photo_id_or_path_is_in_a_run(script, drawn, tracked, monkeypatch):
     assert len(table["data"]) > 0
 
 
-def test_photos_are_sent_where_they_are_asked_for(script, drawn, tracked):
-    done = script("train", *words(drawn, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
+def test_photos_are_sent_where_they_are_asked_for(script, synthetic, tracked):
+    done = script("train", *words(synthetic, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
     assert done.code == 0, done.err
     place = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
     oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
@@ -207,24 +208,23 @@ def oof_of(name):
 
 
 @pytest.mark.slow
-def test_a_key_without_a_network_is_waited_for_once(script, drawn, tracked, monkeypatch):
+def test_a_key_without_a_network_is_waited_for_once(script, synthetic, tracked, monkeypatch):
     """Nobody listens at the address: one wait, then both folds are kept offline, and the run is the same."""
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(tracking, "SECONDS_TO_CONNECT", 3)
-    done = script("train", *words(drawn, "--name", "w"))
+    done = script("train", *words(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     assert done.err.count("can't be reached") == 1
     held = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
     assert all(record["offline"] for record in held)
-    assert held[0]["start_seconds"] < 20
-    assert held[1]["start_seconds"] < 3
-    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    assert held[1]["start_seconds"] < held[0]["start_seconds"]
+    assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
 
 
 @pytest.mark.slow
-def test_a_network_that_swallows_all_is_waited_for_20_seconds(drawn, tracked, tmp_path):
+def test_a_network_that_swallows_all_is_waited_for_20_seconds(synthetic, tracked, tmp_path):
     """A socket that takes what comes and never answers: from start to end 20 s at most more than offline."""
     silent = socket.socket()
     silent.bind(("127.0.0.1", 0))
@@ -234,7 +234,7 @@ def test_a_network_that_swallows_all_is_waited_for_20_seconds(drawn, tracked, tm
     environ |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
 
     def seconds(mode: str) -> float:
-        given = words(drawn, "--name", mode, "--optim.epochs", 1, mode=mode)
+        given = words(synthetic, "--name", mode, "--optim.epochs", 1, mode=mode)
         start = time.monotonic()
         done = subprocess.run(
             [sys.executable, str(train), *map(str, given)], cwd=tmp_path, capture_output=True, text=True, env=environ
@@ -244,11 +244,11 @@ def test_a_network_that_swallows_all_is_waited_for_20_seconds(drawn, tracked, tm
         return time.monotonic() - start
 
     offline = seconds("offline")
-    assert seconds("online") - offline < 20
+    assert seconds("online") - offline < tracking.SECONDS_TO_CONNECT + tracking.SECONDS_TO_FINISH
 
 
 @pytest.mark.parametrize("fault", [TypeError, ImportError])
-def test_a_broken_wandb_stops_no_run(script, drawn, tracked, monkeypatch, fault):
+def test_a_broken_wandb_stops_no_run(script, synthetic, tracked, monkeypatch, fault):
     known = builtins.__import__
 
     def broken(name, *args, **more):
@@ -257,13 +257,13 @@ def test_a_broken_wandb_stops_no_run(script, drawn, tracked, monkeypatch, fault)
         return known(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    done = script("train", *words(drawn, "--name", "w", "--folds", 0))
+    done = script("train", *words(synthetic, "--name", "w", "--folds", 0))
     assert done.code == 0, done.err
     assert "W&B: broken; training goes on without it" in done.err
 
 
-def test_online_is_asked_for_without_a_key(script, drawn, tracked):
-    done = script("train", *words(drawn, "--name", "w", "--folds", 0, mode="online"))
+def test_online_is_asked_for_without_a_key(script, synthetic, tracked):
+    done = script("train", *words(synthetic, "--name", "w", "--folds", 0, mode="online"))
     assert done.code == 0, done.err
     # Nobody is asked for a key, which would wait for the answer.
     assert "online needs a key" in done.err
@@ -271,7 +271,7 @@ def test_online_is_asked_for_without_a_key(script, drawn, tracked):
 
 
 @pytest.mark.slow
-def test_the_service_killed_in_mid_run(drawn, tracked, tmp_path, script):
+def test_the_service_killed_in_mid_run(synthetic, tracked, tmp_path, script):
     """SIGKILL to W&B's process after the first epoch: exit 0, a line that says what is missing, the same predictions."""
     code = """
 import os, runpy, signal, sys
@@ -290,25 +290,27 @@ part.Tracker.log = log
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
     train = Path(__file__).parents[2] / "scripts" / "train.py"
-    command = [sys.executable, "-c", code, str(train), *map(str, words(drawn, "--name", "w"))]
+    command = [sys.executable, "-c", code, str(train), *map(str, words(synthetic, "--name", "w"))]
     # Not the service of this process, which earlier tests have started.
     environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("epochs of fold0 may be missing there") == 1
     assert "Traceback" not in done.stderr
-    assert script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "plain")).code == 0
+    assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
     # The next fold has a service of its own again.
     held = json.loads(Path("runs/w/fold1/wandb.json").read_text())
     assert len(history_of(held["offline"])) == 2
 
 
-def test_time_in_wandb_is_counted(script, drawn, tracked):
-    assert script("train", *words(drawn, "--name", "w", "--folds", 0)).code == 0
+def test_time_in_wandb_is_counted(script, synthetic, tracked):
+    start = time.monotonic()
+    assert script("train", *words(synthetic, "--name", "w", "--folds", 0)).code == 0
     held = json.loads(Path("runs/w/fold0/wandb.json").read_text())
     assert held["start_seconds"] > 0
-    assert 0 < held["seconds"] < 10
+    assert held["seconds"] > 0
+    assert held["start_seconds"] + held["seconds"] < time.monotonic() - start
 
 
 @pytest.fixture
@@ -347,10 +349,10 @@ def test_a_mode_that_wandb_does_not_know(monkeypatch, keyless, capsys):
     assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
 
 
-def test_dryrun_is_offline_from_start_to_end(script, drawn, tracked, monkeypatch):
+def test_dryrun_is_offline_from_start_to_end(script, synthetic, tracked, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_MODE", "dryrun")
-    done = script("train", *words(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1))
+    done = script("train", *words(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1))
     assert done.code == 0, done.err
     assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
 
@@ -436,10 +438,10 @@ def test_project_entity_and_tags(keyless, monkeypatch, tmp_path):
     assert os.environ["WANDB_PROJECT"] == "mine"
 
 
-def test_project_and_tags_in_an_offline_run(script, drawn, tracked, monkeypatch):
+def test_project_and_tags_in_an_offline_run(script, synthetic, tracked, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     monkeypatch.setenv("WANDB_ENTITY", "team")
-    args = words(drawn, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
+    args = words(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
     assert script("train", *args).code == 0
     place = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
     [run] = [record["run"] for record in records(place) if record["type"] == "run"]
@@ -449,8 +451,8 @@ def test_project_and_tags_in_an_offline_run(script, drawn, tracked, monkeypatch)
 @pytest.mark.parametrize(
     "key, value", [("wandb_project", "a/b"), ("wandb_entity", ""), ("wandb_tags", "x" * 65), ("wandb_photos", "some")]
 )
-def test_what_wandb_would_refuse_is_refused_first(script, drawn, key, value):
-    done = script("train", *tiny_args(drawn, "--name", "w", f"--run.{key}", value))
+def test_what_wandb_would_refuse_is_refused_first(script, synthetic, key, value):
+    done = script("train", *tiny_args(synthetic, "--name", "w", f"--run.{key}", value))
     assert done.code == 2
     assert f"--run.{key}" in done.err
 
@@ -541,7 +543,7 @@ def test_mistakes_and_confusions_by_hand():
     assert sum(sum(row[1:]) for row in by_name["classes"]) == 4
 
 
-def test_nothing_of_wandb_is_left_where_it_is_disabled(script, drawn):
-    assert script("train", *tiny_args(drawn, "--name", "w", "--folds", 0)).code == 0
+def test_nothing_of_wandb_is_left_where_it_is_disabled(script, synthetic):
+    assert script("train", *tiny_args(synthetic, "--name", "w", "--folds", 0)).code == 0
     assert not list(Path("runs/w").rglob("*wandb*"))
     shutil.rmtree("runs")

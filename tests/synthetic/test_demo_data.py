@@ -15,13 +15,13 @@ from maskfold.synthetic.demo_data import NUM_REAL_PEOPLE, _ids, make_demo, sampl
 from maskfold.synthetic.rendering import render_photo, sample_appearance
 
 
-def test_layout_and_irregularities(drawn):
-    table = pd.read_csv(drawn / "train" / "train.csv", dtype=str)
+def test_layout_and_irregularities(synthetic):
+    table = pd.read_csv(synthetic / "train" / "train.csv", dtype=str)
     assert list(table.columns) == ["id", "gender", "race", "age", "path"]
     assert table.id.duplicated().sum() == 1
     assert table.id.str.endswith("-1").sum() == 1
     assert table.path.is_unique
-    images = drawn / "train" / "images"
+    images = synthetic / "train" / "images"
     assert any(path.name.startswith("._") for path in images.iterdir())
     endings = Counter()
     for row in table.itertuples():
@@ -30,11 +30,11 @@ def test_layout_and_irregularities(drawn):
         assert {path.stem for path in photos} == set(KIND_MASK)
         endings.update(path.suffix for path in photos)
     assert {".jpg", ".png"} <= set(endings)
-    info, truth = pd.read_csv(drawn / "eval" / "info.csv"), pd.read_csv(drawn / "answers.csv")
+    info, truth = pd.read_csv(synthetic / "eval" / "info.csv"), pd.read_csv(synthetic / "answers.csv")
     assert (info.ans == 0).all()
     assert (info.ImageID == truth.ImageID).all()
     assert info.ImageID.str.fullmatch(r"[0-9a-f]{40}\.jpg").all()
-    assert all((drawn / "eval" / "images" / name).is_file() for name in info.ImageID)
+    assert all((synthetic / "eval" / "images" / name).is_file() for name in info.ImageID)
     photo = cv2.imread(str(next((images / table.path[0]).glob("mask1.*"))))
     assert photo.shape == (512, 384, 3)
 
@@ -56,27 +56,28 @@ def test_no_two_people_have_one_folder(seed):
     assert not people.duplicated(["id", "gender", "age"]).any()
 
 
-def test_the_same_seed_gives_the_same_bytes(tmp_path, drawn):
+def test_the_same_seed_gives_the_same_bytes(tmp_path, synthetic):
     make_demo(tmp_path / "again", 12, 6, seed=3)
-    files = sorted(path.relative_to(drawn) for path in drawn.rglob("*") if path.is_file())
+    files = sorted(path.relative_to(synthetic) for path in synthetic.rglob("*") if path.is_file())
     assert len(files) > 18 * 7
     for file in files:
-        assert (tmp_path / "again" / file).read_bytes() == (drawn / file).read_bytes()
+        assert (tmp_path / "again" / file).read_bytes() == (synthetic / file).read_bytes()
 
 
-def test_existing_files_are_kept(script, tmp_path, drawn):
-    result = script("make_demo_data", "--out", drawn, "--people", 12, "--eval-people", 6, "--seed", 3)
+def test_existing_files_are_kept(script, tmp_path, synthetic):
+    result = script("make_demo_data", "--out", synthetic, "--people", 12, "--eval-people", 6, "--seed", 3)
     assert result.code == 0
-    assert "there already" in result.out
+    assert "exists already" in result.out
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "photo.jpg").write_text("precious")
     refused(script("make_demo_data", "--out", "mine"), "mine", "--out")
     assert (tmp_path / "mine" / "photo.jpg").read_text() == "precious"
-    refused(script("make_demo_data", "--out", drawn, "--people", 13), str(drawn), "--out")
+    refused(script("make_demo_data", "--out", synthetic, "--people", 13), str(synthetic), "--out")
     refused(script("make_demo_data", "--out", "new", "--people", 3), "--people")
     assert not Path("new").exists()
 
 
+@pytest.mark.slow
 def test_no_single_pixel_predicts_gender_or_age():
     """A small decision tree on the colour of one pixel, trained on half of the people, does not predict the others."""
     rng = np.random.default_rng(0)

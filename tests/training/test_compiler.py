@@ -21,9 +21,9 @@ check_compiler(Run(compile=True), torch.device("cpu"))
 
 @pytest.fixture(autouse=True)
 def asked_anew():
-    device._compile_fault.cache_clear()
+    device._compile_error.cache_clear()
     yield
-    device._compile_fault.cache_clear()
+    device._compile_error.cache_clear()
 
 
 def call(command, home, **environ):
@@ -33,8 +33,8 @@ def call(command, home, **environ):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [{"PATH": "/nonexistent"}, {"CXX": "false"}])
-def test_no_compiler_is_one_error_and_nothing_is_written(drawn, tmp_path, broken):
-    args = tiny_args(drawn, "--name", "c", "--data.prepared", tmp_path / "p", "--run.compile", "true")
+def test_no_compiler_is_one_error_and_nothing_is_written(synthetic, tmp_path, broken):
+    args = tiny_args(synthetic, "--name", "c", "--data.prepared", tmp_path / "p", "--run.compile", "true")
     runs = tmp_path / "runs"
     done = call([sys.executable, ROOT / "scripts" / "train.py", *args], tmp_path, SM_MODEL_DIR=str(runs), **broken)
     assert done.returncode == 2, done.stderr
@@ -58,19 +58,19 @@ def broken_compile(_function):
     raise RuntimeError("no compiler\nand a long story")
 
 
-def test_a_start_without_a_compiler_writes_nothing(script, drawn, monkeypatch, tmp_path):
+def test_a_start_without_a_compiler_writes_nothing(script, synthetic, monkeypatch, tmp_path):
     monkeypatch.setattr(torch, "compile", broken_compile)
-    args = tiny_args(drawn, "--name", "new", "--run.compile", "true")
+    args = tiny_args(synthetic, "--name", "new", "--run.compile", "true")
     refused(script("train", *args), "run.compile", "(no compiler)", "--run.compile false")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_is_resumed_with_a_compiler_only_but_finished_without(script, drawn, monkeypatch):
-    args = tiny_args(drawn, "--name", "c", "--folds", 0, "--optim.epochs", 1, "--run.compile", "true")
+def test_a_run_is_resumed_with_a_compiler_only_but_finished_without(script, synthetic, monkeypatch):
+    args = tiny_args(synthetic, "--name", "c", "--folds", 0, "--optim.epochs", 1, "--run.compile", "true")
     monkeypatch.setattr(torch, "compile", lambda function: function)
     done = script("train", *args)
     assert done.code == 0, done.err
-    device._compile_fault.cache_clear()
+    device._compile_error.cache_clear()
     monkeypatch.setattr(torch, "compile", broken_compile)
     done = script("train", *args)
     assert done.code == 0, done.err

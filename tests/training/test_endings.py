@@ -15,21 +15,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, tiny_args
+from support import PATIENCE, until
 
 from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.probabilities import load_predictions
 
-SECONDS_TO_END = 10
 # Run instead of a script: breaks something first, in spawned processes too, which import their parent's main module.
 BROKEN = """
-import os, runpy, sys, time
+import os, sys, time
 from maskfold.loading.transforms import EvalTransform, TrainTransform
 from maskfold.training.fold_trainer import FoldTrainer
 
@@ -62,8 +62,9 @@ for cls in (TrainTransform, EvalTransform):
 if way == "parent raises":
     patch(FoldTrainer, "lr_factor", fail_in_second_epoch)
 if __name__ == "__main__":
+    # runpy would make the script the main module, and spawned folds would import it without what is broken here.
     sys.argv = sys.argv[1:]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
 
 
@@ -108,23 +109,20 @@ class Verb:
                 found.append(pid)
         return found
 
-    def wait_until(self, condition, seconds: float = 180) -> None:
-        end = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.text
-            assert time.monotonic() < end, self.text
-            time.sleep(0.05)
+    def wait_until(self, condition) -> None:
+        until(lambda: self.process.poll() is not None or condition(), self.text)
+        assert self.process.poll() is None, self.text
 
-    def ended(self, seconds: float) -> int:
-        """The exit status; the whole group, and every descendant, must be gone after so many seconds."""
-        end = time.monotonic() + seconds
+    def ended(self) -> int:
+        """The exit status; the whole group, and every descendant, must be gone within PATIENCE."""
+        end = time.monotonic() + PATIENCE
         try:
             while self.process.poll() is None and time.monotonic() < end:
                 self.descendants()
                 time.sleep(0.05)
             while any(alive(pid) for pid in self.seen) and time.monotonic() < end:
                 time.sleep(0.05)
-            assert self.process.poll() is not None, f"it goes on after {seconds} s: {self.text}"
+            assert self.process.poll() is not None, f"it goes on: {self.text}"
             left = [pid for pid in self.seen if alive(pid)]
             assert not left, f"{left} outlive it"
             return self.process.returncode
@@ -155,7 +153,7 @@ def is_free(folder: Path) -> bool:
 
 
 @pytest.fixture
-def home(drawn, trained, tmp_path) -> Path:
+def home(synthetic, trained, tmp_path) -> Path:
     """A folder with prepared data and a finished run whose own configuration asks for two loader processes."""
     shutil.copytree(trained.prepared, tmp_path / "p")
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "done"))
@@ -164,7 +162,7 @@ def home(drawn, trained, tmp_path) -> Path:
     return tmp_path
 
 
-def words(verb: str, drawn: Path, home: Path, epochs: int = 400) -> list:
+def words(verb: str, synthetic: Path, home: Path, epochs: int = 400) -> list:
     if verb == "submit":
         config = home / "runs" / "done" / "config.yaml"
         config.write_text(config.read_text().replace("num_workers: auto", "num_workers: 2"))
@@ -174,7 +172,7 @@ def words(verb: str, drawn: Path, home: Path, epochs: int = 400) -> list:
         path.write_text(json.dumps(json.loads(path.read_text()) | {"config_sha256": sha256(config)}))
         return [ROOT / "scripts" / "submit.py", "done"]
     more = ["--parallel-folds", 2] if verb == "parallel" else []
-    args = tiny_args(drawn, "--data.prepared", home / "p", "--data.num_workers", 2, "--optim.epochs", epochs, *more)
+    args = tiny_args(synthetic, "--data.prepared", home / "p", "--data.num_workers", 2, "--optim.epochs", epochs, *more)
     return [ROOT / "scripts" / "train.py", *args]
 
 
@@ -203,11 +201,11 @@ VERBS = ["train", pytest.param("parallel", marks=pytest.mark.slow), pytest.param
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_killed_worker(drawn, home, verb):
-    process = Verb(home, words(verb, drawn, home), breaks="slow" if verb == "submit" else "", script=broken(home))
+def test_a_killed_worker(synthetic, home, verb):
+    process = Verb(home, words(verb, synthetic, home), breaks="slow" if verb == "submit" else "", script=broken(home))
     process.wait_until(under_way(verb, home, process))
     os.kill(process.leaves()[0], signal.SIGKILL)
-    assert process.ended(SECONDS_TO_END) == 2, process.text
+    assert process.ended() == 2, process.text
     one_message(process.text, "--data.num_workers", "signal 9")
     if verb != "submit":
         assert is_free(home / "runs" / "demo")
@@ -217,55 +215,55 @@ def test_a_killed_worker(drawn, home, verb):
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("way", ["worker raises", "parent raises"])
-def test_an_internal_error(drawn, home, verb, way):
+def test_an_internal_error(synthetic, home, verb, way):
     if (verb, way) == ("submit", "parent raises"):
         pytest.skip("submit has no training step")
-    process = Verb(home, words(verb, drawn, home), breaks=way, script=broken(home))
+    process = Verb(home, words(verb, synthetic, home), breaks=way, script=broken(home))
     process.wait_until(lambda: "a broken" in process.text)
-    assert process.ended(SECONDS_TO_END) == 1, process.text
+    assert process.ended() == 1, process.text
     assert "a broken transform" in process.text or "a broken step" in process.text
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_closed_pipe_changes_no_status(drawn, home, verb):
+def test_a_closed_pipe_changes_no_status(synthetic, home, verb):
     """`train ... 2>&1 | tee log` after tee has gone: the run goes on, and ends as it would have; a signal saves."""
     read, write = os.pipe()
-    process = Verb(home, words(verb, drawn, home), stdout=write, stderr=write)
+    process = Verb(home, words(verb, synthetic, home), stdout=write, stderr=write)
     os.close(write)
     process.wait_until(under_way(verb, home, process))
     os.close(read)
     if verb == "submit":
-        assert process.ended(60) == 0
+        assert process.ended() == 0
         assert (home / "submissions" / "done.csv").exists()
         return
     time.sleep(1)
     os.killpg(process.process.pid, signal.SIGINT)
-    assert process.ended(SECONDS_TO_END) == 130, process.text
+    assert process.ended() == 130, process.text
     assert is_free(home / "runs" / "demo")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
-def test_closed_descriptors(drawn, home, verb):
+def test_closed_descriptors(synthetic, home, verb):
     """Started without stdin, stdout and stderr, as some schedulers do: files do not take their numbers."""
     launcher = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
-    process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
-    assert process.ended(180) == 0
+    process = Verb(home, words(verb, synthetic, home, epochs=2), launcher=launcher)
+    assert process.ended() == 0
     assert process.text == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("files", [64, 40, 24])
-def test_few_open_files(drawn, home, verb, files):
+def test_few_open_files(synthetic, home, verb, files):
     """They suffice, or the message says how to have more."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    process = Verb(home, words(verb, drawn, home, epochs=2), preexec_fn=limit)
-    status = process.ended(180)
+    process = Verb(home, words(verb, synthetic, home, epochs=2), preexec_fn=limit)
+    status = process.ended()
     assert status in (0, 2), process.text
     if status == 2:
         one_message(process.text, "ulimit -n")
@@ -276,47 +274,47 @@ def test_few_open_files(drawn, home, verb, files):
 @pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("size", ["64k", "16k"])
-def test_small_shared_memory(drawn, home, verb, size):
+def test_small_shared_memory(synthetic, home, verb, size):
     mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$0" "$@"'
     launcher = ("unshare", "-m", "sh", "-c", mount)
     if subprocess.run([*launcher, "true"], capture_output=True).returncode:
         pytest.skip("no mount namespace can be made here")
-    process = Verb(home, words(verb, drawn, home, epochs=2), launcher=launcher)
-    assert process.ended(180) == 2, process.text
+    process = Verb(home, words(verb, synthetic, home, epochs=2), launcher=launcher)
+    assert process.ended() == 2, process.text
     one_message(process.text, "/dev/shm", "num_workers")
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_second_signal_ends_at_once_and_the_next_start_resumes(drawn, home, workers):
-    args = [*words("train", drawn, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
+def test_a_second_signal_ends_at_once_and_the_next_start_resumes(synthetic, home, workers):
+    args = [*words("train", synthetic, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
     process = Verb(home, args, breaks="slow", script=broken(home))
     process.wait_until(under_way("train", home, process))
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(signal.SIGINT)
-    assert process.ended(SECONDS_TO_END) in (130, 143)
+    assert process.ended() in (130, 143)
     assert is_free(home / "runs" / "demo")
     assert "Traceback" not in process.text
     process = Verb(home, args)
     process.wait_until(lambda: "after epoch" in process.text)
     process.process.send_signal(signal.SIGHUP)
-    assert process.ended(SECONDS_TO_END) == 129, process.text
+    assert process.ended() == 129, process.text
 
 
 @pytest.mark.slow
-def test_updates_before_a_killed_worker_are_saved(drawn, home):
+def test_updates_before_a_killed_worker_are_saved(synthetic, home):
     """And the run goes on from there to the end that it would have had."""
     more = ["--optim.epochs", 2, "--optim.batch_size", 4, "--folds", 0]
-    whole = Verb(home, [*words("train", drawn, home), *more, "--name", "whole"])
-    assert whole.ended(180) == 0, whole.text
-    args = [*words("train", drawn, home), *more]
+    whole = Verb(home, [*words("train", synthetic, home), *more, "--name", "whole"])
+    assert whole.ended() == 0, whole.text
+    args = [*words("train", synthetic, home), *more]
     process = Verb(home, args, breaks="slow", script=broken(home))
     process.wait_until(under_way("train", home, process))
     os.kill(process.leaves()[0], signal.SIGKILL)
-    assert process.ended(SECONDS_TO_END) == 2, process.text
+    assert process.ended() == 2, process.text
     again = Verb(home, args)
-    assert again.ended(180) == 0, again.text
+    assert again.ended() == 0, again.text
     assert "after epoch 1" in again.text
     one, other = (load_predictions(home / "runs" / name / "oof.npz", True) for name in ("whole", "demo"))
     assert np.array_equal(one.probs, other.probs)
@@ -330,7 +328,7 @@ def test_a_forked_child_does_not_hold_the_lock(tmp_path):
         child = os.fork()
         if not child:
             os.write(write, b"forked")
-            time.sleep(30)
+            time.sleep(PATIENCE)
             os._exit(0)
         os.read(read, 6)
     try:
@@ -349,25 +347,25 @@ from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from pathlib import Path
 prepared, data = load_prepared(Path(sys.argv[1])), Data(image_size=(32, 32))
 dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
-batches = iter(PhotoLoader(dataset, Batches(np.arange(8), 4, shuffle=False), 2, False))
+batches = iter(PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 4, shuffle=False), 2, False))
 next(batches)
 """
     (tmp_path / "unclosed.py").write_text(code)
     process = Verb(tmp_path, [tmp_path / "unclosed.py", trained.prepared])
-    assert process.ended(60) == 0, process.text
+    assert process.ended() == 0, process.text
 
 
 def test_a_worker_whose_end_is_seen_a_moment_later(trained, monkeypatch):
     """A killed process closes its sockets first: what is read from it fails while it still counts as alive."""
     prepared, data = load_prepared(trained.prepared), Data(image_size=(32, 32))
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
-    with PhotoLoader(dataset, Batches(np.arange(8), 2, shuffle=False), 1, False) as loader:
+    with PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 2, shuffle=False), 1, False) as loader:
         batches = iter(loader)
         next(batches)
         [worker] = loader._iterator._workers

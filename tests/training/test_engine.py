@@ -7,16 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import plain_trainee, train_one_epoch
+from conftest import plain_train_state, train_one_epoch
 from torch.utils.data import DataLoader
 
 from maskfold.config.experiment import Config, Data, Loss, Model, Optim, Run, replaced
 from maskfold.errors import UserError
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.models import device as devices
 from maskfold.models.classifier import build_classifier
+from maskfold.models.device import Hardware
+from maskfold.models.prediction import predict
 from maskfold.models.tta import VIEWS
-from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.optim import lr_factor, make_optimizer, set_lr
 
 CPU = Hardware(torch.device("cpu"), torch.float32)
@@ -50,9 +51,11 @@ def gradients(accum_steps, loss, n=70):
     data = photos(n)
     counts = np.bincount([int(label) for _, label, _ in data], minlength=18)
     optimizer = Recorder(model.parameters(), lr=1.0)
-    loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(n), 32, shuffle=False))
-    trainee = plain_trainee(model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps)
-    return seen, train_one_epoch(trainee, loader)[0]
+    loader = DataLoader(Epochless(data), batch_sampler=PhotoBatchSampler(np.arange(n), 32, shuffle=False))
+    train_state = plain_train_state(
+        model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps
+    )
+    return seen, train_one_epoch(train_state, loader)[0]
 
 
 @pytest.mark.parametrize("weights", ["none", "inverse"])
@@ -90,8 +93,10 @@ def test_soft_f1_in_parts_shows_batch_norm_each_photo_once():
         torch.manual_seed(0)
         model = build_classifier(config)
         still = torch.optim.SGD(model.parameters(), lr=0.0)
-        loader = DataLoader(Epochless(photos(24)), batch_sampler=Batches(np.arange(24), 12, shuffle=False))
-        train_one_epoch(plain_trainee(model, still, replaced(config, loss=loss.model_dump()), accum_steps=2), loader)
+        loader = DataLoader(Epochless(photos(24)), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
+        train_one_epoch(
+            plain_train_state(model, still, replaced(config, loss=loss.model_dump()), accum_steps=2), loader
+        )
         seen.append(dict(model.named_buffers()))
     assert any("num_batches" in name for name in seen[0])
     for name, buffer in seen[0].items():
@@ -102,8 +107,8 @@ def test_the_norm_is_the_gradients_and_passes_over_what_is_none(monkeypatch):
     """Two updates, of which the first overflows: the mean norm is the second's."""
     torch.manual_seed(0)
     model, data = build_classifier(CONFIG), photos(24)
-    loader = DataLoader(Epochless(data), batch_sampler=Batches(np.arange(24), 12, shuffle=False))
-    ours, norms = plain_trainee(model, torch.optim.SGD(model.parameters(), lr=0.0)), []
+    loader = DataLoader(Epochless(data), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
+    ours, norms = plain_train_state(model, torch.optim.SGD(model.parameters(), lr=0.0)), []
     real = ours.accelerator.clip_grad_norm_
 
     def clip(parameters, bound):
@@ -122,7 +127,7 @@ def test_hflip_is_the_mean_of_two_softmaxes():
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()
     data = photos(5)
-    rows, [probs] = predict_probs([model], DataLoader(data, 2), CPU, ("none", "hflip"))
+    rows, [probs] = predict([model], DataLoader(data, 2), CPU, ("none", "hflip"))
     images = torch.stack([image for image, _, _ in data])
     with torch.inference_mode():
         expected = (model(images).softmax(1) + model(images.flip(3)).softmax(1)) / 2
@@ -140,7 +145,7 @@ def test_hflip_mirrors_left_and_right():
 
 def test_bf16_predictions_are_probabilities():
     model = build_classifier(CONFIG)
-    _, [probs] = predict_probs([model], DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
+    _, [probs] = predict([model], DataLoader(photos(4), 2), Hardware(torch.device("cpu"), torch.bfloat16))
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
 
 
@@ -148,7 +153,7 @@ def test_prediction_leaves_the_weights_alone():
     model = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32))))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
-    predict_probs([model], DataLoader(photos(6), 3), CPU)
+    predict([model], DataLoader(photos(6), 3), CPU)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
@@ -224,15 +229,16 @@ def test_batch_size_and_company_change_no_prediction():
     """One photo at a time or seven, one model alone or two in a pass: the same probabilities."""
     torch.manual_seed(0)
     models, data = [build_classifier(CONFIG) for _ in range(2)], photos(7)
-    _, together = predict_probs(models, DataLoader(data, 7), CPU, ("none", "hflip"))
+    _, together = predict(models, DataLoader(data, 7), CPU, ("none", "hflip"))
     assert together.shape == (2, 7, 18)
     assert np.abs(together[0] - together[1]).max() > 1e-3
     for model, expected in zip(models, together, strict=True):
         for size in (1, 3):
-            _, [alone] = predict_probs([model], DataLoader(data, size), CPU, ("none", "hflip"))
+            _, [alone] = predict([model], DataLoader(data, size), CPU, ("none", "hflip"))
             np.testing.assert_allclose(alone, expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 def test_the_allocator_keeps_what_is_freed():
     """In a process of its own: 200 MB written and freed are still held after make_fast, given back without."""
@@ -287,7 +293,7 @@ def test_a_view_of_several_batches_counts_as_one():
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()
     data = photos(5)
-    _, [probs] = predict_probs([model], DataLoader(data, 5), CPU, ("none", "five_crop"))
+    _, [probs] = predict([model], DataLoader(data, 5), CPU, ("none", "five_crop"))
     images = torch.stack([image for image, _, _ in data])
     with torch.inference_mode():
         crops = sum(model(crop).exp() for crop in VIEWS["five_crop"](images)) / 5

@@ -12,7 +12,7 @@ from conftest import ROOT, refused, tiny_args
 
 from maskfold.environment import check_compile, check_launch, ignore_variables
 from maskfold.errors import UserError
-from maskfold.models.device import make_fast, threads_each
+from maskfold.models.device import make_fast, threads_per_process
 
 ACCELERATE = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -53,15 +53,15 @@ def trained_with(raw: Path, home: Path, variables: dict[str, str], *more: object
 
 
 @pytest.fixture(scope="module")
-def usual(drawn, tmp_path_factory) -> bytes:
-    return trained_with(drawn, tmp_path_factory.mktemp("usual"), {})[0]
+def usual(synthetic, tmp_path_factory) -> bytes:
+    return trained_with(synthetic, tmp_path_factory.mktemp("usual"), {})[0]
 
 
 @pytest.mark.slow
-def test_no_variable_changes_a_probability(usual, drawn, tmp_path):
+def test_no_variable_changes_a_probability(usual, synthetic, tmp_path):
     # Python itself does not start in an ASCII locale from an environment whose path has other letters.
     locale = LOCALE if str(ROOT).isascii() else {}
-    probs, err = trained_with(drawn, tmp_path, ACCELERATE | KERNELS | locale | {"PYTHONHASHSEED": "7"})
+    probs, err = trained_with(synthetic, tmp_path, ACCELERATE | KERNELS | locale | {"PYTHONHASHSEED": "7"})
     assert probs == usual
     [line] = [line for line in err.splitlines() if "ignored environment variables" in line]
     assert all(name in line for name in ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ATEN_CPU_CAPABILITY"))
@@ -69,26 +69,26 @@ def test_no_variable_changes_a_probability(usual, drawn, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*ACCELERATE, *KERNELS, *PYTHON])
-def test_no_single_variable_changes_a_probability(usual, drawn, tmp_path, name):
-    assert trained_with(drawn, tmp_path, {name: (ACCELERATE | KERNELS | PYTHON)[name]})[0] == usual
+def test_no_single_variable_changes_a_probability(usual, synthetic, tmp_path, name):
+    assert trained_with(synthetic, tmp_path, {name: (ACCELERATE | KERNELS | PYTHON)[name]})[0] == usual
 
 
 @pytest.mark.slow
-def test_attention_is_the_same_whatever_timm_is_told(drawn, tmp_path):
+def test_attention_is_the_same_whatever_timm_is_told(synthetic, tmp_path):
     vit = ("--model.backbone", "test_vit")
-    plain, _ = trained_with(drawn, tmp_path / "plain", {}, *vit)
-    assert trained_with(drawn, tmp_path / "unfused", {"TIMM_FUSED_ATTN": "0"}, *vit)[0] == plain
+    plain, _ = trained_with(synthetic, tmp_path / "plain", {}, *vit)
+    assert trained_with(synthetic, tmp_path / "unfused", {"TIMM_FUSED_ATTN": "0"}, *vit)[0] == plain
 
 
 @pytest.mark.slow
-def test_folds_at_once_ignore_the_variables_too(usual, drawn, tmp_path):
-    probs, _ = trained_with(drawn, tmp_path, ACCELERATE, "--folds", 0, 1, "--parallel-folds", 2)
+def test_folds_at_once_ignore_the_variables_too(usual, synthetic, tmp_path):
+    probs, _ = trained_with(synthetic, tmp_path, ACCELERATE, "--folds", 0, 1, "--parallel-folds", 2)
     assert probs == usual
 
 
 @pytest.mark.slow
-def test_streams_that_know_only_ascii_end_no_run(usual, drawn, tmp_path):
-    assert trained_with(drawn, tmp_path, {"PYTHONIOENCODING": "ascii"})[0] == usual
+def test_streams_that_know_only_ascii_end_no_run(usual, synthetic, tmp_path):
+    assert trained_with(synthetic, tmp_path, {"PYTHONIOENCODING": "ascii"})[0] == usual
 
 
 def test_what_is_removed_and_what_stays(capsys):
@@ -123,10 +123,10 @@ def test_a_complete_launch_or_none_is_accepted(environ):
     check_launch(environ)
 
 
-def test_a_refusal_is_printed_whatever_the_rank(script, drawn, monkeypatch):
+def test_a_refusal_is_printed_whatever_the_rank(script, synthetic, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(script("train", *tiny_args(drawn)), "WORLD_SIZE=2", "LOCAL_RANK", "torchrun")
+    refused(script("train", *tiny_args(synthetic)), "WORLD_SIZE=2", "LOCAL_RANK", "torchrun")
 
 
 def test_variables_of_the_compiler_are_refused():
@@ -143,14 +143,14 @@ def test_matrix_products_are_exact_on_a_cpu():
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_threads_are_recorded_and_another_number_is_reported(script, drawn, monkeypatch):
+def test_threads_are_recorded_and_another_number_is_reported(script, synthetic, monkeypatch):
     import torch
 
-    assert script("train", *tiny_args(drawn, "--folds", 0)).code == 0
+    assert script("train", *tiny_args(synthetic, "--folds", 0)).code == 0
     path = Path("runs/demo/provenance.json")
     held = json.loads(path.read_text(encoding="utf-8"))
     assert held["threads"] == torch.get_num_threads()
-    again = tiny_args(drawn, "--folds", 0)
+    again = tiny_args(synthetic, "--folds", 0)
     assert "threads" not in script("train", *again).err
     path.write_text(json.dumps(held | {"threads": 64}), encoding="utf-8")
     resumed = script("train", *again)
@@ -161,7 +161,7 @@ def test_threads_are_recorded_and_another_number_is_reported(script, drawn, monk
 def test_folds_at_once_share_the_threads(monkeypatch):
     import torch
 
-    monkeypatch.setattr("maskfold.models.device.cores", lambda: 16)
+    monkeypatch.setattr("maskfold.models.device.num_cores", lambda: 16)
     for threads, processes, each in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert threads_each(processes) == each
+        assert threads_per_process(processes) == each

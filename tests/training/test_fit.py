@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT, TINY, refused, tiny_args
 from safetensors import safe_open
 from sklearn.metrics import f1_score
-from support import metrics_of, start, wait_for
+from support import PATIENCE, metrics_of, start, wait_for
 
 from maskfold.fileio import sha256
 from maskfold.metrics.scores import METRICS
@@ -95,16 +95,16 @@ def test_finished_work_is_not_repeated(script, trained, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")} == before
 
 
-def test_folds_by_number_and_then_the_rest(script, drawn):
-    done = script("train", *tiny_args(drawn, "--name", "part", "--folds", 1))
+def test_folds_by_number_and_then_the_rest(script, synthetic):
+    done = script("train", *tiny_args(synthetic, "--name", "part", "--folds", 1))
     assert done.code == 0, done.err
     assert "not all folds" in done.out
     folder = Path("runs/part")
     assert not (folder / "fold0").exists()
     assert set(load_predictions(folder / "oof.npz").fold) == {1}
-    refused(script("train", *tiny_args(drawn, "--name", "part", "--folds", 2)), "--folds 2", "0 to 1")
-    refused(script("train", *tiny_args(drawn, "--name", "part", "--folds", -1)), "--folds")
-    assert script("train", *tiny_args(drawn, "--name", "part")).code == 0
+    refused(script("train", *tiny_args(synthetic, "--name", "part", "--folds", 2)), "--folds 2", "0 to 1")
+    refused(script("train", *tiny_args(synthetic, "--name", "part", "--folds", -1)), "--folds")
+    assert script("train", *tiny_args(synthetic, "--name", "part")).code == 0
     assert set(load_predictions(folder / "oof.npz").fold) == {0, 1}
 
 
@@ -118,8 +118,8 @@ def test_another_config_is_refused_with_the_differing_keys(script, trained, monk
     assert same.code == 0, same.err
 
 
-def test_fresh_deletes_only_what_can_be_trained_again(script, drawn):
-    args = tiny_args(drawn, "--name", "fresh", "--folds", 0)
+def test_fresh_deletes_only_what_can_be_trained_again(script, synthetic):
+    args = tiny_args(synthetic, "--name", "fresh", "--folds", 0)
     assert script("train", *args).code == 0
     kept = Path("runs/fresh/fold0/model.safetensors").read_bytes()
     refused(script("train", *args, "--fresh", "--model.backbone", "resnet19"), "model.backbone")
@@ -129,23 +129,23 @@ def test_fresh_deletes_only_what_can_be_trained_again(script, drawn):
     assert Path("runs/fresh/fold0/model.safetensors").read_bytes() != kept
 
 
-def test_a_run_that_is_being_written_is_refused(script, drawn, tmp_path):
+def test_a_run_that_is_being_written_is_refused(script, synthetic, tmp_path):
     folder = tmp_path / "runs" / "held"
     code = f"from maskfold.fileio import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('held', flush=True)\n input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"
-    refused(script("train", *tiny_args(drawn, "--name", "held")), "another process", "--name")
+    refused(script("train", *tiny_args(synthetic, "--name", "held")), "another process", "--name")
     holder.communicate("\n")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a b\n"])
-def test_a_name_that_is_no_folder_name_is_refused(script, drawn, name):
-    refused(script("train", *tiny_args(drawn), f"--name={name}"), "run name")
+def test_a_name_that_is_no_folder_name_is_refused(script, synthetic, name):
+    refused(script("train", *tiny_args(synthetic), f"--name={name}"), "run name")
 
 
-def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, drawn, monkeypatch):
+def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, synthetic, monkeypatch):
     """The first epoch is trained, then the run is broken off by a fault."""
-    args = tiny_args(drawn, "--name", "broken", "--folds", 0)
+    args = tiny_args(synthetic, "--name", "broken", "--folds", 0)
 
     def fail(*_):
         raise RuntimeError("broken off")
@@ -178,16 +178,16 @@ def test_changed_data_is_refused(script, raw):
     refused(script("train", *args), "data", "have changed")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(script, drawn):
-    result = script("train", *tiny_args(drawn, "--name", "hot", "--folds", 0, "--optim.lr", "1e30"))
+def test_a_loss_that_is_no_number_stops_the_run(script, synthetic):
+    result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0, "--optim.lr", "1e30"))
     refused(result, "loss", "epoch", "optim.lr")
 
 
-def test_workers_change_no_number(script, drawn):
+def test_workers_change_no_number(script, synthetic):
     probs = []
     for workers in (0, 1, 3):
         args = tiny_args(
-            drawn, "--name", f"w{workers}", "--data.num_workers", workers, "--folds", 0, "--model.drop_rate", 0.5
+            synthetic, "--name", f"w{workers}", "--data.num_workers", workers, "--folds", 0, "--model.drop_rate", 0.5
         )
         assert script("train", *args).code == 0
         probs.append(load_predictions(Path(f"runs/w{workers}/oof.npz")).probs)
@@ -195,9 +195,9 @@ def test_workers_change_no_number(script, drawn):
     assert np.array_equal(probs[0], probs[2])
 
 
-def test_keep_best_saves_the_best_epoch_and_says_so(script, drawn, trained):
+def test_keep_best_saves_the_best_epoch_and_says_so(script, synthetic, trained):
     args = tiny_args(
-        drawn, "--name", "best", "--folds", 0, "--run.keep", "best", "--optim.lr", "0.05", "--optim.epochs", 3
+        synthetic, "--name", "best", "--folds", 0, "--run.keep", "best", "--optim.lr", "0.05", "--optim.epochs", 3
     )
     done = script("train", *args)
     assert done.code == 0, done.err
@@ -208,9 +208,9 @@ def test_keep_best_saves_the_best_epoch_and_says_so(script, drawn, trained):
     assert summary["oof"]["macro_f1"] == pytest.approx(max(row["macro_f1"] for row in rows))
 
 
-def test_the_organisers_environment_places_the_run(script, drawn, monkeypatch, tmp_path):
-    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(drawn / "train" / "images"))
-    monkeypatch.setenv("SM_CHANNEL_EVAL", str(drawn / "eval"))
+def test_the_organisers_environment_places_the_run(script, synthetic, monkeypatch, tmp_path):
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(synthetic / "train" / "images"))
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(synthetic / "eval"))
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "model"))
     (tmp_path / "x.yaml").write_text("")
     tiny = [arg for arg in tiny_args("", "--folds", 0)[1:] if arg not in ("--data.root", "")]
@@ -228,25 +228,25 @@ def test_gathering_needs_every_file(trained, tmp_path):
         summarise(RunFolder(folder))
 
 
-def test_other_folds_are_refused_in_training_and_submitting(script, drawn):
-    """Folds drawn anew would put people who were trained on among those left out."""
-    args = tiny_args(drawn, "--name", "leak", "--data.prepared", "p")
+def test_other_folds_are_refused_in_training_and_submitting(script, synthetic):
+    """New folds would put people who were trained on among those left out."""
+    args = tiny_args(synthetic, "--name", "leak", "--data.prepared", "p")
     assert script("train", *args, "--folds", 0).code == 0
     shutil.rmtree("p")
-    assert script("prepare", "--data", drawn, "--out", "p", "--folds", 2, "--seed", 7).code == 0
+    assert script("prepare", "--data", synthetic, "--out", "p", "--folds", 2, "--seed", 7).code == 0
     refused(script("train", *args), "leak")
     refused(script("submit", "leak", "--out", "a.csv"), "folds", "changed")
     assert not Path("a.csv").exists()
 
 
-def test_a_folder_that_is_no_run_is_never_cleared(script, drawn, tmp_path, monkeypatch):
+def test_a_folder_that_is_no_run_is_never_cleared(script, synthetic, tmp_path, monkeypatch):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "thesis.tex").write_text("precious")
     for more in ([], ["--fresh"]):
-        refused(script("train", *tiny_args(drawn, "--name", "mine", *more)), "thesis.tex", "--name")
+        refused(script("train", *tiny_args(synthetic, "--name", "mine", *more)), "thesis.tex", "--name")
     assert (tmp_path / "runs" / "mine" / "thesis.tex").read_text() == "precious"
     monkeypatch.setenv("SM_MODEL_DIR", "")
-    assert script("train", *tiny_args(drawn, "--name", "empty", "--folds", 0)).code == 0
+    assert script("train", *tiny_args(synthetic, "--name", "empty", "--folds", 0)).code == 0
     assert (tmp_path / "runs" / "empty").is_dir()
 
 
@@ -270,6 +270,22 @@ def test_a_run_outlives_a_schema_that_gets_a_new_key(script, trained, tmp_path):
     assert again.err.count("finished before") == 2
 
 
+def test_folds_from_elsewhere_have_no_seed(script, synthetic, trained, tmp_path):
+    """A prepared folder that begins with somebody's folds.csv: the run is trained, finished and read again."""
+    (tmp_path / "p").mkdir()
+    shutil.copy(trained.prepared / "folds.csv", tmp_path / "p")
+    assert script("prepare", "--data", synthetic, "--out", "p").code == 0
+    done = script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "theirs", "--optim.epochs", 1))
+    assert done.code == 0, done.err
+    assert script("evaluate", "theirs").code == 0
+
+
+def test_an_emptied_config_is_refused_by_evaluate(script, trained, tmp_path):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "emptied"))
+    (run / "config.yaml").write_text("")
+    refused(script("evaluate", "emptied"), "config.yaml", "data.prepared", "restore")
+
+
 def test_an_edited_config_is_refused(script, trained, tmp_path):
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "edited"))
     config = run / "config.yaml"
@@ -278,19 +294,19 @@ def test_an_edited_config_is_refused(script, trained, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["weights", "probabilities"])
-def test_what_is_no_number_is_never_finished(script, drawn, monkeypatch, where):
+def test_what_is_no_number_is_never_finished(script, synthetic, monkeypatch, where):
     """The loss of the last update is fine, what it leaves behind is not."""
     if where == "weights":
 
-        def poison(trainee, *_):
-            next(trainee.model.parameters()).data.fill_(float("nan"))
+        def poison(train_state, *_):
+            next(train_state.model.parameters()).data.fill_(float("nan"))
             return torch.tensor(1.0)
 
         monkeypatch.setattr(part, "training_step", poison)
     else:
         monkeypatch.setattr(part.FoldData, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
-    result = script("train", *tiny_args(drawn, "--name", "hot", "--folds", 0))
-    refused(result, "no numbers", "optim.lr")
+    result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0))
+    refused(result, "NaN or infinity", "optim.lr")
     assert not Path("runs/hot/fold0/oof.npz").exists()
 
 
@@ -309,8 +325,8 @@ def test_what_is_no_number_is_never_finished(script, drawn, monkeypatch, where):
         ),
     ],
 )
-def test_what_does_not_go_together_is_told(script, drawn, more, words):
-    refused(script("train", *tiny_args(drawn, "--name", "no", *more)), *words)
+def test_what_does_not_go_together_is_told(script, synthetic, more, words):
+    refused(script("train", *tiny_args(synthetic, "--name", "no", *more)), *words)
 
 
 @pytest.mark.parametrize(
@@ -339,46 +355,46 @@ def test_spoiled_metrics_are_told(script, trained, tmp_path, content):
     refused(script("evaluate", "spoiled"), "metrics.jsonl")
 
 
-def test_a_spoiled_store_is_told(script, drawn):
-    args = tiny_args(drawn, "--name", "s", "--data.prepared", "p", "--folds", 0)
+def test_a_spoiled_store_is_told(script, synthetic):
+    args = tiny_args(synthetic, "--name", "s", "--data.prepared", "p", "--folds", 0)
     assert script("train", *args).code == 0
     next(Path("p/store").glob("center*.npy")).write_bytes(b"x")
     refused(script("train", *args, "--fresh"), "store")
 
 
-def test_wandb_never_stops_a_run(script, drawn, monkeypatch):
+def test_wandb_never_stops_a_run(script, synthetic, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "bogus")
-    args = [arg if arg != "disabled" else "auto" for arg in tiny_args(drawn, "--name", "w", "--folds", 0)]
+    args = [arg if arg != "disabled" else "auto" for arg in tiny_args(synthetic, "--name", "w", "--folds", 0)]
     done = script("train", *args)
     assert done.code == 0, done.err
     assert "goes on without it" in done.err
 
 
-def test_wandb_offline_keeps_a_run_beside_ours(script, drawn, monkeypatch):
+def test_wandb_offline_keeps_a_run_beside_ours(script, synthetic, monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/nonexistent")
-    args = [arg if arg != "disabled" else "auto" for arg in tiny_args(drawn, "--name", "w", "--folds", 0)]
+    args = [arg if arg != "disabled" else "auto" for arg in tiny_args(synthetic, "--name", "w", "--folds", 0)]
     done = script("train", *args)
     assert done.code == 0, done.err
     assert list(Path("runs/w/wandb").glob("offline-run-*"))
 
 
-def test_a_stop_with_workers_leaves_nobody_behind(drawn, tmp_path):
+def test_a_stop_with_workers_leaves_nobody_behind(synthetic, tmp_path):
     """SIGTERM to the whole group, as a cluster sends it."""
     args = ("--data.num_workers", 2, "--optim.epochs", 300, "--folds", 0)
-    process = start(drawn, tmp_path, *args, start_new_session=True)
+    process = start(synthetic, tmp_path, *args, start_new_session=True)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
     os.killpg(process.pid, signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 143, err
     assert "Traceback" not in err
     assert "Error" not in err
 
 
-def test_what_may_differ_is_taken_from_the_new_start(script, drawn, monkeypatch):
+def test_what_may_differ_is_taken_from_the_new_start(script, synthetic, monkeypatch):
     """W&B, workers and device of a started run are those asked for now."""
-    args = tiny_args(drawn, "--name", "again")
+    args = tiny_args(synthetic, "--name", "again")
     assert script("train", *args, "--folds", 0).code == 0
     seen = []
     original = part.FoldData.__init__

@@ -2,65 +2,63 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 from conftest import refused, tiny_args
-from support import done, same_run, start, wait_for
+from support import PATIENCE, done, same_run, start, until, wait_for
 
 
-def test_folds_at_once_are_the_folds_one_after_the_other(script, drawn):
+def test_folds_at_once_are_the_folds_one_after_the_other(script, synthetic):
     for name, how in (("serial", ()), ("parallel", ("--parallel-folds", 2))):
-        ended = script("train", *tiny_args(drawn, "--name", name, *how))
+        ended = script("train", *tiny_args(synthetic, "--name", name, *how))
         assert ended.code == 0, ended.err
     same_run(Path("runs/serial"), Path("runs/parallel"))
-    again = script("train", *tiny_args(drawn, "--name", "parallel", "--parallel-folds", 2))
+    again = script("train", *tiny_args(synthetic, "--name", "parallel", "--parallel-folds", 2))
     assert again.code == 0
     assert again.err.count("finished before") == 2
 
 
 @pytest.mark.slow
-def test_what_a_fold_is_refused_is_told_once(script, drawn):
-    ended = script("train", *tiny_args(drawn, "--optim.lr", 1e30, "--parallel-folds", 2, "--name", "d"))
-    refused(ended, "optim.lr", "no numbers")
-    refused(script("train", *tiny_args(drawn, "--parallel-folds", 0)), "--parallel-folds")
+def test_what_a_fold_is_refused_is_told_once(script, synthetic):
+    ended = script("train", *tiny_args(synthetic, "--optim.lr", 1e30, "--parallel-folds", 2, "--name", "d"))
+    refused(ended, "optim.lr", "NaN or infinity")
+    refused(script("train", *tiny_args(synthetic, "--parallel-folds", 0)), "--parallel-folds")
 
 
-def test_torchrun_and_folds_at_once_exclude_each_other(script, drawn, monkeypatch):
+def test_torchrun_and_folds_at_once_exclude_each_other(script, synthetic, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refused(script("train", *tiny_args(drawn, "--parallel-folds", 2)), "--parallel-folds", "torchrun")
+    refused(script("train", *tiny_args(synthetic, "--parallel-folds", 2)), "--parallel-folds", "torchrun")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_ended_in_the_middle_it_goes_on(drawn, tmp_path, signum):
+def test_ended_in_the_middle_it_goes_on(synthetic, tmp_path, signum):
     """A signal to the parent ends its folds too; even of a killed parent no child goes on training."""
     long = ("--optim.epochs", 12, "--run.checkpoint_updates", 1)
-    done(start(drawn, tmp_path / "whole", *long))
+    done(start(synthetic, tmp_path / "whole", *long))
     home = tmp_path / "cut"
-    process = start(drawn, home, *long, "--parallel-folds", 2)
+    process = start(synthetic, home, *long, "--parallel-folds", 2)
     for fold in (0, 1):
         wait_for(home / "runs" / "demo" / f"fold{fold}" / "state" / "last.pt", process)
     process.send_signal(signum)
     process.communicate()
     assert process.returncode in (128 + signum, -signum)
-    err = done(start(drawn, home, *long, "--parallel-folds", 2))
+    err = done(start(synthetic, home, *long, "--parallel-folds", 2))
     assert "resumes after" in err
     same_run(tmp_path / "whole" / "runs" / "demo", home / "runs" / "demo")
 
 
 @pytest.mark.slow
-def test_a_killed_fold_is_told_and_the_other_saves(drawn, tmp_path):
+def test_a_killed_fold_is_told_and_the_other_saves(synthetic, tmp_path):
     long = ("--optim.epochs", 200, "--run.checkpoint_updates", 1, "--parallel-folds", 2)
-    process = start(drawn, tmp_path, *long)
+    process = start(synthetic, tmp_path, *long)
     for fold in (0, 1):
         wait_for(tmp_path / "runs" / "demo" / f"fold{fold}" / "state" / "last.pt", process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     trainers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(int(trainers[0]), signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 2, err
     assert "was killed by signal 9" in err
-    time.sleep(0.5)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in trainers)
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers), "the end of the other fold")

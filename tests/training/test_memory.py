@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 import torch
 from conftest import ROOT
 
-import maskfold.inference.forward as forward_module
+import maskfold.runs.part_predictions as part_predictions
 import maskfold.training.fit as fit_module
 from maskfold.config.cli import Parser, add_config_flags, config_flags
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
 from maskfold.inference.forward import Member, forward
+from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
 from maskfold.training.accelerators import make_accelerator
 from maskfold.training.fit import fit_run
@@ -66,12 +68,12 @@ def resident() -> int:
     ],
     ids=lambda more: " ".join(map(str, more)),
 )
-def test_nothing_of_a_finished_fold_is_referenced(drawn, tmp_path, monkeypatch, more):
+def test_nothing_of_a_finished_fold_is_referenced(synthetic, tmp_path, monkeypatch, more):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     gc.collect()
-    before = tensor_bytes(make_accelerator(config_of(drawn, tmp_path, "--run.precision", "fp32")))
+    before = tensor_bytes(make_accelerator(config_of(synthetic, tmp_path, "--run.precision", "fp32")))
     measured = after_each_fold(monkeypatch, tensor_bytes)
-    fit_run(config_of(drawn, tmp_path, "--data.folds", 3, *more), "run")
+    fit_run(config_of(synthetic, tmp_path, "--data.folds", 3, *more), "run")
     assert len(measured) == 3
     assert len(set(measured)) == 1
     # torch.compile keeps a few numbers.
@@ -88,7 +90,7 @@ def test_pseudo_labelling_models_are_freed(trained, tmp_path, monkeypatch):
     assert measured == [before] * 2
 
 
-def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
+def test_a_failed_fold_is_freed_too(synthetic, tmp_path, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     accelerators = []
     inner = fold_trainer.make_accelerator
@@ -96,14 +98,14 @@ def test_a_failed_fold_is_freed_too(drawn, tmp_path, monkeypatch):
         fold_trainer, "make_accelerator", lambda config: accelerators.append(inner(config)) or accelerators[-1]
     )
     with pytest.raises(Exception, match=r"optim\.lr"):
-        fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--optim.lr", 1e30, "--optim.epochs", 2), "diverges")
+        fit_run(config_of(synthetic, tmp_path, "--data.folds", 2, "--optim.lr", 1e30, "--optim.epochs", 2), "diverges")
     assert [len(accelerator._optimizers) for accelerator in accelerators] == [0]
 
 
-def test_models_are_freed_once_they_have_predicted(trained, monkeypatch):
-    """Of two members whose photos differ in size, the first one's models are gone when the second one's predict."""
+def test_models_are_loaded_when_needed_and_freed_once_they_have_predicted(trained, tmp_path, monkeypatch):
+    """Of two members whose batches differ in size, the first one's models are gone when the second one's are loaded."""
     models, alive = [], []
-    finished_model, predict_probs = forward_module.finished_model, forward_module.predict_probs
+    finished_model, predict = part_predictions.finished_model, part_predictions.predict
 
     def tracked(*args):
         models.append(weakref.ref(model := finished_model(*args)))
@@ -111,36 +113,40 @@ def test_models_are_freed_once_they_have_predicted(trained, monkeypatch):
 
     def predicting(asked, *rest):
         alive.append((len(asked), sum(model() is not None for model in models)))
-        return predict_probs(asked, *rest)
+        return predict(asked, *rest)
 
-    monkeypatch.setattr(forward_module, "finished_model", tracked)
-    monkeypatch.setattr(forward_module, "predict_probs", predicting)
+    monkeypatch.setattr(part_predictions, "finished_model", tracked)
+    monkeypatch.setattr(part_predictions, "predict", predicting)
     config = trained.run.config
     first = Member(trained.run, config, fit_module.ensure_prepared(config.data), None)
-    other = replace(first, config=replaced(config, optim={"batch_size": 7}))
+    copied = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "copied")))
+    other = replace(first, run=copied, config=replaced(config, optim={"batch_size": 7}))
     forward([first, other], ("none",))
     # Each member's two folds look at the eval photos together, then each at its own fold's.
     assert [count for count, _ in alive] == [2, 1, 1, 2, 1, 1]
-    assert [there for _, there in alive] == [4, 4, 3, 2, 2, 1]
+    assert [there for _, there in alive] == [2, 2, 1, 2, 2, 1]
+    assert len(models) == 4
     assert not any(model() is not None for model in models)
 
 
-def test_one_process_trains_in_one_precision_after_another(drawn, tmp_path, monkeypatch):
+def test_one_process_trains_in_one_precision_after_another(synthetic, tmp_path, monkeypatch):
     """As in a notebook: Accelerate's shared state neither refuses the second precision nor keeps the first."""
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     seen = after_each_fold(monkeypatch, lambda accelerator: accelerator.mixed_precision)
     for name in ("bf16", "fp32"):
-        fit_run(config_of(drawn, tmp_path, "--data.folds", 2, "--run.precision", name), name, folds=[0])
+        fit_run(config_of(synthetic, tmp_path, "--data.folds", 2, "--run.precision", name), name, folds=[0])
     assert seen == ["bf16", "no"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
-def test_resident_memory_does_not_grow(drawn, tmp_path, monkeypatch):
+def test_resident_memory_does_not_grow(synthetic, tmp_path, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     measured = after_each_fold(monkeypatch, lambda accelerator: resident())
     fit_run(
-        config_of(drawn, tmp_path, "--data.folds", 5, "--model.backbone", "resnet18", "--model.pretrained", "false"),
+        config_of(
+            synthetic, tmp_path, "--data.folds", 5, "--model.backbone", "resnet18", "--model.pretrained", "false"
+        ),
         "r",
     )
     assert measured[4] < 1.05 * measured[1]

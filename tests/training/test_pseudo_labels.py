@@ -14,7 +14,7 @@ from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
 from maskfold.inference.cache import prepared_of
 from maskfold.runs.run_folder import FULL, RunFolder
-from maskfold.training.pseudo_labels import photos_of
+from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.pseudo_sources import find_sources
 
 # Tiny nets are unsure: every photo that is likelier than chance joins.
@@ -22,38 +22,38 @@ LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")
 
 
 @pytest.fixture
-def first(script, drawn):
+def first(script, synthetic):
     """A finished run on two folds with a refit, to label by."""
-    done = script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "a", "--refit", "--optim.lr", 0.01))
+    done = script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "a", "--refit", "--optim.lr", 0.01))
     assert done.code == 0, done.err
     return RunFolder(Path("runs/a"))
 
 
-def pseudo(script, drawn, name, *words):
-    return script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", name, *LOW, *words))
+def pseudo(script, synthetic, name, *words):
+    return script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", name, *LOW, *words))
 
 
 def told(run, part):
     return json.loads((Path("runs") / run / part / "pseudo.json").read_text())
 
 
-def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, drawn, first, monkeypatch):
+def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, synthetic, first, monkeypatch):
     """What loads weights is watched: fold k opens fold-k models only, at the second generation too."""
-    from maskfold.training import checkpoints
+    from maskfold.runs import part_weights
 
-    opened, real = [], checkpoints.load_file
+    opened, real = [], part_weights.load_file
 
     def spy(path):
         if Path(path).name == "model.safetensors":
             opened.append(Path(path).parts[-3:-1])
         return real(path)
 
-    monkeypatch.setattr(checkpoints, "load_file", spy)
-    done = pseudo(script, drawn, "b", "--pseudo.runs", "a")
+    monkeypatch.setattr(part_weights, "load_file", spy)
+    done = pseudo(script, synthetic, "b", "--pseudo.runs", "a")
     assert done.code == 0, done.err
     assert opened == [("a", "fold0"), ("b", "fold0"), ("a", "fold1"), ("b", "fold1")]
     opened.clear()
-    done = pseudo(script, drawn, "c", "--pseudo.runs", "runs/b", "a", "--pseudo.views", "none")
+    done = pseudo(script, synthetic, "c", "--pseudo.runs", "runs/b", "a", "--pseudo.views", "none")
     assert done.code == 0, done.err
     seen = {part: {run for run, other in opened if other == part} for part in ("fold0", "fold1")}
     assert seen == {"fold0": {"a", "b", "c"}, "fold1": {"a", "b", "c"}}
@@ -63,28 +63,31 @@ def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, dra
         assert held["sources"][0]["checkpoint"] == sha256(Path("runs/b") / part / "model.safetensors")
 
 
-def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, first):
+def test_the_labels_are_the_mean_of_views_over_the_threshold(script, synthetic, first):
     import torch
 
     from maskfold.loading.dataset import PhotoDataset
     from maskfold.loading.photo_loader import PhotoLoader
-    from maskfold.loading.sampler import Batches
+    from maskfold.loading.sampler import PhotoBatchSampler
     from maskfold.loading.store import open_store
     from maskfold.loading.transforms import EvalTransform
     from maskfold.models.classifier import build_classifier
-    from maskfold.training.checkpoints import load_part
-    from maskfold.training.engine import Hardware, predict_probs
+    from maskfold.models.device import Hardware
+    from maskfold.models.prediction import predict
+    from maskfold.runs.part_weights import load_part
 
-    assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 1).code == 0
+    assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 1).code == 0
     prepared, config = prepared_of(first), first.config
     model = build_classifier(config)
     load_part(model, first, "fold1")
     store = open_store(prepared, prepared.evaluation, config.data)
     rows = np.arange(len(store))
-    loader = PhotoLoader(PhotoDataset(store, None, EvalTransform(config.data)), Batches(rows, 7, False), 0, False)
+    loader = PhotoLoader(
+        PhotoDataset(store, None, EvalTransform(config.data)), PhotoBatchSampler(rows, 7, False), 0, False
+    )
     # In the source's own precision of predictions.
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.run.predict_precision]
-    _, [probs] = predict_probs([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))
+    _, [probs] = predict([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))
     passes = probs.max(1) >= 0.08
     found = pd.read_csv("runs/b/fold1/pseudo.csv")
     clear = np.abs(probs.max(1) - 0.08) > 1e-3
@@ -97,20 +100,20 @@ def test_the_labels_are_the_mean_of_views_over_the_threshold(script, drawn, firs
         assert by_id[name][label] == pytest.approx(by_id[name].max(), abs=1e-2)
 
 
-def test_labelled_photos_train_with_their_weight_and_never_validate(script, drawn, first):
-    assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--pseudo.weight", 0.25, "--folds", 0).code == 0
+def test_labelled_photos_train_with_their_weight_and_never_validate(script, synthetic, first):
+    assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--pseudo.weight", 0.25, "--folds", 0).code == 0
     from accelerate import Accelerator
 
     from maskfold.loading.store import open_store
     from maskfold.time_left import TimeLeft
     from maskfold.training.fold_job import FoldJob, Part
-    from maskfold.training.stopping import Stop
+    from maskfold.training.stopping import StopRequest
 
     run, prepared = RunFolder(Path("runs/b")), load_prepared(Path("p"))
     train, valid = split(prepared.images, prepared.folds, 0)
     store = open_store(prepared, prepared.images, run.config.data)
-    job = FoldJob(run, run.config, prepared, store, Part("fold0", train, valid), Stop(), TimeLeft({}))
-    part, photos, _ = photos_of(job, Accelerator(cpu=True))
+    job = FoldJob(run, run.config, prepared, store, Part("fold0", train, valid), StopRequest(), TimeLeft({}))
+    part, photos, _ = training_photos(job, Accelerator(cpu=True))
     chosen, n = pd.read_csv("runs/b/fold0/pseudo.csv"), len(prepared.images)
     joined = part.train_rows[part.train_rows >= n]
     assert part.train_rows[: len(train)].tolist() == train.tolist()
@@ -123,26 +126,27 @@ def test_labelled_photos_train_with_their_weight_and_never_validate(script, draw
     assert set(photos.weights[train]) == {1.0}
     # Nobody knows their age.
     assert set(photos.ages[joined]) == {0}
-    assert part.valid_rows.tolist() == valid.tolist()
+    assert part.val_rows.tolist() == valid.tolist()
     oof = np.load("runs/b/fold0/oof.npz")
     assert sorted(oof["image_id"]) == sorted(prepared.images.image_id.iloc[valid])
     # Not the run that it is without them.
-    plain = script("train", *tiny_args(drawn, "--data.prepared", "p", "--name", "n", "--folds", 0, *LOW[2:]))
+    plain = script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "n", "--folds", 0, *LOW[2:]))
     assert plain.code == 0
     one, other = (load_file(f"runs/{name}/fold0/model.safetensors") for name in ("b", "n"))
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_the_choice_stands_when_a_run_goes_on(script, drawn, first):
-    assert pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0).code == 0
+def test_the_choice_stands_when_a_run_goes_on(script, synthetic, first):
+    assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 0).code == 0
     shutil.rmtree("runs/a")
-    done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0)
+    done = pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 0)
     assert done.code == 0, done.err
-    refused(pseudo(script, drawn, "b", "--pseudo.runs", "a"), "a: no run folder")
+    refused(pseudo(script, synthetic, "b", "--pseudo.runs", "a"), "a: ", "config.yaml")
 
 
-def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, drawn, first):
-    done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--refit")
+@pytest.mark.slow
+def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, synthetic, first):
+    done = pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--refit")
     assert done.code == 0, done.err
     assert [(s["run"], s["part"]) for s in told("b", FULL)["sources"]] == [("a", "fold0"), ("a", "fold1")]
     for name in ("a", "b"):
@@ -152,41 +156,42 @@ def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, dra
             assert FULL not in [model for _, model in sources]
 
 
-def test_frozen_features_take_pseudo_labels_too(script, drawn, first):
-    done = pseudo(script, drawn, "b", "--pseudo.runs", "a", "--folds", 0, "--model.frozen_epochs", "all")
+def test_frozen_features_take_pseudo_labels_too(script, synthetic, first):
+    done = pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 0, "--model.frozen_epochs", "all")
     assert done.code == 0, done.err
     assert len(pd.read_csv("runs/b/fold0/pseudo.csv")) > 0
 
 
-def test_models_that_know_the_folds_people_are_refused(script, drawn, first):
-    assert pseudo(script, drawn, "b", "--pseudo.runs", "a").code == 0
+def test_models_that_know_the_folds_people_are_refused(script, synthetic, first):
+    assert pseudo(script, synthetic, "b", "--pseudo.runs", "a").code == 0
     common = ("--data.prepared", "p")
-    refused(pseudo(script, drawn, "b2", "--pseudo.runs", "b2"), "b2: no run folder")
-    refused(pseudo(script, drawn, "b", "--pseudo.runs", "b", "--fresh"), "this run itself")
-    refused(pseudo(script, drawn, "c", "--pseudo.runs", "a", "--pseudo.views", "hflop"), "pseudo.views", "hflip")
+    refused(pseudo(script, synthetic, "b2", "--pseudo.runs", "b2"), "b2: ", "config.yaml")
+    refused(pseudo(script, synthetic, "b", "--pseudo.runs", "b", "--fresh"), "pseudo.runs", "b")
+    refused(pseudo(script, synthetic, "c", "--pseudo.runs", "a", "--pseudo.views", "hflop"), "pseudo.views", "hflip")
     # Trained on labels of another fold's model.
     held = told("b", "fold1")
     held["sources"][0]["part"] = "fold0"
     (Path("runs/b/fold1/pseudo.json")).write_text(json.dumps(held))
-    refused(pseudo(script, drawn, "c", "--pseudo.runs", "b"), "runs/b", "fold1", "pseudo-labels of fold0")
-    assert pseudo(script, drawn, "c", "--pseudo.runs", "b", "--folds", 0).code == 0
+    refused(pseudo(script, synthetic, "c", "--pseudo.runs", "b"), "runs/b", "fold1", "pseudo-labels of fold0")
+    assert pseudo(script, synthetic, "c", "--pseudo.runs", "b", "--folds", 0).code == 0
     Path("runs/b/fold1/pseudo.json").unlink()
-    refused(pseudo(script, drawn, "d", "--pseudo.runs", "b"), "pseudo.json", "nobody knows")
+    refused(pseudo(script, synthetic, "d", "--pseudo.runs", "b"), "pseudo.json", "records which models")
     # Selected on the fold's people.
-    assert script("train", *tiny_args(drawn, *common, "--name", "best", "--run.keep", "best")).code == 0
-    refused(pseudo(script, drawn, "e", "--pseudo.runs", "best"), "selected on its own validation")
+    assert script("train", *tiny_args(synthetic, *common, "--name", "best", "--run.keep", "best")).code == 0
+    refused(pseudo(script, synthetic, "e", "--pseudo.runs", "best"), "pseudo.runs", "best", "run.keep")
     # Unfinished.
-    assert script("train", *tiny_args(drawn, *common, "--name", "half", "--folds", 0)).code == 0
-    refused(pseudo(script, drawn, "e", "--pseudo.runs", "half"), "no finished fold1")
+    assert script("train", *tiny_args(synthetic, *common, "--name", "half", "--folds", 0)).code == 0
+    refused(pseudo(script, synthetic, "e", "--pseudo.runs", "half"), "no finished fold1")
     # Other folds.
     assert (
-        script("train", *tiny_args(drawn, "--data.prepared", "q", "--data.fold_seed", 7, "--name", "other")).code == 0
+        script("train", *tiny_args(synthetic, "--data.prepared", "q", "--data.fold_seed", 7, "--name", "other")).code
+        == 0
     )
-    refused(pseudo(script, drawn, "e", "--pseudo.runs", "other"), "other photos, labels or folds")
+    refused(pseudo(script, synthetic, "e", "--pseudo.runs", "other"), "pseudo.runs", "other", "p: ")
     assert not Path("runs/e").exists()
 
 
 def test_no_eval_side_is_told(script, raw, tmp_path):
     shutil.rmtree(raw / "eval")
     assert script("train", *tiny_args(raw, "--data.prepared", "p", "--name", "a")).code == 0
-    refused(pseudo(script, raw, "b", "--pseudo.runs", "a"), "pseudo.runs", "no eval side")
+    refused(pseudo(script, raw, "b", "--pseudo.runs", "a"), "pseudo.runs", "no eval set")

@@ -1,5 +1,6 @@
 """Killed, told to stop, out of disk: the run goes on to the same end. Several processes: the same run as one."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -14,23 +15,27 @@ import pytest
 import torch
 from conftest import tiny_args
 from safetensors.torch import load_file
-from support import TRAIN, done, metrics_of, same_run, start, wait_for
+from support import TRAIN, done, metrics_of, same_run, start, until, wait_for
 
 from maskfold.probabilities import load_predictions
 
 
 @pytest.mark.parametrize(
     ("how", "status"),
-    [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 143), pytest.param("SIGINT", 130, marks=pytest.mark.slow)],
+    [
+        ("SIGTERM", 143),
+        pytest.param("SIGKILL", -signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("SIGINT", 130, marks=pytest.mark.slow),
+    ],
 )
-def test_a_stopped_run_goes_on_to_the_same_end(script, drawn, trained, tmp_path, how, status):
-    process = start(drawn, tmp_path)
+def test_a_stopped_run_goes_on_to_the_same_end(script, synthetic, trained, tmp_path, how, status):
+    process = start(synthetic, tmp_path)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
     process.send_signal(getattr(signal, how))
     _, err = process.communicate()
     assert process.returncode == status, err
     assert "Traceback" not in err
-    again = script("train", *tiny_args(drawn, "--data.prepared", tmp_path / "p"))
+    again = script("train", *tiny_args(synthetic, "--data.prepared", tmp_path / "p"))
     assert again.code == 0, again.err
     assert "resumes after epoch" in again.err or "finished before" in again.err
     same_run(tmp_path / "runs" / "demo", trained.run.folder)
@@ -45,11 +50,11 @@ def _options() -> list[object]:
     ]
 
 
-def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, drawn, tmp_path, monkeypatch):
+def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, synthetic, tmp_path, monkeypatch):
     """The signal comes at a known update; the run goes on with the next one, to what it would have been unbroken."""
     from maskfold.training import fold_trainer as part
 
-    args = tiny_args(drawn, "--data.prepared", tmp_path / "p", "--folds", 0, *_options())
+    args = tiny_args(synthetic, "--data.prepared", tmp_path / "p", "--folds", 0, *_options())
     assert script("train", *args, "--name", "unbroken").code == 0
     before = part.FoldTrainer.lr_factor
     for how, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
@@ -71,29 +76,38 @@ def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, drawn, tmp_path
         same_run(Path("runs/unbroken"), Path(f"runs/{name}"), ["fold0"])
 
 
+def _wait_for_change(folder: Path, process) -> None:
+    """Wait until a process has written into a folder, or has ended."""
+    before = _times(folder)
+    until(lambda: process.poll() is not None or _times(folder) != before, f"a change in {folder}")
+
+
+def _times(folder: Path) -> dict[Path, int]:
+    """When each file was last written; one that is renamed meanwhile is left out."""
+    times = {}
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.is_file():
+                times[path] = path.stat().st_mtime_ns
+    return times
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("more", ["epochs", "everything"])
-def test_killed_at_ten_random_moments(drawn, tmp_path, more):
+def test_killed_at_ten_random_moments(synthetic, tmp_path, more):
     """SIGKILL while training, saving, between epochs and folds; each life is given a little time, the last one all of it."""
     options = _options() if more == "everything" else ["--optim.epochs", 6, "--optim.batch_size", 4]
-    done(start(drawn, tmp_path / "unbroken", *options))
+    done(start(synthetic, tmp_path / "unbroken", *options))
     rng = np.random.default_rng(0 if more == "epochs" else 1)
     run = tmp_path / "killed" / "runs" / "demo"
     lives = kills = 0
     while kills < 10:
         lives += 1
         assert lives < 60
-        process = start(drawn, tmp_path / "killed", *options)
+        process = start(synthetic, tmp_path / "killed", *options)
         if run.exists():
             # Not before it is at work again: a life must get further than its imports.
-            seen = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
-            end = time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < end:
-                if {
-                    path: path.stat().st_mtime_ns for path in run.rglob("*") if path.exists() and path.is_file()
-                } != seen:
-                    break
-                time.sleep(0.002)
+            _wait_for_change(run, process)
         else:
             wait_for(run / "config.yaml", process)
         time.sleep(float(rng.uniform(0, 0.35)))
@@ -105,13 +119,13 @@ def test_killed_at_ten_random_moments(drawn, tmp_path, more):
             # It came to its end between two kills; begin another.
             same_run(tmp_path / "unbroken" / "runs" / "demo", run)
             shutil.rmtree(run)
-    done(start(drawn, tmp_path / "killed", *options))
+    done(start(synthetic, tmp_path / "killed", *options))
     same_run(tmp_path / "unbroken" / "runs" / "demo", run)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
-def test_a_full_disk_is_told_and_the_last_checkpoint_loads(drawn, tmp_path):
+def test_a_full_disk_is_told_and_the_last_checkpoint_loads(synthetic, tmp_path):
     disk = tmp_path / "small"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", disk], capture_output=True)
@@ -129,7 +143,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_loads(drawn, tmp_path):
             "--folds",
             0,
         ]
-        command = list(map(str, [sys.executable, TRAIN, *tiny_args(drawn, *args)]))
+        command = list(map(str, [sys.executable, TRAIN, *tiny_args(synthetic, *args)]))
         ballast = disk / "ballast"
         first = subprocess.Popen(command, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True)
         wait_for(disk / "demo" / "fold0" / "state" / "last.pt", first)
@@ -195,21 +209,21 @@ LEVERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("levers", LEVERS)
-def test_two_processes_train_as_one(drawn, tmp_path, levers):
+def test_two_processes_train_as_one(synthetic, tmp_path, levers):
     """Mixing comes before splitting, and soft F1 is the whole batch's."""
     options = (*DIVIDED, *LEVERS[levers])
-    done(start(drawn, tmp_path / "one", *options))
-    done(start(drawn, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
+    done(start(synthetic, tmp_path / "one", *options))
+    done(start(synthetic, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
     near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
 
 
 @pytest.mark.slow
-def test_two_processes_label_as_one(drawn, tmp_path):
+def test_two_processes_label_as_one(synthetic, tmp_path):
     """Each labels its share of the eval photos; the choice is the one process', and so is the run."""
     for place, launcher in (("one", ()), ("two", torchrun("--nproc-per-node", 2))):
-        done(start(drawn, tmp_path / place, *DIVIDED, "--name", "first"))
+        done(start(synthetic, tmp_path / place, *DIVIDED, "--name", "first"))
         options = ("--pseudo.runs", "first", "--pseudo.threshold", 0.08)
-        done(start(drawn, tmp_path / place, *DIVIDED, *options, **({"launcher": launcher} if launcher else {})))
+        done(start(synthetic, tmp_path / place, *DIVIDED, *options, **({"launcher": launcher} if launcher else {})))
     runs = [tmp_path / place / "runs" / "demo" for place in ("one", "two")]
     for part in ("fold0", "fold1"):
         lists = [(run / part / "pseudo.csv").read_text().splitlines() for run in runs]
@@ -219,40 +233,40 @@ def test_two_processes_label_as_one(drawn, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_batch_smaller_than_the_processes(drawn, tmp_path):
+def test_a_batch_smaller_than_the_processes(synthetic, tmp_path):
     """42 photos in batches of 41: the last one holds one photo, and the second process none.
 
     By SGD, whose step is the gradient: AdamW divides one photo's next to nothing by its own size, and shows the sums' noise.
     """
     options = ("--optim.batch_size", 41, "--run.predict_precision", "fp32", "--optim.name", "sgd", "--optim.lr", 0.1)
-    done(start(drawn, tmp_path / "one", *options))
-    done(start(drawn, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
+    done(start(synthetic, tmp_path / "one", *options))
+    done(start(synthetic, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
     near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_go_on(drawn, tmp_path):
+def test_two_processes_stopped_go_on(synthetic, tmp_path):
     """Stopped in the middle of an epoch by SIGTERM to torchrun, then started again."""
     more = ("--optim.epochs", 30, "--folds", 0, "--run.checkpoint_updates", 2, *DIVIDED)
-    done(start(drawn, tmp_path / "whole", *more, launcher=torchrun("--nproc-per-node", 2)))
+    done(start(synthetic, tmp_path / "whole", *more, launcher=torchrun("--nproc-per-node", 2)))
     two = torchrun("--nproc-per-node", 2)
-    process = start(drawn, tmp_path / "stopped", *more, launcher=two)
+    process = start(synthetic, tmp_path / "stopped", *more, launcher=two)
     wait_for(tmp_path / "stopped" / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
     process.terminate()
     process.communicate()
     assert process.returncode != 0
-    again = done(start(drawn, tmp_path / "stopped", *more, launcher=two))
+    again = done(start(synthetic, tmp_path / "stopped", *more, launcher=two))
     assert "resumes after epoch" in again
     same_run(tmp_path / "whole" / "runs" / "demo", tmp_path / "stopped" / "runs" / "demo", ["fold0"])
 
 
 @pytest.mark.slow
-def test_two_nodes_train_as_one(drawn, tmp_path):
-    done(start(drawn, tmp_path / "one", *DIVIDED))
+def test_two_nodes_train_as_one(synthetic, tmp_path):
+    done(start(synthetic, tmp_path / "one", *DIVIDED))
     port = free_port()
     nodes = [
         start(
-            drawn,
+            synthetic,
             tmp_path / "nodes",
             *DIVIDED,
             launcher=torchrun(

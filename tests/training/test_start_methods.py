@@ -43,7 +43,7 @@ def test_a_dataset_sent_to_another_process_gives_the_same_photos(trained, augmen
 
 
 @pytest.mark.slow
-def test_start_methods_give_the_same_predictions(drawn, tmp_path):
+def test_start_methods_give_the_same_predictions(synthetic, tmp_path):
     (tmp_path / "start.py").write_text(START)
     probs = {}
     for method in ("fork", "spawn", "forkserver"):
@@ -60,7 +60,7 @@ def test_start_methods_give_the_same_predictions(drawn, tmp_path):
                 1,
             )
             words = [sys.executable, tmp_path / "start.py", method, ROOT / "scripts" / "train.py"]
-            words += tiny_args(drawn, *more, "--data.augment", "strong")
+            words += tiny_args(synthetic, *more, "--data.augment", "strong")
             environ = os.environ | {"PYTHONHASHSEED": str(len(probs))}
             done = subprocess.run(list(map(str, words)), cwd=tmp_path, env=environ, capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
@@ -70,10 +70,10 @@ def test_start_methods_give_the_same_predictions(drawn, tmp_path):
 
 
 @pytest.mark.slow
-def test_submit_and_folds_at_once_under_forkserver(drawn, tmp_path):
+def test_submit_and_folds_at_once_under_forkserver(synthetic, tmp_path):
     (tmp_path / "start.py").write_text(START)
     start = [sys.executable, tmp_path / "start.py", "forkserver"]
-    args = tiny_args(drawn, "--data.prepared", tmp_path / "p", "--data.num_workers", 2, "--parallel-folds", 2)
+    args = tiny_args(synthetic, "--data.prepared", tmp_path / "p", "--data.num_workers", 2, "--parallel-folds", 2)
     for words in ([ROOT / "scripts" / "train.py", *args], [ROOT / "scripts" / "submit.py", "demo"]):
         done = subprocess.run(list(map(str, [*start, *words])), cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr

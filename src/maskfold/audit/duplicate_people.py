@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from maskfold.data.decode import read_photo
-from maskfold.progress import parallel
+from maskfold.progress import parallel_map
 
 # Height and width in pixels at which photos are compared.
 SIZE = (384, 288)
@@ -40,7 +40,7 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
     their medium frequencies; points, the keypoints that agree on the alignment. Raises UserError for an unreadable
     photo.
     """
-    photos = list(parallel(_read, list(paths), "reading portraits", "photos"))
+    photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
     codes = np.stack([_hashes(grey) for grey in greys])
     near = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
@@ -48,9 +48,9 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
         unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         near |= _neighbours(unit @ unit.T)
     sift = cv2.SIFT_create(nfeatures=MAX_KEYPOINTS)
-    keypoints = list(parallel(lambda grey: sift.detectAndCompute(grey, None), greys, "finding keypoints", "photos"))
+    keypoints = list(parallel_map(lambda grey: sift.detectAndCompute(grey, None), greys, "finding keypoints", "photos"))
     pairs = sorted(near)
-    similarities = parallel(
+    similarities = parallel_map(
         lambda pair: _similarity(*(photos[row] for row in pair), *(keypoints[row] for row in pair)),
         pairs,
         "comparing",

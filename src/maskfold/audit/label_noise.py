@@ -11,7 +11,7 @@ from scipy.special import expit
 from maskfold.data.corrections import SWAPS
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode, marginals
 from maskfold.metrics.calibration import LEAST_PROBABILITY
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Critical value at 5 % of the likelihood-ratio test of a rate that is 0, the border of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
@@ -20,7 +20,7 @@ MIN_EVIDENCE = 2.706
 MIN_SLOPE, MAX_SLOPE = 0.2, 50.0
 # Axes with proposed corrections. Ages have none, since models are systematically wrong near the borders of age groups.
 CORRECTABLE_AXES = ("gender", "mask")
-COLUMNS = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
+COLUMNS: tuple[str, ...] = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
 COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning", "proposed")
 
 
@@ -40,6 +40,25 @@ class Contamination:
         """Probability that each label is wrong, float [P]; margins: float [P], as of fit_contamination."""
         p_label = expit(self.slope * margins)
         return self.rate * (1 - p_label) / (self.rate * (1 - p_label) + (1 - self.rate) * p_label)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The columns of COLUMNS for one axis, before the ranking: arrays [P], or one value for all people."""
+
+    axis: str
+    person_id: np.ndarray
+    field: str
+    given: np.ndarray | str
+    suggested: np.ndarray | str
+    value: np.ndarray | str
+    margin: np.ndarray
+    photos_against: np.ndarray
+    photos: np.ndarray
+    confident_learning: np.ndarray | None
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(vars(self))
 
 
 def fit_contamination(margins: np.ndarray) -> Contamination:
@@ -67,7 +86,7 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
     return Contamination(float(np.exp(free.x[0])), float(free.x[1]), max(0.0, 2 * float(clean.fun - free.fun)))
 
 
-def find_suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contamination]]:
+def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     """A table with COLUMNS, one row per person and axis, the most suspect first, and the fit of each axis.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
@@ -92,7 +111,19 @@ def find_suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contaminati
         against = np.bincount(of_photo, weights=probs[axis].argmax(1) == other[of_photo]).astype(int)
         flagged = confident_learning(label, np.exp(means) / np.exp(means).sum(1, keepdims=True))
         values = names[other] if axis == "gender" else np.array([_age_of_group(group) for group in other])
-        tables.append(_table(axis, people, axis, names[label], names[other], values, margins, against, photos, flagged))
+        findings = Findings(
+            axis=axis,
+            person_id=people,
+            field=axis,
+            given=names[label],
+            suggested=names[other],
+            value=values,
+            margin=margins,
+            photos_against=against,
+            photos=photos,
+            confident_learning=flagged,
+        )
+        tables.append(findings.table())
         fits[axis] = fit_contamination(margins)
     tables.append(_exchanged_photos(oof, people, of_photo, probs["mask"]))
     fits["mask"] = fit_contamination(tables[-1].margin.to_numpy())
@@ -102,7 +133,7 @@ def find_suspects(oof: Predictions) -> tuple[pd.DataFrame, dict[str, Contaminati
     return suspects[list(COLUMNS)], fits
 
 
-def _exchanged_photos(oof: Predictions, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
+def _exchanged_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Rows of the mask axis: whether the incorrect_mask and normal photos of a person are exchanged.
 
     Only people with both photos have a row.
@@ -119,10 +150,19 @@ def _exchanged_photos(oof: Predictions, people: np.ndarray, of_photo: np.ndarray
     if photo_flagged is not None:
         flagged = np.bincount(of_photo[rows], photo_flagged[rows], minlength=len(people)) == photos
     kinds = [kind for kind, worn in KIND_MASK.items() if worn]
-    words = ("as named", f"{' and '.join(sorted(kinds))} exchanged", SWAPS[0])
-    label, suggested, value = (np.full(len(people), word, object) for word in words)
-    table = _table("mask", people, "swap", label, suggested, value, margins, against, photos, flagged)
-    return table[photos == len(kinds)]
+    findings = Findings(
+        axis="mask",
+        person_id=people,
+        field="swap",
+        given="as named",
+        suggested=f"{' and '.join(sorted(kinds))} exchanged",
+        value=SWAPS[0],
+        margin=margins,
+        photos_against=against,
+        photos=photos,
+        confident_learning=flagged,
+    )
+    return findings.table()[photos == len(kinds)]
 
 
 def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | None:
@@ -147,23 +187,6 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
 def _age_of_group(group: int) -> str:
     """The age nearest to the others in the youngest or oldest group; of the middle group an empty string."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
-
-
-def _table(axis, people, field, label, suggested, value, margins, against, photos, flagged) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "axis": axis,
-            "person_id": people,
-            "field": field,
-            "given": label,
-            "suggested": suggested,
-            "value": value,
-            "margin": margins,
-            "photos_against": against,
-            "photos": photos,
-            "confident_learning": flagged,
-        }
-    )
 
 
 def _ranked(table: pd.DataFrame, fit: Contamination) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from maskfold.audit.duplicate_people import find_duplicates
 from maskfold.audit.label_noise import CORRECTABLE_AXES, find_suspects
 from maskfold.data.corrections import COLUMNS
 from maskfold.data.images_table import Prepared
-from maskfold.data.label_changes import applied
+from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
 from maskfold.fileio import write_atomic, write_text
 from maskfold.inference.cache import checkpoint_hashes, out_of_fold, prepared_of
@@ -33,14 +34,14 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     oof = mean([out_of_fold(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
     suspects, fits = find_suspects(oof)
-    earlier = applied(prepared)
+    earlier = applied_corrections(prepared)
     corrections = proposed_corrections(suspects, earlier)
     pairs = _with_labels(duplicate_pairs(runs[0], prepared, store), prepared)
     # Everything is computed before the first file is written, so that an error leaves no partial audit.
     html = audit_page(" + ".join(run.name for run in runs), suspects, fits, pairs, prepared, store)
     folder = runs[0].folder / FOLDER
     for name, table in (("suspects", suspects), ("corrections", corrections), ("duplicates", pairs)):
-        write_atomic(folder / f"{name}.csv", lambda beside, table=table: table.to_csv(beside, index=False))
+        write_atomic(folder / f"{name}.csv", partial(table.to_csv, index=False))
     write_text(folder / PAGE, html)
     for axis in suspects.axis.unique():
         print(axis_summary(axis, fits[axis], suspects[suspects.axis == axis]))
@@ -75,21 +76,16 @@ def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.Data
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
     """float32 [N, F]: the pooled features of the backbone of the first fold."""
+    # Imported here, since torch takes seconds: errors in the arguments are reported before.
     import torch
 
-    from maskfold.loading.dataset import PhotoDataset
-    from maskfold.loading.photo_loader import PhotoLoader
-    from maskfold.loading.sampler import Batches
-    from maskfold.loading.transforms import EvalTransform
-    from maskfold.models.device import pick_device
-    from maskfold.training.checkpoints import finished_model
+    from maskfold.models.device import Hardware, pick_device
+    from maskfold.runs.part_predictions import PartRows, predict_parts
 
-    config, device = run.config, pick_device(run.config.run)
-    model = finished_model(run, config, next(iter(checkpoint_hashes(run))), device).eval()
-    dataset = PhotoDataset(store, None, EvalTransform(config.data))
-    loader = PhotoLoader(dataset, Batches(rows, config.optim.batch_size, shuffle=False), 0, False)
-    with torch.inference_mode():
-        return np.concatenate([model.features(images.to(device)).float().cpu().numpy() for images, _, _ in loader])
+    config, part = run.config, next(iter(checkpoint_hashes(run)))
+    hardware = Hardware(pick_device(config.run), torch.float32)
+    [features] = predict_parts([PartRows(run, config, part, store, rows, hardware)], output="features")
+    return features
 
 
 def _with_labels(pairs: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:

@@ -1,7 +1,8 @@
-"""Score the ladder of baselines on an experiment's folds: what a trained net has to beat.
+"""Score simple baselines on the folds of an experiment; a trained model has to beat them.
 
-The most frequent class; the nearest class mean image; logistic regression on the frozen ImageNet features of the
-experiment's backbone (where it has model.weights or model.pretrained). Every key is a flag, as for train.py.
+The baselines are the most frequent class, the nearest class mean image and, with model.weights or model.pretrained,
+logistic regression on frozen features of the backbone. Every configuration key is also a flag: --section.key VALUE
+overrides the file.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from maskfold.config.cli import Parser, add_config_flags, config_flags
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("file", type=Path, help="the experiment, a YAML such as configs/resnet18.yaml")
+    parser.add_argument("file", type=Path, help="configuration of the experiment, such as configs/resnet18.yaml")
     add_config_flags(parser)
     args = parser.parse_args()
 
@@ -21,8 +22,8 @@ def main() -> None:
     from maskfold.evaluation.baselines import climb
     from maskfold.evaluation.score_tables import print_ladder
 
-    path, found = climb(config)
-    print_ladder(found)
+    path, scores = climb(config)
+    print_ladder(scores)
     if not (config.model.weights or config.model.pretrained):
-        print("no ImageNet weights, no logistic regression: give --model.weights FILE or --model.pretrained true")
+        print("no logistic regression without pretrained weights; give --model.weights FILE or --model.pretrained true")
     print(f"baselines: {path}")

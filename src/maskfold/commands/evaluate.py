@@ -1,7 +1,7 @@
-"""Score runs out-of-fold, compare them, or score a submission whose truth is known.
+"""Score and compare runs by their out-of-fold predictions, or score a submission against true labels.
 
-Several runs are compared with the first. Runs of one experiment that differ in seed or folds also tell what the mean of
-the fold models adds over one of them.
+Several runs are compared with the first one. Runs of one experiment that differ only in the seed or the folds also give
+an estimate of what averaging the fold models gains.
 """
 
 from pathlib import Path
@@ -11,17 +11,21 @@ from maskfold.config.cli import Parser
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="*", help="run folders, or their names")
+    parser.add_argument("runs", type=Path, nargs="*", help="run folders, or names under runs/")
     parser.add_argument(
-        "--corrections", type=Path, help="a corrections CSV: what it does to the scores (default: none)"
+        "--corrections", type=Path, help="also score the runs with this CSV of label corrections (default: none)"
     )
-    parser.add_argument("--submission", type=Path, help="a submission CSV to score (default: none)")
-    parser.add_argument("--truth", type=Path, help="the CSV that holds its true answers (default: none)")
+    parser.add_argument(
+        "--submission", type=Path, help="submission CSV to score, together with --truth (default: none)"
+    )
+    parser.add_argument(
+        "--truth", type=Path, help="CSV of the true labels (ImageID,ans) of --submission (default: none)"
+    )
     args = parser.parse_args()
     if bool(args.runs) == bool(args.submission) or bool(args.submission) != bool(args.truth):
         parser.error("give runs, or --submission with --truth")
     if args.corrections and args.submission:
-        parser.error("--corrections: is for runs")
+        parser.error("--corrections applies to runs only; remove it")
 
     from maskfold.evaluation.score_tables import print_submission_score
 
@@ -31,4 +35,4 @@ def main() -> None:
     from maskfold.evaluation.score_runs import evaluate
     from maskfold.runs.run_folder import RunFolder, find_run
 
-    evaluate([RunFolder(find_run(given)) for given in args.runs], args.corrections)
+    evaluate([RunFolder(find_run(run)) for run in args.runs], args.corrections)

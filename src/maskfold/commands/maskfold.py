@@ -1,21 +1,21 @@
-"""The console command: `maskfold VERB ...` is `python scripts/VERB.py ...` from an installed wheel."""
+"""The console command: `maskfold VERB ...` of an installed wheel is the same as `python scripts/VERB.py ...`."""
 
 import importlib
 import sys
 from typing import NoReturn
 
 from maskfold.config.cli import run
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 
-# Verb -> what it does, in the order of a first run.
+# {verb: what it does}, in the order of a first run.
 VERBS = {
     "make-demo-data": "render a small synthetic dataset",
     "prepare": "check the raw data, list its photos and make the folds",
-    "baselines": "score the baselines to beat",
+    "baselines": "score simple baselines, which a model has to beat",
     "train": "train the folds of an experiment",
     "evaluate": "score and compare runs, or score a submission",
     "report": "write a run's report as one HTML page",
-    "audit": "look for wrong labels and duplicate people",
+    "audit": "find wrong labels and duplicate people",
     "submit": "blend runs into a submission",
 }
 
@@ -23,16 +23,17 @@ VERBS = {
 def main() -> None:
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
-        print("usage: maskfold VERB [flags]; maskfold VERB --help shows a verb's flags\n")
+        print("usage: maskfold VERB [flags]; maskfold VERB --help lists the flags of a verb\n")
         print("\n".join(f"  {verb:16}{text}" for verb, text in VERBS.items()))
         return
     verb = words[0].replace("_", "-")
     if verb not in VERBS:
-        raise UserError(f"maskfold: there is no verb {words[0]}{nearest(verb, VERBS) or '; see maskfold --help'}")
-    # As a script is called, so that usage lines and resume commands name what the user typed.
+        raise UserError(f"maskfold: there is no verb {words[0]}{did_you_mean(verb, VERBS) or '; see maskfold --help'}")
+    # argparse and resume commands print sys.argv[0], so put the verb into it, as the user typed it.
     sys.argv = [f"{sys.argv[0]} {verb}", *words[1:]]
     importlib.import_module(f"maskfold.commands.{verb.replace('-', '_')}").main()
 
 
 def console() -> NoReturn:
+    """Entry point of the console command."""
     run(main)

@@ -1,4 +1,7 @@
-"""Check the raw data, list its photos and draw the folds: raw folder -> prepared folder."""
+"""Check the raw data, list its photos and labels, and make the folds: raw data folder -> prepared folder.
+
+All faults of the data are reported in one error, before anything is written. An existing folds.csv is kept.
+"""
 
 from pathlib import Path
 
@@ -7,10 +10,10 @@ from maskfold.config.cli import Parser
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="raw data folder (default: the place in SM_CHANNEL_TRAIN)")
+    parser.add_argument("--data", type=Path, help="raw data folder (default: the one of SM_CHANNEL_TRAIN)")
     parser.add_argument("--out", type=Path, help="prepared folder (default: data/prepared/<name of the data folder>)")
-    parser.add_argument("--folds", type=int, help="folds over people, where none are drawn yet (default: 5)")
-    parser.add_argument("--seed", type=int, help="shuffles people into folds (default: 42)")
+    parser.add_argument("--folds", type=int, help="number of folds over people, if there is no folds.csv (default: 5)")
+    parser.add_argument("--seed", type=int, help="seed of the folds, if there is no folds.csv (default: 42)")
     parser.add_argument("--corrections", type=Path, help="CSV of label corrections (default: none)")
     args = parser.parse_args()
 
@@ -18,9 +21,9 @@ def main() -> None:
     from maskfold.data.raw_layout import find_layout
     from maskfold.errors import UserError
 
-    for flag, value, least in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
-        if value is not None and value < least:
-            raise UserError(f"{flag} {value}: at least {least} is expected")
+    for flag, value, minimum in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
+        if value is not None and value < minimum:
+            raise UserError(f"{flag} {value} is not valid; use at least {minimum}")
     layout = find_layout(args.data)
     prepared = prepare(layout, args.out or default_folder(layout), args.folds, args.seed, args.corrections)
     print("\n".join(describe(prepared)))

@@ -1,6 +1,6 @@
-"""Blend runs into a submission: their fold models' probabilities over folds, views and runs, joined and decided.
+"""Blend runs into a submission: average probabilities over fold models, TTA views and runs, then choose labels.
 
-Or rebuild one from its manifest (--from), or put the board's score of one on record (--record NAME SCORE).
+Or rebuild a submission from its manifest (--from), or record its leaderboard score (--record NAME SCORE).
 """
 
 from pathlib import Path
@@ -10,32 +10,39 @@ from maskfold.config.cli import Parser
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="*", help="run folders, or their names")
-    parser.add_argument("--tta", nargs="+", metavar="VIEW", help="views to average, such as none hflip (default: none)")
+    parser.add_argument("runs", type=Path, nargs="*", help="run folders, or names under runs/")
     parser.add_argument(
-        "--tta-report", action="store_true", help="show what each view is worth out-of-fold (default: not)"
+        "--tta", nargs="+", metavar="VIEW", help="TTA views to average, such as none hflip (default: none)"
+    )
+    parser.add_argument(
+        "--tta-report", action="store_true", help="print the out-of-fold gain of each TTA view (default: no)"
     )
     parser.add_argument(
         "--blend",
         choices=("mean", "oof", "logloss"),
-        help="weights of the runs: equal, or chosen out-of-fold for macro F1 or log loss (default: mean)",
+        help="weights of the runs: equal, or fitted out-of-fold for macro F1 or log loss (default: mean)",
     )
     parser.add_argument(
         "--decision",
         choices=("argmax", "macro-f1"),
-        help="the most probable label, or factors chosen out-of-fold for macro F1 (default: argmax)",
+        help="argmax: the most probable label; macro-f1: after class factors fitted out-of-fold (default: argmax)",
     )
-    parser.add_argument("--out", type=Path, help="the CSV to write (default: submissions/<runs>.csv)")
-    parser.add_argument("--from", dest="manifest", type=Path, help="rebuild this manifest's submission (default: none)")
+    parser.add_argument("--out", type=Path, help="submission CSV to write (default: submissions/<runs>.csv)")
     parser.add_argument(
-        "--record", nargs=2, metavar=("NAME", "SCORE"), help="what the board said of a submission (default: none)"
+        "--from", dest="manifest", type=Path, help="rebuild the submission of this manifest (.json) (default: none)"
+    )
+    parser.add_argument(
+        "--record",
+        nargs=2,
+        metavar=("NAME", "SCORE"),
+        help="record the leaderboard score of a submission (default: none)",
     )
     args = parser.parse_args()
     if sum(map(bool, (args.runs, args.manifest, args.record))) != 1:
         parser.error("give runs, or --from MANIFEST, or --record NAME SCORE")
     if not args.runs and any((args.tta, args.tta_report, args.blend, args.decision)):
-        parser.error("--tta, --tta-report, --blend and --decision are for runs: a manifest keeps its own")
-    tta, way = args.tta or ["none"], args.blend or "mean"
+        parser.error("--tta, --tta-report, --blend and --decision apply to runs only; remove them")
+    tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.evaluation.members import print_blends, print_members, said_of_decision
     from maskfold.evaluation.score_tables import interval, said_of_gain
@@ -51,26 +58,26 @@ def main() -> None:
         print("\n".join(record(folder, name.name.removesuffix(".csv"), score)))
         return
     if args.manifest:
-        print(f"rebuilt, the same byte for byte: {rebuild(args.manifest, args.out)}")
+        print(f"rebuilt, byte for byte identical: {rebuild(args.manifest, args.out)}")
         return
 
-    runs = [RunFolder(find_run(given)) for given in args.runs]
-    out = args.out or submissions_root() / f"{'+'.join(member.name for member in runs)}.csv"
+    runs = [RunFolder(find_run(run)) for run in args.runs]
+    out = args.out or submissions_root() / f"{'+'.join(run.name for run in runs)}.csv"
     if args.tta_report:
         print_view_report(runs, tta)
-    manifest, blend, told = make_submission(runs, tta, out, way, args.decision or "argmax")
+    manifest, blend, messages = make_submission(runs, tta, out, blend_method, args.decision or "argmax")
     expected, oof = manifest["expected"], blend.oof
     if len(runs) > 1:
         weights, temperatures = manifest["weights"], manifest["temperatures"]
-        print_members([r.name for r in runs], blend.crossed, oof.label, oof.person_id, weights, temperatures)
-        print_blends(blend.members, oof.label, oof.person_id, {way: blend.crossed})
+        print_members([run.name for run in runs], blend.crossed, oof.label, oof.person_id, weights, temperatures)
+        print_blends(blend.members, oof.label, oof.person_id, {blend_method: blend.crossed})
     if blend.gain is not None:
         print(said_of_decision(blend.gain))
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % {interval(expected['macro_f1_ci95'])}")
     print(
-        f"expected on the board, by one fold's model: board95 {interval(expected['board95'])}, "
-        f"half {interval(expected['board_half95'])}"
+        f"expected on the leaderboard, for one fold model: board95 {interval(expected['board95'])}, "
+        f"on half of the eval set {interval(expected['board_half95'])}"
     )
     print(said_of_gain(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))
-    print("\n".join(told), end="\n" if told else "")
+    print("\n".join(messages), end="\n" if messages else "")
     print(f"submission: {out} (manifest: {out.with_suffix('.json')})")

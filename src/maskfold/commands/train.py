@@ -1,6 +1,6 @@
-"""Train the folds of an experiment: configuration -> runs/NAME. The same command goes on where it was stopped.
+"""Train the folds of an experiment: configuration -> runs/NAME. Rerun the command to resume a stopped run.
 
-Every key of the configuration is a flag as well: --section.key VALUE overrides the file.
+Every configuration key is also a flag: --section.key VALUE overrides the file.
 """
 
 from pathlib import Path
@@ -11,18 +11,26 @@ from maskfold.errors import UserError
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("file", type=Path, help="the experiment, a YAML such as configs/demo.yaml")
-    parser.add_argument("--folds", type=int, nargs="+", help="folds to train (default: all)")
-    parser.add_argument("--refit", action="store_true", help="train on everybody too, into full/ (default: folds only)")
-    parser.add_argument("--name", help="run name (default: the file's)")
-    parser.add_argument("--fresh", action="store_true", help="delete the run first (default: go on with it)")
+    parser.add_argument("file", type=Path, help="configuration of the experiment, such as configs/demo.yaml")
+    parser.add_argument("--folds", type=int, nargs="+", help="numbers of the folds to train (default: all)")
     parser.add_argument(
-        "--parallel-folds", type=int, default=1, metavar="K", help="folds trained at once, a process each (default: 1)"
+        "--refit", action="store_true", help="also train a model on all people, into full/ (default: no)"
+    )
+    parser.add_argument("--name", help="name of the run (default: the name of the file)")
+    parser.add_argument(
+        "--fresh", action="store_true", help="delete the run first and start again (default: resume it)"
+    )
+    parser.add_argument(
+        "--parallel-folds",
+        type=int,
+        default=1,
+        metavar="K",
+        help="number of folds to train at once, each in its own process (default: 1)",
     )
     parser.add_argument(
         "--stop-after",
         metavar="TIME",
-        help="after 8h, 90m or 1h30m stop, save and exit 0; rerun the command to resume (default: never)",
+        help="stop after 8h, 90m or 1h30m, save and exit with status 0; rerun the command to resume (default: never)",
     )
     add_config_flags(parser)
     args = parser.parse_args()
@@ -30,7 +38,7 @@ def main() -> None:
     from maskfold.config.config_file import load_config
 
     if args.parallel_folds < 1:
-        raise UserError(f"--parallel-folds {args.parallel_folds}: at least 1 is expected")
+        raise UserError(f"--parallel-folds {args.parallel_folds} is not valid; use at least 1")
     from maskfold.time_left import parse_duration
 
     stop_after = None if args.stop_after is None else parse_duration(args.stop_after, "--stop-after")

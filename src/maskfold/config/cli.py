@@ -1,4 +1,4 @@
-"""What the scripts share: flags made from the schema, one way to end."""
+"""The command line that all scripts share: the parser, one flag per key of the schema, and exit statuses."""
 
 import argparse
 import errno
@@ -10,37 +10,38 @@ from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
 from maskfold.config.experiment import Config, Section
-from maskfold.errors import ResourceError, TimeIsUp, UserError, nearest
-from maskfold.machine_limits import end_children, raise_file_limit, too_many_files
+from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
+from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error
 from maskfold.safe_streams import make_streams_safe
 from maskfold.utf8_mode import use_utf8
 
 INTERRUPTED = 128 + signal.SIGINT
-_STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal has gone"}
+_STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal was closed"}
 _RESUME = "rerun the command to resume from the last checkpoint"
-# What the user's machine refuses: an error to fix rather than an internal one.
+# Errors of the user's machine, which the user can fix; other OSErrors without a file name are internal errors.
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with errors as UserError, the nearest flag named, and - and _ alike in flags."""
+    """argparse that raises UserError, suggests the closest flag, and accepts _ for - in flags."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
 
     def parse_args(self, args=None, namespace=None):
-        known = [flag for action in self._actions for flag in action.option_strings]
-        spelled = {flag.replace("-", "_"): flag for flag in known}
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        flag_by_spelling = {flag.replace("-", "_"): flag for flag in flags}
         words = []
         for word in sys.argv[1:] if args is None else args:
             flag, equals, value = word.partition("=")
-            known_as = spelled.get(flag.replace("-", "_"), flag) if flag.startswith("--") else flag
-            words.append(known_as + equals + value)
+            if flag.startswith("--"):
+                flag = flag_by_spelling.get(flag.replace("-", "_"), flag)
+            words.append(flag + equals + value)
         parsed, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
-            said = [f"{flag}: unknown flag{nearest(flag, known)}" for flag in flags]
-            self.error("; ".join(said) or f"{unknown[0]!r} is not expected here")
+            unknown_flags = [word.partition("=")[0] for word in unknown if word.startswith("--")]
+            messages = [f"{flag}: unknown flag{did_you_mean(flag, flags)}" for flag in unknown_flags]
+            self.error("; ".join(messages) or f"{unknown[0]!r} is not expected here")
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -48,7 +49,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_config_flags(parser: Parser) -> None:
-    """One flag a key of the schema, `--section.key VALUE`, with its default and meaning in the help."""
+    """Add one flag per key of the schema, `--section.key VALUE`, with its meaning and default in the help."""
+    # The usage line shows one placeholder instead of more than sixty flags.
+    parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [--SECTION.KEY VALUE ...]"
     for name, field in Config.model_fields.items():
         if isinstance(field.default, Section):
             group = parser.add_argument_group(name)
@@ -64,7 +67,7 @@ def _add_flag(group, dotted: str, field) -> None:
     default = (" ".join(map(str, field.default)) or None) if several else field.default
     group.add_argument(
         f"--{dotted}",
-        # Values stay text: the schema alone reads them, as it reads a file's.
+        # Values stay text, because the schema converts and checks them like the values of a file.
         nargs="+" if open_ended else len(field.default) if several else None,
         metavar="{" + ",".join(literals) + "}" if literals else ("H", "W") if several and not open_ended else "VALUE",
         default=argparse.SUPPRESS,
@@ -73,7 +76,7 @@ def _add_flag(group, dotted: str, field) -> None:
 
 
 def config_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """The schema's keys among the parsed flags, as given; `none` empties a key that may be empty."""
+    """The parsed flags that are keys of the schema, as text; `none` means None for a key that may be empty."""
     flags = {key: value for key, value in vars(args).items() if "." in key or key in Config.model_fields}
     for key, value in flags.items():
         section, _, name = key.rpartition(".")
@@ -88,36 +91,36 @@ def _terminate(signum, _frame) -> NoReturn:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Call main and exit: 0 done, 2 the user can fix it, 130/143/129 by SIGINT/SIGTERM/SIGHUP, 1 internal error.
+    """Call main and exit: 0 done, 2 an error the user can fix, 130/143/129 SIGINT/SIGTERM/SIGHUP, 1 internal error.
 
-    No process that main started outlives it, and a reader of stdout or stderr that has gone changes no status.
+    All processes that main started end with it. A closed pipe on stdout or stderr does not change the status.
     """
     use_utf8()
     make_streams_safe()
     raise_file_limit()
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        # nohup has SIGHUP ignored.
+        # nohup starts a program with SIGHUP ignored, which must stay so.
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, _terminate)
-    # A shell's background jobs start with SIGINT ignored; to save and end on it is our contract everywhere.
+    # Shells start background jobs with SIGINT ignored, but a script must save and end on SIGINT everywhere.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = _status_of(main)
     finally:
-        end_children()
+        kill_child_processes()
         sys.stdout.flush()
     sys.exit(status)
 
 
 def _command() -> list[str]:
-    """What the user typed, as words; the console command's program and verb are one in sys.argv."""
+    """The command that the user typed, as words; for the console command sys.argv[0] holds program and verb."""
     program, *words = sys.argv
     return ["python", program, *words] if program.endswith(".py") else [*program.rsplit(" ", 1), *words]
 
 
-def _status_of(main: Callable[[], None]) -> int:
-    """The exit status of main, its message printed; an internal error is raised on."""
-    # Under torchrun every process meets the same end and one prints it; a machine's resources fail one alone.
+def _status_of(main: Callable[[], None]) -> int | str | None:
+    """Call main and print the message of an error. Returns the exit status; internal errors propagate."""
+    # Under torchrun every process raises the same error and rank 0 prints it. A lack of resources may affect only one.
     lead = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
     try:
         main()
@@ -127,7 +130,7 @@ def _status_of(main: Callable[[], None]) -> int:
         return 2
     except TimeIsUp:
         if lead:
-            print(f"the time is up; all is saved, this resumes: {shlex.join(_command())}")
+            print(f"the time is up and everything is saved; resume with: {shlex.join(_command())}")
         return 0
     except SystemExit as end:
         if end.code in _STOPPED:
@@ -138,11 +141,12 @@ def _status_of(main: Callable[[], None]) -> int:
         return INTERRUPTED
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
-            print(f"error: {too_many_files()}", file=sys.stderr)
+            print(f"error: {too_many_files_error()}", file=sys.stderr)
         elif fault.errno not in _REFUSED and fault.filename is None:
             raise
         else:
             where = f" {fault.filename}" if fault.filename else ""
-            print(f"error:{where} {os.strerror(fault.errno)}; fix that or choose another place", file=sys.stderr)
+            cause = fault.strerror if fault.errno is None else os.strerror(fault.errno)
+            print(f"error:{where} {cause}; fix this or choose another place", file=sys.stderr)
         return 2
     return 0

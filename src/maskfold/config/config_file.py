@@ -1,4 +1,4 @@
-"""Configuration files: read with their flags, explained where they are wrong, saved."""
+"""Configuration files: read them together with flags, explain their errors, write them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,60 +7,60 @@ import yaml
 from pydantic import ValidationError
 
 from maskfold.config.experiment import KEYS, Config, Section
-from maskfold.errors import UserError, listed, nearest
+from maskfold.errors import UserError, did_you_mean, indented_list, one_line
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, which YAML would answer with the last one."""
+    """A SafeLoader that refuses duplicate keys; PyYAML would use the last value silently."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (at, _) in zip(keys, node.value, strict=True):
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
             if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(problem=f"key {key!r} given twice", problem_mark=at.start_mark)
+                mark = key_node.start_mark
+                raise yaml.constructor.ConstructorError(problem=f"key {key!r} given twice", problem_mark=mark)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict:
-    """A YAML mapping. Raises UserError for a missing file, broken YAML, Python objects and anything but a mapping."""
+    """Read a YAML mapping. Raises UserError for a missing file, invalid YAML, Python objects and other YAML types."""
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        there = sorted(str(file) for file in path.parent.glob("*.yaml"))
+        names = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise UserError(
-            f"{path}: no such configuration file{nearest(str(path), there) or listed_names(there)}"
+            f"{path}: no such configuration file{did_you_mean(str(path), names) or _there_are(names)}"
         ) from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-        # A tag such as !!int on text makes the loader raise whatever its constructor meets.
-        where = " ".join(str(fault).split())
-        raise UserError(f"{path}: not readable as plain YAML ({where}); mend the file") from fault
+        # With a tag such as !!int on text, the loader raises whatever its constructor raises.
+        raise UserError(f"{path}: not readable as plain YAML ({one_line(fault)}); fix the file") from fault
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: a mapping of sections is expected, like `optim: {{lr: 0.001}}`; it holds {content!r}")
+        raise UserError(f"{path}: contains {content!r}; write a mapping of sections, like `optim: {{lr: 0.001}}`")
     return content
 
 
-def listed_names(names: list[str]) -> str:
+def _there_are(names: list[str]) -> str:
     return f"; there are {', '.join(names)}" if names else ""
 
 
 def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
-    """The file's keys, overridden by `flags` {dotted key: text or list of texts}, checked as one.
+    """Read a file, override its keys by `flags` {dotted key: text or list of texts}, and check the result.
 
-    Raises UserError that names every wrong key, where it was given, and the nearest right one.
+    Raises UserError that names every wrong key, the file or flag it comes from, and the closest valid key.
     """
     content = read_yaml(path)
     flags = flags or {}
     for dotted, value in flags.items():
         section, _, key = dotted.rpartition(".")
-        holder = content.setdefault(section, {}) if section else content
-        if holder is None:
-            holder = content[section] = {}
-        if not isinstance(holder, dict):
-            raise UserError(f"{path}: {section}: keys are expected, like `{section}: {{{key}: ...}}`")
-        holder[key] = value
-    # A section with all its keys commented out is an empty one.
+        mapping = content.setdefault(section, {}) if section else content
+        if mapping is None:
+            mapping = content[section] = {}
+        if not isinstance(mapping, dict):
+            raise UserError(f"{path}: {section} is not a mapping of keys; write it like `{section}: {{{key}: ...}}`")
+        mapping[key] = value
+    # YAML reads a section whose keys are all commented out as None.
     content = {key: {} if value is None and key in _SECTIONS else value for key, value in content.items()}
     try:
         return Config.model_validate(content)
@@ -74,24 +74,24 @@ _SECTIONS = tuple(key for key, value in Config() if isinstance(value, Section))
 def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
     lines = []
     for error in fault.errors():
-        known = [part for part in error["loc"] if isinstance(part, str)]
+        parts = [part for part in error["loc"] if isinstance(part, str)]
         dotted = next(
-            (name for n in (3, 2, 1) if (name := ".".join(known[:n])) in KEYS), ".".join(map(str, error["loc"]))
+            (name for n in (3, 2, 1) if (name := ".".join(parts[:n])) in KEYS), ".".join(map(str, error["loc"]))
         )
-        # A fault of several keys together has no place of its own: its words name them.
+        # An error about a combination of keys has no location; its message names the keys.
         where = f"--{dotted}" if dotted in flags else f"{path}: {dotted}" if dotted else str(path)
         if error["type"] == "extra_forbidden":
-            last = [key for key in KEYS if key.rpartition(".")[2] == dotted.rpartition(".")[2]]
-            line = f"{where}: unknown key{nearest(dotted, KEYS) or listed_names(last)}"
+            same_ending = [key for key in KEYS if key.rpartition(".")[2] == dotted.rpartition(".")[2]]
+            line = f"{where}: unknown key{did_you_mean(dotted, KEYS) or _there_are(same_ending)}"
         else:
             message = error["msg"].removeprefix("Value error, ")
-            given = "" if isinstance(error["input"], dict) and not error["loc"] else f", not {error['input']!r}"
-            line = f"{where}: {message[0].lower()}{message[1:]}{given}"
+            value = "" if isinstance(error["input"], dict) and not error["loc"] else f", not {error['input']!r}"
+            line = f"{where}: {message[0].lower()}{message[1:]}{value}"
         if line not in lines:
             lines.append(line)
-    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{listed(lines)}"
+    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{indented_list(lines)}"
 
 
 def config_text(config: Config) -> str:
-    """Every key, as YAML."""
+    """The configuration as YAML, with every key."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -1,4 +1,4 @@
-"""An experiment: its sections put together, what makes two of them the same, and what does not go together."""
+"""The configuration of an experiment: all sections, checks of combinations of keys, and its hash."""
 
 import hashlib
 import json
@@ -6,13 +6,18 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from maskfold.config.schema import MOST_SEED, Data, Int, Loss, Mix, Model, Optim, Pseudo, Run, Section
+from maskfold.config.field_types import MAX_SEED, Int, Section
+from maskfold.config.schema import Data, Loss, Mix, Model, Optim, Pseudo, Run
 
 __all__ = ["Config", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run", "Section"]
 
 
 class Config(Section):
-    seed: Int = Field(42, ge=0, le=MOST_SEED, description="seeds weights, order, augmentation and dropout")
+    """All keys of an experiment: `seed` and one attribute per section."""
+
+    seed: Int = Field(
+        42, ge=0, le=MAX_SEED, description="seed of the initial weights, the order of photos, augmentation and dropout"
+    )
     data: Data = Data()
     model: Model = Model()
     loss: Loss = Loss()
@@ -22,30 +27,32 @@ class Config(Section):
     run: Run = Run()
 
     @model_validator(mode="after")
-    def _go_together(self) -> "Config":
+    def _check_combinations(self) -> "Config":
         cached = self.model.frozen_epochs == "all" and self.model.cache_features
         for wrong, reason in (
             (
                 self.loss.age_weight and self.model.head != "factored",
-                f"loss.age_weight {self.loss.age_weight} needs model.head factored: the joint head has no ages",
+                f"loss.age_weight {self.loss.age_weight} needs model.head factored; the joint head predicts no ages",
             ),
             (
                 {self.loss.name, self.loss.plus} <= {"soft_f1", None}
                 and (self.loss.class_weights != "none" or self.loss.label_smoothing),
-                "loss.class_weights and loss.label_smoothing do nothing for soft_f1 alone; add loss.plus cross_entropy",
+                "loss.class_weights and loss.label_smoothing have no effect on soft_f1 alone; add loss.plus "
+                "cross_entropy",
             ),
             (
                 self.loss.class_weights != "none" and self.data.sampling != "all",
-                "loss.class_weights and data.sampling balanced both even out the classes; choose one",
+                "loss.class_weights and data.sampling balanced both balance the classes; choose one",
             ),
             (
                 self.mix.name != "none" and cached,
                 f"mix.name {self.mix.name} mixes photos, but model.frozen_epochs all trains on cached features; set "
-                "model.cache_features false",
+                "model.cache_features to false",
             ),
             (
                 cached and isinstance(self.data.augment, list),
-                "data.augment: a list of transforms never meets cached features; set model.cache_features false",
+                "data.augment: a list of transforms is not applied to cached features; set model.cache_features to "
+                "false",
             ),
         ):
             if wrong:
@@ -53,14 +60,14 @@ class Config(Section):
         return self
 
 
-# What may differ between two starts of one run: it changes no number.
+# Keys that may change when a run is resumed, because they do not change the result.
 _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", "_entity", "_tags"))
-NOT_COMPARED = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
+MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
-    """{'optim': {'lr': 1}} -> {'optim.lr': 1}."""
-    flat = {}
+    """Flatten nested sections to dotted keys: {'optim': {'lr': 1}} -> {'optim.lr': 1}."""
+    flat: dict[str, Any] = {}
     for key, value in content.items():
         name = f"{prefix}{key}"
         flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
@@ -70,22 +77,23 @@ def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
 KEYS = tuple(flatten(Config().model_dump()))
 
 
-def compared(config: Config) -> dict[str, Any]:
-    """The keys that make a run what it is, dotted, as JSON values."""
+def fixed_values(config: Config) -> dict[str, Any]:
+    """{dotted key: JSON value} of the keys that may not change when a run is resumed."""
     flat = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if key not in NOT_COMPARED}
+    return {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME}
 
 
 def config_hash(config: Config) -> str:
-    return hashlib.sha256(json.dumps(compared(config), sort_keys=True).encode()).hexdigest()[:16]
+    """16 hex digits that identify the fixed values of a configuration."""
+    return hashlib.sha256(json.dumps(fixed_values(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def selects_on_validation(config: Config) -> bool:
-    """Whether an option looks at the fold it is scored on: best epoch, greedy soup, early stopping, plateau."""
+    """Whether an option is selected on its own validation fold: best epoch, greedy soup, early stopping, plateau."""
     return config.run.keep in ("best", "soup") or config.optim.early_stop > 0 or config.optim.schedule == "plateau"
 
 
 def replaced(config: Config, **sections: dict[str, Any]) -> Config:
-    """The config with some keys changed: replaced(config, run={'precision': 'fp32'})."""
+    """A copy of the configuration with some keys changed: replaced(config, run={'precision': 'fp32'})."""
     changed = {name: getattr(config, name).model_copy(update=keys) for name, keys in sections.items()}
     return config.model_copy(update=changed)

@@ -1,1 +1,1 @@
-"""From the raw folder to batches of photos."""
+"""From the raw data folder to tables of photos, labels and folds."""

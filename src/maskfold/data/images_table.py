@@ -1,7 +1,7 @@
-"""The prepared folder as later stages read it: images.csv, folds.csv, eval.csv and dataset.json, checked."""
+"""Read and check a prepared folder: images.csv, folds.csv, eval.csv and dataset.json."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pandas as pd
 from maskfold.data.folds import check_folds
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
+from maskfold.format_version import PREPARED, check_format
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
 
 IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
@@ -25,7 +26,7 @@ META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder in memory: images, folds and evaluation (or None) as tables, meta as dataset.json."""
+    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta."""
 
     folder: Path
     images: pd.DataFrame
@@ -39,27 +40,36 @@ class Prepared:
 
     @property
     def identity(self) -> str:
-        """What a run is bound to: photos, labels, and who is in which fold."""
+        """Hash of photos, labels and the folds of people; a run is resumed only on data with the same identity."""
         folds = self.folds.sort_values("person_id")
-        dealt = "\n".join(f"{who} {fold}" for who, fold in zip(folds.person_id, folds.fold, strict=True))
-        return hashlib.sha256(f"{self.meta['fingerprint']}\n{dealt}".encode()).hexdigest()[:16]
+        lines = "\n".join(f"{person} {fold}" for person, fold in zip(folds.person_id, folds.fold, strict=True))
+        return hashlib.sha256(f"{self.meta['fingerprint']}\n{lines}".encode()).hexdigest()[:16]
 
     @property
     def people(self) -> pd.DataFrame:
-        """person_id, gender, age, fold of everybody, as images.csv labels them.
+        """person_id, gender, age and fold of all people, with the labels of images.csv.
 
-        folds.csv stands where data is prepared again: its genders and ages are those that the folds were drawn by.
+        folds.csv is kept when the data is prepared again, so its genders and ages may be older than later corrections.
         """
-        known = self.images.drop_duplicates("person_id")[["person_id", "gender", "age"]]
-        return known.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
+        labels = self.images.drop_duplicates("person_id")[["person_id", "gender", "age"]]
+        return labels.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
 
     @property
-    def eval_people(self) -> int:
-        """People on the eval side, by its photos; 0 without one."""
+    def eval_table(self) -> pd.DataFrame:
+        """The table of eval photos. Raises UserError if the data has no eval set."""
+        if self.evaluation is None:
+            raise UserError(
+                f"{self.meta['eval']}: the data has no eval set; prepare data with an eval set to make a submission"
+            )
+        return self.evaluation
+
+    @property
+    def num_eval_people(self) -> int:
+        """Number of people in the eval set, from its number of photos; 0 without an eval set."""
         return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
 
-    def rows_of(self, image_id: Sequence[str]) -> np.ndarray:
-        """Rows of images.csv, and of its store, int [N]. Raises KeyError for an id that is not there."""
+    def row_indices(self, image_id: Iterable[str]) -> np.ndarray:
+        """Rows of images.csv and of its store, int [N]. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.images.image_id)}
         return np.array([rows[name] for name in image_id], int)
 
@@ -68,7 +78,10 @@ class Prepared:
 
 
 def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
-    """Of a table's ids, its photos' contents (sha1 each) and, where it has them, its labels; never of their place."""
+    """16 hex digits of the ids, labels (if any) and photo contents of a table, not of its paths.
+
+    contents: sha1 of each photo.
+    """
     digest = hashlib.sha256()
     for name, content in zip(table.image_id, contents, strict=True):
         digest.update(f"{name} {content}\n".encode())
@@ -77,47 +90,48 @@ def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def mend(folder: Path) -> str:
-    return f"delete {folder} and prepare the data again (scripts/prepare.py); its folds are drawn anew then"
+def _fix(folder: Path) -> str:
+    return f"delete {folder} and prepare the data again (scripts/prepare.py), which makes new folds"
 
 
 def read_meta(folder: Path) -> dict:
-    """dataset.json. Raises UserError where it is missing or broken."""
-    meta = read_json(folder / META, mend(folder))
+    """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
+    meta = read_json(folder / META, _fix(folder))
+    check_format(folder / META, meta, PREPARED, _fix(folder))
     if missing := [key for key in META_KEYS if key not in meta]:
-        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {mend(folder)}")
+        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {_fix(folder)}")
     return meta
 
 
-def read_part(folder: Path, name: str) -> pd.DataFrame:
-    """One of the folder's tables. Raises UserError where it is missing, broken or lacks a column."""
+def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
+    """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
     path = folder / name
     try:
         table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
     except (OSError, ValueError) as fault:
         reason = str(fault).rpartition("error: ")[2].strip()
-        raise UserError(f"{path}: not readable ({reason}); {mend(folder)}") from fault
+        raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
     if missing := [column for column in COLUMNS[name] if column not in table]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; {mend(folder)}")
+        raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
     for column in ("fold", "age", "mask", "label"):
         if column in COLUMNS[name] and (not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()):
-            raise UserError(f"{path}: {column} must be whole numbers from 0; {mend(folder)}")
+            raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
     if table.empty:
-        raise UserError(f"{path}: has no rows; {mend(folder)}")
+        raise UserError(f"{path}: has no rows; {_fix(folder)}")
     return table
 
 
 def load_prepared(folder: Path) -> Prepared:
-    """Read a prepared folder. Raises UserError where it is incomplete."""
+    """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
-    evaluation = read_part(folder, EVALUATION) if meta["counts"].get("eval_images") else None
-    images = read_part(folder, IMAGES)
+    evaluation = read_prepared_table(folder, EVALUATION) if meta["counts"].get("eval_images") else None
+    images = read_prepared_table(folder, IMAGES)
     try:
         expected = encode(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
     except (ValueError, TypeError):
         expected = None
     if expected is None or (expected != images.label).any():
-        raise UserError(f"{folder / IMAGES}: a label is not that of its mask, gender and age; {mend(folder)}")
-    folds = read_part(folder, FOLDS)
+        raise UserError(f"{folder / IMAGES}: a label does not match its mask, gender and age; {_fix(folder)}")
+    folds = read_prepared_table(folder, FOLDS)
     check_folds(images, folds)
     return Prepared(folder, images, folds, evaluation, meta)

@@ -1,15 +1,16 @@
-"""Raw folder -> prepared folder. Everything is checked before anything is written."""
+"""Raw folder -> prepared folder. All checks come before the first write."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from maskfold.config.experiment import Config, Data
-from maskfold.data.catalog import Catalog, labelled, read_catalog, tell
+from maskfold.data.catalog import labelled, raise_faults, read_catalog
 from maskfold.data.corrections import apply_corrections
 from maskfold.data.decode import check_photo
-from maskfold.data.folds import check_folds, draw_folds, largest_share_difference
+from maskfold.data.folds import check_folds, largest_share_difference, make_folds
 from maskfold.data.images_table import (
     EVALUATION,
     FOLDS,
@@ -19,48 +20,54 @@ from maskfold.data.images_table import (
     fingerprint,
     load_prepared,
     read_meta,
-    read_part,
+    read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
 from maskfold.fileio import locked, sha256, write_atomic, write_json
-from maskfold.progress import parallel
+from maskfold.format_version import KEY, PREPARED
+from maskfold.progress import parallel_map
 
 
 def default_folder(layout: Layout) -> Path:
+    """data/prepared/<name of the raw data folder>."""
     return Path("data/prepared") / layout.root.resolve().name
 
 
 def prepare(
     layout: Layout, folder: Path, folds: int | None = None, seed: int | None = None, corrections: Path | None = None
 ) -> Prepared:
-    """Check all of the raw data, reading every photo once, and write the prepared folder; an existing folds.csv stands.
+    """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
 
-    Raises UserError with every fault, before anything is written, and where the folder belongs to another root.
+    folds, seed: for new folds (None: the defaults of the schema). Raises UserError, before anything is written, that
+    lists all faults, or if the folder was prepared from another root.
     """
     places = _places(layout)
     _refuse_other_root(folder, places)
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
-    contents, eval_contents = (_read_photos(table, catalog, layout) for table in (catalog.images, evaluation))
-    tell(catalog.faults, layout.root)
-    people, swapped, applied = catalog.people, set(), None
+    contents = _read_photos(catalog.images, layout, catalog.train_faults)
+    eval_contents = _read_photos(evaluation, layout, catalog.eval_faults)
+    raise_faults(catalog.train_faults + catalog.eval_faults, layout.root)
+    people, applied = catalog.people, None
+    swapped: set[str] = set()
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
         applied["sha256"] = sha256(corrections)
     images = labelled(catalog.images, people, swapped)
     if not (folder / FOLDS).exists():
-        # Told before the folder is made: more folds than people.
-        draw_folds(people, folds or Config().data.folds, 0)
+        # Raises the error for more folds than people before the folder is created.
+        make_folds(people, folds or Config().data.folds, 0)
     with locked(folder):
-        drawn, seed, warnings = _draw_or_keep(folder, people, images, folds, seed)
+        fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
+            KEY: PREPARED,
             **places,
             "counts": {
                 "people": len(people),
                 "images": len(images),
                 "eval_images": 0 if catalog.evaluation is None else len(catalog.evaluation),
-                "folds": int(drawn.fold.max()) + 1,
+                "folds": int(fold_table.fold.max()) + 1,
             },
             "fold_seed": seed,
             "fingerprint": fingerprint(images, contents),
@@ -68,20 +75,20 @@ def prepare(
             "corrections": applied,
             "warnings": catalog.warnings + warnings,
         }
-        for name, table in ((IMAGES, images), (FOLDS, drawn), (EVALUATION, catalog.evaluation)):
+        for name, table in ((IMAGES, images), (FOLDS, fold_table), (EVALUATION, catalog.evaluation)):
             if table is None:
                 (folder / name).unlink(missing_ok=True)
             else:
-                write_atomic(folder / name, lambda beside, table=table: table.to_csv(beside, index=False))
-        # Last, since it says that the others are whole.
+                write_atomic(folder / name, partial(table.to_csv, index=False))
+        # Written last: its presence means that the other files are complete.
         write_json(folder / META, meta)
-    return Prepared(folder, images, drawn, catalog.evaluation, meta)
+    return Prepared(folder, images, fold_table, catalog.evaluation, meta)
 
 
 def ensure_prepared(data: Data) -> Prepared:
-    """The prepared folder, made (and described on stderr) where it is missing.
+    """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing.
 
-    Raises UserError where it belongs to another root, or was made with other corrections than asked for.
+    Raises UserError if it was prepared from another root, or with other corrections than data.corrections.
     """
     if data.root is None and data.prepared is not None and (data.prepared / META).exists():
         prepared = load_prepared(data.prepared)
@@ -101,7 +108,7 @@ def ensure_prepared(data: Data) -> Prepared:
 
 def _check_corrections(prepared: Prepared, corrections: Path) -> None:
     if not corrections.is_file():
-        raise UserError(f"data.corrections: {corrections}: no such file")
+        raise UserError(f"data.corrections: {corrections}: no such file; give the path of a corrections CSV")
     applied = prepared.meta["corrections"]
     if applied is None or applied["sha256"] != sha256(corrections):
         raise UserError(
@@ -129,40 +136,43 @@ def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
             )
 
 
-def _read_photos(table: pd.DataFrame, catalog: Catalog, layout: Layout) -> list[str]:
-    """Read every photo of a table; its faults join the catalog's. Returns the contents' sha1."""
-    checked = list(parallel(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos"))
-    catalog.faults += [fault for _, fault in checked if fault]
+def _read_photos(table: pd.DataFrame, layout: Layout, faults: list[str]) -> list[str]:
+    """Read every photo of a table and append faults to `faults`. Returns the sha1 of each photo."""
+    checked = list(
+        parallel_map(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos")
+    )
+    faults += [fault for _, fault in checked if fault]
     return [content for content, _ in checked]
 
 
 def describe(prepared: Prepared) -> list[str]:
-    """What the user should know of a data set: warnings, corrections, counts, folds."""
+    """Lines that describe a prepared folder: warnings, corrections, counts, folds."""
     meta, counts = prepared.meta, prepared.meta["counts"]
     lines = [f"warning: {warning}" for warning in meta["warnings"]]
     if applied := meta["corrections"]:
-        made, so, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
-        lines.append(f"corrections: {made} made, {so} were so already, {absent} not in the data")
+        made, unchanged, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
+        lines.append(f"corrections: {made} made, {unchanged} already correct, {absent} not in the data")
         lines += [f"  {change}" for change in applied["changed"]]
     lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
     difference = largest_share_difference(prepared.images, prepared.folds)
     lines.append(
-        f"{counts['folds']} folds over people; a class's share differs between them by at most {difference:.1%}"
+        f"{counts['folds']} folds over people; the share of a class differs between them by at most {difference:.1%}"
     )
     return [*lines, f"prepared: {prepared.folder}"]
 
 
-def _draw_or_keep(
+def _make_or_keep_folds(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
-) -> tuple[pd.DataFrame, int, list[str]]:
-    """(folds, their seed, warnings): those of folds.csv where it is there, else drawn."""
+) -> tuple[pd.DataFrame, int | None, list[str]]:
+    """(folds, their seed or None if unknown, warnings): the folds of folds.csv if it exists, else new ones."""
     path = folder / FOLDS
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed
-        drawn, warnings = draw_folds(people, folds or Config().data.folds, seed)
-        return drawn, seed, warnings
-    kept = read_part(folder, FOLDS)
+        fold_table, warnings = make_folds(people, folds or Config().data.folds, seed)
+        return fold_table, seed, warnings
+    kept = read_prepared_table(folder, FOLDS)
     check_folds(images, kept)
-    count, known = int(kept.fold.max()) + 1, read_meta(folder)["fold_seed"] if (folder / META).exists() else seed
-    stands = f"{path} has {count} folds and stands, though {folds} are asked for"
-    return kept, known, [stands] if folds not in (None, count) else []
+    count = int(kept.fold.max()) + 1
+    kept_seed = read_meta(folder)["fold_seed"] if (folder / META).exists() else seed
+    warning = f"{path} has {count} folds and is kept, although {folds} folds are requested"
+    return kept, kept_seed, [warning] if folds not in (None, count) else []

@@ -1,4 +1,4 @@
-"""Where the raw data lies, in one folder or as the organisers' environment says."""
+"""The location of the raw data: a folder, or the environment variables of the organisers' server."""
 
 import os
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from maskfold.errors import UserError
 
 @dataclass(frozen=True)
 class Layout:
-    """The places of a raw data set: train/train.csv, train/images, eval (with info.csv and images)."""
+    """Paths of a raw data set: train/train.csv, train/images, and eval with info.csv and images."""
 
     root: Path
     train_csv: Path
@@ -27,13 +27,13 @@ class Layout:
 
 
 def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> Layout:
-    """`root` where it is given, else SM_CHANNEL_TRAIN (its parent holds train.csv) and SM_CHANNEL_EVAL.
+    """The layout below `root`, or if it is None, of SM_CHANNEL_TRAIN (train.csv is beside it) and SM_CHANNEL_EVAL.
 
-    Raises UserError where nothing says where the data is, or the place does not exist.
+    Raises UserError if no location is given, or if it does not exist.
     """
     if root is not None:
         if not root.is_dir():
-            raise UserError(f"{root}: no such data folder; give the folder that holds train/ and eval/")
+            raise UserError(f"{root}: no such data folder; give the folder that contains train/ and eval/")
         train = root / "train"
         return Layout(root, train / "train.csv", train / "images", root / "eval")
     if not environ.get("SM_CHANNEL_TRAIN"):
@@ -42,9 +42,9 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
         )
     images = Path(environ["SM_CHANNEL_TRAIN"])
     if not images.is_dir():
-        raise UserError(f"SM_CHANNEL_TRAIN={images}: no such folder; it is the one with a folder a person")
+        raise UserError(f"SM_CHANNEL_TRAIN={images}: no such folder; it must contain one folder per person")
     train = images.parent
     evaluation = environ.get("SM_CHANNEL_EVAL")
     if evaluation and not Path(evaluation).is_dir():
-        raise UserError(f"SM_CHANNEL_EVAL={evaluation}: no such folder; it is the one with info.csv and images")
+        raise UserError(f"SM_CHANNEL_EVAL={evaluation}: no such folder; it must contain info.csv and images/")
     return Layout(train.parent, train / "train.csv", images, Path(evaluation) if evaluation else train.parent / "eval")

@@ -18,7 +18,7 @@ def write_ladder(prepared: Prepared, rungs: dict[str, dict]) -> Path:
 
 def best_rung(run: RunFolder) -> tuple[str, float] | None:
     """(name, macro F1) of the best baseline on record for a run's data, or None."""
-    path = run.config.data.prepared / FILE
+    path = run.prepared_folder / FILE
     if not path.exists():
         return None
     again = "run scripts/baselines.py again"

@@ -18,9 +18,8 @@ from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import DTYPES, Hardware, pick_device, pick_precisions, pick_workers
 from maskfold.models.input_size import check_input_size
-from maskfold.training.engine import Hardware
 from maskfold.training.feature_cache import Features
 
 # Of the mean images: enough to see head, hair and mask.
@@ -53,7 +52,7 @@ def climb(config: Config) -> tuple[Path, dict[str, dict]]:
         for fold in range(prepared.num_folds):
             train, valid = split(images, prepared.folds, fold)
             answers[valid] = rung(inputs, labels, train, valid)
-        whole = intervals(labels, answers, images.person_id.to_numpy(), prepared.eval_people)
+        whole = intervals(labels, answers, images.person_id.to_numpy(), prepared.num_eval_people)
         found[name] = scores(labels, answers) | whole
     return write_ladder(prepared, found), found
 

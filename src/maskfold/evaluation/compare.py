@@ -9,7 +9,7 @@ from maskfold.errors import UserError
 from maskfold.evaluation.score_tables import interval, wide_console
 from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.scores import class_table
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Of classes and people that changed most.
 SHOWN = 5
@@ -17,14 +17,14 @@ SHOWN = 5
 OUT_OF_REACH = 100
 
 
-def print_comparison(names: tuple[str, str], first: Predictions, second: Predictions, console: Console | None = None):
+def print_comparison(names: tuple[str, str], first: OutOfFold, second: OutOfFold, console: Console | None = None):
     """Whether one run is better than another on the people both predict, and which classes and people changed."""
     console = console or wide_console()
     for sentence in differences(names, first, second):
         console.print(sentence)
 
 
-def differences(names: tuple[str, str], first: Predictions, second: Predictions) -> list[str]:
+def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> list[str]:
     """The verdict, the classes that changed most, and the people, on the photos both predict.
 
     Where their labels differ (corrections), on the labels of the one and on those of the other. Raises UserError where
@@ -47,15 +47,15 @@ def differences(names: tuple[str, str], first: Predictions, second: Predictions)
     ]
 
 
-def _differences(names: tuple[str, str], one: Predictions, other: Predictions) -> list[str]:
-    classes = zip(class_table(one.label, one.answers), class_table(one.label, other.answers), strict=True)
+def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> list[str]:
+    classes = zip(class_table(one.label, one.pred_labels), class_table(one.label, other.pred_labels), strict=True)
     changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:SHOWN]
-    right = (one.answers == one.label).astype(int) - (other.answers == other.label)
+    right = (one.pred_labels == one.label).astype(int) - (other.pred_labels == other.label)
     people, of_photo = np.unique(one.person_id, return_inverse=True)
     won = np.bincount(of_photo, weights=right, minlength=len(people)).astype(int)
     order = np.argsort(-np.abs(won), kind="stable")[:SHOWN]
     return [
-        verdict(names, compare(one.label, one.answers, other.answers, one.person_id)),
+        verdict(names, compare(one.label, one.pred_labels, other.pred_labels, one.person_id)),
         "classes that changed most: " + ", ".join(f"{name} {by:+.3f}" for by, name in changed),
         f"people: {names[0]} has more of {np.sum(won > 0)} right, {names[1]} of {np.sum(won < 0)}, as many of "
         f"{np.sum(won == 0)}; most changed: " + ", ".join(f"{people[at]} {won[at]:+d}" for at in order),

@@ -13,7 +13,7 @@ from maskfold.evaluation.score_tables import print_calibration, print_classes, p
 from maskfold.inference.cache import out_of_fold, prepared_of
 from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, gain_of_folds, record_gain
-from maskfold.probabilities import Predictions, join, load_predictions, same_labels
+from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
 
@@ -44,7 +44,7 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None
         print(said_of_gain(record_gain(runs), len(summaries[0]["folds"])))
 
 
-def _print_members(names: Sequence[str], oofs: Sequence[Predictions]) -> None:
+def _print_members(names: Sequence[str], oofs: Sequence[OutOfFold]) -> None:
     """What each is worth in the mean of all."""
     joined = join(oofs)
     labels, people, members = joined[0].label, joined[0].person_id, np.stack([oof.probs for oof in joined])

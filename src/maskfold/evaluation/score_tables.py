@@ -11,7 +11,7 @@ from maskfold.labels import AXES
 from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import before_and_after, cross_fitted, log_loss
 from maskfold.metrics.scores import class_table, scores
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.summary import SELECTED
 
 COLUMNS = {
@@ -89,21 +89,21 @@ def said_of_gain(gain: dict | None, folds: int) -> str:
     )
 
 
-def print_classes(oof: Predictions, console: Console | None = None) -> None:
+def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
     """Support, precision, recall and F1 of the 18 classes, with the F1's interval over people."""
     console = console or wide_console()
     table = Table(title="classes, out-of-fold", title_justify="left")
-    for title, justify in (("class", "left"), ("photos", "right"), ("precision", "right"), ("recall", "right")):
-        table.add_column(title, justify=justify)
-    table.add_column("F1 [95 %]", justify="right")
-    bounds = class_intervals(oof.label, oof.answers, oof.person_id)
-    for row, ends in zip(class_table(oof.label, oof.answers), bounds, strict=True):
+    table.add_column("class")
+    for title in ("photos", "precision", "recall", "F1 [95 %]"):
+        table.add_column(title, justify="right")
+    bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
+    for row, ends in zip(class_table(oof.label, oof.pred_labels), bounds, strict=True):
         numbers = (f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f} {interval(ends, 3)}")
         table.add_row(f"{row['label']:2d} {row['name']}", f"{row['support']:,}", *numbers)
     console.print(table)
 
 
-def print_calibration(oof: Predictions, figure: Path, console: Console | None = None) -> None:
+def print_calibration(oof: OutOfFold, figure: Path, console: Console | None = None) -> None:
     """Whether the probabilities mean what they say, before and after a cross-fitted temperature; draws the diagram."""
     console = console or wide_console()
     from maskfold.pages.figures import reliability_diagram

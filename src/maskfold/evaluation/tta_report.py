@@ -11,7 +11,7 @@ from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
-from maskfold.probabilities import Predictions, mean
+from maskfold.probabilities import OutOfFold, mean
 from maskfold.runs.run_folder import RunFolder
 
 
@@ -27,7 +27,7 @@ def print_view_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Co
         console.print(_table(run.name, {view: found[at] for view, found in seen.items()}, views))
 
 
-def _table(name: str, seen: dict[str, Predictions], views: Sequence[str]) -> Table:
+def _table(name: str, seen: dict[str, OutOfFold], views: Sequence[str]) -> Table:
     table = Table(title=f"{name}: views, out-of-fold", title_justify="left")
     table.add_column("view")
     for title in ("macro F1 alone", "less that of none [95 %]", "leaving it out costs [95 %]"):
@@ -41,9 +41,11 @@ def _table(name: str, seen: dict[str, Predictions], views: Sequence[str]) -> Tab
 
     for view in seen:
         rest = [seen[other] for other in views if other != view]
-        cost = less(together.answers, mean(rest).answers) if view in views and rest else ""
-        gain = "" if view == "none" else less(seen[view].answers, first.answers)
-        table.add_row(view, f"{macro_f1(labels, seen[view].answers):.4f}", gain, cost)
+        cost = less(together.pred_labels, mean(rest).pred_labels) if view in views and rest else ""
+        gain = "" if view == "none" else less(seen[view].pred_labels, first.pred_labels)
+        table.add_row(view, f"{macro_f1(labels, seen[view].pred_labels):.4f}", gain, cost)
     table.add_section()
-    table.add_row("+".join(views), f"{macro_f1(labels, together.answers):.4f}", less(together.answers, first.answers))
+    table.add_row(
+        "+".join(views), f"{macro_f1(labels, together.pred_labels):.4f}", less(together.pred_labels, first.pred_labels)
+    )
     return table

@@ -10,7 +10,7 @@ from maskfold.errors import UserError
 from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.inference.cross_fit import CrossFitted, Fitted, cross_fit, decision_gain, fit, is_worth_it
 from maskfold.metrics.bootstrap import Comparison
-from maskfold.probabilities import Predictions, join
+from maskfold.probabilities import OutOfFold, Predictions, join
 from maskfold.runs.run_folder import RunFolder
 
 
@@ -24,8 +24,8 @@ class Blend:
     """
 
     evaluation: Predictions
-    answers: np.ndarray
-    oof: Predictions
+    pred_labels: np.ndarray
+    oof: OutOfFold
     members: np.ndarray
     crossed: CrossFitted
     fitted: Fitted
@@ -47,10 +47,10 @@ def blend_runs(
     gain = None
     crossed = cross_fit(members, oof.label, oof.person_id, blend, decision)
     fitted = fit(members, oof.label, oof.person_id, blend, decision)
-    if decision != "argmax":
+    if fitted.factors is not None:
         gain = decision_gain(crossed, oof.label, oof.person_id)
         if not is_worth_it(gain):
-            crossed = replace(crossed, answers=crossed.probs.argmax(1))
+            crossed = replace(crossed, pred_labels=crossed.probs.argmax(1))
             fitted = replace(fitted, factors=None)
     evaluation, answers = _applied(fitted, [found for found, _ in predicted])
     return Blend(evaluation, answers, oof, members, crossed, fitted, gain, datasets[0])
@@ -66,7 +66,7 @@ def blend_again(
 
 def _predicted(
     runs: Sequence[RunFolder], views: tuple[str, ...]
-) -> tuple[list[Prepared], list[tuple[Predictions, Predictions]]]:
+) -> tuple[list[Prepared], list[tuple[Predictions, OutOfFold]]]:
     datasets = [prepared_of(run) for run in runs]
     _check_together(runs, datasets)
     return datasets, predict_runs(runs, datasets, views)
@@ -75,7 +75,7 @@ def _predicted(
 def _applied(fitted: Fitted, evaluations: Sequence[Predictions]) -> tuple[Predictions, np.ndarray]:
     joined = join(evaluations)
     members = np.stack([member.probs for member in joined])
-    return replace(joined[0], probs=fitted.probs(members), source=None), fitted.answers(members)
+    return replace(joined[0], probs=fitted.probs(members), source=None), fitted.pred_labels(members)
 
 
 def _check_together(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:

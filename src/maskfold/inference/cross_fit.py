@@ -4,15 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from maskfold.data.folds import deal
+from maskfold.data.folds import assign_folds
 from maskfold.errors import UserError
-from maskfold.inference.decision import Factors, decide, fit_factors
+from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.labels import stratum
 from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.calibration import fit_temperature, tempered
 
-DECISIONS = ("argmax", "macro-f1")
 # The fitted parts are scored over this many groups of people of their own.
 CROSS_FITS = 5
 # A decision may lose this much macro F1 at the lower end of its gain's interval.
@@ -30,9 +29,10 @@ class Fitted:
     def probs(self, members: np.ndarray) -> np.ndarray:
         """float [M, N, 18] -> the weighted mean of the tempered, float64 [N, 18]."""
         parts = zip(self.weights, members, self.temperatures, strict=True)
-        return sum(weight * tempered(member, temperature) for weight, member, temperature in parts)
+        tempered_parts = (weight * tempered(member, temperature) for weight, member, temperature in parts)
+        return sum(tempered_parts, start=np.zeros(()))
 
-    def answers(self, members: np.ndarray) -> np.ndarray:
+    def pred_labels(self, members: np.ndarray) -> np.ndarray:
         """int [N]."""
         return decide(self.probs(members), self.factors)
 
@@ -46,7 +46,7 @@ def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str,
     calibrated = np.stack([tempered(*pair) for pair in zip(members, temperatures, strict=True)])
     weights = BLENDS[blend](calibrated, labels, people)
     together = np.tensordot(weights, calibrated, 1)
-    factors = fit_factors(together, labels, people) if decision == "macro-f1" else None
+    factors = DECISIONS[decision](together, labels, people)
     return Fitted([float(t) for t in temperatures], weights.tolist(), factors)
 
 
@@ -58,7 +58,7 @@ class CrossFitted:
     """
 
     probs: np.ndarray
-    answers: np.ndarray
+    pred_labels: np.ndarray
     calibrated: np.ndarray
     weights: np.ndarray
 
@@ -85,12 +85,12 @@ def own_folds(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
         raise UserError(
             "only one person has out-of-fold predictions: nothing can be fitted on others; train more folds"
         )
-    return deal(stratum(labels[first]), min(CROSS_FITS, len(names)), seed=0)[of_photo]
+    return assign_folds(stratum(labels[first]), min(CROSS_FITS, len(names)), seed=0)[of_photo]
 
 
 def decision_gain(found: CrossFitted, labels: np.ndarray, people: np.ndarray) -> Comparison:
     """Macro F1 of the cross-fitted decision less that of the most probable label, with its paired interval."""
-    return compare(labels, found.answers, found.probs.argmax(1), people)
+    return compare(labels, found.pred_labels, found.probs.argmax(1), people)
 
 
 def is_worth_it(gain: Comparison) -> bool:

@@ -5,9 +5,12 @@ frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classi
 best on data: here by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from maskfold.labels import AXES, NUM_CLASSES, joint
+from maskfold.labels import AXES, NUM_CLASSES, joint_log_probs
+from maskfold.metrics.bootstrap import bags
 from maskfold.metrics.scores import quick_macro_f1
 
 # Of a factor's logarithm: what one step tries, how far it may go, and what its square costs in macro F1. The cost keeps
@@ -29,21 +32,22 @@ def decide(probs: np.ndarray, factors: Factors | None) -> np.ndarray:
 
 def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int = 0) -> Factors:
     """Factors by axis, whose first class has 1: five are free. probs: float [N, 18]; labels, people: [N]."""
-    rng = np.random.default_rng(seed)
     logs = np.log(np.maximum(probs, LEAST)).astype(np.float32)
-    names, of_photo = np.unique(people, return_inverse=True)
-    found = []
-    for _ in range(BAGS):
-        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        rows = np.repeat(np.arange(len(labels)), times[of_photo])
-        found.append(_ascend(logs[rows], labels[rows]))
+    found = [_ascend(logs[rows], labels[rows]) for rows in bags(people, BAGS, seed)]
     means = [np.mean(axis, axis=0) for axis in zip(*found, strict=True)]
     return {axis: np.exp(values).tolist() for axis, values in zip(AXES, means, strict=True)}
 
 
+# What --decision names: float [N, 18] probabilities, labels, people [N] -> factors, None for the most probable label.
+DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | None]] = {
+    "argmax": lambda probs, labels, people: None,
+    "macro-f1": fit_factors,
+}
+
+
 def _by_class(axes: list[np.ndarray]) -> np.ndarray:
     """Logarithms by axis -> [18]."""
-    return joint(*(np.asarray(values)[None] for values in axes))[0]
+    return joint_log_probs(*(np.asarray(values)[None] for values in axes))[0]
 
 
 def _ascend(logs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from maskfold.config.experiment import Config, compared
+from maskfold.config.experiment import Config, fixed_values
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
-from maskfold.metrics.bootstrap import RESAMPLES, People
+from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
 from maskfold.metrics.scores import metrics_of
-from maskfold.probabilities import Predictions, load_predictions, mean
+from maskfold.probabilities import OutOfFold, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
 
 FILE = "gain.json"
@@ -25,17 +25,17 @@ FREE = ("seed", "data.fold_seed", "data.prepared")
 
 def are_repeats(configs: Sequence[Config]) -> bool:
     """Whether all describe one experiment, no two with the same seed and folds: those would be one model twice."""
-    keys = [{key: value for key, value in compared(config).items() if key not in FREE} for config in configs]
-    draws = {tuple(compared(config)[key] for key in FREE) for config in configs}
+    keys = [{key: value for key, value in fixed_values(config).items() if key not in FREE} for config in configs]
+    draws = {tuple(fixed_values(config)[key] for key in FREE) for config in configs}
     return len(configs) > 1 and len(draws) == len(configs) and all(found == keys[0] for found in keys[1:])
 
 
-def estimate_gain(oofs: Sequence[Predictions], folds: int, seed: int = 0) -> dict:
+def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
     """{gain, ci95} in macro F1 of the mean of `folds` models over one, from the repeats' out-of-fold predictions."""
     together = mean(oofs)
     singles = [oof.aligned(together.image_id) for oof in oofs]
     who = People(together.label, together.person_id)
-    tallies = [who.tally(together.label, found.answers) for found in (together, *singles)]
+    tallies = [who.tally(together.label, found.pred_labels) for found in (together, *singles)]
     grows = (1 - 1 / folds) / (1 - 1 / len(oofs))
 
     def gain(totals: list[np.ndarray]) -> np.ndarray:
@@ -44,8 +44,7 @@ def estimate_gain(oofs: Sequence[Predictions], folds: int, seed: int = 0) -> dic
 
     drawn = who.resample(np.random.default_rng(seed), RESAMPLES)
     spread = gain([who.totals(tally, drawn) for tally in tallies])
-    bounds = [float(value) for value in np.percentile(spread, (2.5, 97.5))]
-    return {"gain": float(gain([tally.sum(0) for tally in tallies])), "ci95": bounds}
+    return {"gain": float(gain([tally.sum(0) for tally in tallies])), "ci95": percentile_interval(spread)}
 
 
 def record_gain(runs: Sequence[RunFolder]) -> dict:

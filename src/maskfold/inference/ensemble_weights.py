@@ -6,6 +6,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from maskfold.labels import NUM_CLASSES
+from maskfold.metrics.bootstrap import bags
 from maskfold.metrics.scores import quick_macro_f1
 
 BAGS, STEPS = 8, 20
@@ -24,11 +25,8 @@ def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, 
     resampled people, whose weights are averaged; their bags of half the members are for libraries of thousands: of a
     few, chance would decide how often each is in one. members: float [M, N, 18]; labels, people: [N].
     """
-    rng, total = np.random.default_rng(seed), np.zeros(len(members))
-    names, of_photo = np.unique(people, return_inverse=True)
-    for _ in range(BAGS):
-        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-        rows = np.repeat(np.arange(len(labels)), times[of_photo])
+    total = np.zeros(len(members))
+    for rows in bags(people, BAGS, seed):
         chosen = _select(np.ascontiguousarray(members[:, rows], np.float32), labels[rows])
         np.add.at(total, chosen, 1 / len(chosen))
     return total / total.sum()

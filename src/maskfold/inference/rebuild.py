@@ -20,7 +20,7 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
     where a run is gone, a checkpoint or the data is another, or the answers differ.
     """
     held = read_manifest(manifest_path)
-    runs = [RunFolder(find_run(_place(member, manifest_path))) for member in held["members"]]
+    runs = [RunFolder(find_run(_place(member))) for member in held["members"]]
     for run, member in zip(runs, held["members"], strict=True):
         _check_checkpoints(run, member, manifest_path)
     fitted = Fitted(held["temperatures"], held["weights"], held["factors"])
@@ -45,7 +45,7 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
     return out
 
 
-def _place(member: dict, manifest: Path) -> Path:
+def _place(member: dict) -> Path:
     """A member's run folder where it was, else by its name."""
     place = Path(member["folder"]) if "folder" in member else Path(member["run"])
     return place if (place / "config.yaml").exists() else Path(member["run"])

@@ -1,6 +1,6 @@
 """A finished run as a model for any photos: for notebooks and services."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +12,13 @@ from maskfold.data.decode import read_photo
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
 from maskfold.loading.crops import crop_and_resize, reduction
-from maskfold.loading.faces import find_face
+from maskfold.loading.faces import face_for_crop
 from maskfold.loading.transforms import EvalTransform
-from maskfold.models.device import DTYPES, make_fast, pick_device
+from maskfold.models.device import prediction_hardware
+from maskfold.models.prediction import predict
 from maskfold.models.tta import canonical_views
+from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, find_run
-from maskfold.training.checkpoints import finished_model
-from maskfold.training.engine import Hardware, predict_probs
 
 PROBABILITIES = {
     "mask": ("p_mask_worn", "p_mask_incorrect", "p_mask_not_worn"),
@@ -42,9 +42,8 @@ class RunModel:
         self.config: Config = self.run.config
         if not self.run.finished_parts:
             raise UserError(f"{self.run.folder}: no fold is finished; train it first")
-        device = pick_device(self.config.run)
-        make_fast(device)
-        self.hardware = Hardware(device, DTYPES[self.config.run.predict_precision])
+        self.hardware = prediction_hardware(self.config.run)
+        device = self.hardware.device
         self.models = [finished_model(self.run, self.config, part, device) for part in self.run.finished_parts]
 
     def predict(self, images: Sequence[Image], tta: Sequence[str] = ("none",)) -> pd.DataFrame:
@@ -54,15 +53,19 @@ class RunModel:
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
         Raises UserError for an unreadable file, an array of another kind, and an unknown view.
         """
-        views, probs = canonical_views(tta, "tta"), np.empty((len(images), len(CLASS_NAMES)), np.float32)
+        views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
+        if len(images):
+            _, of_models = predict(self.models, self._batches(images), self.hardware, views)
+            probs = of_models.astype(np.float64).mean(0).astype(np.float32)
+        return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
+
+    def _batches(self, images: Sequence[Image]) -> Iterator[tuple[torch.Tensor, None, torch.Tensor]]:
+        """Batches as models.prediction.predict takes them: (uint8 RGB [B, 3, H, W], no labels, rows)."""
         size = self.config.optim.batch_size
         for start in range(0, len(images), size):
-            seen = np.stack([self._seen(image, start + n) for n, image in enumerate(images[start : start + size])])
-            batch = torch.from_numpy(seen).permute(0, 3, 1, 2)
-            rows = torch.arange(len(batch))
-            _, of_models = predict_probs(self.models, [(batch, rows, rows)], self.hardware, views)
-            probs[start : start + size] = of_models.astype(np.float64).mean(0)
-        return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
+            rows = range(start, min(start + size, len(images)))
+            seen = np.stack([self._seen(images[row], row) for row in rows])
+            yield torch.from_numpy(seen).permute(0, 3, 1, 2), None, torch.tensor(rows)
 
     def _seen(self, image: Image, number: int) -> np.ndarray:
         """What the models see of a photo, by the same crop and sizes as in training: uint8 [*image_size, 3]."""
@@ -73,7 +76,7 @@ class RunModel:
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind}; a path or a uint8 RGB array [H, W, 3] is expected")
-        face = find_face(image) if data.crop == "face" else None
+        face = face_for_crop(image, data)
         return EvalTransform(data)(crop_and_resize(np.ascontiguousarray(image), data, face, reduced))
 
 

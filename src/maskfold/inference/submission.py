@@ -22,7 +22,8 @@ from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
-from maskfold.runs.run_folder import FULL, RunFolder, code_state
+from maskfold.runs.code_state import code_state
+from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.runs.summary import selection
 
 
@@ -47,8 +48,8 @@ def make_submission(
         raise UserError("a run is named twice; name each member once")
     views = canonical_views(tta, "--tta")
     found = blend_runs(runs, views, blend, decision)
-    answers, info = answer_table(found.evaluation.image_id, found.answers, found.prepared)
-    oof, prepared, said = found.oof, found.prepared, found.crossed.answers
+    answers, info = answer_table(found.evaluation.image_id, found.pred_labels, found.prepared)
+    oof, prepared, said = found.oof, found.prepared, found.crossed.pred_labels
     people = len(set(oof.person_id))
     manifest = {
         "name": out.stem,
@@ -63,7 +64,7 @@ def make_submission(
         "expected": {
             "macro_f1": macro_f1(oof.label, said),
             "people": people,
-            **intervals(oof.label, said, oof.person_id, prepared.eval_people),
+            **intervals(oof.label, said, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": gain_of_folds(runs),
         },
         "dataset": prepared.meta["fingerprint"],

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 from maskfold.fileio import locked, write_atomic
 
 FILE = "index.csv"
@@ -34,7 +34,7 @@ def read_index(folder: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str) | dict.fromkeys(NUMBERS, float))
     except (OSError, ValueError) as fault:
-        raise UserError(f"{path}: not readable ({fault}); {mend}") from fault
+        raise UserError(f"{path}: not readable ({first_line(fault)}); {mend}") from fault
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(f"{path}: column {missing[0]} is missing; {mend}")
     return table
@@ -70,7 +70,9 @@ def record(folder: Path, name: str, score: str) -> list[str]:
     with locked(folder):
         table = read_index(folder)
         if name not in set(table["name"]):
-            raise UserError(f"--record {name}: {folder / FILE} has no such submission{nearest(name, table['name'])}")
+            raise UserError(
+                f"--record {name}: {folder / FILE} has no such submission{did_you_mean(name, table['name'])}"
+            )
         table.loc[table["name"] == name, "board_score"] = value
         _write(folder, table)
     return history(table)

@@ -1,9 +1,9 @@
-"""Augmentation presets, and pipelines written in the configuration: lists of albumentations, uint8 RGB in and out."""
+"""Training augmentation, RGB uint8 in and out: presets, and lists of albumentations from the configuration."""
 
 import os
 from typing import Any
 
-# albumentations asks the package index for a newer version at import, unless it is told not to.
+# Otherwise albumentations looks for a newer version on PyPI when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A
@@ -11,30 +11,33 @@ import cv2
 import numpy as np
 
 from maskfold.config.experiment import Data
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean, one_line
 from maskfold.loading.crops import store_size
+
+# Length at which a message of albumentations is cut.
+MAX_CHARS = 300
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
 
 
 def pipeline(data: Data) -> Transforms:
-    """What data.augment names. Raises UserError for a list of transforms that albumentations does not take."""
-    return _written(data) if isinstance(data.augment, list) else PRESETS[data.augment](data)
+    """The transforms of data.augment. Raises UserError for a list that albumentations does not accept."""
+    return _from_list(data) if isinstance(data.augment, list) else PRESETS[data.augment](data)
 
 
-def _crop(data: Data, least: float) -> A.RandomResizedCrop:
-    """A crop of at least that share of the stored photo, resized to the input.
+def _random_crop(data: Data, min_area: float) -> A.RandomResizedCrop:
+    """Crop at least `min_area` of the stored photo's area and resize it to the input.
 
-    The store is so little larger than the input that bilinear sampling does not alias.
+    Bilinear sampling does not alias here, since the store is only a little larger than the input.
     """
     height, width = store_size(data)
     aspect = width / height
-    return A.RandomResizedCrop(data.image_size, scale=(least, 1.0), ratio=(0.9 * aspect, aspect / 0.9))
+    return A.RandomResizedCrop(data.image_size, scale=(min_area, 1.0), ratio=(0.9 * aspect, aspect / 0.9))
 
 
 def _light(data: Data) -> Transforms:
     return [
-        _crop(data, 0.8),
+        _random_crop(data, 0.8),
         A.HorizontalFlip(p=0.5),
         A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
     ]
@@ -43,11 +46,11 @@ def _light(data: Data) -> Transforms:
 def _strong(data: Data) -> Transforms:
     side = min(data.image_size)
     hole = (side // 10, side // 4)
-    moved = {"rotate": (-12, 12), "shear": (-4, 4), "translate_percent": (-0.04, 0.04)}
+    affine = {"rotate": (-12, 12), "shear": (-4, 4), "translate_percent": (-0.04, 0.04)}
     return [
-        _crop(data, 0.65),
+        _random_crop(data, 0.65),
         A.HorizontalFlip(p=0.5),
-        A.Affine(**moved, border_mode=cv2.BORDER_REFLECT_101, p=0.6),
+        A.Affine(**affine, border_mode=cv2.BORDER_REFLECT_101, p=0.6),
         A.RandomBrightnessContrast(brightness_limit=0.3, contrast_limit=0.3, p=0.7),
         A.HueSaturationValue(hue_shift_limit=6, sat_shift_limit=25, val_shift_limit=0, p=0.3),
         A.OneOf([A.GaussianBlur(blur_limit=(3, 5)), A.GaussNoise(std_range=(0.02, 0.08))], p=0.3),
@@ -56,120 +59,120 @@ def _strong(data: Data) -> Transforms:
 
 
 def _randaugment(data: Data) -> Transforms:
-    """`randaugment_ops` operations a photo, each of a strength up to `randaugment_magnitude` of its most.
+    """`randaugment_ops` random operations per photo, of random strength up to `randaugment_magnitude` of the maximum.
 
-    Cubuk et al. 2020, RandAugment; with random strengths as Mueller & Hutter 2021, TrivialAugment, has them. SomeOf
-    keeps the list's order: geometry stays before photometry.
+    Cubuk et al. 2020, RandAugment; random strengths as in Mueller & Hutter 2021, TrivialAugment. SomeOf keeps the order
+    of the list: geometric operations come before photometric ones.
     """
-    most = data.randaugment_magnitude
+    magnitude = data.randaugment_magnitude
     border = {"border_mode": cv2.BORDER_REFLECT_101, "p": 1.0}
     operations = [
-        A.Affine(rotate=(-30 * most, 30 * most), **border),
-        A.Affine(shear=(-17 * most, 17 * most), **border),
-        A.Affine(translate_percent=(-0.3 * most, 0.3 * most), **border),
-        A.RandomBrightnessContrast(brightness_limit=0.9 * most, contrast_limit=0, p=1.0),
-        A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=0.9 * most, p=1.0),
+        A.Affine(rotate=(-30 * magnitude, 30 * magnitude), **border),
+        A.Affine(shear=(-17 * magnitude, 17 * magnitude), **border),
+        A.Affine(translate_percent=(-0.3 * magnitude, 0.3 * magnitude), **border),
+        A.RandomBrightnessContrast(brightness_limit=0.9 * magnitude, contrast_limit=0, p=1.0),
+        A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=0.9 * magnitude, p=1.0),
         A.ColorJitter(
-            brightness=(1, 1), contrast=(1, 1), saturation=(1 - 0.9 * most, 1 + 0.9 * most), hue=(0, 0), p=1.0
+            brightness=(1, 1), contrast=(1, 1), saturation=(1 - 0.9 * magnitude, 1 + 0.9 * magnitude), hue=(0, 0), p=1.0
         ),
-        A.Posterize(num_bits=(round(8 - 5 * most), 8), p=1.0),
-        A.Sharpen(alpha=(0, 0.9 * most), p=1.0),
+        A.Posterize(num_bits=(round(8 - 5 * magnitude), 8), p=1.0),
+        A.Sharpen(alpha=(0, 0.9 * magnitude), p=1.0),
         A.Equalize(p=1.0),
     ]
-    return [_crop(data, 0.8), A.HorizontalFlip(p=0.5), A.SomeOf(operations, n=data.randaugment_ops)]
+    return [_random_crop(data, 0.8), A.HorizontalFlip(p=0.5), A.SomeOf(operations, n=data.randaugment_ops)]
 
 
 PRESETS = {"light": _light, "strong": _strong, "randaugment": _randaugment}
 
 
-def _written(data: Data) -> Transforms:
-    """The configuration's own list, each entry a name or {name: arguments}; tried out on a stored photo."""
+def _from_list(data: Data) -> Transforms:
+    """Transforms from the configuration's list, whose entries are a name or {name: arguments}; tested on a photo."""
     if not data.augment:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
-    transforms = [_transform(entry, f"data.augment[{at}]") for at, entry in enumerate(data.augment)]
+    transforms = [_make_transform(entry, f"data.augment[{index}]") for index, entry in enumerate(data.augment)]
     photo = np.zeros((*store_size(data), 3), np.uint8)
-    # For certain, one way through after the other: a chance would let a fault pass now and meet it in mid-training.
-    for way in range(_ways(transforms)):
-        seen, chain = photo, _chain(transforms, way)
+    # Test each chain with p=1: otherwise an error could stay hidden by chance until the middle of training.
+    for number in range(_num_chains(transforms)):
+        image, chain = photo, _chain(transforms, number)
         for transform in chain:
-            chance, transform.p = transform.p, 1.0
+            probability, transform.p = transform.p, 1.0
             try:
-                seen = transform(image=seen)["image"]
-            except Exception as fault:
-                name, size = type(transform).__name__, getattr(seen, "shape", ())[:2]
-                raise UserError(f"data.augment: {name} fails on a photo of {size} ({_first_line(fault)})") from fault
+                image = transform(image=image)["image"]
+            except Exception as error:
+                name, size = type(transform).__name__, getattr(image, "shape", ())[:2]
+                raise UserError(
+                    f"data.augment: {name} fails on a photo of {size} ({one_line(error, MAX_CHARS)}); fix its arguments"
+                ) from error
             finally:
-                transform.p = chance
-        check_photo(seen)
+                transform.p = probability
+        check_photo(image)
     return transforms
 
 
-def _ways(transforms: Transforms) -> int:
-    """How many ways through the pipeline take every transform in it at least once."""
-    inner = [(each, _ways(each.transforms)) for each in transforms if isinstance(each, A.BaseCompose)]
-    return max([1, *(ways * (len(each.transforms) if _chooses(each) else 1) for each, ways in inner)])
+def _num_chains(transforms: Transforms) -> int:
+    """How many chains (see _chain) contain every transform at least once."""
+    composed = [(each, _num_chains(each.transforms)) for each in transforms if isinstance(each, A.BaseCompose)]
+    return max([1, *(count * (len(each.transforms) if _chooses(each) else 1) for each, count in composed)])
 
 
-def _chain(transforms: Transforms, way: int) -> list[A.BasicTransform]:
-    """The transforms that one way meets, in order: of those that are chosen from, one."""
+def _chain(transforms: Transforms, number: int) -> list[A.BasicTransform]:
+    """One sequence of transforms that the pipeline may apply; `number` selects the branch of each OneOf or SomeOf."""
     chain = []
     for each in transforms:
         if not isinstance(each, A.BaseCompose):
             chain.append(each)
         elif _chooses(each):
-            chain += _chain([each.transforms[way % len(each.transforms)]], way // len(each.transforms))
+            chain += _chain([each.transforms[number % len(each.transforms)]], number // len(each.transforms))
         else:
-            chain += _chain(each.transforms, way)
+            chain += _chain(each.transforms, number)
     return chain
 
 
 def _chooses(transform: A.BaseCompose) -> bool:
+    """Whether it applies some of its transforms only."""
     return isinstance(transform, A.OneOf | A.SomeOf | A.OneOrOther)
 
 
-def check_photo(seen: object) -> None:
-    """Raises UserError where an augmentation leaves anything but a uint8 RGB photo."""
-    if not isinstance(seen, np.ndarray) or seen.dtype != np.uint8 or seen.ndim != 3 or seen.shape[2] != 3:
+def check_photo(image: object) -> None:
+    """Raise UserError where an augmentation returned something other than an RGB uint8 photo."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(
-            "data.augment: what comes out is no uint8 RGB photo; leave Normalize, ToFloat and ToTensorV2 out: the "
+            "data.augment: the result is not an RGB uint8 photo; leave Normalize, ToFloat and ToTensorV2 out: the "
             "model's first layer normalises"
         )
 
 
-def _transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
-    """One entry as albumentations' object. Raises UserError naming its place, for a wrong name or argument."""
-    name, arguments = (entry, {}) if isinstance(entry, str) else (None, None)
+def _make_transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
+    """Build one entry of the list. Raises UserError with its place for a wrong name or argument."""
+    name: Any = entry if isinstance(entry, str) else None
+    arguments: Any = {} if isinstance(entry, str) else None
     if isinstance(entry, dict) and len(entry) == 1:
         [(name, arguments)] = entry.items()
         arguments = {} if arguments is None else arguments
     if not isinstance(name, str) or not isinstance(arguments, dict):
-        raise UserError(f"{where}: a name or {{name: {{argument: value}}}} is expected, not {entry!r}")
-    known = [key for key, kind in vars(A).items() if isinstance(kind, type) and issubclass(kind, _KINDS)]
-    if name not in known:
-        raise UserError(f"{where}: albumentations has no {name}{nearest(name, known)}")
-    kind = getattr(A, name)
-    if issubclass(kind, A.BaseCompose):
+        raise UserError(f"{where}: {entry!r} is not valid; write a name or {{name: {{argument: value}}}}")
+    names = [key for key, value in vars(A).items() if isinstance(value, type) and issubclass(value, _TRANSFORM_TYPES)]
+    if name not in names:
+        raise UserError(f"{where}: albumentations has no {name}{did_you_mean(name, names)}")
+    transform_type = getattr(A, name)
+    if issubclass(transform_type, A.BaseCompose):
         inner = arguments.get("transforms")
         if not isinstance(inner, list):
-            raise UserError(f"{where}: {name} needs a list of transforms")
-        made = [_transform(each, f"{where}.{name}[{at}]") for at, each in enumerate(inner)]
+            raise UserError(f"{where}: {name} needs a list of transforms; write {{{name}: {{transforms: [...]}}}}")
+        made = [_make_transform(each, f"{where}.{name}[{index}]") for index, each in enumerate(inner)]
         arguments = arguments | {"transforms": made}
     else:
-        # Unread arguments are an error then, rather than a warning.
+        # Unknown arguments then raise an error instead of a warning.
         arguments = arguments | {"strict": True}
     try:
-        return kind(
+        return transform_type(
             **{
                 key: tuple(value) if key != "transforms" and isinstance(value, list) else value
                 for key, value in arguments.items()
             }
         )
-    except Exception as fault:
-        raise UserError(f"{where}: {name}: {_first_line(fault)}") from fault
+    except Exception as error:
+        raise UserError(f"{where}: {name}: {one_line(error, MAX_CHARS)}") from error
 
 
-_KINDS = (A.BasicTransform, A.BaseCompose)
-
-
-def _first_line(fault: Exception) -> str:
-    return " ".join(str(fault).split())[:300] or type(fault).__name__
+_TRANSFORM_TYPES = (A.BasicTransform, A.BaseCompose)

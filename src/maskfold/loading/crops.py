@@ -1,77 +1,114 @@
-"""The one crop of a photo and the size it is stored at: photo -> what every fold, run and view begins with."""
+"""Crop a photo and resize it to its stored size. Training, validation and prediction all begin with this."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from maskfold.config.experiment import Data
 
-# The store keeps a little more than the backbone sees: a random crop of .8 of its area is not enlarged.
+# The stored photo is this much larger than the input, so that a random crop of 0.8 of its area is not enlarged.
 STORE_MARGIN = 1.25
-# Up to this factor bilinear sampling passes over hardly a pixel; beyond it areas are averaged, at 5x the cost.
-MOST_BILINEAR = 1.5
+# Up to this shrink factor bilinear sampling skips hardly any pixel. Above it pixel areas are averaged, at 5x the cost.
+MAX_BILINEAR_SHRINK = 1.5
+# Factors by which a JPEG can be shrunk while it is decoded.
 REDUCTIONS = (8, 4, 2)
 
+# A face: left, top, width, height.
 Box = tuple[float, float, float, float]
+# A crop window: top, left, height, width.
+Window = tuple[int, int, int, int]
+# Height, width.
+Size = tuple[int, int]
 
-# Loader workers and the store's threads are parallel already: threads of OpenCV's own would fight them for the cores.
+# Loader workers and the store's threads already use all cores; OpenCV's own threads would compete with them.
 cv2.setNumThreads(1)
 
 
-def store_size(data: Data) -> tuple[int, int]:
-    """Height and width of the stored photos: the input's with a margin, but no more than a centre crop holds."""
+def _full_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
+    return 0, 0, size[0], size[1]
+
+
+def _center_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
+    height, width = (min(side, round(crop / reduced)) for side, crop in zip(size, data.crop_size, strict=True))
+    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
+
+
+def _face_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
+    """A window of the input's aspect ratio around the face, with data.face_margin face heights above and below.
+
+    It is shrunk to fit into the photo, and moved to lie inside. Without a face it is the centre crop.
+    """
+    if face is None:
+        return _center_window(size, data, reduced, None)
+    left, top, face_width, face_height = face
+    window_height = face_height * (1 + 2 * data.face_margin)
+    aspect = data.image_size[1] / data.image_size[0]
+    window_height = min(window_height, size[0], size[1] / aspect)
+    height, width = max(1, round(window_height)), max(1, min(size[1], round(window_height * aspect)))
+    center_y, center_x = top + face_height / 2, left + face_width / 2
+    y = min(max(0, round(center_y - height / 2)), size[0] - height)
+    x = min(max(0, round(center_x - width / 2)), size[1] - width)
+    return y, x, height, width
+
+
+class Crop(NamedTuple):
+    """window: (size of the decoded photo, data, its reduction while decoding, face or None) -> crop window.
+
+    has_crop_size: the window is at most data.crop_size, so the store need not be larger. needs_face: a face is detected
+    first, in the whole photo.
+    """
+
+    window: Callable[[Size, Data, int, Box | None], Window]
+    has_crop_size: bool = False
+    needs_face: bool = False
+
+
+# Values of data.crop.
+CROPS = {
+    "none": Crop(_full_window),
+    "center": Crop(_center_window, has_crop_size=True),
+    "face": Crop(_face_window, needs_face=True),
+}
+
+
+def store_size(data: Data) -> Size:
+    """Height and width of stored photos: the input size with a margin, but at most data.crop_size for a centre crop."""
     sizes = [round(side * STORE_MARGIN) for side in data.image_size]
-    if data.crop == "center":
+    if CROPS[data.crop].has_crop_size:
         sizes = [
             max(side, min(size, crop)) for size, side, crop in zip(sizes, data.image_size, data.crop_size, strict=True)
         ]
     return sizes[0], sizes[1]
 
 
-def reduction(size: tuple[int, int], data: Data) -> int:
+def reduction(size: Size, data: Data) -> int:
     """1, 2, 4 or 8: how far a photo of `size` (height, width) may be shrunk while decoding and still fill the store."""
-    if data.crop == "face":
+    if CROPS[data.crop].needs_face:
         return 1
-    held = min(_least_ratio(size, data), _least_ratio(size[::-1], data))  # whichever way up its EXIF data turns it
-    return next((factor for factor in REDUCTIONS if held >= factor), 1)
+    # The smaller of both orientations, since EXIF data may rotate the photo after decoding.
+    max_reduction = min(_shrink_to_store(size, data), _shrink_to_store(size[::-1], data))
+    return next((factor for factor in REDUCTIONS if max_reduction >= factor), 1)
 
 
-def _least_ratio(size: tuple[int, int], data: Data) -> float:
-    height, width = _centre(size, data)[2:]
+def _shrink_to_store(size: Size, data: Data) -> float:
+    """The smaller ratio, over both sides, of crop window to store."""
+    height, width = CROPS[data.crop].window(size, data, 1, None)[2:]
     return min(height / store_size(data)[0], width / store_size(data)[1])
 
 
 def crop_and_resize(image: np.ndarray, data: Data, face: Box | None = None, reduced: int = 1) -> np.ndarray:
-    """uint8 RGB photo of any size, perhaps `reduced` while decoding -> the stored one, [*store_size(data), 3].
+    """RGB uint8 [H, W, 3] -> stored photo uint8 [*store_size(data), 3].
 
-    face: the box (left, top, width, height) that `crop: face` is cut around; without one it is the centre crop.
+    face: box for `crop: face`; the centre crop without it. reduced: factor by which decoding has shrunk the image.
     """
-    size = image.shape[:2]
-    top, left, height, width = _around(face, size, data) if face is not None else _centre(size, data, reduced)
+    top, left, height, width = CROPS[data.crop].window(image.shape[:2], data, reduced, face)
     return resize(image[top : top + height, left : left + width], store_size(data))
 
 
-def _centre(size: tuple[int, int], data: Data, reduced: int = 1) -> tuple[int, int, int, int]:
-    """(top, left, height, width) of the middle, or of everything."""
-    if data.crop == "none":
-        return 0, 0, size[0], size[1]
-    height, width = (min(have, round(want / reduced)) for have, want in zip(size, data.crop_size, strict=True))
-    return (size[0] - height) // 2, (size[1] - width) // 2, height, width
-
-
-def _around(face: Box, size: tuple[int, int], data: Data) -> tuple[int, int, int, int]:
-    """The window of the input's shape around a face, its margin above and below; moved, then shrunk, to lie inside."""
-    left, top, face_width, face_height = face
-    wanted = face_height * (1 + 2 * data.face_margin)
-    aspect = data.image_size[1] / data.image_size[0]
-    wanted = min(wanted, size[0], size[1] / aspect)
-    height, width = max(1, round(wanted)), max(1, min(size[1], round(wanted * aspect)))
-    middle_y, middle_x = top + face_height / 2, left + face_width / 2
-    y = min(max(0, round(middle_y - height / 2)), size[0] - height)
-    x = min(max(0, round(middle_x - width / 2)), size[1] - width)
-    return y, x, height, width
-
-
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 RGB -> [*size, 3]; the same image where it has that size."""
-    shrinks = max(have / want for have, want in zip(image.shape[:2], size, strict=True))
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks > MOST_BILINEAR else cv2.INTER_LINEAR)
+def resize(image: np.ndarray, size: Size) -> np.ndarray:
+    """RGB uint8 [H, W, 3] -> uint8 [*size, 3]."""
+    shrink = max(side / target for side, target in zip(image.shape[:2], size, strict=True))
+    interpolation = cv2.INTER_AREA if shrink > MAX_BILINEAR_SHRINK else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=interpolation)

@@ -1,4 +1,4 @@
-"""Where the face is: OpenCV's YuNet (Wu, Peng & Yu 2023), which finds masked faces too."""
+"""Face detection with OpenCV's YuNet (Wu, Peng & Yu 2023), which also finds masked faces."""
 
 import threading
 from collections.abc import Iterable
@@ -8,45 +8,51 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from maskfold.config.experiment import Data
 from maskfold.labels import MASKS
-from maskfold.loading.crops import Box
+from maskfold.loading.crops import CROPS, Box
 
 MODEL = "face_detection_yunet_2023mar.onnx"
-# YuNet sees faces of 10 to 300 pixels; on photos of this longer side a portrait's face is about half of that.
+# YuNet detects faces of 10 to 300 pixels. At this longer side of the photo a portrait's face has about 160.
 DETECT_SIDE = 320
-LEAST_SCORE = 0.6
+MIN_SCORE = 0.6
 
-_own = threading.local()
+_thread = threading.local()
 
 
 def find_face(image: np.ndarray) -> Box | None:
-    """uint8 RGB [H, W, 3] -> (left, top, width, height) of the largest face in pixels, or None."""
-    shrink = min(1.0, DETECT_SIDE / max(image.shape[:2]))
-    height, width = (max(1, round(side * shrink)) for side in image.shape[:2])
-    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if shrink < 1 else image
+    """RGB uint8 [H, W, 3] -> (left, top, width, height) of the largest face in pixels, or None."""
+    scale = min(1.0, DETECT_SIDE / max(image.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else image
     detector = _detector()
     detector.setInputSize((width, height))
-    _, found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-    if found is None:
+    _, faces = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    if faces is None:
         return None
-    left, top, face_width, face_height = max(found[:, :4].tolist(), key=lambda box: box[2] * box[3])
-    return left / shrink, top / shrink, face_width / shrink, face_height / shrink
+    left, top, face_width, face_height = max(faces[:, :4].tolist(), key=lambda box: box[2] * box[3])
+    return left / scale, top / scale, face_width / scale, face_height / scale
+
+
+def face_for_crop(image: np.ndarray, data: Data) -> Box | None:
+    """find_face where data.crop needs a face, else None."""
+    return find_face(image) if CROPS[data.crop].needs_face else None
 
 
 def _detector() -> "cv2.FaceDetectorYN":
-    # One a thread: it keeps the last photo's size and activations.
-    if not hasattr(_own, "detector"):
+    # One per thread, since it keeps the size and the activations of its last photo.
+    if not hasattr(_thread, "detector"):
         model = np.frombuffer(files("maskfold.loading").joinpath("yunet", MODEL).read_bytes(), np.uint8)
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
-        _own.detector = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (1, 1), LEAST_SCORE)
+        _thread.detector = cv2.FaceDetectorYN.create("onnx", model, np.empty(0, np.uint8), (1, 1), MIN_SCORE)
         cv2.utils.logging.setLogLevel(level)
-    return _own.detector
+    return _thread.detector
 
 
-def found_by_mask(table: pd.DataFrame, found: Iterable[bool]) -> dict[str, float]:
-    """Share of photos with a face found: of all, and by mask class where the table knows it."""
-    found = pd.Series(list(found), index=table.index)
-    shares = {"all": float(found.mean())}
+def face_rate_by_mask(table: pd.DataFrame, has_face: Iterable[bool]) -> dict[str, float]:
+    """Share of photos with a detected face: of all, and per mask class where the table has a `mask` column."""
+    flags = pd.Series(list(has_face), index=table.index)
+    rates = {"all": float(flags.mean())}
     if "mask" in table:
-        shares |= {name: float(found[table["mask"] == at].mean()) for at, name in enumerate(MASKS)}
-    return shares
+        rates |= {name: float(flags[table["mask"] == index].mean()) for index, name in enumerate(MASKS)}
+    return rates

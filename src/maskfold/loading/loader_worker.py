@@ -1,4 +1,4 @@
-"""What runs in a loader process: its batches on their way to the main process, and its end where it cannot send one."""
+"""Code that runs in a worker process of a PhotoLoader, and the errors for workers that ended."""
 
 import errno
 import multiprocessing.queues
@@ -13,28 +13,28 @@ from torch.utils.data import Dataset
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.sampler import Key
-from maskfold.machine_limits import exhausted, shared_memory_full, too_many_files
+from maskfold.machine_limits import exhausted_resource, shared_memory_error, too_many_files_error
 
-FEWER = "use fewer loader processes (--data.num_workers 0)"
-# Exit statuses of a loader process that could not hand over a batch.
-NO_FILES, NO_SHARED_MEMORY, NOT_HANDED_OVER = 71, 72, 73
+FEWER_WORKERS = "use fewer loader processes (--data.num_workers 0)"
+# Exit statuses of a worker that could not send a batch.
+EXIT_TOO_MANY_FILES, EXIT_NO_SHARED_MEMORY, EXIT_NOT_SENT = 71, 72, 73
 
 
-def as_it_is(batch):
+def identity_collate(batch):
     return batch
 
 
 @dataclass(frozen=True)
-class Raised:
-    """What a worker sends instead of a batch."""
+class WorkerException:
+    """What a worker sends in place of a batch when the dataset raises."""
 
     exception: Exception
 
 
-class Sender(Dataset):
-    """The dataset as a worker asks it: images in shared memory, labels and rows as arrays, an exception as an object.
+class WorkerDataset(Dataset):
+    """The dataset in a worker: images as a tensor in shared memory, labels and rows as arrays.
 
-    Only the images' tensor takes shared memory and a file descriptor; torch would take one for each tensor.
+    Each tensor that is sent takes a file descriptor; arrays do not. An exception is sent as a WorkerException.
     """
 
     def __init__(self, dataset: PhotoDataset):
@@ -44,50 +44,51 @@ class Sender(Dataset):
         try:
             images, labels, rows = self.dataset.__getitems__(keys)
             return images, labels.numpy(), rows.numpy()
-        except Exception as fault:
-            return Raised(_sendable(fault))
+        except Exception as error:
+            return WorkerException(_picklable(error))
 
 
-def _sendable(fault: Exception) -> Exception:
-    """The exception as it can be pickled, with its traceback as a note."""
-    fault.add_note("".join(traceback.format_exception(fault)))
-    fault.__cause__ = fault.__context__ = fault.__traceback__ = None
+def _picklable(error: Exception) -> Exception:
+    """The exception with its traceback as a note; a RuntimeError with the same text where it can't be pickled."""
+    error.add_note("".join(traceback.format_exception(error)))
+    error.__cause__ = error.__context__ = error.__traceback__ = None
     try:
-        pickle.loads(pickle.dumps(fault))
+        pickle.loads(pickle.dumps(error))
     except Exception:
-        return RuntimeError("\n".join(fault.__notes__))
-    return fault
+        return RuntimeError("\n".join(error.__notes__))
+    return error
 
 
-def begin_worker(_worker: int) -> None:
-    """A batch that can't be pickled for its way is dropped by Python, and would be waited for in vain: end instead."""
-    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_end_worker)
+def init_worker(_worker: int) -> None:
+    """Make the worker exit when a batch can't be sent: Python would drop the batch, and its receiver would wait."""
+    # A hook that typeshed does not list.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_exit_unsent)  # type: ignore[attr-defined]
 
 
-def _end_worker(fault: Exception, _batch: object) -> None:
-    if isinstance(fault, OSError) and fault.errno in (errno.EMFILE, errno.ENFILE):
-        os._exit(NO_FILES)
-    cause = exhausted()
+def _exit_unsent(error: Exception, _batch: object) -> None:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os._exit(EXIT_TOO_MANY_FILES)
+    cause = exhausted_resource()
     if cause is None:
-        traceback.print_exception(fault)
-    os._exit(NOT_HANDED_OVER if cause is None else NO_SHARED_MEMORY)
+        traceback.print_exception(error)
+    os._exit(EXIT_NOT_SENT if cause is None else EXIT_NO_SHARED_MEMORY)
 
 
-def fault_of(pid: int, status: int) -> Exception:
-    """The exception for a worker that ended with a status, negative where a signal ended it."""
-    if status == NO_FILES:
-        return too_many_files()
-    if status == NO_SHARED_MEMORY:
-        return shared_memory_full()
+def exit_error(pid: int, status: int) -> Exception:
+    """The exception for a worker that ended with this status; -N means that signal N ended it."""
+    if status == EXIT_TOO_MANY_FILES:
+        return too_many_files_error()
+    if status == EXIT_NO_SHARED_MEMORY:
+        return shared_memory_error()
     if status == -signal.SIGBUS:
-        # Touching memory that is not there: of /dev/shm, or of a store that is shorter than its header says.
-        return exhausted() or ResourceError(
+        # Access to memory without backing: shared memory that is full, or a store shorter than its header says.
+        return exhausted_resource() or ResourceError(
             f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
             "damaged; make /dev/shm larger (docker run --shm-size 2g), or delete the prepared folder's store/"
         )
     if status < 0:
         return ResourceError(
             f"a loader process ({pid}) was killed by signal {-status} ({signal.Signals(-status).name}), most likely "
-            f"for want of memory; {FEWER}, and rerun the command to resume"
+            f"because memory ran out; {FEWER_WORKERS}, and rerun the command to resume"
         )
     return RuntimeError(f"a loader process ({pid}) ended with status {status}; its own message is above")

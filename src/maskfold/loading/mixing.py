@@ -1,4 +1,10 @@
-"""Mixing of training photos with their partners, on the device; a target's share is what of the photo is there."""
+"""Mixing of each training photo with a partner, on the device: mixup, CutMix and half-image CutMix.
+
+The targets are mixed by the same shares as the pixels.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -7,62 +13,99 @@ from maskfold.config.experiment import Mix
 from maskfold.loading.sampler import MIX_STREAM
 from maskfold.models.targets import Targets
 
+# Values of mix.halves -> probability that half_cutmix pastes a left or right half, not an upper or lower one.
+SIDEWAYS = {"left_right": 1.0, "upper_lower": 0.0, "both": 0.5}
 
-class Mixer:
-    """Photos followed by their partners -> mixed photos and targets; photos without partners stay as they are.
 
-    What is drawn follows from (seed, epoch, batch, place in the whole batch): each of `world` processes mixes its share
-    as one process would mix all.
+@dataclass(frozen=True)
+class Pairs:
+    """Photos and their partners, [B, 3, H, W] each, 0 to 255.
+
+    positions: int [B], places of these photos in the whole batch of `batch_size` photos. Random numbers are sampled for
+    the whole batch, so that they do not depend on the number of processes.
     """
 
-    def __init__(self, mix: Mix, seed: int, rank: int = 0, world: int = 1):
-        self.mix, self.seed, self.rank, self.world = mix, seed, rank, world
+    images: torch.Tensor
+    partners: torch.Tensor
+    positions: np.ndarray
+    batch_size: int
+
+
+# Mixed photos [B, 3, H, W] and the partners' shares float32 [B].
+Mixed = tuple[torch.Tensor, torch.Tensor]
+
+
+def mixup(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
+    """Blend both photos; lambda is sampled from Beta(alpha, alpha) (Zhang et al. 2018, mixup, eq. 1)."""
+    lam = rng.beta(mix.alpha, mix.alpha, pairs.batch_size)[pairs.positions]
+    share = torch.as_tensor(1 - lam, dtype=torch.float32, device=pairs.images.device)
+    return torch.lerp(pairs.images.float(), pairs.partners.float(), share.view(-1, 1, 1, 1)), share
+
+
+def cutmix(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
+    """Paste a box of the photo's aspect ratio, clipped at the borders (Yun et al. 2019, CutMix, eq. 2)."""
+    (height, width), size = pairs.images.shape[2:], pairs.batch_size
+    side = np.sqrt(1 - rng.beta(mix.alpha, mix.alpha, size))
+    center = np.stack([rng.random(size) * height, rng.random(size) * width], 1)
+    half = np.stack([side * height, side * width], 1) / 2
+    start, end = np.rint(center - half), np.rint(center + half)
+    return _paste(pairs, np.concatenate([start, end], 1).clip(0, [height, width, height, width]).astype(np.int64))
+
+
+def half_cutmix(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
+    """Paste the left, right, upper or lower half, as mix.halves says."""
+    (height, width), size = pairs.images.shape[2:], pairs.batch_size
+    sideways, first = rng.random(size) < SIDEWAYS[mix.halves], rng.random(size) < 0.5
+    # `first` is the left or the upper half.
+    top = np.where(~sideways & ~first, height // 2, 0)
+    left = np.where(sideways & ~first, width // 2, 0)
+    bottom = np.where(~sideways & first, height // 2, height)
+    right = np.where(sideways & first, width // 2, width)
+    return _paste(pairs, np.stack([top, left, bottom, right], 1))
+
+
+# Values of mix.name, besides none.
+MIXES: dict[str, Callable[[Pairs, Mix, np.random.Generator], Mixed]] = {
+    "mixup": mixup,
+    "cutmix": cutmix,
+    "half_cutmix": half_cutmix,
+}
+
+
+class Mixer:
+    """Mix a batch of photos that is followed by their partners; a batch without partners stays as it is.
+
+    The random numbers depend on (seed, epoch, batch) and the position in the whole batch, so that `world_size`
+    processes mix their shares as one process would mix the batch.
+    """
+
+    def __init__(self, mix: Mix, seed: int, rank: int = 0, world_size: int = 1):
+        self.mix, self.seed, self.rank, self.world_size = mix, seed, rank, world_size
 
     def __call__(
-        self, images: torch.Tensor, targets: Targets, epoch: int, batch: int, size: int
+        self, images: torch.Tensor, targets: Targets, epoch: int, batch: int, batch_size: int
     ) -> tuple[torch.Tensor, Targets]:
-        """images [B or 2B, 3, H, W] from 0 to 255; size: photos of the whole batch over all processes."""
-        places = np.arange(size)[self.rank :: self.world]
-        # A process without a photo of its own holds one that does not count.
-        places = places if len(places) else np.array([0])
-        if len(images) == len(places):
+        """images [B or 2B, 3, H, W], 0 to 255. batch_size: photos of the whole batch, over all processes."""
+        positions = np.arange(batch_size)[self.rank :: self.world_size]
+        # A process whose share is empty has one photo without a label (see PhotoBatchSampler).
+        positions = positions if len(positions) else np.array([0])
+        if len(images) == len(positions):
             return images, targets
         rng = np.random.default_rng((self.seed, epoch, batch, MIX_STREAM))
-        (own, others), (target, other) = images.chunk(2), targets.chunk(2)
-        if self.mix.name == "mixup":
-            # Zhang et al. 2018, mixup, eq. 1.
-            kept = rng.beta(self.mix.alpha, self.mix.alpha, size)[places]
-            share = torch.as_tensor(1 - kept, dtype=torch.float32, device=own.device)
-            mixed = torch.lerp(own.float(), others.float(), share.view(-1, 1, 1, 1))
-        else:
-            boxes = torch.as_tensor(self._boxes(rng, size, own.shape[2:])[places], device=own.device)
-            pasted = _inside(boxes, own.shape[2:])
-            mixed = torch.where(pasted[:, None], others, own)
-            share = pasted.float().mean((1, 2))
-        return mixed, Targets(*(torch.lerp(a, b, share[:, None]) for a, b in zip(target, other, strict=True)))
-
-    def _boxes(self, rng: np.random.Generator, size: int, shape: tuple[int, int]) -> np.ndarray:
-        """int [size, 4]: top, left, bottom and right (exclusive) of what is pasted."""
-        height, width = shape
-        if self.mix.name == "half_cutmix":
-            across = {"left_right": 1.0, "upper_lower": 0.0, "both": 0.5}[self.mix.halves]
-            sideways, first = rng.random(size) < across, rng.random(size) < 0.5
-            # The middle is where the first half ends and the second begins.
-            top = np.where(~sideways & ~first, height // 2, 0)
-            left = np.where(sideways & ~first, width // 2, 0)
-            bottom = np.where(~sideways & first, height // 2, height)
-            right = np.where(sideways & first, width // 2, width)
-            return np.stack([top, left, bottom, right], 1)
-        # Yun et al. 2019, CutMix, eq. 2: a box of the photo's shape anywhere, cut off at the borders.
-        side = np.sqrt(1 - rng.beta(self.mix.alpha, self.mix.alpha, size))
-        middle = np.stack([rng.random(size) * height, rng.random(size) * width], 1)
-        half = np.stack([side * height, side * width], 1) / 2
-        least, most = np.rint(middle - half), np.rint(middle + half)
-        return np.concatenate([least, most], 1).clip(0, [height, width, height, width]).astype(np.int64)
+        (images, partners), (targets, partner_targets) = images.chunk(2), targets.chunk(2)
+        mixed, share = MIXES[self.mix.name](Pairs(images, partners, positions, batch_size), self.mix, rng)
+        pairs = zip(targets, partner_targets, strict=True)
+        return mixed, Targets(*(torch.lerp(own, other, share[:, None]) for own, other in pairs))
 
 
-def _inside(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """[B, 4] -> bool [B, H, W]."""
+def _paste(pairs: Pairs, boxes: np.ndarray) -> Mixed:
+    """Paste partners into boxes, int [batch_size, 4]: top, left, bottom, right (exclusive)."""
+    box_masks = _box_masks(torch.as_tensor(boxes[pairs.positions], device=pairs.images.device), pairs.images.shape[2:])
+    return torch.where(box_masks[:, None], pairs.partners, pairs.images), box_masks.float().mean((1, 2))
+
+
+def _box_masks(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """Boxes [B, 4] -> bool [B, H, W], true inside."""
     top, left, bottom, right = (edge.view(-1, 1, 1) for edge in boxes.unbind(1))
     y = torch.arange(shape[0], device=boxes.device).view(1, -1, 1)
     x = torch.arange(shape[1], device=boxes.device).view(1, 1, -1)

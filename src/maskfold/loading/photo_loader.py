@@ -1,4 +1,4 @@
-"""Batches of a dataset, made here or by loader processes, which end with their loader whatever happens."""
+"""Data loader whose workers always end with it, and whose errors name their cause."""
 
 import atexit
 import multiprocessing
@@ -10,6 +10,7 @@ import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -17,52 +18,62 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from maskfold.loading.dataset import Batch, PhotoDataset
-from maskfold.loading.loader_worker import FEWER, Raised, Sender, as_it_is, begin_worker, fault_of
-from maskfold.loading.sampler import Batches
+from maskfold.loading.loader_worker import (
+    FEWER_WORKERS,
+    WorkerDataset,
+    WorkerException,
+    exit_error,
+    identity_collate,
+    init_worker,
+)
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.machine_limits import (
     SECONDS_TO_END,
-    cannot_start,
-    end_children,
-    exhausted,
+    exhausted_resource,
+    kill_child_processes,
+    process_start_error,
     stop_signals_blocked,
 )
 
-# torch's own clean-up of an iterator whose making failed asks for what was never made, and prints a traceback.
+# If creating an iterator fails, torch's clean-up reads this attribute, which is not set yet, and prints a traceback.
 _MultiProcessingDataLoaderIter._shutdown = True
-# Loaders whose processes live, and whether a batch is being waited for.
-_open: weakref.WeakSet["PhotoLoader"] = weakref.WeakSet()
-_waits = False
-SECONDS_TO_BE_SEEN = 1
+# Loaders with running workers, and whether the main process is waiting for a batch.
+_open_loaders: weakref.WeakSet["PhotoLoader"] = weakref.WeakSet()
+_is_waiting = False
+# A killed process closes its sockets this long, at most, before it counts as ended.
+SECONDS_UNTIL_EXIT_IS_SEEN = 1
 
 
 @atexit.register
-def _close_all() -> None:
-    """Where nobody closed a loader, as in a notebook: Python would wait for its processes for ever."""
-    for loader in list(_open):
+def _close_open_loaders() -> None:
+    """Close what was left open, as in a notebook: at exit Python would wait for the workers for ever."""
+    for loader in list(_open_loaders):
         loader.close()
 
 
 class PhotoLoader:
-    """Batches (uint8 RGB [B, 3, H, W], labels int64 [B], rows int64 [B]) in the order of `batches`.
+    """Yield batches (RGB images uint8 [B, 3, H, W], labels int64 [B], rows int64 [B]) in the sampler's order.
 
-    With `workers` other processes make them. They live until close(), which whoever makes a loader must call (or use
-    it in a `with`). What goes wrong in one of them is raised here, as itself; ResourceError where one died or the
-    machine has run out of something.
+    workers: processes that load batches; 0 for none. They run until close() is called, or the end of a `with` block. An
+    exception in a worker is raised here with its own type; ResourceError where a worker was killed, or where files,
+    shared memory or processes ran out.
     """
 
-    def __init__(self, dataset: PhotoDataset, batches: Batches, workers: int, pin: bool):
-        self.batch_sampler, self.workers, self._iterator = batches, workers, None
-        # A forked process has a copy of it, and no say over its workers.
+    def __init__(self, dataset: PhotoDataset, batch_sampler: PhotoBatchSampler, workers: int, pin: bool):
+        self.batch_sampler, self.workers = batch_sampler, workers
+        # torch's iterator that owns the workers, or None.
+        self._iterator: Any = None
+        # A forked process gets a copy of the loader, which must not end the workers when it is closed.
         self._owner = os.getpid()
-        with _unwarned():
+        with _ignore_warnings():
             self._loader = DataLoader(
-                Sender(dataset) if workers else dataset,
-                batch_sampler=batches,
+                WorkerDataset(dataset) if workers else dataset,
+                batch_sampler=batch_sampler,
                 num_workers=workers,
-                collate_fn=as_it_is,
+                collate_fn=identity_collate,
                 pin_memory=pin,
                 persistent_workers=workers > 0,
-                worker_init_fn=begin_worker,
+                worker_init_fn=init_worker,
             )
 
     def __len__(self) -> int:
@@ -81,69 +92,68 @@ class PhotoLoader:
         if not self.workers:
             yield from self._loader
             return
-        with self._explained():
+        with self._raising_cause():
             self._check_workers()
             iterator = self._start()
         while True:
-            with self._explained(), _waiting():
+            with self._raising_cause(), _waiting_for_batch():
                 self._check_workers()
-                sent = next(iterator, None)
-            if sent is None:
+                batch = next(iterator, None)
+            if batch is None:
                 return
-            if isinstance(sent, Raised):
-                raise sent.exception
-            images, labels, rows = sent
+            if isinstance(batch, WorkerException):
+                raise batch.exception
+            images, labels, rows = batch
             yield images, torch.from_numpy(labels), torch.from_numpy(rows)
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Find the cause of what torch raises: it says the same of a dead worker, full memory and too many files."""
+    def _raising_cause(self) -> Iterator[None]:
+        """Raise the cause of torch's error, which is the same for a killed worker, full memory and too many files."""
         try:
             yield
-        except (RuntimeError, OSError, EOFError) as fault:
-            # A killed process closes its sockets a moment before its end can be seen.
-            deadline = time.monotonic() + SECONDS_TO_BE_SEEN
+        except (RuntimeError, OSError, EOFError) as error:
+            deadline = time.monotonic() + SECONDS_UNTIL_EXIT_IS_SEEN
             while time.monotonic() < deadline:
                 self._check_workers()
                 time.sleep(0.02)
-            if (cause := exhausted()) is not None:
-                raise cause from fault
+            if (cause := exhausted_resource()) is not None:
+                raise cause from error
             raise
 
     def _start(self) -> Iterator:
-        """Start the workers, or a new pass of those that were started."""
+        """Start the workers, or a new pass where they run already."""
         others = set(multiprocessing.active_children())
         try:
-            with stop_signals_blocked(), _unwarned():
+            with stop_signals_blocked(), _ignore_warnings():
                 self._iterator = iter(self._loader)
-        except OSError as fault:
-            end_children(others)
-            raise cannot_start(fault, "a loader process", FEWER) from fault
+        except OSError as error:
+            kill_child_processes(others)
+            raise process_start_error(error, "a loader process", FEWER_WORKERS) from error
         finally:
-            # torch's own handler raises in the midst of whatever runs when a worker dies, an update half applied.
+            # torch's handler would raise anywhere when a worker dies, even in the middle of an optimiser update.
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGCHLD, _child_ended)
-        _open.add(self)
+                signal.signal(signal.SIGCHLD, _on_child_exit)
+        _open_loaders.add(self)
         return self._iterator
 
     @staticmethod
     def _check_workers() -> None:
-        """Raises where a worker of any open loader has ended: ResourceError if it was killed, else RuntimeError.
+        """Raise where a worker of any open loader has ended: ResourceError if it was killed, else RuntimeError.
 
-        Of any, since one whose turn comes in an hour would otherwise end the run in an hour.
+        Any loader, because the run would otherwise fail only when that loader is used next, perhaps an hour later.
         """
-        for loader in list(_open):
+        for loader in list(_open_loaders):
             for worker in loader._iterator._workers:
                 if not worker.is_alive():
-                    raise fault_of(worker.pid, worker.exitcode)
+                    raise exit_error(worker.pid, worker.exitcode)
 
     def close(self) -> None:
-        """End the workers at once; they hold nothing that is to be saved. A loader that is used again starts others.
+        """End the workers at once; they have nothing to save. Iterating again starts new ones.
 
-        By SIGKILL: a worker that was killed from outside may hold a lock for which torch's own way would wait for ever.
+        They are ended by SIGKILL: torch's shutdown would wait for ever for a lock that a killed worker held.
         """
         iterator, self._iterator = self._iterator, None
-        _open.discard(self)
+        _open_loaders.discard(self)
         if iterator is None or self._owner != os.getpid():
             return
         self._loader._iterator = None
@@ -166,24 +176,24 @@ class PhotoLoader:
 
 
 @contextmanager
-def _unwarned() -> Iterator[None]:
-    """torch warns of more workers than cores; whoever asks for them gets them."""
+def _ignore_warnings() -> Iterator[None]:
+    """Silence torch's warning about more workers than cores: their number is the user's choice."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
 
 
 @contextmanager
-def _waiting() -> Iterator[None]:
-    """A worker's death is raised at once meanwhile; torch looks for it every 5 s."""
-    global _waits
-    _waits = True
+def _waiting_for_batch() -> Iterator[None]:
+    """Within the block a worker's death is raised at once; torch itself checks only every 5 s."""
+    global _is_waiting
+    _is_waiting = True
     try:
         yield
     finally:
-        _waits = False
+        _is_waiting = False
 
 
-def _child_ended(_signal, _frame) -> None:
-    if _waits:
+def _on_child_exit(_signal, _frame) -> None:
+    if _is_waiting:
         PhotoLoader._check_workers()

@@ -1,6 +1,11 @@
-"""Which photos make up an epoch and its batches, and with whom each is mixed: functions of seed, epoch and batch."""
+"""Order of the photos in an epoch, their batches, and the partners that mixing needs.
+
+All of it is a function of seed, epoch and batch, so that a resumed run continues with the same batches.
+"""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,42 +15,43 @@ from maskfold.config.experiment import Config, Mix
 from maskfold.errors import UserError
 from maskfold.labels import is_old
 
-# Each kind of draw of one (seed, epoch, batch) has a stream of its own.
+# Last number of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
 PARTNER_STREAM, MIX_STREAM = 1, 2
 
+# (epoch, row, visit) of a sample; a negative row stands for ~row without its label.
 Key = tuple[int, int, int]
 
 
-class Batches(Sampler):
-    """This process's share of each batch, as lists of (epoch, row, visit); in a new order each epoch with `shuffle`.
+@dataclass(eq=False)
+class PhotoBatchSampler(Sampler):
+    """Yield this process's share of each batch, as a list of keys (epoch, row, visit).
 
-    batch_size counts over all `world` processes. A share that would be empty (the last batch may be smaller than
-    `world`) is one row without its label (~row), so that every process takes part in every update. The epoch travels
-    with the rows, since persistent workers keep the dataset they started with; so does `visit`, a number that tells
-    apart the times that one epoch sees one photo.
+    rows: int [N], what an epoch goes through. batch_size: over all `world_size` processes; the last batch may be
+    smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its label
+    (~row), so that every process takes part in every update.
 
-    balance: labels int [N] of all rows: an epoch shuffled then is as long as `rows`, but has every class alike often.
-    partners: random generator, whole batch -> a partner for each of its rows, or None to leave it unmixed; a share
-    with partners holds them after its own rows.
+    A key contains the epoch because persistent workers keep the dataset that they started with, and `visit` to tell
+    apart the occurrences of one photo in an epoch.
+
+    sample: (rows, random generator) -> as many rows, the order of a shuffled epoch; a permutation without it.
+    partners: (random generator, rows of the whole batch) -> a partner for each row, or None for a batch that is not
+    mixed; a share then contains its partners after its own rows.
     """
 
-    def __init__(
-        self,
-        rows: np.ndarray,
-        batch_size: int,
-        shuffle: bool,
-        seed: int = 0,
-        rank: int = 0,
-        world: int = 1,
-        balance: np.ndarray | None = None,
-        partners: Callable[[np.random.Generator, np.ndarray], np.ndarray | None] | None = None,
-    ):
-        self.rows, self.batch_size, self.shuffle, self.seed = np.asarray(rows), batch_size, shuffle, seed
-        self.rank, self.world, self.balance, self.partners = rank, world, balance, partners
-        self.epoch, self.first = 0, 0
+    rows: np.ndarray
+    batch_size: int
+    shuffle: bool
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    sample: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None
+    partners: Callable[[np.random.Generator, np.ndarray], np.ndarray | None] | None = None
+    # Set by set_epoch.
+    epoch: int = field(default=0, init=False)
+    first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Goes before each pass; `first` is the batch to begin with."""
+        """Call before each pass. first: number of the batch to begin with, for a resumed epoch."""
         self.epoch, self.first = epoch, first
 
     def size(self, batch: int) -> int:
@@ -59,61 +65,96 @@ class Batches(Sampler):
         rows = self._order(np.random.default_rng((self.seed, self.epoch))) if self.shuffle else self.rows
         visits = pd.Series(rows).groupby(rows).cumcount().to_numpy()
         for batch in range(self.first, len(self)):
-            at = np.arange(batch * self.batch_size, batch * self.batch_size + self.size(batch))
-            share = self._share(rows[at], visits[at])
+            positions = np.arange(batch * self.batch_size, batch * self.batch_size + self.size(batch))
+            share = self._share(rows[positions], visits[positions])
             if self.partners is not None:
                 rng = np.random.default_rng((self.seed, self.epoch, batch, PARTNER_STREAM))
-                partners = self.partners(rng, rows[at])
-                # A partner's visit is none of the epoch's own.
-                share += [] if partners is None else self._share(partners, len(rows) + at)
+                partners = self.partners(rng, rows[positions])
+                # len(rows) + position is larger than every visit of the epoch's own rows.
+                share += [] if partners is None else self._share(partners, len(rows) + positions)
             yield share
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.permutation(self.rows) if self.balance is None else balanced(self.rows, self.balance, rng)
+        return rng.permutation(self.rows) if self.sample is None else self.sample(self.rows, rng)
 
     def _share(self, rows: np.ndarray, visits: np.ndarray) -> list[Key]:
-        mine = slice(self.rank, None, self.world)
-        keys = [(self.epoch, row, visit) for row, visit in zip(rows[mine].tolist(), visits[mine].tolist(), strict=True)]
+        own = slice(self.rank, None, self.world_size)
+        keys = [(self.epoch, row, visit) for row, visit in zip(rows[own].tolist(), visits[own].tolist(), strict=True)]
         return keys or [(self.epoch, ~int(rows[0]), int(visits[0]))]
 
 
-def training_batches(config: Config, rows: np.ndarray, labels: np.ndarray, rank: int = 0, world: int = 1) -> Batches:
-    """Batches of the training photos `rows`, drawn as data.sampling and mix.* say; labels: int [N] of all photos."""
+def train_batch_sampler(
+    config: Config, rows: np.ndarray, labels: np.ndarray, rank: int = 0, world_size: int = 1
+) -> PhotoBatchSampler:
+    """Batch sampler of the training photos `rows`, as data.sampling and mix.* say; labels: int [N] of all photos."""
     partners = None if config.mix.name == "none" else Partners(config.mix, rows, labels)
-    balance = labels if config.data.sampling == "balanced" else None
-    return Batches(rows, config.optim.batch_size, True, config.seed, rank, world, balance, partners)
+    sample = partial(SAMPLINGS[config.data.sampling], labels)
+    return PhotoBatchSampler(rows, config.optim.batch_size, True, config.seed, rank, world_size, sample, partners)
 
 
-def balanced(rows: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many rows as are given, of each class that occurs alike many (or one more), in random order.
+def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Sample len(rows) rows, class-balanced, in random order.
 
-    labels: int [N] of all rows. A class gives all its photos before one comes again.
+    labels: int [N] of all photos. Every class that occurs gets an equal number of rows, or one more. A photo is
+    repeated only after all photos of its class have been sampled.
     """
-    own_labels = labels[rows]
-    classes = np.unique(own_labels)
+    row_labels = labels[rows]
+    classes = np.unique(row_labels)
     quotas = len(rows) // len(classes) + (rng.permutation(len(classes)) < len(rows) % len(classes))
-    drawn = []
+    sampled = []
     for label, quota in zip(classes, quotas, strict=True):
-        own = rows[own_labels == label]
-        drawn.append(np.concatenate([rng.permutation(own) for _ in range(-(-quota // len(own)))] or [own])[:quota])
-    return rng.permutation(np.concatenate(drawn))
+        class_rows = rows[row_labels == label]
+        passes = [rng.permutation(class_rows) for _ in range(-(-quota // len(class_rows)))]
+        sampled.append(np.concatenate(passes or [class_rows])[:quota])
+    return rng.permutation(np.concatenate(sampled))
+
+
+# Values of data.sampling: (labels int [N] of all photos, rows, random generator) -> as many rows in random order.
+SAMPLINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
+    "all": lambda labels, rows, rng: rng.permutation(rows),
+    "balanced": sample_balanced,
+}
+
+# (uniform random numbers float [B] in [0, 1), rows of a batch [B]) -> rows of their partners [B].
+PartnerChoice = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def _any_partner(rows: np.ndarray, labels: np.ndarray) -> PartnerChoice:
+    return lambda uniform, batch: rows[(uniform * len(rows)).astype(int)]
+
+
+def _same_class_partner(rows: np.ndarray, labels: np.ndarray) -> PartnerChoice:
+    rows_by_class = {label: rows[labels[rows] == label] for label in np.unique(labels[rows])}
+
+    def choose(uniform: np.ndarray, batch: np.ndarray) -> np.ndarray:
+        candidates = [rows_by_class[label] for label in labels[batch]]
+        return np.array([own[int(number * len(own))] for own, number in zip(candidates, uniform, strict=True)])
+
+    return choose
+
+
+def _old_partner(rows: np.ndarray, labels: np.ndarray) -> PartnerChoice:
+    old_rows = rows[is_old(labels[rows])]
+    if not len(old_rows):
+        raise UserError("mix.partner old: no training photo shows a person of 60 or more; use mix.partner any or same")
+    return _any_partner(old_rows, labels)
+
+
+# Values of mix.partner: (training rows, labels int [N] of all photos) -> how partners are chosen.
+PARTNERS: dict[str, Callable[[np.ndarray, np.ndarray], PartnerChoice]] = {
+    "any": _any_partner,
+    "same": _same_class_partner,
+    "old": _old_partner,
+}
 
 
 class Partners:
-    """A training photo of mix.partner's kind for each photo of a batch, or None for a batch that stays clean."""
+    """Choose a partner for each photo of a batch, or None for a batch that is left unmixed (mix.clean)."""
 
     def __init__(self, mix: Mix, rows: np.ndarray, labels: np.ndarray):
-        self.kind, self.clean, self.labels = mix.partner, mix.clean, labels
-        self.rows = rows[is_old(labels[rows])] if self.kind == "old" else rows
-        if not len(self.rows):
-            raise UserError("mix.partner old: no training photo shows a person of 60 and more; choose any or same")
-        self.of_class = {label: rows[labels[rows] == label] for label in np.unique(labels[rows])}
+        self.clean, self.choose = mix.clean, PARTNERS[mix.partner](rows, labels)
 
     def __call__(self, rng: np.random.Generator, batch: np.ndarray) -> np.ndarray | None:
         if rng.random() < self.clean:
             return None
-        picks = rng.random(len(batch))
-        if self.kind != "same":
-            return self.rows[(picks * len(self.rows)).astype(int)]
-        kin = [self.of_class[label] for label in self.labels[batch]]
-        return np.array([own[int(pick * len(own))] for own, pick in zip(kin, picks, strict=True)])
+        return self.choose(rng.random(len(batch)), batch)

@@ -1,4 +1,4 @@
-"""Photos decoded once into a uint8 memory map, shared by all folds, runs and workers."""
+"""The store: photos decoded and cropped once into a uint8 memory map, shared by all folds, runs and workers."""
 
 import hashlib
 import json
@@ -16,18 +16,18 @@ import pandas as pd
 from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared, fingerprint
-from maskfold.errors import UserError
-from maskfold.fileio import locked, perhaps_torn, write_atomic, write_json
-from maskfold.loading.crops import crop_and_resize, reduction, store_size
-from maskfold.loading.faces import find_face, found_by_mask
-from maskfold.progress import parallel
+from maskfold.errors import UserError, first_line
+from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
+from maskfold.loading.crops import CROPS, crop_and_resize, reduction, store_size
+from maskfold.loading.faces import face_for_crop, face_rate_by_mask
+from maskfold.progress import parallel_map
 
-# Goes up with whatever changes a stored pixel.
+# Increase it with every change that alters stored pixels.
 VERSION = 2
 
 
 class Store:
-    """store[row] -> uint8 RGB [H, W, 3]. Opened lazily in each process: a pickled memory map is a copy of the file."""
+    """store[row] -> RGB uint8 [H, W, 3]. Opened on first use in each process: pickling a memory map would copy it."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -38,8 +38,10 @@ class Store:
         if self._photos is None:
             try:
                 self._photos = np.load(self.path, mmap_mode="r")
-            except (ValueError, EOFError, OSError) as fault:
-                raise UserError(f"{self.path}: no readable store ({fault}); delete it, it is built again") from fault
+            except (ValueError, EOFError, OSError) as error:
+                raise UserError(
+                    f"{self.path}: not a readable store ({first_line(error)}); delete the file to build it again"
+                ) from error
         return self._photos
 
     def __len__(self) -> int:
@@ -52,8 +54,8 @@ class Store:
         return {"path": self.path, "_photos": None}
 
 
-class Stores:
-    """Several of one size as one: the rows of the second follow those of the first."""
+class ConcatStore:
+    """Several stores of one photo size as one; rows are numbered one store after the other."""
 
     def __init__(self, stores: Sequence[Store]):
         self.stores = stores
@@ -63,42 +65,42 @@ class Stores:
         return int(self.starts[-1])
 
     def __getitem__(self, row: int) -> np.ndarray:
-        at = 0 if row < self.starts[1] else int(np.searchsorted(self.starts, row, "right")) - 1
-        return self.stores[at][row - self.starts[at]]
+        index = 0 if row < self.starts[1] else int(np.searchsorted(self.starts, row, "right")) - 1
+        return self.stores[index][row - self.starts[index]]
 
 
 def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
-    """The store of `table`'s photos in its order, built where it is missing.
+    """Open the store of the table's photos, in its order; build it where it is missing.
 
-    Its name holds all that its content depends on (photos, crop, sizes, decoder): another is another file.
-    Processes that start at once wait for the one that builds. Raises UserError where the disk is too full,
-    and where a photo is not the one that was prepared.
+    The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). Processes that start
+    at the same time wait for the one that builds. Raises UserError where the disk is too full, and where a photo has
+    changed since the data was prepared.
     """
     size = store_size(data)
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
-    view = {
+    preprocessing = {
         "version": VERSION,
         "photos": expected,
         "ids": hashlib.sha256("\n".join(table.image_id).encode()).hexdigest(),
         "crop": [data.crop, data.crop_size if data.crop != "none" else None],
-        "face": [data.face_margin, data.image_size] if data.crop == "face" else None,
+        "face": [data.face_margin, data.image_size] if CROPS[data.crop].needs_face else None,
         "size": size,
         "decoder": cv2.__version__,
     }
-    name = hashlib.sha256(json.dumps(view, sort_keys=True).encode()).hexdigest()[:12]
+    name = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode()).hexdigest()[:12]
     path = prepared.folder / "store" / f"{data.crop}-{size[0]}x{size[1]}-{name}.npy"
-    if not _whole(path):
+    if not _is_complete(path):
         with locked(path.parent):
-            for left in path.parent.glob(".*.npy"):
-                # Of a process that was killed: whoever builds holds the lock.
-                left.unlink()
-            if not _whole(path):
+            # Temporary files of killed processes: a process that still builds would hold the lock.
+            for temporary in path.parent.glob(".*.npy"):
+                temporary.unlink()
+            if not _is_complete(path):
                 _build(path, prepared, table, data, expected)
     return Store(path)
 
 
-def _whole(path: Path) -> bool:
-    return path.exists() and not perhaps_torn(path)
+def _is_complete(path: Path) -> bool:
+    return path.exists() and not may_be_incomplete(path)
 
 
 def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
@@ -107,41 +109,42 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
         raise UserError(
-            f"{path.parent}: the store takes {need / 2**20:,.0f} MiB, {free / 2**20:,.0f} are free; make room"
+            f"{path.parent}: the store takes {need / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free; free "
+            "space, or put the prepared folder on another disk (--data.prepared)"
         )
 
     def write(beside: Path) -> None:
         header = np.lib.format.open_memmap(beside, "w+", np.uint8, shape).offset
 
-        # Nearly all photos are of one size.
-        by_size = cache(lambda size: reduction(size, data))
+        # Cached, since nearly all photos have one size.
+        reduction_by_size = cache(lambda size: reduction(size, data))
 
         def fill(row: int) -> tuple[str, bool]:
-            photo = read_photo(photos[row], by_size)
-            face = find_face(photo.image) if data.crop == "face" else None
+            photo = read_photo(photos[row], reduction_by_size)
+            face = face_for_crop(photo.image, data)
             image = np.ascontiguousarray(crop_and_resize(photo.image, data, face, photo.reduced))
-            # A quarter of what writing through a memory map costs, which faults in page after page.
-            os.pwrite(file.fileno(), image, header + row * image.nbytes)
+            # Four times as fast as writing through a memory map, which takes a page fault per page.
+            os.pwrite(file.fileno(), image.data, header + row * image.nbytes)
             return photo.sha1, face is not None
 
         with beside.open("rb+") as file:
-            contents, found = zip(*parallel(fill, range(len(photos)), "building the store", "photos"), strict=True)
-        if fingerprint(table, contents) != expected:
+            hashes, has_face = zip(*parallel_map(fill, range(len(photos)), "building the store", "photos"), strict=True)
+        if fingerprint(table, hashes) != expected:
             raise UserError(
                 f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "
                 f"(scripts/prepare.py --out {prepared.folder})"
             )
-        if data.crop == "face":
-            _tell_faces(path.with_suffix(".json"), table, found)
+        if CROPS[data.crop].needs_face:
+            _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # Some 60 KB a photo: waiting for the disk would take a tenth of the building.
+    # Not flushed: waiting for the disk would take a tenth of the building time. _is_complete checks for torn files.
     write_atomic(path, write, flush=False)
 
 
-def _tell_faces(path: Path, table: pd.DataFrame, found: tuple[bool, ...]) -> None:
-    """Print how many faces were found, and list beside the store the photos that got the centre crop instead."""
-    missed = [name for name, there in zip(table.image_id, found, strict=True) if not there]
-    shares = found_by_mask(table, found)
-    write_json(path, {"found": shares, "center_crop": missed})
-    said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-    print(f"faces found: {said}; {len(missed)} photos get the centre crop ({path})", file=sys.stderr)
+def _report_faces(path: Path, table: pd.DataFrame, has_face: tuple[bool, ...]) -> None:
+    """Print the share of photos with a face; list beside the store the photos that got the centre crop instead."""
+    without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
+    rates = face_rate_by_mask(table, has_face)
+    write_json(path, {"found": rates, "center_crop": without_face})
+    summary = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
+    print(f"faces found: {summary}; {len(without_face)} photos get the centre crop ({path})", file=sys.stderr)

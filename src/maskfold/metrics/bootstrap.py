@@ -1,6 +1,7 @@
 """Intervals and comparisons by resampling people: a person's seven photos succeed and fail together."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,12 +46,30 @@ class People:
 
     def totals(self, tallies: np.ndarray, drawn: list[np.ndarray]) -> np.ndarray:
         """Tallies a person [P, 3, C] -> their sums over each resample [resamples, 3, C]."""
-        resamples, total = len(drawn[0]), 0.0
+        resamples = len(drawn[0])
+        total = np.zeros((resamples, tallies[0].size))
         for group, picks in zip(self.strata, drawn, strict=True):
             flat = picks + len(group) * np.arange(resamples)[:, None]
             times = np.bincount(flat.ravel(), minlength=resamples * len(group)).reshape(resamples, len(group))
             total = total + times @ tallies[group].reshape(len(group), -1)
         return total.reshape(resamples, *tallies.shape[1:])
+
+
+def bags(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
+    """`count` times the rows int [~N] of as many people as there are, chosen with replacement (bagging, Breiman 1996).
+
+    Not within strata: what is fitted on a bag must meet other mixes of people too.
+    """
+    rng = np.random.default_rng(seed)
+    names, of_photo = np.unique(people, return_inverse=True)
+    for _ in range(count):
+        times = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
+        yield np.repeat(np.arange(len(of_photo)), times[of_photo])
+
+
+def percentile_interval(values: np.ndarray) -> list[float]:
+    """The 95 % interval of resampled values, percentiles 2.5 and 97.5."""
+    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
 def intervals(
@@ -66,11 +85,15 @@ def intervals(
     who = People(labels, people)
     tallies, rng = who.tally(labels, answers), np.random.default_rng(seed)
     drawn = who.resample(rng, resamples)
-    found = {f"{name}_ci95": _bounds(values) for name, values in metrics_of(who.totals(tallies, drawn)).items()}
+    intervals: dict[str, list[float] | None] = {
+        f"{name}_ci95": percentile_interval(values) for name, values in metrics_of(who.totals(tallies, drawn)).items()
+    }
     for name, n in (("board95", eval_people), ("board_half95", eval_people // 2)):
         again = who.redraw(rng, drawn, n) if n else None
-        found[name] = None if again is None else _bounds(metrics_of(who.totals(tallies, again))["macro_f1"])
-    return found
+        intervals[name] = (
+            None if again is None else percentile_interval(metrics_of(who.totals(tallies, again))["macro_f1"])
+        )
+    return intervals
 
 
 def class_intervals(labels, answers, people, seed: int = 0, resamples: int = RESAMPLES) -> list[list[float]]:
@@ -78,7 +101,7 @@ def class_intervals(labels, answers, people, seed: int = 0, resamples: int = RES
     who = People(labels, people)
     drawn = who.resample(np.random.default_rng(seed), resamples)
     values = f1_per_class(who.totals(who.tally(labels, answers)[..., COLUMNS["all"]], drawn))
-    return [_bounds(column) for column in values.T]
+    return [percentile_interval(column) for column in values.T]
 
 
 @dataclass(frozen=True)
@@ -123,10 +146,6 @@ def compare(
     difference, error = one - other, float((ones - others).std(ddof=1))
     bounds = [difference - Z_TWO_SIDED * error, difference + Z_TWO_SIDED * error]
     return Comparison(difference, bounds, error, len(who))
-
-
-def _bounds(values: np.ndarray) -> list[float]:
-    return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
 def _proportional(sizes: list[int], n: int) -> np.ndarray:

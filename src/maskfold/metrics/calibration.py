@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
+from maskfold.progress import report
 
 # Temperatures beyond are no calibration any more; the search is over their logarithm.
 LARGEST = 20.0
@@ -25,7 +26,14 @@ def tempered(probs: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least log loss; probs float [N, C], labels int [N]. The loss is convex in 1/T."""
+    """The temperature from 1/20 to 20 with the least log loss; probs float [N, C], labels int [N].
+
+    The loss is convex in 1/T: there is one optimum, or it lies on a bound, as for labels that are all predicted
+    correctly. Temperature 1, which leaves probabilities as they are, is returned where they are uniform, so that all
+    temperatures are equal, and, with a warning, where the search does not converge. Raises ValueError without photos.
+    """
+    if not len(labels):
+        raise ValueError("a temperature can't be fitted without photos")
     bound = np.log(LARGEST)
     logs = np.log(np.maximum(probs.astype(np.float64), LEAST_PROBABILITY))
     # The true class at 0: the loss is the logarithm of the sum of the rest relative to it.
@@ -36,10 +44,16 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
         most = scaled.max(1)
         return float((most + np.log(np.exp(scaled - most[:, None]).sum(1))).mean())
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-bound, bound), method="bounded").x))
+    if not logs.any():
+        return 1.0
+    result = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
+    if not result.success:
+        report(f"warning: no temperature was found ({result.message.strip()}); the probabilities stay as they are")
+        return 1.0
+    return float(np.exp(result.x))
 
 
-def cross_fitted(oof: Predictions) -> tuple[np.ndarray, dict[int, float]]:
+def cross_fitted(oof: OutOfFold) -> tuple[np.ndarray, dict[int, float]]:
     """(probabilities float64 [N, C], temperature a fold): each fold tempered by what the others' photos gave.
 
     A single fold has no others: it stays as it is, at temperature 1.
@@ -78,7 +92,7 @@ def reliability(probs: np.ndarray, labels: np.ndarray) -> Reliability:
     return Reliability(photos, *means)
 
 
-def before_and_after(oof: Predictions) -> tuple[Reliability, Reliability | None, float]:
+def before_and_after(oof: OutOfFold) -> tuple[Reliability, Reliability | None, float]:
     """As it is, with cross-fitted temperatures (None for a single fold), and the temperature of all photos."""
     before, temperature = reliability(oof.probs, oof.label), fit_temperature(oof.probs, oof.label)
     if len(np.unique(oof.fold)) == 1:

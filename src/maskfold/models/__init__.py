@@ -1,1 +1,1 @@
-"""Backbones, heads and losses."""
+"""Backbone, head, losses, targets and TTA views."""

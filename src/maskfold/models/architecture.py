@@ -1,4 +1,4 @@
-"""The timm architecture that model.backbone names: a timm model, a repository of the Hugging Face hub, or a folder."""
+"""The architecture that model.backbone names: a timm model, a repository of the Hugging Face hub, or a folder."""
 
 import json
 import os
@@ -13,22 +13,22 @@ import timm
 from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 
-# What timm and the hub raise for a model or weights that can't be had.
-FAULTS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
-# Entries of timm's pretrained_cfg that decide what a model computes, or how it is built.
-RECORDED = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
+# What timm and huggingface_hub raise for models and weights that can't be loaded.
+LOAD_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
+# Keys of timm's pretrained_cfg that decide how a model is built and what it computes.
+CFG_KEYS = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
 
-# Arguments that timm sets only where it loads weights itself.
-WITH_WEIGHTS = {"fbnetc_100": {"bn_eps": 1e-3}}
+# Constructor arguments that timm sets only where it loads weights itself.
+ARGS_WITH_WEIGHTS = {"fbnetc_100": {"bn_eps": 1e-3}}
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What timm.create_model needs to build a model.
+    """Arguments of timm.create_model.
 
-    cfg: timm's pretrained_cfg; None for the one that timm has under `name`. args: options of the model's constructor.
+    cfg: timm's pretrained_cfg; None for the one that timm has for `name`. args: arguments of the model's constructor.
     folder, repository: where the weights of a `local-dir:` or `hf-hub:` model are.
     """
 
@@ -43,37 +43,37 @@ class Architecture:
         return self.cfg or timm.get_pretrained_cfg(self.name).to_dict()
 
     def with_weights(self) -> "Architecture":
-        """The architecture as timm builds it when it loads weights, for a model whose weights come from elsewhere."""
-        args = WITH_WEIGHTS.get(self.name.partition(".")[0], {})
+        """The same architecture as timm builds it when it loads weights, for weights that are loaded later."""
+        args = ARGS_WITH_WEIGHTS.get(self.name.partition(".")[0], {})
         return replace(self, args={**args, **self.args})
 
     def create(self, options: dict[str, Any], **more: Any) -> nn.Module:
-        """Call timm.create_model; `options` override the architecture's own constructor arguments."""
+        """Call timm.create_model; `options` override the architecture's constructor arguments."""
         return timm.create_model(self.name, pretrained_cfg=self.cfg, **{**self.args, **options}, **more)
 
 
 def find_architecture(backbone: str) -> Architecture:
     """Resolve a timm name, `hf-hub:owner/name` or `local-dir:folder`. Raises UserError where there is no such model."""
-    prefix, _, place = backbone.partition(":")
-    if prefix in ("hf-hub", "hf_hub") and place:
-        return _from_hub(place)
-    if prefix == "local-dir" and place:
-        return _from_folder(Path(place))
+    prefix, _, location = backbone.partition(":")
+    if prefix in ("hf-hub", "hf_hub") and location:
+        return _from_hub(location)
+    if prefix == "local-dir" and location:
+        return _from_folder(Path(location))
     return _from_timm(backbone)
 
 
-def record(architecture: Architecture | None) -> dict[str, str]:
-    """Metadata for a weights file, so that it is loaded without the hub or the folder; empty for a timm name."""
+def architecture_to_metadata(architecture: Architecture | None) -> dict[str, str]:
+    """Metadata of a weights file, by which it is loaded without the hub or the folder; empty for a timm model."""
     if architecture is None or architecture.cfg is None:
         return {}
-    cfg = {key: architecture.cfg[key] for key in RECORDED if key in architecture.cfg}
-    # One key: safetensors writes several in an order of its own, and the file's hash would differ each time.
+    cfg = {key: architecture.cfg[key] for key in CFG_KEYS if key in architecture.cfg}
+    # A single key: safetensors does not keep the order of keys, and the file's hash would differ each time.
     return {"architecture": json.dumps([architecture.name, cfg, architecture.args], sort_keys=True)}
 
 
-def recorded(metadata: dict[str, str] | None) -> Architecture | None:
-    """The architecture in a weights file's metadata. Raises ValueError for a record that is no such thing."""
-    if "architecture" not in (metadata or {}):
+def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture | None:
+    """Inverse of architecture_to_metadata; None for a timm model. Raises ValueError for invalid metadata."""
+    if metadata is None or "architecture" not in metadata:
         return None
     name, cfg, args = json.loads(metadata["architecture"])
     return Architecture(name, cfg, args)
@@ -82,60 +82,56 @@ def recorded(metadata: dict[str, str] | None) -> Architecture | None:
 def _from_timm(backbone: str) -> Architecture:
     bare = backbone.partition(".")[0]
     if not timm.is_model(bare):
-        close = nearest(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
+        hint = did_you_mean(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
         if "/" in backbone or ":" in backbone:
-            close = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
-        raise UserError(f"model.backbone: timm has no {backbone}{close}")
+            hint = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
+        raise UserError(f"model.backbone: timm has no {backbone}{hint}")
     try:
         timm.get_pretrained_cfg(backbone)
-    except FAULTS as fault:
+    except LOAD_ERRORS as error:
         tags = ", ".join(timm.list_pretrained(bare)[:5])
-        raise UserError(f"model.backbone: timm has no {backbone}; there are {tags or bare}") from fault
+        raise UserError(f"model.backbone: timm has no {backbone}; there are {tags or bare}") from error
     return Architecture(backbone)
 
 
 def _from_folder(folder: Path) -> Architecture:
     try:
         cfg, name, args = load_model_config_from_path(folder)
-        return _checked(name, cfg, args, folder=folder)
-    except FAULTS as fault:
+        return _make(name, cfg, args, folder=folder)
+    except LOAD_ERRORS as error:
         raise UserError(
-            f"model.backbone: {folder} is not a model folder of timm ({reason(fault)}); give a folder with config.json "
-            "and model.safetensors, as timm's save_for_hf writes it"
-        ) from fault
+            f"model.backbone: {folder} is not a model folder of timm ({first_line(error)}); give a folder with "
+            "config.json and model.safetensors, as timm's save_for_hf writes it"
+        ) from error
 
 
 def _from_hub(repository: str) -> Architecture:
     go_offline_without_network()
     try:
         cfg, name, args = load_model_config_from_hf(repository)
-        return _checked(name, cfg, args, repository=repository)
-    except FAULTS as fault:
-        raise missing_repository(repository, fault) from fault
+        return _make(name, cfg, args, repository=repository)
+    except LOAD_ERRORS as error:
+        raise repository_error(repository, error) from error
 
 
-def missing_repository(repository: str, fault: Exception) -> UserError:
+def repository_error(repository: str, error: Exception) -> UserError:
     return UserError(
-        f"model.backbone: hf-hub:{repository} can't be had here ({reason(fault)}); download its config.json and "
+        f"model.backbone: hf-hub:{repository} can't be loaded here ({first_line(error)}); download its config.json and "
         "model.safetensors elsewhere into a folder and give --model.backbone local-dir:FOLDER, or give a timm name "
         "and --model.weights model.safetensors"
     )
 
 
-def _checked(name: str, cfg: dict, args: dict, **place: Any) -> Architecture:
+def _make(name: str, cfg: dict, args: dict, **location: Any) -> Architecture:
+    """Build the Architecture from a config.json. Raises ValueError for a name that timm does not have."""
     if not timm.is_model(name):
-        raise ValueError(f"config.json: timm has no architecture {name!r}{nearest(str(name), timm.list_models())}")
+        raise ValueError(f"config.json: timm has no architecture {name!r}{did_you_mean(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
-    return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **place)
-
-
-def reason(fault: Exception) -> str:
-    """The first line of what an exception says, or its type."""
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+    return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **location)
 
 
 def go_offline_without_network() -> None:
-    """Where the hub's name can't be resolved, look into the local cache only: the retries take most of a minute."""
+    """Use only the local cache where the hub's name can't be resolved: retries would take most of a minute."""
     if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
     try:

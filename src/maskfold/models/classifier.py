@@ -9,16 +9,16 @@ from maskfold.config.experiment import Config
 from maskfold.errors import UserError
 from maskfold.models.architecture import Architecture, find_architecture
 from maskfold.models.backbone import build_backbone
-from maskfold.models.heads import HEADS, Fine
+from maskfold.models.heads import HEADS, HeadOutput
 
-# oneDNN's block of channels with AVX-512, the larger of its two.
+# Channels per block in oneDNN with AVX-512, the larger of its two block sizes.
 MIN_CHANNELS_LAST = 16
 
 
 class Classifier(nn.Module):
-    """RGB [B, 3, H, W], uint8 or (mixed) float from 0 to 255 -> log-probabilities float32 [B, 18].
+    """RGB images [B, 3, H, W], uint8 or (mixed) float, 0 to 255 -> log-probabilities float32 [B, 18].
 
-    Normalisation with the backbone's own mean and std is its first step: no path can leave it out or do it twice.
+    The first layer normalises with the backbone's own mean and std, so that no caller can omit it or do it twice.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
@@ -30,20 +30,20 @@ class Classifier(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] from 0 to 255 -> float32, zero mean and unit variance by the backbone's statistics."""
+        """[B, 3, H, W], 0 to 255 -> float32 [B, 3, H, W], normalised with the backbone's mean and std."""
         images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
         return images.sub_(self.mean).div_(self.std)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] from 0 to 255 -> the backbone's pooled features [B, F]."""
+        """[B, 3, H, W], 0 to 255 -> the backbone's pooled features [B, F]."""
         return self.backbone(self.normalise(images))
 
-    def forward(self, images: torch.Tensor, fine: bool = False) -> torch.Tensor | Fine:
-        """With `fine`, as the losses want it: (log-probabilities [B, 18], those of the age bins [B, A] or None)."""
-        return self.head(self.features(images), fine)
+    def forward(self, images: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
+        """Log-probabilities [B, 18]; with_ages: a HeadOutput, as the losses need it."""
+        return self.head(self.features(images), with_ages)
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Keep the backbone as it is, batch norm's statistics included, or let it train again."""
+        """Freeze the backbone, with batch norm's statistics, or unfreeze it."""
         self.frozen = frozen
         self.backbone.requires_grad_(not frozen)
         self.train(self.training)
@@ -56,19 +56,19 @@ class Classifier(nn.Module):
 
 
 def build_classifier(config: Config, architecture: Architecture | None = None) -> Classifier:
-    """The model that the config describes, on the CPU, initialised from torch's global generator.
+    """Build the configured model on the CPU, initialised from torch's global random generator.
 
-    `architecture` is what model.backbone stood for when a finished model was trained.
+    architecture: that of a finished model; without it, the one that model.backbone names.
     """
     architecture = architecture or find_architecture(config.model.backbone)
     backbone = build_backbone(config.model, config.data, architecture)
     if config.model.grad_checkpointing:
         try:
             backbone.set_grad_checkpointing(True)
-        except (AssertionError, AttributeError, NotImplementedError) as fault:
+        except (AssertionError, AttributeError, NotImplementedError) as error:
             raise UserError(
-                f"model.grad_checkpointing: {config.model.backbone} does not offer it; set it false"
-            ) from fault
+                f"model.grad_checkpointing: {config.model.backbone} does not support it; set it to false"
+            ) from error
     model = Classifier(backbone, HEADS[config.model.head](backbone.head_hidden_size, config.model))
     model.architecture = architecture
     _channels_last(model)
@@ -76,7 +76,7 @@ def build_classifier(config: Config, architecture: Architecture | None = None) -
 
 
 def _channels_last(model: nn.Module) -> None:
-    """Lay out what has four dimensions as torch computes it fastest; torch refuses it for five, as of lambda layers."""
+    """Convert 4-D tensors to channels_last, which is faster. Lambda layers have 5-D ones, which torch can't convert."""
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -87,7 +87,7 @@ def _channels_last(model: nn.Module) -> None:
 
 
 def _corrupts_memory(conv: nn.Conv2d) -> bool:
-    """Whether the backward pass on a CPU writes beyond its buffer with channels last (uxlfoundation/oneDNN#6035)."""
+    """Whether its backward pass on a CPU, in channels_last, writes beyond its buffer (uxlfoundation/oneDNN#6035)."""
     return max(conv.kernel_size) == 1 and max(conv.stride) > 1 and conv.in_channels // conv.groups < MIN_CHANNELS_LAST
 
 

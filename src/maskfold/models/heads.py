@@ -4,15 +4,16 @@ import torch
 from torch import nn
 
 from maskfold.config.experiment import Model
-from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint
+from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint_log_probs
 
-Fine = tuple[torch.Tensor, torch.Tensor | None]
+# Log-probabilities [B, 18], and those of the age bins [B, A] or None.
+HeadOutput = tuple[torch.Tensor, torch.Tensor | None]
 
 
 class JointHead(nn.Module):
-    """Dropout and one layer of 18 logits; features [B, F] -> log-probabilities float32 [B, 18].
+    """Dropout and one linear layer: features [B, F] -> log-probabilities float32 [B, 18].
 
-    The dropout is here rather than in the backbone, so that it acts on cached features as well.
+    Dropout is in the head, not in the backbone, so that it also acts on cached features.
     """
 
     def __init__(self, features: int, config: Model):
@@ -20,19 +21,19 @@ class JointHead(nn.Module):
         self.dropout = nn.Dropout(config.drop_rate)
         self.linear = _linear(features, NUM_CLASSES, config)
 
-    def forward(self, features: torch.Tensor, fine: bool = False) -> torch.Tensor | Fine:
-        """With `fine`, (log-probabilities, None): it knows no ages."""
-        # In float32 whatever the backbone computes in: bf16 keeps three digits, too few for a logit or a probability.
+    def forward(self, features: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
+        """Log-probabilities; with_ages: (log-probabilities, None), since this head predicts no ages."""
+        # In float32, whatever precision the backbone has: the three digits of bf16 are too few for logits.
         with torch.autocast(features.device.type, enabled=False):
             log_probs = self.linear(self.dropout(features.float())).log_softmax(1)
-        return (log_probs, None) if fine else log_probs
+        return (log_probs, None) if with_ages else log_probs
 
 
 class FactoredHead(nn.Module):
-    """Mask, gender and a distribution over bins of years, independent of each other given the photo.
+    """Separate softmaxes for mask, gender and age bins: features [B, F] -> log-probabilities float32 [B, 18].
 
-    features [B, F] -> log-probabilities float32 [B, 18]: the sums of the axes' own, where an age group's probability is
-    the sum of its bins'.
+    The three are independent given the photo, so the log-probability of a class is a sum of three. The probability of
+    an age group is the sum over its bins.
     """
 
     def __init__(self, features: int, config: Model):
@@ -42,17 +43,17 @@ class FactoredHead(nn.Module):
         self.sizes = (len(MASKS), len(GENDERS), len(starts))
         self.linear = _linear(features, sum(self.sizes), config)
         groups = age_group(starts)
-        # How many bins each group has: they lie in order.
-        self.bins = [int((groups == group).sum()) for group in range(len(AGE_GROUPS))]
+        # Bins per age group; bins are sorted by age.
+        self.bins_per_group = [int((groups == group).sum()) for group in range(len(AGE_GROUPS))]
 
-    def forward(self, features: torch.Tensor, fine: bool = False) -> torch.Tensor | Fine:
-        """With `fine`, (log-probabilities, log-probabilities of the age bins [B, A])."""
+    def forward(self, features: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
+        """Log-probabilities; with_ages: (log-probabilities, log-probabilities of the age bins [B, A])."""
         with torch.autocast(features.device.type, enabled=False):
             logits = self.linear(self.dropout(features.float()))
         mask, gender, ages = (part.log_softmax(1) for part in logits.split(self.sizes, 1))
-        groups = torch.stack([part.logsumexp(1) for part in ages.split(self.bins, 1)], 1)
-        log_probs = joint(mask, gender, groups)
-        return (log_probs, ages) if fine else log_probs
+        groups = torch.stack([part.logsumexp(1) for part in ages.split(self.bins_per_group, 1)], 1)
+        log_probs = joint_log_probs(mask, gender, groups)
+        return (log_probs, ages) if with_ages else log_probs
 
 
 def _linear(features: int, outputs: int, config: Model) -> nn.Linear:
@@ -63,4 +64,5 @@ def _linear(features: int, outputs: int, config: Model) -> nn.Linear:
     return linear
 
 
+# Values of model.head.
 HEADS = {"joint": JointHead, "factored": FactoredHead}

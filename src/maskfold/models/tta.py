@@ -1,25 +1,26 @@
-"""Test-time views: what is done to a batch [B, 3, H, W] before the model sees it. Their order is that of file names."""
+"""TTA views: transformations of a batch [B, 3, H, W] at test time. File names contain them in the order of VIEWS."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     import torch
 
-# Of a photo's side: what five_crop and zoom_in keep, and how far a shift goes.
+# Shares of a photo's sides: how much five_crop and zoom_in keep, and how far shift moves.
 KEPT, SHIFT = 0.9, 0.04
 
 View = Callable[["torch.Tensor"], "list[torch.Tensor]"]
 
 
 def _window(images: "torch.Tensor", scale: float, x: float = 0.0, y: float = 0.0) -> "torch.Tensor":
-    """The window of `scale` times the sides around (x, y), in sides from the middle, resized to the photo's own size.
+    """Cut out a window and resize it, bilinearly, to the photo's own size; float32, 0 to 255.
 
-    Float32 from 0 to 255, bilinear; beyond the border the photo is mirrored.
+    scale: the window's sides as shares of the photo's. x, y: the window's centre, as shares of the sides from the
+    photo's centre. Outside its borders the photo is mirrored.
     """
-    # Here: a blend of kept predictions knows the views' names without torch.
+    # Imported here because blending cached predictions needs the names of the views, but not torch.
     import torch
     from torch.nn.functional import affine_grid, grid_sample
 
@@ -29,11 +30,12 @@ def _window(images: "torch.Tensor", scale: float, x: float = 0.0, y: float = 0.0
 
 
 def _five_crop(images: "torch.Tensor") -> "list[torch.Tensor]":
-    to = (1 - KEPT) / 2
-    return [_window(images, KEPT, x, y) for x, y in ((0, 0), (-to, -to), (to, -to), (-to, to), (to, to))]
+    offset = (1 - KEPT) / 2
+    centers = ((0, 0), (-offset, -offset), (offset, -offset), (-offset, offset), (offset, offset))
+    return [_window(images, KEPT, x, y) for x, y in centers]
 
 
-# A view is the mean of the batches it makes; all views of a list count alike.
+# A view makes one batch or more, whose outputs are averaged; the views of a list have equal weights.
 VIEWS: dict[str, View] = {
     "none": lambda images: [images],
     "hflip": lambda images: [images.flip(-1)],
@@ -45,11 +47,11 @@ VIEWS: dict[str, View] = {
 
 
 def canonical_views(views: Sequence[str], key: str) -> tuple[str, ...]:
-    """Each view once, in VIEWS' order, so that a set of views has one name.
+    """Remove duplicates and sort as VIEWS, so that a set of views has one name.
 
-    Raises UserError, naming the `key` they were given by, for an unknown one.
+    key: flag or configuration key, for messages. Raises UserError for an unknown view.
     """
     for view in views:
         if view not in VIEWS:
-            raise UserError(f"{key} {view}: there are {', '.join(VIEWS)}{nearest(view, VIEWS)}")
+            raise UserError(f"{key} {view}: there are {', '.join(VIEWS)}{did_you_mean(view, VIEWS)}")
     return tuple(view for view in VIEWS if view in views)

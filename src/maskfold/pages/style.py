@@ -57,6 +57,8 @@ h2,h3,.note{break-after:avoid;break-inside:avoid}
 .notice{border:1px solid #888}
 p,li{orphans:3;widows:3}
 figure,tr,img,.chart{break-inside:avoid}
+table{break-inside:avoid}
+#configuration table{break-inside:auto}
 thead{display:table-header-group}
 .scroll{overflow:visible}
 .chart img{min-width:0!important;max-width:100%;max-height:165mm;object-fit:contain;object-position:left}

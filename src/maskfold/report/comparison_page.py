@@ -18,7 +18,7 @@ from maskfold.fileio import write_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import class_f1_dots, learning_curves
 from maskfold.pages.html_page import PERSON_ID_NOTICE, Section, figure, metric_name, note, page, table
-from maskfold.probabilities import Predictions, load_predictions, mean, same_labels
+from maskfold.probabilities import OutOfFold, load_predictions, mean, same_labels
 from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.runs.summary import summarise
 
@@ -42,7 +42,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
     # Before the costly parts, since it refuses runs that cannot be compared.
     verdicts = [differences((names[0], run.name), oofs[0], oof) for run, oof in zip(runs[1:], oofs[1:], strict=True)]
     histories = {letter: _mean_history(run) for letter, run in zip(letters, runs, strict=True)}
-    classes = {letter: class_table(oof.label, oof.answers) for letter, oof in zip(letters, oofs, strict=True)}
+    classes = {letter: class_table(oof.label, oof.pred_labels) for letter, oof in zip(letters, oofs, strict=True)}
     sections = [
         Section("Scores", _scores(letters, summaries, oofs), SCORES_HINT),
         Section(
@@ -76,7 +76,7 @@ def _difference(first: str, second: str, lines: Sequence[str]) -> str:
     return f"<h3>{escape(first)} and {escape(second)}</h3><ul>{items}</ul>"
 
 
-def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]) -> str:
+def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[OutOfFold]) -> str:
     keys = [key for key in METRICS if not key.endswith("_f1") or key == "macro_f1"]
     rows = [
         [
@@ -91,7 +91,7 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[Predictions]
     ]
     if same_labels(oofs) and set.intersection(*(set(oof.image_id) for oof in oofs)):
         blend = mean(oofs)
-        blend_scores = scores(blend.label, blend.answers)
+        blend_scores = scores(blend.label, blend.pred_labels)
         blend_cells = [f"{blend_scores[key]:.4f}" for key in keys]
         rows.append(["mean of all runs", f"{len(blend.label):,}", *blend_cells, "", "", ""])
     names = [metric_name(key) for key in keys]

@@ -17,7 +17,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.evaluation.baselines import thumbnails
 from maskfold.labels import AGE_BORDERS, CLASS_NAMES, GENDERS, NUM_CLASSES
 from maskfold.loading.crops import crop_and_resize, resize
-from maskfold.loading.faces import find_face
+from maskfold.loading.faces import face_for_crop
 from maskfold.loading.store import Store
 from maskfold.pages.figures import BLUE, GREY, ORANGE, hide_upper_right_spines
 
@@ -122,6 +122,6 @@ def cropped_photos(paths: Sequence[Path], data: Data) -> np.ndarray:
     images = []
     for path in paths:
         image = read_photo(path).image
-        face = find_face(image) if data.crop == "face" else None
+        face = face_for_crop(image, data)
         images.append(resize(crop_and_resize(image, data, face), data.image_size))
     return np.concatenate(images, 1)

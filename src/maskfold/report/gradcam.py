@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from maskfold.errors import first_line
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
-from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
+from maskfold.runs.part_weights import finished_model
+from maskfold.runs.run_folder import RunFolder, fold_name
 
 # Photos per backward pass, since each keeps its activations in memory.
 BATCH_SIZE = 4
@@ -38,7 +39,7 @@ class GradcamModel(nn.Module):
                 self.grid = backbone.patch_embed.dynamic_feat_size(size)
                 self.block = backbone.blocks[-1].norm1
         except (AttributeError, RuntimeError) as error:
-            raise ValueError(f"the backbone has no feature map ({error})") from error
+            raise ValueError(f"the backbone has no feature map ({first_line(error)})") from error
 
     @property
     def layer(self) -> nn.Module:
@@ -93,7 +94,7 @@ def heatmaps(run: RunFolder, requests: Iterable[tuple[int, np.ndarray, int]]) ->
     device, transform = torch.device("cpu"), EvalTransform(config.data)
     for fold in sorted({fold for fold, _, _ in requests}):
         indices = [index for index, (of_fold, _, _) in enumerate(requests) if of_fold == fold]
-        model = GradcamModel(finished_model(run, config, f"fold{fold}", device), config.data.image_size)
+        model = GradcamModel(finished_model(run, config, fold_name(fold), device), config.data.image_size)
         with GradCAM(model, [model.layer], model.as_map) as cam:
             for start in range(0, len(indices), BATCH_SIZE):
                 batch = indices[start : start + BATCH_SIZE]

@@ -11,7 +11,7 @@ from maskfold.labels import CLASS_NAMES
 from maskfold.loading.store import Store
 from maskfold.metrics.confusion import most_confident
 from maskfold.pages.html_page import note, photo
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.run_folder import RunFolder
 
 # Incorrect predictions that are shown, each beside a correct one.
@@ -36,7 +36,7 @@ class GradcamExample:
         return (self.pixels * (MIN_BRIGHTNESS + (1 - MIN_BRIGHTNESS) * self.heat[..., None])).astype(np.uint8)
 
 
-def pairs(oof: Predictions) -> list[tuple[int, int]]:
+def pairs(oof: OutOfFold) -> list[tuple[int, int]]:
     """(incorrect, correct) rows: the most confident errors, and the most confident correct predictions of their class.
 
     All rows are of different people. An error of a class without a correct prediction is left out.
@@ -58,7 +58,7 @@ def pairs(oof: Predictions) -> list[tuple[int, int]]:
     return rows
 
 
-def gradcam_examples(run: RunFolder, oof: Predictions, prepared: Prepared, store: Store) -> list[GradcamExample]:
+def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[GradcamExample]:
     """Incorrect and correct predictions in turn, each explained with the model of its own fold.
 
     Raises ImportError without the extra `explain`, ValueError for a backbone without a feature map, UserError where the
@@ -66,8 +66,8 @@ def gradcam_examples(run: RunFolder, oof: Predictions, prepared: Prepared, store
     """
     from maskfold.report.gradcam import heatmaps
 
-    rows, predicted = [row for pair in pairs(oof) for row in pair], oof.answers
-    store_rows = prepared.rows_of(oof.image_id)
+    rows, predicted = [row for pair in pairs(oof) for row in pair], oof.pred_labels
+    store_rows = prepared.row_indices(oof.image_id)
     maps = heatmaps(run, [(int(oof.fold[row]), store[store_rows[row]], int(predicted[row])) for row in rows])
     examples = []
     for row, (pixels, heat) in zip(rows, maps, strict=True):
@@ -79,7 +79,7 @@ def gradcam_examples(run: RunFolder, oof: Predictions, prepared: Prepared, store
     return examples
 
 
-def gradcam_section(run: RunFolder, oof: Predictions, prepared: Prepared, store: Store) -> str:
+def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     """HTML: Grad-CAM of incorrect predictions beside correct ones, or the reason why there is none."""
     try:
         examples = gradcam_examples(run, oof, prepared, store)

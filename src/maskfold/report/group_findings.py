@@ -11,7 +11,7 @@ from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination
 from maskfold.data.images_table import Prepared
 from maskfold.labels import stratum
 from maskfold.loading.store import Store
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
 # A possible cause is reported from these differences on: share of wrong labels (0 to 1), and mean brightness or
@@ -56,7 +56,7 @@ def possible_causes(
     )
 
 
-def group_findings(table: pd.DataFrame, oof: Predictions, causes: PossibleCauses) -> list[str]:
+def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
     """One paragraph per group with significantly lower accuracy than all other people, the largest certain gap first.
 
     table: of scores_by_group. A group is significant if its gap_upper95 is below 0. A combination of gender and age
@@ -77,10 +77,10 @@ def _parts(name: str) -> list[str]:
     return name.split(", ") if ", " in name else []
 
 
-def most_predicted_group(name: str, oof: Predictions) -> str:
+def most_predicted_group(name: str, oof: OutOfFold) -> str:
     """The group of the same kind that incorrect predictions for the photos of a group name most often."""
     classes = classes_by_group()
-    errors = oof.answers[np.isin(oof.label, classes[name]) & (oof.answers != oof.label)]
+    errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())
 
 
@@ -101,7 +101,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     return f"{text} Possible causes: {'; '.join(causes)}."
 
 
-def reasons(name: str, table: pd.DataFrame, oof: Predictions, causes: PossibleCauses) -> list[str]:
+def reasons(name: str, table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
     """Differences between a group and all other people in size, label errors and photos, as parts of a sentence."""
     people, first = np.unique(oof.person_id, return_index=True)
     is_member = np.isin(stratum(oof.label[first]), _strata(name))

@@ -7,7 +7,7 @@ from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
 from maskfold.metrics.bootstrap import RESAMPLES, People
 from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import COLUMNS, f1_per_class
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # The bootstrap interval of a group of fewer people is not reliable.
 MIN_PEOPLE = 5
@@ -33,7 +33,7 @@ def groups_of_same_kind(name: str) -> list[str]:
     return next(sorted(kind) for kind in kinds if name in kind)
 
 
-def scores_by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
     """One row per group that has people, with the name of the group as index.
 
     people, photos: counts, by the labels of the data set. accuracy; f1, the mean over the classes of the group; gap,
@@ -47,8 +47,8 @@ def scores_by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES)
     """
     resampler = People(oof.label, oof.person_id)
     mask, gender, age = decode(oof.label)
-    pred_mask, pred_gender, pred_age = decode(oof.answers)
-    columns = [np.ones(len(oof.label)), oof.answers == oof.label, oof.probs.max(1)]
+    pred_mask, pred_gender, pred_age = decode(oof.pred_labels)
+    columns = [np.ones(len(oof.label)), oof.pred_labels == oof.label, oof.probs.max(1)]
     columns += [pred_mask != mask, pred_gender != gender, pred_age < age, pred_age > age]
     classes = {name: members for name, members in classes_by_group().items() if np.isin(oof.label, members).any()}
     values = np.stack(columns, 1)
@@ -58,7 +58,7 @@ def scores_by_group(oof: Predictions, seed: int = 0, resamples: int = RESAMPLES)
     np.add.at(sums, resampler.of_photo, is_member[:, :, None] * values[:, None, :])
     whole = np.zeros((len(resampler), 1, values.shape[1]))
     np.add.at(whole, resampler.of_photo, values[:, None, :])
-    tallies = resampler.tally(oof.label, oof.answers)[..., COLUMNS["all"]]
+    tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
     resamples_by_stratum = resampler.resample(np.random.default_rng(seed), resamples)
 
     def statistics(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:

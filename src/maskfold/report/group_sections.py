@@ -13,21 +13,21 @@ from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
 from maskfold.pages.figures import accuracy_by_age, group_intervals
 from maskfold.pages.html_page import figure, note, table
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.report.group_findings import group_findings, possible_causes
 from maskfold.report.group_scores import ERRORS, scores_by_group
 
 
-def age_and_photo_section(oof: Predictions, prepared: Prepared) -> str:
+def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
     """Accuracy by age in years, and per photo type (file stem) for the class and each axis."""
-    ages = prepared.images.age.to_numpy()[prepared.rows_of(oof.image_id)]
-    is_correct = [true == pred for true, pred in zip(decode(oof.label), decode(oof.answers), strict=True)]
-    chart = accuracy_by_age(ages, oof.answers == oof.label, is_correct[list(AXES).index("age")])
+    ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
+    is_correct = [true == pred for true, pred in zip(decode(oof.label), decode(oof.pred_labels), strict=True)]
+    chart = accuracy_by_age(ages, oof.pred_labels == oof.label, is_correct[list(AXES).index("age")])
     rows, kinds = [], np.array([name.rpartition("/")[2] for name in oof.image_id])
     for kind in KIND_MASK:
         is_kind = kinds == kind
         if is_kind.any():
-            labels, predicted = oof.label[is_kind], oof.answers[is_kind]
+            labels, predicted = oof.label[is_kind], oof.pred_labels[is_kind]
             accuracy = scores(labels, predicted)["accuracy"]
             bounds = intervals(labels, predicted, oof.person_id[is_kind], 0)["accuracy_ci95"]
             rows.append(
@@ -37,7 +37,7 @@ def age_and_photo_section(oof: Predictions, prepared: Prepared) -> str:
     return figure(chart, "Accuracy by age in years") + table("Accuracy by photo type", header, rows)
 
 
-def group_section(oof: Predictions, prepared: Prepared, store: Store, suspects: pd.DataFrame, fits: dict) -> str:
+def group_section(oof: OutOfFold, prepared: Prepared, store: Store, suspects: pd.DataFrame, fits: dict) -> str:
     """Groups with significantly lower accuracy, and the scores of all groups; suspects, fits: of find_suspects()."""
     groups = scores_by_group(oof)
     findings = group_findings(groups, oof, possible_causes(suspects, fits, prepared, store))

@@ -12,7 +12,7 @@ from maskfold.loading.store import Store
 from maskfold.loading.transforms import sample_seeds, train_transform
 from maskfold.metrics.confusion import worst_mistakes
 from maskfold.pages.html_page import note, photo
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 
 # Photos whose augmentations are shown, and epochs per photo.
 NUM_PHOTOS, MAX_EPOCHS = 6, 5
@@ -25,7 +25,9 @@ def augmentation_examples(config: Config, store: Store) -> np.ndarray:
     rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), train_transform(config.data)
     lines, epochs = [], min(MAX_EPOCHS, config.optim.epochs)
     for row in rows:
-        seeds = [sample_seeds(config.seed, epoch, [row], [0])[0] for epoch in range(1, epochs + 1)]
+        seeds = [
+            sample_seeds(config.seed, epoch, np.array([row]), np.zeros(1, int))[0] for epoch in range(1, epochs + 1)
+        ]
         lines.append(np.concatenate([transform(store[row], seed) for seed in seeds], 1))
     half = NUM_PHOTOS // 2
     return np.concatenate([np.concatenate(lines[:half], 0), np.concatenate(lines[half:], 0)], 1)
@@ -42,30 +44,30 @@ def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int 
 
     from maskfold.loading.dataset import PhotoDataset
     from maskfold.loading.mixing import Mixer
-    from maskfold.loading.sampler import training_batches
-    from maskfold.models.targets import Truth
+    from maskfold.loading.sampler import train_batch_sampler
+    from maskfold.models.targets import TargetEncoder
 
     images = prepared.images
     labels, ages = images.label.to_numpy(), images.age.to_numpy()
-    batches = training_batches(config, split(images, prepared.folds, fold)[0], labels)
+    batches = train_batch_sampler(config, split(images, prepared.folds, fold)[0], labels)
     dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
-    truth, mixer = Truth(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
+    target_encoder, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
         batches.set_epoch(batches.epoch + 1)
         for batch, keys in enumerate(batches):
             size = batches.size(batch)
             if len(keys) > size:
                 photos, batch_labels, rows = dataset.__getitems__(keys)
-                mixed_photos, _ = mixer(photos, truth(batch_labels, rows), batches.epoch, batch, size)
+                mixed_photos, _ = mixer(photos, target_encoder(batch_labels, rows), batches.epoch, batch, size)
                 pixels = mixed_photos[:MAX_MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
                 # Two rows of equal length, or one row for a single photo.
                 lines = np.array_split(pixels[: len(pixels) // 2 * 2], 2) if len(pixels) > 1 else [pixels]
                 return np.concatenate([np.concatenate(list(line), 1) for line in lines], 0)
 
 
-def confident_errors_section(oof: Predictions, prepared: Prepared, store: Store) -> str:
+def confident_errors_section(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
     """HTML: the incorrect predictions with the highest probability."""
-    store_rows = prepared.rows_of(oof.image_id)
+    store_rows = prepared.row_indices(oof.image_id)
     cells = [
         f"<figure>{photo(store[store_rows[row]], name)}<figcaption><code>{escape(name)}</code><br>true {escape(true)}"
         f"<br>predicted {escape(predicted)} ({probability:.2f})</figcaption></figure>"
@@ -76,9 +78,9 @@ def confident_errors_section(oof: Predictions, prepared: Prepared, store: Store)
 
 def augmentation_section(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
     """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
-    from maskfold.training.fold_data import caches_features
+    from maskfold.training.fold_data import uses_cached_features
 
-    if caches_features(config):
+    if uses_cached_features(config):
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
         flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
         text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."

@@ -24,7 +24,7 @@ from maskfold.pages.figures import (
     reliability_diagram,
 )
 from maskfold.pages.html_page import Section, figure, html_table, metric_name, page, table
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.report.data_card import data_card
 from maskfold.report.gradcam_section import gradcam_section
 from maskfold.report.group_sections import age_and_photo_section, group_section
@@ -155,7 +155,7 @@ def _scores(summary: dict) -> str:
     )
 
 
-def _confusion(oof: Predictions) -> str:
+def _confusion(oof: OutOfFold) -> str:
     charts = {}
     for name, classes, rows in confusions(oof):
         counts = np.array([row[1:] for row in rows])
@@ -164,9 +164,9 @@ def _confusion(oof: Predictions) -> str:
     return f"<div class='row'>{''.join(charts[axis] for axis in AXES)}</div>{charts['classes']}"
 
 
-def _class_f1(oof: Predictions) -> Figure:
-    bounds = class_intervals(oof.label, oof.answers, oof.person_id)
-    return class_f1_bars(class_table(oof.label, oof.answers), bounds)
+def _class_f1(oof: OutOfFold) -> Figure:
+    bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
+    return class_f1_bars(class_table(oof.label, oof.pred_labels), bounds)
 
 
 def _configuration(config: Config, summary: dict) -> str:

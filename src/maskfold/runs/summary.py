@@ -1,5 +1,7 @@
 """A run as a whole: its folds' out-of-fold predictions put together, and what they score."""
 
+from typing import Any
+
 import numpy as np
 
 from maskfold.config.experiment import Config, selects_on_validation
@@ -8,7 +10,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import write_json
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
-from maskfold.probabilities import OOF_FIELDS, Predictions, load_predictions
+from maskfold.probabilities import OOF_FIELDS, OutOfFold, load_predictions
 from maskfold.runs.run_folder import RunFolder, fold_name
 
 SELECTED, NOT_SELECTED = "selected on its own validation fold", "last epoch"
@@ -27,7 +29,7 @@ def gather(run: RunFolder, prepared: Prepared) -> dict:
         load_predictions(run.part_dir(fold_name(fold)) / "oof.npz", out_of_fold=True) for fold in run.finished_folds
     ]
     fields = ("image_id", "probs", *OOF_FIELDS)
-    oof = Predictions(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+    oof = OutOfFold(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
     known = set(oof.image_id)
     if len(known) < len(oof.image_id):
         raise UserError(f"{run.folder}: two folds predict one photo; delete the run and train it again")
@@ -47,15 +49,15 @@ def summarise(run: RunFolder) -> dict:
         rate = sum(row["images_per_second"] * row["seconds"] for row in history) / seconds
         best = max(history, key=lambda row: row["macro_f1"])["epoch"]
         mine = oof.fold == fold
-        found = scores(oof.label[mine], oof.answers[mine])
+        found: dict[str, Any] = dict(scores(oof.label[mine], oof.pred_labels[mine]))
         found |= {
-            "macro_f1_ci95": intervals(oof.label[mine], oof.answers[mine], oof.person_id[mine], 0)["macro_f1_ci95"]
+            "macro_f1_ci95": intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)["macro_f1_ci95"]
         }
         rows.append({"fold": int(fold), **found, "best_epoch": best, "seconds": seconds, "images_per_second": rate})
-    whole = scores(oof.label, oof.answers)
+    whole = scores(oof.label, oof.pred_labels)
     return {
         "name": run.name,
-        "oof": whole | intervals(oof.label, oof.answers, oof.person_id, provenance["eval_people"]),
+        "oof": whole | intervals(oof.label, oof.pred_labels, oof.person_id, provenance["eval_people"]),
         "folds": rows,
         "complete": len(rows) == config.data.folds,
         "selection": selection(config),

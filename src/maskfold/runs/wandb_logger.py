@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from maskfold.config.experiment import Config
+from maskfold.errors import first_line
 from maskfold.fileio import write_json
 from maskfold.metrics.confusion import confusions, worst_mistakes
 from maskfold.metrics.scores import scores
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold
 from maskfold.runs.wandb_settings import (
     destination,
     has_key,
@@ -42,9 +44,12 @@ class Tracker:
     """
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
-        self._run, self._path, self._marker = None, folder / part / RECORD, folder / UNREACHED
+        self._path, self._marker = folder / part / RECORD, folder / UNREACHED
+        # A wandb.Run, None before it begins and after any fault.
+        self._run: Any = None
         self._sends_photos = config.run.wandb_photos
-        self._place, self._offline = None, True  # known once a run has begun; nothing to send before
+        self._place: str | None = None
+        self._offline = True  # known once a run has begun; nothing to send before
         mode = "disabled" if silent else wanted_mode(config.run)
         if mode == "disabled":
             return
@@ -53,7 +58,7 @@ class Tracker:
             print("W&B: online needs a key (`wandb login`); the run is kept offline", file=sys.stderr)
             mode = "offline"
         mode = "offline" if mode == "online" and self._marker.exists() else mode
-        self._held = {"id": os.urandom(6).hex(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
+        self._held: dict[str, Any] = {"id": os.urandom(6).hex(), "offline": None, "seconds": 0.0, "start_seconds": 0.0}
         kinds = {"id": str, "offline": str, "seconds": float, "start_seconds": float}
         known = _read(self._path)
         self._held |= {key: known[key] for key, kind in kinds.items() if isinstance(known.get(key), kind)}
@@ -81,7 +86,7 @@ class Tracker:
             if mode != "online":
                 raise
             self._mark()
-            print(f"W&B can't be reached ({_first_line(fault)}); the run is kept offline", file=sys.stderr)
+            print(f"W&B can't be reached ({first_line(fault)}); the run is kept offline", file=sys.stderr)
             # The service holds on to the id of a run that it could not start.
             restart()
             self._run = wandb.init(mode="offline", **where)
@@ -100,7 +105,7 @@ class Tracker:
         self._run = None
 
     def finish(
-        self, history: Sequence[dict], oof: Predictions | None, photos: Callable[[int], np.ndarray], keep: bool
+        self, history: Sequence[dict], oof: OutOfFold | None, photos: Callable[[int], np.ndarray], keep: bool
     ) -> None:
         """End with final and best values, confusion matrices, the worst mistakes and, if `keep`, the predictions.
 
@@ -110,13 +115,13 @@ class Tracker:
             self._try(lambda: self._finish(history, oof, photos, keep))
         self._run = None
 
-    def _finish(self, history: Sequence[dict], oof: Predictions | None, photos, keep: bool) -> None:
+    def _finish(self, history: Sequence[dict], oof: OutOfFold | None, photos, keep: bool) -> None:
         import wandb
 
         if oof is not None:
             best = max(history, key=lambda row: row["macro_f1"])
             summary = {"best_macro_f1": best["macro_f1"], "best_epoch": best["epoch"]}
-            self._run.summary.update(summary | scores(oof.label, oof.answers))
+            self._run.summary.update(summary | scores(oof.label, oof.pred_labels))
             tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in confusions(oof)}
             self._run.summary.update(tables)
             self._log_mistakes(history[-1]["epoch"] + 1, oof, photos)
@@ -126,7 +131,7 @@ class Tracker:
                 self._run.log_artifact(artifact)
         self._run.finish()
 
-    def _log_mistakes(self, step: int, oof: Predictions, photos: Callable[[int], np.ndarray]) -> None:
+    def _log_mistakes(self, step: int, oof: OutOfFold, photos: Callable[[int], np.ndarray]) -> None:
         """The table of the worst mistakes, in a history row of its own, after those of metrics.jsonl.
 
         Its rows name rows of oof.npz. Photos and image ids, which tell who somebody is, are there by run.wandb_photos.
@@ -164,7 +169,7 @@ class Tracker:
             self._run = None
             # What W&B had been given seconds before may be lost too.
             missing = f"epochs of {self._path.parent.name} may be missing there, metrics.jsonl has all"
-            print(f"W&B: {_first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
+            print(f"W&B: {first_line(fault)}; training goes on without it: {missing}", file=sys.stderr)
             restart()
         with contextlib.suppress(OSError):
             write_json(self._path, self._held)
@@ -174,10 +179,6 @@ class Tracker:
     def _mark(self) -> None:
         with contextlib.suppress(OSError):
             self._marker.touch()
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]
 
 
 def offline_runs(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ import pandas as pd
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
-from maskfold.progress import parallel
+from maskfold.progress import parallel_map
 from maskfold.synthetic.rendering import render_photo, sample_appearance
 
 # People by gender and age group in the real training set.
@@ -103,7 +103,7 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
             files[kind] = out / "eval" / "images" / name
             answers.append((name, encode(mask, GENDERS.index(person.gender), age_group(person.age)), number))
         jobs.append((person.gender, person.age, files, [seed, 1, number]))
-    for _ in parallel(lambda job: _render_person(*job), jobs, "rendering people", "people"):
+    for _ in parallel_map(lambda job: _render_person(*job), jobs, "rendering people", "people"):
         pass
     # macOS metadata files, as in the real archive.
     first = out / "train" / "images" / train.path[0]

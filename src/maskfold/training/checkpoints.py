@@ -1,110 +1,60 @@
-"""A part's tensors on disk: the state to go on from, and the weights it ends with."""
+"""Checkpoint of a part that is in training: everything that its next update depends on."""
 
 import io
 import pickle
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 
-from maskfold.config.experiment import Config, replaced
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
-from maskfold.models.architecture import Architecture, find_architecture, reason, record, recorded
-from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.engine import Trainee
-
-Weights = dict[str, torch.Tensor]
+from maskfold.training.engine import TrainState
 
 
-def pack(trainee: Trainee) -> dict:
-    """All that the next update depends on, save what the update's number gives (order, noise, learning rate)."""
-    held = {"model": trainee.model, "optimizer": trainee.optimizer}
-    if trainee.ema is not None:
-        held["ema"] = trainee.ema.module
-    if trainee.accelerator.scaler is not None:
-        held["scaler"] = trainee.accelerator.scaler
-    return {name: part.state_dict() for name, part in held.items()}
+def pack_state(state: TrainState) -> dict:
+    """State dicts of model, optimiser, EMA and gradient scaler.
+
+    Order of the photos, dropout noise and learning rate are not in it: they are functions of the update's number.
+    """
+    modules = {"model": state.model, "optimizer": state.optimizer}
+    if state.ema is not None:
+        modules["ema"] = state.ema.module
+    if state.accelerator.scaler is not None:
+        modules["scaler"] = state.accelerator.scaler
+    return {name: module.state_dict() for name, module in modules.items()}
 
 
-def unpack(trainee: Trainee, packed: dict) -> None:
-    """Put packed tensors back."""
-    trainee.model.load_state_dict(packed["model"])
-    trainee.optimizer.load_state_dict(packed["optimizer"])
-    if trainee.ema is not None:
-        trainee.ema.module.load_state_dict(packed["ema"])
-    if trainee.accelerator.scaler is not None:
-        trainee.accelerator.scaler.load_state_dict(packed["scaler"])
+def unpack_state(state: TrainState, packed: dict) -> None:
+    """Load what pack_state returned."""
+    state.model.load_state_dict(packed["model"])
+    state.optimizer.load_state_dict(packed["optimizer"])
+    if state.ema is not None:
+        state.ema.module.load_state_dict(packed["ema"])
+    if state.accelerator.scaler is not None:
+        state.accelerator.scaler.load_state_dict(packed["scaler"])
 
 
-def save_state(run: RunFolder, part: str, state: dict) -> None:
-    # Through memory: a full disk is then an OSError that names it, whatever the library would have made of it.
+def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
+    # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
-    torch.save(state, content)
+    torch.save(checkpoint, content)
     write_atomic(run.state_path(part), lambda beside: beside.write_bytes(content.getbuffer()))
 
 
-def load_state(run: RunFolder, part: str, belongs: str) -> dict | None:
-    """The last checkpoint, or None before the first. Raises UserError for one that is broken or of another run."""
+def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
+    """Return the last checkpoint, or None where there is none yet.
+
+    identity: what the checkpoint's `belongs` must be. Raises UserError for a file that is damaged or of another run.
+    """
     path = run.state_path(part)
     if not path.exists():
         return None
-    mend = f"delete {path.parent} to train {part} anew"
+    fix = f"delete {path.parent} to train {part} again"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        owner = state["belongs"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as fault:
-        reason = (str(fault).splitlines() or [type(fault).__name__])[0]
-        raise UserError(f"{path}: no readable checkpoint ({reason}); {mend}") from fault
-    if owner != belongs:
-        raise UserError(f"{path}: a checkpoint of another run or part; {mend}")
-    return state
-
-
-def write_weights(path: Path, weights: Weights, architecture: Architecture | None = None) -> None:
-    """Write tensors as safetensors, with the architecture of a model that is not timm's own in the metadata."""
-    tensors, storages = {}, set()
-    for name, tensor in weights.items():
-        tensor = tensor.cpu().contiguous()
-        storage = tensor.untyped_storage().data_ptr()
-        # A layer that two blocks share is there under two names; safetensors takes no memory twice.
-        tensors[name] = tensor.clone() if storage in storages else tensor
-        storages.add(storage)
-    content = save(tensors, record(architecture) or None)
-    write_atomic(path, lambda beside: beside.write_bytes(content))
-
-
-def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
-    """The model of a finished part, all of it from the run's own file: nothing is downloaded for it."""
-    with _weights_of(run, part) as path, safe_open(path, "pt") as file:
-        architecture = recorded(file.metadata()) or find_architecture(config.model.backbone)
-    if config.model.pretrained or config.model.weights is not None:
-        architecture = architecture.with_weights()
-    wanted = replaced(config, model={"pretrained": False, "weights": None})
-    model = build_classifier(wanted, architecture).to(device)
-    load_part(model, run, part)
-    return model
-
-
-def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:
-    """Put a finished part's weights into the model. Raises UserError where they are missing."""
-    with _weights_of(run, part) as path:
-        model.load_state_dict(load_file(path))
-
-
-@contextmanager
-def _weights_of(run: RunFolder, part: str) -> Iterator[Path]:
-    """The path of a finished part's weights; a UserError for a file that is missing or is not this model's."""
-    path = run.weights_path(part)
-    if not path.exists():
-        raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")
-    try:
-        yield path
-    except (SafetensorError, RuntimeError, ValueError, OSError) as fault:
-        raise UserError(
-            f"{path}: not this model's weights ({reason(fault)}); delete {path.parent} and train {part} again"
-        ) from fault
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        owner = checkpoint["belongs"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)}); {fix}") from error
+    if owner != identity:
+        raise UserError(f"{path}: this checkpoint belongs to another run or part; {fix}")
+    return checkpoint

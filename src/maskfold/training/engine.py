@@ -1,7 +1,7 @@
-"""One training step, and prediction."""
+"""One training step: mixing, gradient accumulation, loss, backward pass, optimiser and EMA."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -10,38 +10,42 @@ import torch
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
-from maskfold.errors import UserError
+from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
 from maskfold.loading.mixing import Mixer
-from maskfold.loading.sampler import Batches
-from maskfold.models.heads import Fine
-from maskfold.models.losses import BatchLoss, Totals, f1_totals
-from maskfold.models.targets import Targets, Truth
-from maskfold.models.tta import VIEWS
+from maskfold.loading.sampler import PhotoBatchSampler
+from maskfold.models.heads import HeadOutput
+from maskfold.models.losses import BatchLoss, F1Sums, f1_sums
+from maskfold.models.targets import TargetEncoder, Targets
 
 
 @dataclass
-class Trainee:
-    """What a training step works on. `stepped` is what is called: the model itself, or it wrapped (DDP, compiled)."""
+class TrainState:
+    """What a training step reads and updates.
+
+    model: the module whose parameters are optimised and saved. wrapped_model: what the step calls, which is the same
+    module, in DistributedDataParallel with several processes, and compiled with run.compile.
+    """
 
     accelerator: Accelerator
     model: torch.nn.Module
-    stepped: torch.nn.Module
+    wrapped_model: torch.nn.Module
     optimizer: torch.optim.Optimizer
-    loss: BatchLoss
-    truth: Truth
+    loss_fn: BatchLoss
+    target_encoder: TargetEncoder
     mixer: Mixer
     ema: ModelEmaV3 | None = None
     accum_steps: int = 1
     clip_norm: float = 0.0
-    wrapped: bool = False
+    is_wrapped: bool = False
 
 
 @dataclass
 class EpochSums:
-    """What an epoch's updates add up to, on the device: reading it each update would make the host wait for it.
+    """Sums over the updates of an epoch. They stay on the device: reading them would make the host wait for it.
 
-    values: float32 [3]: losses times photos, gradient norms, updates with a finite norm (fp16 leaves the others out).
+    values: float32 [3]: sum of loss x photos; sum of the finite gradient norms; number of finite gradient norms (in
+    fp16 the gradient scaler skips the other updates).
     """
 
     values: torch.Tensor
@@ -50,122 +54,95 @@ class EpochSums:
     def zeros(cls, device: torch.device) -> "EpochSums":
         return cls(torch.zeros(3, device=device))
 
-    def add(self, loss: torch.Tensor, norm: torch.Tensor, photos: int, counts_norm: bool) -> None:
-        """counts_norm: all processes know the norm, and one of them adds it."""
+    def add(self, loss: torch.Tensor, norm: torch.Tensor, num_photos: int, counts_norm: bool) -> None:
+        """Add one update. counts_norm: true on one process only, since the norm is the same on all of them."""
         counts = norm.isfinite() & counts_norm
-        self.values = self.values + torch.stack([loss * photos, torch.where(counts, norm, 0), counts.float()])
+        self.values = self.values + torch.stack([loss * num_photos, torch.where(counts, norm, 0), counts.float()])
 
-    def means(self, accelerator: Accelerator, photos: int) -> tuple[float, float]:
-        """(training loss of a photo, norm of an update's gradient), over all processes."""
+    def means(self, accelerator: Accelerator, num_photos: int) -> tuple[float, float]:
+        """(loss per photo, gradient norm per update), over all processes."""
         loss, norms, updates = accelerator.reduce(self.values, "sum").tolist()
-        return loss / photos, norms / max(updates, 1)
+        return loss / num_photos, norms / max(updates, 1)
 
 
 def training_step(
-    trainee: Trainee, batch: Batch, batches: Batches, step: int, sums: EpochSums, seed: int | None = None
+    state: TrainState,
+    batch: Batch,
+    batch_sampler: PhotoBatchSampler,
+    step: int,
+    sums: EpochSums,
+    seed: int | None = None,
 ) -> torch.Tensor:
-    """One optimiser update on a whole batch; returns this process' share of its mean loss, a scalar on the device.
+    """Make one optimiser update on a whole batch; return this process's share of its mean loss, a scalar on the device.
 
-    The photos are mixed, then split over processes and into `accum_steps` parts, whose losses add up to the batch's:
-    the gradient is the unsplit one's, for the last, smaller batch too. seed: of dropout, for this update.
+    The photos are mixed first. Then they are split over processes and into `accum_steps` micro-batches, each of whose
+    losses is divided by the size of the whole batch: the gradient equals that of the unsplit batch, also for the last,
+    smaller batch of an epoch. seed: for the dropout of this update.
     """
-    accelerator, model = trainee.accelerator, trainee.stepped
-    _seed(seed)
-    photos = batches.size(step)
+    accelerator, model = state.accelerator, state.wrapped_model
+    _set_seed(seed)
+    batch_size = batch_sampler.size(step)
     images, labels, rows = (tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
-    images, targets = trainee.mixer(images, trainee.truth(labels, rows), batches.epoch, step, photos)
-    parts = list(zip(images.chunk(trainee.accum_steps), targets.chunk(trainee.accum_steps), strict=True))
-    totals = None
-    if trainee.loss.needs_totals and (len(parts) > 1 or accelerator.num_processes > 1):
-        totals = _totals(trainee, parts)
-        # The same dropout again.
-        _seed(seed)
+    targets = state.target_encoder(labels, rows)
+    images, targets = state.mixer(images, targets, batch_sampler.epoch, step, batch_size)
+    micro_batches = list(zip(images.chunk(state.accum_steps), targets.chunk(state.accum_steps), strict=True))
+    batch_sums = None
+    if state.loss_fn.needs_f1_sums and (len(micro_batches) > 1 or accelerator.num_processes > 1):
+        batch_sums = _f1_sums_of_batch(state, micro_batches)
+        # The training pass below must see the same dropout.
+        _set_seed(seed)
     batch_loss = torch.zeros((), device=accelerator.device)
-    for number, (part, truth) in enumerate(parts, 1):
-        # Processes exchange gradients once an update, with the last part.
-        with nullcontext() if number == len(parts) else accelerator.no_sync(model):
+    for micro_step, (micro_images, micro_targets) in enumerate(micro_batches, 1):
+        is_last = micro_step == len(micro_batches)
+        # DDP exchanges gradients once per update, in the last micro-batch.
+        with nullcontext() if is_last else accelerator.no_sync(model):
             with accelerator.autocast():
-                loss = trainee.loss(_predicted(model, part), truth, photos, totals)
-            # DDP takes the mean over processes, the batch's loss is their sum.
+                loss = state.loss_fn(_forward(model, micro_images), micro_targets, batch_size, batch_sums)
+            # DDP averages gradients over processes, but the loss of the batch is the sum over them.
             accelerator.backward(loss * accelerator.num_processes)
         batch_loss += loss.detach()
-    # Without a bound the norm is measured alone.
-    norm = accelerator.clip_grad_norm_(trainee.model.parameters(), trainee.clip_norm or math.inf)
-    trainee.optimizer.step()
-    trainee.optimizer.zero_grad(set_to_none=True)
-    if trainee.ema is not None:
-        trainee.ema.update(trainee.model)
-    sums.add(batch_loss, norm, photos, accelerator.is_main_process)
+    # With an infinite bound nothing is clipped: the norm is only measured.
+    norm = accelerator.clip_grad_norm_(state.model.parameters(), state.clip_norm or math.inf)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    if state.ema is not None:
+        state.ema.update(state.model)
+    sums.add(batch_loss, norm, batch_size, accelerator.is_main_process)
     return batch_loss
 
 
-def _predicted(model: torch.nn.Module, photos: torch.Tensor) -> Fine:
-    """Raises UserError where batch norm has a single value, whose variance is none."""
+def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
+    """Call the model. Raises UserError where batch norm gets a single value per channel, which has no variance."""
     try:
-        return model(photos, fine=True)
-    except ValueError as fault:
-        if len(photos) > 1:
+        return model(images, with_ages=True)
+    except ValueError as error:
+        if len(images) > 1:
             raise
         raise UserError(
-            f"optim.batch_size: a part of a batch holds one photo, too few for batch norm ({fault}); choose another "
-            "optim.batch_size, or fewer optim.accum_steps"
-        ) from fault
+            f"optim.batch_size: a micro-batch holds one photo, too few for batch norm ({first_line(error)}); "
+            "choose another optim.batch_size, or fewer optim.accum_steps"
+        ) from error
 
 
 def noise_seed(seed: int, epoch: int, step: int, process: int) -> int:
-    """Dropout's noise is the update's own, so a resumed run meets the same."""
+    """Seed for the dropout of one update; a resumed run repeats it."""
     return int(np.random.SeedSequence((seed, epoch, step, process)).generate_state(1)[0])
 
 
-def _seed(seed: int | None) -> None:
+def _set_seed(seed: int | None) -> None:
     if seed is not None:
         torch.manual_seed(seed)
 
 
 @torch.no_grad()
-def _totals(trainee: Trainee, parts: Sequence[tuple[torch.Tensor, Targets]]) -> Totals:
-    """What the loss must know of a whole batch before its parts, by a pass without gradients over all of them."""
-    buffers = [(buffer, buffer.clone()) for buffer in trainee.model.buffers()]
-    with trainee.accelerator.autocast():
-        # The model itself: a pass through DDP would use up the exchange of buffers that the step's own is to make.
-        each = [f1_totals(trainee.model(part), truth.classes) for part, truth in parts]
-    # Batch norm has seen these photos once only.
+def _f1_sums_of_batch(state: TrainState, micro_batches: Sequence[tuple[torch.Tensor, Targets]]) -> F1Sums:
+    """F1Sums of the whole batch, by a forward pass over all micro-batches; each one's loss needs them."""
+    buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
+    with state.accelerator.autocast():
+        # Not the wrapped model: after a forward pass without gradients DDP would skip its next broadcast of buffers.
+        sums = [f1_sums(state.model(images), targets.classes) for images, targets in micro_batches]
+    # Undo the update of batch norm's statistics: each photo counts in them once.
     for buffer, before in buffers:
         buffer.copy_(before)
-    sums = torch.stack([torch.stack(totals) for totals in each]).sum(0)
-    return Totals(*trainee.accelerator.reduce(sums, "sum"))
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and in what precision a model predicts."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def autocast(self):
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-
-@torch.inference_mode()
-def predict_probs(
-    models: Sequence[torch.nn.Module],
-    loader: Iterable,
-    hardware: Hardware,
-    views: Iterable[str] = ("none",),
-    on_batch: Callable[[int], None] = lambda photos: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int64 [N] as the loader gives them; each model's probabilities float32 [M, N, 18], the views' mean."""
-    for model in models:
-        model.eval()
-    views = tuple(views)
-    rows, probs = [], []
-    for images, _, at in loader:
-        images = images.to(hardware.device, non_blocking=True)
-        seen = [(batch, len(made) * len(views)) for view in views for made in [VIEWS[view](images)] for batch in made]
-        with hardware.autocast():
-            # The host does not wait for the device here: it prepares the next batch meanwhile.
-            probs.append(torch.stack([sum(model(batch).exp() / n for batch, n in seen) for model in models]))
-        rows.append(at)
-        on_batch(len(at) * len(models))
-    return torch.cat(rows).numpy(), torch.cat(probs, dim=1).cpu().numpy()
+    total = torch.stack([torch.stack(micro_sums) for micro_sums in sums]).sum(0)
+    return F1Sums(*state.accelerator.reduce(total, "sum"))

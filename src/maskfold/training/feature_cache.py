@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once per view and kept beside the photos' store, for all folds and runs."""
+"""Features of a frozen backbone, computed once per TTA view and saved beside the store, for all folds and runs."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -11,92 +11,88 @@ from maskfold.config.experiment import Data
 from maskfold.fileio import locked, write_atomic
 from maskfold.loading.dataset import NO_LABEL, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform, sample_seeds
 from maskfold.models.classifier import Classifier
-from maskfold.models.tta import VIEWS
+from maskfold.models.device import Hardware
+from maskfold.models.prediction import predict
 from maskfold.progress import progress
-from maskfold.training.engine import Hardware
 
 
 class Features:
-    """Rows of some stores -> float32 [N, F] features of a backbone, each view computed when it is first asked for."""
+    """Backbone features of all photos of one or more stores, float32 [N, F] per TTA view, computed on first use."""
 
     def __init__(self, model: Classifier, stores: Sequence[Store], data: Data, batch_size: int, workers: int):
         self.model, self.stores, self.transform, self.size = model, stores, EvalTransform(data), data.image_size
         self.batch_size, self.workers = batch_size, workers
-        self._weights: str | None = None
-        self._views: dict[Path, np.ndarray] = {}
+        self._hash: str | None = None
+        self._cached: dict[Path, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
-        """float32 [N, F]: from files where these weights computed it before, on these photos, in this precision."""
-        return np.concatenate([self._of_store(store, name, hardware) for store in self.stores])
+        """Features of a TTA view, float32 [N, F]; read from disk where the same weights and precision computed them."""
+        return np.concatenate([self._store_features(store, name, hardware) for store in self.stores])
 
-    def _of_store(self, store: Store, name: str, hardware: Hardware) -> np.ndarray:
-        # Two sizes of input may share a store.
-        key = f"{self.weights_hash()} {store.path.name} {self.size} {name} {hardware.dtype}"
+    def _store_features(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
+        # The input size is in the key because two input sizes may share a store.
+        key = f"{self.weights_hash()} {store.path.name} {self.size} {view} {hardware.dtype}"
         path = store.path.parent / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
-        if path not in self._views:
+        if path not in self._cached:
             with locked(path.parent):
                 if not path.exists():
-                    computed = self._compute(store, name, hardware)
+                    computed = self._compute(store, view, hardware)
                     write_atomic(path, lambda beside: np.save(beside, computed))
-            self._views[path] = np.load(path)
-        return self._views[path]
+            self._cached[path] = np.load(path)
+        return self._cached[path]
 
     def weights_hash(self) -> str:
-        """Of the backbone's tensors and its normalisation: what the features depend on beside the photos."""
-        if self._weights is None:
+        """SHA-256 of the backbone's tensors and its normalisation, on which the features depend."""
+        if self._hash is None:
             digest = hashlib.sha256()
             tensors = {**self.model.backbone.state_dict(), "mean": self.model.mean, "std": self.model.std}
             for name, tensor in tensors.items():
                 digest.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).numpy().tobytes())
-            self._weights = digest.hexdigest()
-        return self._weights
+            self._hash = digest.hexdigest()
+        return self._hash
 
-    @torch.inference_mode()
     def _compute(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
-        # The backbone alone: the head may be in training, and the features are asked for in its midst.
-        self.model.backbone.eval()
-        rows = np.arange(len(store))
-        dataset = PhotoDataset(store, None, self.transform)
-        batches, found = Batches(rows, self.batch_size, shuffle=False), []
+        batches = PhotoBatchSampler(np.arange(len(store)), self.batch_size, shuffle=False)
         with (
-            PhotoLoader(dataset, batches, self.workers, pin=False) as loader,
-            progress(f"features ({view})", len(rows), "images") as advance,
+            PhotoLoader(PhotoDataset(store, None, self.transform), batches, self.workers, pin=False) as loader,
+            progress(f"features ({view})", len(store), "images") as advance,
         ):
-            for images, _, at in loader:
-                [seen] = VIEWS[view](images.to(hardware.device))
-                with hardware.autocast():
-                    features = self.model.features(seen)
-                found.append(features.float().cpu())
-                advance(len(at), "")
-        return torch.cat(found).numpy()
+            _, [features] = predict([self.model], loader, hardware, (view,), "features", advance)
+        return features
 
 
 class FeatureLoader:
-    """Batches as a photo loader gives them, with features [B, F] for images.
+    """Batches like those of a PhotoLoader, with features [B, F] in place of images.
 
-    Of several views each row gets one a time, seeded by (seed, epoch, row, visit): what a flip is to photos.
+    With several TTA views each row gets a random one, seeded by (seed, epoch, row, visit): the counterpart of a random
+    flip of photos.
     """
 
     def __init__(
-        self, features: Features, labels: np.ndarray, batches: Batches, views: tuple[str, ...], hardware: Hardware
+        self,
+        features: Features,
+        labels: np.ndarray,
+        batch_sampler: PhotoBatchSampler,
+        views: tuple[str, ...],
+        hardware: Hardware,
     ):
-        self.features, self.labels, self.batch_sampler = features, labels, batches
+        self.features, self.labels, self.batch_sampler = features, labels, batch_sampler
         self.views, self.hardware = views, hardware
 
     def close(self) -> None:
-        """Nothing of it outlives it."""
+        """Do nothing: there are no worker processes to end."""
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         views = [self.features.view(name, self.hardware) for name in self.views]
         for batch in self.batch_sampler:
-            epochs, asked, visits = np.array(batch).T
-            rows = np.where(asked < 0, ~asked, asked)
-            labels = np.where(asked < 0, NO_LABEL, self.labels[rows])
+            epochs, keys, visits = np.array(batch).T
+            rows = np.where(keys < 0, ~keys, keys)
+            labels = np.where(keys < 0, NO_LABEL, self.labels[rows])
             seeds = sample_seeds(self.batch_sampler.seed, int(epochs[0]), rows, visits)
-            picks = [first % len(views) for first, _ in seeds]
-            images = np.stack([views[pick][row] for pick, row in zip(picks, rows, strict=True)])
+            choices = [first % len(views) for first, _ in seeds]
+            images = np.stack([views[choice][row] for choice, row in zip(choices, rows, strict=True)])
             yield torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(rows)

@@ -1,4 +1,4 @@
-"""Training a run: what is asked for is checked, then one part follows the other."""
+"""Train a run: check the request, then train one part (a fold or the refit) after the other."""
 
 import os
 import shlex
@@ -16,13 +16,13 @@ from maskfold.data.images_table import Prepared
 from maskfold.data.prepare import ensure_prepared
 from maskfold.environment import check_compile, check_launch
 from maskfold.errors import UserError
-from maskfold.loading.sampler import training_batches
+from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_each
+from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
-from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, runs_root
+from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
 from maskfold.runs.summary import gather
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
@@ -30,10 +30,10 @@ from maskfold.training.accelerators import process_state
 from maskfold.training.fold_job import FoldJob, Part
 from maskfold.training.fold_trainer import run_job
 from maskfold.training.optim import make_optimizer
-from maskfold.training.parallel_folds import fit_at_once
-from maskfold.training.pseudo_labels import LABELS
+from maskfold.training.parallel_folds import fit_parallel
+from maskfold.training.pseudo_labels import LABELS_FILE
 from maskfold.training.pseudo_sources import check_pseudo
-from maskfold.training.stopping import Stop
+from maskfold.training.stopping import StopRequest
 
 
 def fit_run(
@@ -45,11 +45,13 @@ def fit_run(
     parallel: int = 1,
     stop_after: float | None = None,
 ) -> tuple[RunFolder, dict | None]:
-    """Train the folds that are not finished (all without `folds`), with `refit` everybody too; returns run and summary.
+    """Train the unfinished folds of a run; return its folder and its summary.
 
-    `parallel` of them are trained at once, in processes of their own. Under torchrun every process calls this; the
-    first one writes. stop_after: seconds from now after which it stops at the next update, saves and raises TimeIsUp.
-    Raises UserError where the run can't be started or resumed; nothing of it has been touched then.
+    folds: None for all. refit: also train one model on everybody. fresh: delete the run first. parallel: how many parts
+    are trained at the same time, each in its own process. stop_after: seconds after which training saves and raises
+    TimeIsUp. Under torchrun every process calls this function; only the main process writes and gets the summary.
+
+    Raises UserError where the run can't be started or resumed, before anything of it is changed.
     """
     deadline = None if stop_after is None else time.time() + stop_after
     if parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -58,71 +60,76 @@ def fit_run(
     if config.run.compile:
         check_compile()
     if not NAME.fullmatch(name):
-        raise UserError(f"run name {name!r}: letters, digits and . _ + - are expected; give another --name")
+        raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if refit and config.optim.schedule == "plateau":
-        raise UserError("--refit: nobody is left to validate on, so optim.schedule plateau has nothing to look at")
+        raise UserError(
+            "--refit: nobody is left to validate on, which optim.schedule plateau needs; choose another schedule"
+        )
     if refit and config.run.keep == "soup":
-        raise UserError("--refit: nobody is left to validate on, so run.keep soup can't choose; use run.keep mean")
+        raise UserError("--refit: nobody is left to validate on, which run.keep soup needs; use run.keep mean")
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
     make_fast(device)
     if fresh or not run.started:
-        # What can't be trained is told before anything is deleted or written.
+        # Find what can't be trained before anything is deleted or written.
         pick_precisions(config.run, device)
-        _try_model(config)
+        _check_model(config)
         check_compiler(config.run, device)
+    else:
+        read_provenance(run.folder)
     processes = process_state(device)
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
-    wanted = list(range(prepared.num_folds)) if folds is None else sorted(set(folds))
-    if wrong := [fold for fold in wanted if fold not in range(prepared.num_folds)]:
-        where = prepared.folder / "folds.csv"
-        raise UserError(f"--folds {wrong[0]}: there are folds 0 to {prepared.num_folds - 1} in {where}")
-    parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in wanted]
+    folds = list(range(prepared.num_folds)) if folds is None else sorted(set(folds))
+    if unknown := [fold for fold in folds if fold not in range(prepared.num_folds)]:
+        path = prepared.folder / "folds.csv"
+        raise UserError(f"--folds {unknown[0]}: there are folds 0 to {prepared.num_folds - 1} in {path}")
+    parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in folds]
     if refit:
-        everybody = np.arange(len(prepared.images))
-        parts.append(Part(FULL, everybody, everybody[:0]))
-    # What no fold can be fed with is reported before the first one is trained.
+        all_rows = np.arange(len(prepared.images))
+        parts.append(Part(FULL, all_rows, all_rows[:0]))
+    # Building the samplers finds errors of every fold before the first one is trained.
     labels = prepared.images.label.to_numpy()
-    updates = {p.name: config.optim.epochs * len(training_batches(config, p.train_rows, labels)) for p in parts}
-    to_start = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS).exists()]
-    check_pseudo(run, config, prepared, to_start)
-    # By all parts, not by those that are left: a resumed run keeps its number of threads.
-    slots = min(parallel, len(parts))
+    updates = {p.name: config.optim.epochs * len(train_batch_sampler(config, p.train_rows, labels)) for p in parts}
+    new_parts = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS_FILE).exists()]
+    check_pseudo(run, config, prepared, new_parts)
+    # From all parts, finished ones too: a resumed run keeps its number of threads.
+    num_processes = min(parallel, len(parts))
     with run.lock() if processes.is_main_process else nullcontext():
         if processes.is_main_process:
-            threads = threads_each(slots) if slots > 1 else torch.get_num_threads()
+            threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
             _start_or_check(run, config, prepared, device, fresh, threads)
         processes.wait_for_everyone()
-        # From what is asked for now, so that what may differ (workers, device, W&B) is this start's.
-        config = resolved(config, prepared, device, run.config)
+        # From this call's config: keys that may change when a run is resumed (workers, device, W&B) take effect.
+        config = resolve_config(config, prepared, device, run.config)
         with processes.main_process_first():
             store = open_store(prepared, prepared.images, config.data)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: finished before", file=sys.stderr)
-        todo = [part for part in parts if not run.finished(part.name)]
-        if todo:
-            # A run may be resumed on another machine.
+        unfinished = [part for part in parts if not run.finished(part.name)]
+        if unfinished:
+            # Again here, since a run may be resumed on another machine.
             check_compiler(config.run, device)
         (run.folder / UNREACHED).unlink(missing_ok=True)
-        with Stop(deadline).listening() as stop:
-            if slots > 1:
-                fit_at_once(run, config, prepared, todo, slots, stop, updates)
+        with StopRequest(deadline).listening() as stop:
+            if num_processes > 1:
+                fit_parallel(run, config, prepared, unfinished, num_processes, stop, updates)
             else:
-                left = TimeLeft({part.name: updates[part.name] for part in todo})
-                for part in todo:
-                    run_job(FoldJob(run, config, prepared, store, part, stop, left), is_first=part is todo[0])
+                time_left = TimeLeft({part.name: updates[part.name] for part in unfinished})
+                for part in unfinished:
+                    job = FoldJob(run, config, prepared, store, part, stop, time_left)
+                    run_job(job, is_first=part is unfinished[0])
         if not processes.is_main_process:
             return run, None
         summary = gather(run, prepared)
-        if kept := offline_runs(run.folder):
-            print(f"W&B runs are kept offline; this sends them: wandb sync {shlex.join(kept)}", file=sys.stderr)
+        if offline := offline_runs(run.folder):
+            print(f"W&B runs are kept offline; this sends them: wandb sync {shlex.join(offline)}", file=sys.stderr)
         return run, summary
 
 
-def _try_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and look at photos of no content. Raises UserError for what fails."""
+def _check_model(config: Config) -> None:
+    """Build augmentation, model and optimiser and predict blank photos. Raises UserError for what fails."""
     train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
@@ -132,9 +139,10 @@ def _try_model(config: Config) -> None:
 def _start_or_check(
     run: RunFolder, config: Config, prepared: Prepared, device: torch.device, fresh: bool, threads: int
 ) -> None:
+    """Start a new run, or check that a started one has the same config and data."""
     if run.started and not fresh:
-        run.check_same(resolved(config, prepared, device, run.config), prepared)
-        # A run of an earlier version has no record of it.
+        run.check_same(resolve_config(config, prepared, device, run.config), prepared)
+        # Runs of earlier versions have no record of their threads.
         if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":
             print(
                 f"warning: {run.folder} was started with {before} CPU threads and resumes with {threads}; the last "
@@ -142,25 +150,30 @@ def _start_or_check(
                 file=sys.stderr,
             )
     else:
-        config = resolved(config, prepared, device)
+        config = resolve_config(config, prepared, device)
         run.clear()
         run.start(config, prepared, threads)
 
 
-def resolved(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
-    """The config with every choice made: places, folds as they stand, precision; those of the first start are kept."""
+def resolve_config(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
+    """The config with absolute paths, the folds that exist, and precisions instead of auto.
+
+    recorded: the resolved config of a run's first start, which decides the precisions that are auto now.
+    """
     run = config.run
     if recorded is not None:
-        open_choices = [key for key in ("precision", "predict_precision") if getattr(run, key) == "auto"]
-        run = run.model_copy(update={key: getattr(recorded.run, key) for key in open_choices})
+        auto_keys = [key for key in ("precision", "predict_precision") if getattr(run, key) == "auto"]
+        run = run.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
     precision, predict_precision = pick_precisions(run, device)
+    seed = prepared.meta["fold_seed"]
     return replaced(
         config,
         data={
             "root": Path(prepared.meta["root"]),
             "prepared": prepared.folder.absolute(),
             "folds": prepared.num_folds,
-            "fold_seed": prepared.meta["fold_seed"],
+            # Unknown where folds.csv came from elsewhere.
+            "fold_seed": config.data.fold_seed if seed is None else seed,
         },
         run={"precision": precision, "predict_precision": predict_precision},
     )

@@ -1,4 +1,4 @@
-"""The photos and loaders of a part of a run, and its validation photos predicted by all processes."""
+"""Photos and data loaders of a part, and its validation predictions over all processes."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,22 @@ from accelerate.utils import gather_object
 from maskfold.config.experiment import Config
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches, training_batches
-from maskfold.loading.store import Store, Stores
+from maskfold.loading.sampler import PhotoBatchSampler, train_batch_sampler
+from maskfold.loading.store import ConcatStore, Store
 from maskfold.loading.transforms import EvalTransform, train_transform
 from maskfold.models.classifier import Classifier
-from maskfold.models.device import DTYPES, pick_workers
-from maskfold.training.engine import Hardware, predict_probs
+from maskfold.models.device import DTYPES, Hardware, pick_workers
+from maskfold.models.prediction import predict
 from maskfold.training.feature_cache import FeatureLoader, Features
 from maskfold.training.fold_job import Part
 
 
 @dataclass(frozen=True)
 class Photos:
-    """All that a part may look at: stores one after the other, and for each of their rows label, age and weight [N]."""
+    """All photos that a part may use: one or more stores, whose rows are numbered one store after the other.
+
+    labels, ages, weights: [N] each, over the rows of all stores.
+    """
 
     stores: tuple[Store, ...]
     labels: np.ndarray
@@ -31,41 +34,50 @@ class Photos:
 
 
 class FoldData:
-    """The loaders of a part: `train` and `valid` for its epochs, `eval_photos` for its last prediction."""
+    """The data loaders of a part.
+
+    train_loader and val_loader serve its epochs, with cached features in place of photos where they are used;
+    val_photo_loader serves the predictions of the final weights, always from photos.
+    """
 
     def __init__(self, config: Config, part: Part, photos: Photos, model: Classifier, accelerator: Accelerator):
         self.accelerator, self.part, self.labels = accelerator, part, photos.labels
-        self.predict_on = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
-        data, size = config.data, config.optim.batch_size
-        rank, world = accelerator.process_index, accelerator.num_processes
-        batches = training_batches(config, part.train_rows, photos.labels, rank, world)
-        # Neighbouring rows for each process: put together they are in order again.
-        valid_batches = Batches(np.array_split(part.valid_rows, world)[rank], size, shuffle=False)
+        self.hardware = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
+        data, batch_size = config.data, config.optim.batch_size
+        rank, world_size = accelerator.process_index, accelerator.num_processes
+        train_batches = train_batch_sampler(config, part.train_rows, photos.labels, rank, world_size)
+        # Each process predicts neighbouring rows, so that the predictions of all processes in turn are in order.
+        val_rows = np.array_split(part.val_rows, world_size)[rank]
+        val_batches = PhotoBatchSampler(val_rows, batch_size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
-        store, labels = Stores(photos.stores), photos.labels
-        self.eval_photos = PhotoLoader(PhotoDataset(store, labels, EvalTransform(data)), valid_batches, workers, pin)
-        if caches_features(config):
-            features = Features(model, photos.stores, data, size, workers)
+        store, labels = ConcatStore(photos.stores), photos.labels
+        val_dataset = PhotoDataset(store, labels, EvalTransform(data))
+        self.val_photo_loader = PhotoLoader(val_dataset, val_batches, workers, pin)
+        self.train_loader: PhotoLoader | FeatureLoader
+        self.val_loader: PhotoLoader | FeatureLoader
+        if uses_cached_features(config):
+            features = Features(model, photos.stores, data, batch_size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
-            self.train = FeatureLoader(features, labels, batches, views, self.predict_on)
-            self.valid = FeatureLoader(features, labels, valid_batches, ("none",), self.predict_on)
+            self.train_loader = FeatureLoader(features, labels, train_batches, views, self.hardware)
+            self.val_loader = FeatureLoader(features, labels, val_batches, ("none",), self.hardware)
         else:
-            dataset = PhotoDataset(store, labels, train_transform(data), config.seed)
-            self.train, self.valid = PhotoLoader(dataset, batches, workers, pin), self.eval_photos
+            train_dataset = PhotoDataset(store, labels, train_transform(data), config.seed)
+            self.train_loader = PhotoLoader(train_dataset, train_batches, workers, pin)
+            self.val_loader = self.val_photo_loader
 
     def close(self) -> None:
         """End the loaders' processes."""
-        for loader in (self.train, self.valid, self.eval_photos):
+        for loader in (self.train_loader, self.val_loader, self.val_photo_loader):
             loader.close()
 
     def predict(self, model: torch.nn.Module, loader: "PhotoLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
-        """(rows, probabilities [N, 18]) of all validation photos, each once and in order, on every process."""
-        mine = [predict_probs([model], loader, self.predict_on)] if len(loader.batch_sampler) else []
-        pieces = gather_object(mine) if self.accelerator.num_processes > 1 else mine
-        rows, probs = zip(*pieces, strict=True)
+        """Predict all validation photos; every process gets (rows int [N] in order, probabilities float32 [N, 18])."""
+        predictions = [predict([model], loader, self.hardware)] if len(loader.batch_sampler) else []
+        gathered = gather_object(predictions) if self.accelerator.num_processes > 1 else predictions
+        rows, probs = zip(*gathered, strict=True)
         return np.concatenate(rows), np.concatenate(probs, axis=1)[0]
 
 
-def caches_features(config: Config) -> bool:
-    """Whether the head alone is trained, on features computed once."""
+def uses_cached_features(config: Config) -> bool:
+    """Whether only the head is trained, on features that are computed once."""
     return config.model.frozen_epochs == "all" and config.model.cache_features

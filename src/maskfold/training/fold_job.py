@@ -1,4 +1,4 @@
-"""A part of a run that is to be trained, with all that its training needs."""
+"""A part of a run (a fold or the refit), and what its training needs."""
 
 from dataclasses import dataclass
 
@@ -9,26 +9,32 @@ from maskfold.data.images_table import Prepared
 from maskfold.loading.store import Store
 from maskfold.runs.run_folder import RunFolder
 from maskfold.time_left import TimeLeft
-from maskfold.training.stopping import Stop
+from maskfold.training.stopping import StopRequest
 
 
 @dataclass(frozen=True)
 class Part:
-    """A fold ('fold0', ...) or everybody ('full'): the rows that train it, and that validate it (none for 'full')."""
+    """A fold ('fold0', ...) or the refit on everybody ('full'), with its rows of the images table.
+
+    train_rows, val_rows: int [N]; val_rows is empty for 'full'.
+    """
 
     name: str
     train_rows: np.ndarray
-    valid_rows: np.ndarray
+    val_rows: np.ndarray
 
 
 @dataclass(frozen=True)
 class FoldJob:
-    """The training of one part. config: with every choice made; stop: asked after each update; left: the run's."""
+    """The training of one part.
+
+    config: resolved (see fit.resolve_config). stop: checked after each update. time_left: estimate for the whole run.
+    """
 
     run: RunFolder
     config: Config
     prepared: Prepared
     store: Store
     part: Part
-    stop: Stop
-    left: TimeLeft
+    stop: StopRequest
+    time_left: TimeLeft

@@ -1,4 +1,4 @@
-"""Training one part of a run, a fold or everybody, from its last checkpoint to its weights."""
+"""Train one part of a run (a fold or the refit), from its last checkpoint to its final weights."""
 
 import contextlib
 import time
@@ -14,100 +14,99 @@ from maskfold.progress import progress, report
 from maskfold.runs.summary import epoch_line
 from maskfold.runs.wandb_logger import Tracker
 from maskfold.training.accelerators import free_memory, make_accelerator
-from maskfold.training.checkpoints import load_state, pack, save_state, unpack
+from maskfold.training.checkpoints import load_checkpoint, pack_state, save_checkpoint, unpack_state
 from maskfold.training.engine import EpochSums, noise_seed, training_step
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob
-from maskfold.training.fold_scores import diverged, out_of_memory, score_of, validation_scores, write_result
-from maskfold.training.optim import lr_factor, set_lr, stops_early
-from maskfold.training.pseudo_labels import photos_of
-from maskfold.training.trainee import freeze_for, make_trainee, weights_of
+from maskfold.training.fold_scores import divergence_error, memory_error, val_macro_f1, validation_scores, write_results
+from maskfold.training.optim import lr_factor, set_lr, should_stop_early
+from maskfold.training.pseudo_labels import training_photos
+from maskfold.training.train_state import current_weights, make_train_state, set_frozen
 from maskfold.training.weight_selection import KeptWeights
 
-# A loss is shown, and a stop agreed on among processes, every so many updates: both make the host wait for the device.
-UPDATES_BETWEEN_LOOKS = 10
+# Updates between two that print the loss and, with several processes, agree on stopping: both wait for the device.
+LOG_INTERVAL = 10
 
 
 def run_job(job: FoldJob, is_first: bool = True) -> None:
-    """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Interrupted, it is resumed there.
+    """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
 
-    Whatever ends it, its loaders' processes end with it, completed updates are saved and its memory is freed.
-    is_first: of this process. A later one does not begin once the run is to stop; the first one makes an update, or a
-    time limit shorter than the start would never let it get on.
+    However it ends, completed updates are saved, the loaders' processes end and memory is freed.
+    is_first: whether this is the process's first part. It makes at least one update even after the deadline, since a
+    time limit shorter than the start would otherwise never get on; later parts do not begin after it.
     """
     accelerator, trainer, folder = make_accelerator(job.config), None, job.run.part_dir(job.part.name)
-    if not is_first and job.stop.asked(accelerator):
-        job.stop.end(accelerator)
-    # The run is this process' or its parent's; a part may still be held by a child whose parent was killed: it saves.
+    if not is_first and job.stop.is_requested(accelerator):
+        job.stop.wait_and_raise(accelerator)
     try:
+        # The run's lock is held already. The part may still be locked by a child of a killed process that is saving.
         with locked(folder) if accelerator.is_main_process else contextlib.nullcontext():
             trainer = FoldTrainer(job, accelerator)
             trainer.resume()
             while not trainer.is_done():
                 trainer.train_epoch()
             trainer.finish()
-    except torch.OutOfMemoryError as fault:
-        raise out_of_memory(job) from fault
+    except torch.OutOfMemoryError as error:
+        raise memory_error(job) from error
     except Exception:
         if trainer is not None and trainer.save_between_updates() and job.stop.signum:
-            # A loader that fails after a signal was most likely ended by it too.
-            job.stop.raise_reason()
+            # A loader that fails after a signal was most likely ended by the same signal.
+            job.stop.raise_if_requested()
         raise
     finally:
         if trainer is not None:
             trainer.close()
-        # What refers to tensors must go first.
+        # Drop all references to tensors before freeing memory.
         trainer = None
         free_memory(accelerator, job.config.run.compile)
 
 
 class FoldTrainer:
-    """A part under way. What decides its numbers is in the checkpoint, or follows from config and update."""
+    """Training of one part. All that its results depend on is in the checkpoint, or follows from config and update."""
 
     def __init__(self, job: FoldJob, accelerator: Accelerator):
-        self.job, self.accelerator, self.lead = job, accelerator, accelerator.is_main_process
+        self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
         self.run, self.config = job.run, job.config
-        self.part, photos, choice = photos_of(job, accelerator)
-        self.belongs = f"{config_hash(self.config)} {job.prepared.identity} {self.part.name} {choice}"
+        self.part, photos, pseudo_hash = training_photos(job, accelerator)
+        self.identity = f"{config_hash(self.config)} {job.prepared.identity} {self.part.name} {pseudo_hash}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
         self.data = FoldData(self.config, self.part, photos, self.classifier, accelerator)
-        self.trainee = make_trainee(self.config, self.classifier, photos, self.part, accelerator)
-        self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.lead)
+        self.state = make_train_state(self.config, self.classifier, photos, self.part, accelerator)
+        self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.is_main)
+        # One row of metrics per finished epoch.
         self.history: list[dict] = []
-        # Updates of the epoch under way, and what they add up to.
+        # Updates made in the current epoch, and their sums.
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
-        # While the next batch is waited for, weights and optimiser are those of one update.
+        # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
-        self.tracker: Tracker | None = None
+        # Silent until resume() knows the history.
+        self.tracker = Tracker(self.config, self.run.folder, self.part.name, silent=True)
 
     def resume(self) -> None:
-        """Take up the last checkpoint, if there is one."""
-        state = load_state(self.run, self.part.name, self.belongs)
-        if state is not None:
-            self.history, self.step = state["history"], state["step"]
-            unpack(self.trainee, state["trainee"])
-            if state["total"] is not None and self.lead:
-                # The first process resumes with the sums of all.
-                self.sums = EpochSums(state["total"].to(self.accelerator.device))
-            report(f"{self.part.name} resumes after epoch {len(self.history)} and {self.step} updates", self.lead)
-        if self.lead:
+        """Load the last checkpoint if there is one, and start logging."""
+        checkpoint = load_checkpoint(self.run, self.part.name, self.identity)
+        if checkpoint is not None:
+            self.history, self.step = checkpoint["history"], checkpoint["step"]
+            unpack_state(self.state, checkpoint["trainee"])
+            if checkpoint["total"] is not None and self.is_main:
+                # The saved sums are over all processes; the main process resumes with them, the others with zeros.
+                self.sums = EpochSums(checkpoint["total"].to(self.accelerator.device))
+            report(f"{self.part.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
+        if self.is_main:
             self.run.write_metrics(self.part.name, self.history)
-        self.tracker = Tracker(self.config, self.run.folder, self.part.name, self.history, silent=not self.lead)
+        self.tracker = Tracker(self.config, self.run.folder, self.part.name, self.history, silent=not self.is_main)
 
     def save(self, sums: torch.Tensor | None) -> None:
-        """Write a checkpoint. sums: EpochSums.values over all processes in mid-epoch, None between epochs."""
-        if self.lead:
+        """Write a checkpoint. sums: EpochSums.values over all processes within an epoch, None between epochs."""
+        if self.is_main:
             progressed = {"history": self.history, "step": self.step, "total": sums}
-            state = {"belongs": self.belongs, **progressed, "trainee": pack(self.trainee)}
-            save_state(self.run, self.part.name, state)
+            checkpoint = {"belongs": self.identity, **progressed, "trainee": pack_state(self.state)}
+            save_checkpoint(self.run, self.part.name, checkpoint)
 
     def save_between_updates(self) -> bool:
-        """After an exception: save the updates before a fault of the loader, and return whether it was one.
-
-        A fault within an update leaves the last checkpoint alone.
-        """
-        # Of several processes the others can't be asked for their losses any more.
+        """Save after an exception of the loader; return whether it was one. After one within an update save nothing."""
+        # The sums of other processes can't be reduced after an exception.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
         with contextlib.suppress(OSError):
@@ -115,86 +114,86 @@ class FoldTrainer:
         return True
 
     def close(self) -> None:
-        """End the loaders' processes, and W&B's run if the part is not finished."""
+        """End the loaders' processes, and the W&B run of an unfinished part."""
         self.data.close()
-        if self.tracker is not None:
-            self.tracker.stop()
+        self.tracker.stop()
 
     @property
     def past_scores(self) -> list[float]:
+        """Validation macro F1 of the finished epochs."""
         return [row["macro_f1"] for row in self.history if "macro_f1" in row]
 
     def is_done(self) -> bool:
         optim = self.config.optim
-        return len(self.history) == optim.epochs or stops_early(self.past_scores, optim.early_stop)
+        return len(self.history) == optim.epochs or should_stop_early(self.past_scores, optim.early_stop)
 
     def train_epoch(self) -> None:
-        """Train and validate one epoch, put it on record and save."""
+        """Train the rest of an epoch, validate, and save metrics, weights and checkpoint."""
         start, epoch, optim = time.perf_counter(), len(self.history) + 1, self.config.optim
-        batches, photos = self.data.train.batch_sampler, len(self.part.train_rows)
-        photos_left = max(0, photos - self.step * optim.batch_size)
-        freeze_for(epoch, config=self.config, classifier=self.classifier, trainee=self.trainee)
-        batches.set_epoch(epoch, self.step)
-        self.trainee.stepped.train()
+        batch_sampler, num_photos = self.data.train_loader.batch_sampler, len(self.part.train_rows)
+        photos_left = max(0, num_photos - self.step * optim.batch_size)
+        set_frozen(epoch, self.config, self.classifier, self.state)
+        batch_sampler.set_epoch(epoch, self.step)
+        self.state.wrapped_model.train()
         task, note = f"{self.part.name} epoch {epoch}/{optim.epochs}", ""
-        with progress(task, photos_left, "images", self.lead) as advance:
-            for step, batch in enumerate(self.data.train, self.step):
+        with progress(task, photos_left, "images", self.is_main) as advance:
+            for step, batch in enumerate(self.data.train_loader, self.step):
                 self.is_between_updates = False
-                set_lr(self.trainee.optimizer, self.lr_factor(step))
+                set_lr(self.state.optimizer, self.lr_factor(step))
                 seed = noise_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
-                loss = training_step(self.trainee, batch, batches, step, self.sums, seed)
+                loss = training_step(self.state, batch, batch_sampler, step, self.sums, seed)
                 self.step = step + 1
-                looks = step % UPDATES_BETWEEN_LOOKS == 0
-                note = f"loss {float(loss):.3f}" if looks else note
-                advance(batches.size(step), note)
-                self.after_update(looks)
+                is_log_step = step % LOG_INTERVAL == 0
+                note = f"loss {float(loss):.3f}" if is_log_step else note
+                advance(batch_sampler.size(step), note)
+                self.after_update(is_log_step)
         self.is_between_updates = False
-        rate = photos_left / (time.perf_counter() - start)
-        loss, norm = self.sums.means(self.accelerator, photos)
-        is_finite = np.isfinite(loss) and all(bool(p.isfinite().all()) for p in self.trainee.model.parameters())
-        scored = validation_scores(self.data, self.trainee) if is_finite else {}
-        if not (is_finite and np.isfinite(scored.get("val_loss", 0.0))):
-            raise diverged(self.job, epoch)
+        images_per_second = photos_left / (time.perf_counter() - start)
+        loss, norm = self.sums.means(self.accelerator, num_photos)
+        is_finite = np.isfinite(loss) and all(bool(p.isfinite().all()) for p in self.state.model.parameters())
+        val_scores = validation_scores(self.data, self.state) if is_finite else {}
+        if not (is_finite and np.isfinite(val_scores.get("val_loss", 0.0))):
+            raise divergence_error(self.job, epoch)
         factor = self.lr_factor(0)
         rates = {"lr": factor * optim.lr, "head_lr": factor * (optim.head_lr or optim.lr)}
-        row = {"epoch": epoch, **rates, "train_loss": loss, "grad_norm": norm, **scored}
-        self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": rate})
+        row = {"epoch": epoch, **rates, "train_loss": loss, "grad_norm": norm, **val_scores}
+        self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
-        if self.lead:
-            # The metrics go first: an epoch whose checkpoint exists is never missing in them.
+        if self.is_main:
+            # Before the checkpoint, so that an epoch in the checkpoint is never missing in metrics.jsonl.
             self.run.write_metrics(self.part.name, self.history)
-        self.kept.add(self.history, weights_of(self.classifier, self.trainee))
+        self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)
         self.kept.prune(self.history)
         self.tracker.log(self.history[-1])
-        report(f"{self.part.name} {epoch_line(self.history[-1], optim.epochs)}", self.lead)
-        if self.job.stop.asked(self.accelerator):
-            self.job.stop.end(self.accelerator)
+        report(f"{self.part.name} {epoch_line(self.history[-1], optim.epochs)}", self.is_main)
+        if self.job.stop.is_requested(self.accelerator):
+            self.job.stop.wait_and_raise(self.accelerator)
 
     def lr_factor(self, step: int) -> float:
-        """Share of the peak learning rate at an update of the epoch under way."""
-        per_epoch = len(self.data.train.batch_sampler)
+        """Factor on the peak learning rate for an update of the current epoch."""
+        per_epoch = len(self.data.train_loader.batch_sampler)
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
 
-    def after_update(self, looks: bool) -> None:
-        """Save a checkpoint where one is due, and end where the run is to stop."""
-        every = self.config.run.checkpoint_updates
-        stops = (looks or self.accelerator.num_processes == 1) and self.job.stop.asked(self.accelerator)
-        if stops or (every and self.step % every == 0):
-            self.sums = EpochSums(self.accelerator.reduce(self.sums.values, "sum") * self.lead)
+    def after_update(self, is_log_step: bool) -> None:
+        """Save a checkpoint where one is due, and stop where that is requested."""
+        interval = self.config.run.checkpoint_updates
+        stops = (is_log_step or self.accelerator.num_processes == 1) and self.job.stop.is_requested(self.accelerator)
+        if stops or (interval and self.step % interval == 0):
+            self.sums = EpochSums(self.accelerator.reduce(self.sums.values, "sum") * self.is_main)
             self.save(self.sums.values)
         if stops:
-            self.job.stop.end(self.accelerator)
+            self.job.stop.wait_and_raise(self.accelerator)
         self.is_between_updates = True
-        done = len(self.history) * len(self.data.train.batch_sampler) + self.step
-        valid_share = len(self.part.valid_rows) / len(self.part.train_rows)
-        self.job.left.after_update(self.part.name, done, valid_share, self.lead)
+        done = len(self.history) * len(self.data.train_loader.batch_sampler) + self.step
+        val_share = len(self.part.val_rows) / len(self.part.train_rows)
+        self.job.time_left.after_update(self.part.name, done, val_share, self.is_main)
 
     def finish(self) -> None:
-        """Write the weights that the part ends with, and what they say of its validation photos."""
+        """Write the final weights and their out-of-fold predictions."""
         self.accelerator.wait_for_everyone()
-        last = weights_of(self.classifier, self.trainee)
-        weights = self.kept.final(self.history, last, lambda other: score_of(self.data, self.classifier, other))
-        rows, oof = write_result(self.job, self.data, self.classifier, weights)
+        last = current_weights(self.classifier, self.state)
+        weights = self.kept.final(self.history, last, lambda other: val_macro_f1(self.data, self.classifier, other))
+        rows, oof = write_results(self.job, self.data, self.classifier, weights)
         self.tracker.finish(self.history, oof, lambda row: self.job.store[int(rows[row])], self.config.run.wandb_oof)
         self.accelerator.wait_for_everyone()

@@ -1,8 +1,9 @@
-"""Optimiser and learning rate. The rate is a function of what is on record, so a resumed run needs no state of it."""
+"""Optimiser and learning rate schedule. The rate is a function of update and scores, so it needs no saved state."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
+from typing import NamedTuple
 
 import torch
 from timm.optim import (
@@ -14,76 +15,100 @@ from timm.optim import (
 )
 
 from maskfold.config.experiment import Optim
-from maskfold.errors import UserError, nearest
+from maskfold.errors import UserError, did_you_mean, first_line
 from maskfold.models.classifier import Classifier
 
 
 def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
-    """timm's optimiser by name; no weight decay on biases and norms. Each group's `initial_lr` is its peak rate.
+    """Create a timm optimiser, without weight decay on biases and norms. `initial_lr` of a group is its peak rate.
 
-    With layer_decay d the backbone's layer i of n gets lr * d^(n - i) (Bao et al. 2022, BEiT, app.), its last one lr.
-    Raises UserError for a name that timm does not have, or an optimiser that does not take these arguments.
+    With layer_decay d, layer i of the backbone's n layers gets lr * d^(n - i): the last one gets lr (Bao et al. 2022,
+    BEiT, appendix). Raises UserError for a name that timm does not have, and for an optimiser that can't be built.
     """
     if optim.name not in list_optimizers():
-        raise UserError(f"optim.name: timm has no {optim.name}{nearest(optim.name, list_optimizers())}")
+        names = f"; there are {', '.join(list_optimizers())}"
+        raise UserError(f"optim.name: timm has no {optim.name}{did_you_mean(optim.name, list_optimizers()) or names}")
     if optim.layer_decay < 1:
         groups = param_groups_layer_decay(model.backbone, optim.weight_decay, layer_decay=optim.layer_decay)
-        # timm counts the classifier, which is not here, as the layer above the last.
-        top = max(group["lr_scale"] for group in groups)
-        groups = [group | {"lr": optim.lr * group.pop("lr_scale") / top} for group in groups]
+        # timm scales by the distance to the classifier, which this backbone does not have; scale by the last layer's.
+        max_scale = max(group["lr_scale"] for group in groups)
+        groups = [group | {"lr": optim.lr * group.pop("lr_scale") / max_scale} for group in groups]
     else:
         groups = [group | {"lr": optim.lr} for group in param_groups_weight_decay(model.backbone, optim.weight_decay)]
     head_lr = optim.head_lr or optim.lr
     groups += [group | {"lr": head_lr} for group in param_groups_weight_decay(model.head, optim.weight_decay)]
     groups = [group for group in groups if group["params"]]
     try:
-        # One kernel for all parameters, where the optimiser has it.
+        # A fused optimiser updates all parameters in one kernel; not every optimiser has it.
         fused = {"fused": True} if "fused" in signature(get_optimizer_class(optim.name)).parameters else {}
         optimizer = create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay, **fused)
-    except (TypeError, ValueError, ImportError, AssertionError) as fault:
-        raise UserError(f"optim.name: {optim.name} can't be built ({fault}); choose another") from fault
+    except (TypeError, ValueError, ImportError, AssertionError) as error:
+        raise UserError(
+            f"optim.name: {optim.name} can't be built ({first_line(error)}); choose another optimiser"
+        ) from error
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
 
 
-def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequence[float] = ()) -> float:
-    """Share of the peak rate at the 0-based `update`; `scores` are the macro F1 of the epochs before.
+class SchedulePoint(NamedTuple):
+    """A moment of training.
 
-    A linear warm-up, then: constant; step: step_gamma^(epochs // step_epochs); cosine: half a wave that reaches 0 after
-    the last update (Loshchilov & Hutter 2017, SGDR, without restarts); plateau: step_gamma^falls. By epoch, the rate
-    of an epoch's first update holds for all of it.
+    updates, total_updates: made so far and in all, without the warm-up. epochs: made so far, with a fraction. scores:
+    macro F1 of the finished epochs.
+    """
+
+    updates: int
+    total_updates: int
+    epochs: float
+    scores: Sequence[float]
+
+
+# Values of optim.schedule -> factor on the peak learning rate.
+SCHEDULES: dict[str, Callable[[Optim, SchedulePoint], float]] = {
+    "cosine": lambda optim, point: 0.5 * (1 + math.cos(math.pi * point.updates / point.total_updates)),
+    "constant": lambda optim, point: 1.0,
+    "step": lambda optim, point: optim.step_gamma ** int(point.epochs / optim.step_epochs),
+    "plateau": lambda optim, point: optim.step_gamma ** num_plateau_reductions(point.scores, optim.plateau_patience),
+}
+
+
+def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequence[float] = ()) -> float:
+    """Factor on the peak learning rate at a 0-based update; scores: macro F1 of the finished epochs.
+
+    Linear warm-up, then one of: constant; step, step_gamma^(epochs // step_epochs); cosine, which reaches 0 after the
+    last update (Loshchilov & Hutter 2017, SGDR, without restarts); plateau, step_gamma^reductions. With schedule_by
+    epoch all updates of an epoch have the factor of its first one.
     """
     if optim.schedule_by == "epoch":
         update = update // updates_per_epoch * updates_per_epoch
-    total, warmup = optim.epochs * updates_per_epoch, round(optim.warmup_epochs * updates_per_epoch)
+    warmup = round(optim.warmup_epochs * updates_per_epoch)
     if update < warmup:
         return (update + 1) / (warmup + 1)
-    if optim.schedule == "step":
-        return optim.step_gamma ** int(update / updates_per_epoch / optim.step_epochs)
-    if optim.schedule == "plateau":
-        return optim.step_gamma ** plateau_falls(scores, optim.plateau_patience)
-    if optim.schedule == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * (update - warmup) / max(1, total - warmup)))
-    return 1.0
+    total = max(1, optim.epochs * updates_per_epoch - warmup)
+    return SCHEDULES[optim.schedule](optim, SchedulePoint(update - warmup, total, update / updates_per_epoch, scores))
 
 
-def plateau_falls(scores: Sequence[float], patience: int) -> int:
-    """How often a rate has fallen that falls after more than `patience` epochs in a row without a better score."""
-    falls, best, waited = 0, -math.inf, 0
+def num_plateau_reductions(scores: Sequence[float], patience: int) -> int:
+    """How often the rate has been reduced so far, as torch's ReduceLROnPlateau does.
+
+    It is reduced after more than `patience` epochs in a row without a better score.
+    """
+    reductions, best, waited = 0, -math.inf, 0
     for score in scores:
         waited = 0 if score > best else waited + 1
         best = max(best, score)
         if waited > patience:
-            falls, waited = falls + 1, 0
-    return falls
+            reductions, waited = reductions + 1, 0
+    return reductions
 
 
-def stops_early(scores: Sequence[float], patience: int) -> bool:
-    """Whether the last `patience` epochs brought no better score; never with patience 0."""
+def should_stop_early(scores: Sequence[float], patience: int) -> bool:
+    """Whether none of the last `patience` epochs improved the best score; always False with patience 0."""
     return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set each group's learning rate to `factor` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

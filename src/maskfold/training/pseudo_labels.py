@@ -1,11 +1,11 @@
-"""Pseudo-labels: eval photos that join a fold's training, labelled by models that never saw that fold's people.
+"""Pseudo-labels: eval photos that join a part's training, labelled by models that never saw its validation people.
 
-Fold k's come from the fold-k models of other runs alone. Any other model has learnt from fold k's people, and would
-carry their labels into the training of the model that is scored on them.
+The labels for fold k come only from the fold-k models of other runs. Every other model has learnt from the people of
+fold k, and would leak their labels into the training of the model that is scored on them.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,85 +20,87 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
-from maskfold.loading.dataset import PhotoDataset
-from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import EvalTransform
-from maskfold.models.device import DTYPES, pick_workers
+from maskfold.models.device import DTYPES, Hardware
 from maskfold.models.targets import UNKNOWN_AGE
 from maskfold.models.tta import canonical_views
 from maskfold.progress import progress
+from maskfold.runs.part_predictions import PartRows, predict_parts
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.checkpoints import finished_model
-from maskfold.training.engine import Hardware, predict_probs
 from maskfold.training.fold_data import Photos
 from maskfold.training.fold_job import FoldJob, Part
-from maskfold.training.pseudo_sources import SOURCES, Source, find_sources
+from maskfold.training.pseudo_sources import SOURCES_FILE, Source, find_sources
 
-LABELS = "pseudo.csv"
+# In the folder of a part: the eval photos that joined its training, with their labels.
+LABELS_FILE = "pseudo.csv"
 
 
-def photos_of(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photos, str]:
-    """(part, all that it may look at, what identifies the choice of it).
+def training_photos(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photos, str]:
+    """(part, its photos, hash of its pseudo-labels or an empty string).
 
-    With pseudo-labels, the eval side lies behind the training photos, and its confident ones are among the part's
-    training rows. They are chosen once and kept in its folder: pseudo.csv, and pseudo.json that names the models.
+    With pseudo-labels the eval photos follow the training photos in `Photos`, and the confident ones are added to the
+    part's train_rows. They are selected once and saved in the part's folder: pseudo.csv with the photos and labels,
+    pseudo.json with the models that predicted them.
     """
     run, config, prepared, store, part = job.run, job.config, job.prepared, job.store, job.part
     images = prepared.images
     photos = Photos((store,), images.label.to_numpy(), images.age.to_numpy(), np.ones(len(images)))
     if not config.pseudo.runs:
         return part, photos, ""
-    path = run.part_dir(part.name) / LABELS
+    path = run.part_dir(part.name) / LABELS_FILE
     missing = not path.exists()
-    # All have looked before the first one writes.
+    # Every process must have looked before the main process writes the file.
     accelerator.wait_for_everyone()
     if missing:
-        _choose(run, config, prepared, part.name, accelerator)
-    part, photos = _joined(config, prepared, part, photos, path)
+        _label_eval_photos(run, config, prepared, part.name, accelerator)
+    part, photos = _add_eval_photos(config, prepared, part, photos, path)
     if accelerator.is_main_process:
-        joined, eval_photos = int((part.train_rows >= len(images)).sum()), len(prepared.evaluation)
-        print(f"{part.name}: {joined} of {eval_photos} eval photos join with pseudo-labels", file=sys.stderr)
+        num_added, num_eval = int((part.train_rows >= len(images)).sum()), len(prepared.eval_table)
+        print(f"{part.name}: {num_added} of {num_eval} eval photos join with pseudo-labels", file=sys.stderr)
     return part, photos, sha256(path)
 
 
-def _joined(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
-    chosen = pd.read_csv(path, dtype={"image_id": str})
-    ids = pd.Index(prepared.evaluation.image_id)
-    at, first = ids.get_indexer(chosen.image_id), len(photos.labels)
-    if (at < 0).any() or not chosen.label.isin(range(NUM_CLASSES)).all():
-        raise UserError(f"{path}: holds other photos than the eval side; delete {path.parent} to train it anew")
-    # Photos that did not pass are in no list of rows; they have a label only to keep the arrays whole.
+def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
+    selected = pd.read_csv(path, dtype={"image_id": str})
+    ids = pd.Index(prepared.eval_table.image_id)
+    rows, num_train = ids.get_indexer(selected.image_id), len(photos.labels)
+    if (rows < 0).any() or not selected.label.isin(range(NUM_CLASSES)).all():
+        raise UserError(
+            f"{path}: holds other photos than the eval set, or a label that is not 0 to {NUM_CLASSES - 1}; delete "
+            f"{path.parent} to train {part.name} again"
+        )
+    # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
-    labels[at] = chosen.label
-    joined = Photos(
+    labels[rows] = selected.label
+    all_photos = Photos(
         (*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
         np.concatenate([photos.labels, labels]),
         np.concatenate([photos.ages, np.full(len(ids), UNKNOWN_AGE)]),
         np.concatenate([photos.weights, np.full(len(ids), config.pseudo.weight)]),
     )
-    return replace(part, train_rows=np.concatenate([part.train_rows, first + np.sort(at)])), joined
+    return replace(part, train_rows=np.concatenate([part.train_rows, num_train + np.sort(rows)])), all_photos
 
 
-def _choose(run: RunFolder, config: Config, prepared: Prepared, part: str, accelerator: Accelerator) -> None:
-    """Label the eval photos by the mean of the sources' probabilities and write those that pass the threshold.
+def _label_eval_photos(run: RunFolder, config: Config, prepared: Prepared, part: str, accelerator: Accelerator) -> None:
+    """Predict the eval photos by the mean probability of the sources; write those that reach the threshold.
 
-    Each process predicts its share of the photos; the first one writes.
+    Each process predicts its share of the photos; the main process writes.
     """
     sources = find_sources(run, config, prepared, part)
     views = canonical_views(config.pseudo.views, "pseudo.views")
-    table = prepared.evaluation
+    table = prepared.eval_table
     names = ", ".join(f"{source.name}/{name}" for source, name in sources)
-    lead, rows = accelerator.is_main_process, np.arange(len(table))
-    mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
-    with progress(f"{part} pseudo-labels by {names}", len(mine) * len(sources), "images", lead) as advance:
-        share = sum(
-            _predict(source, name, prepared, mine, views, accelerator.device, advance) / len(sources)
-            for source, name in sources
-        )
-    probs = np.concatenate(gather_object([share]) if accelerator.num_processes > 1 else [share])
-    if lead:
+    is_main, all_rows = accelerator.is_main_process, np.arange(len(table))
+    rows = np.array_split(all_rows, accelerator.num_processes)[accelerator.process_index]
+    with progress(f"{part} pseudo-labels by {names}", len(rows) * len(sources), "images", is_main) as advance:
+        own_probs = np.zeros((len(rows), NUM_CLASSES))
+        # One model after the other: together they may not fit into the GPU's memory.
+        for source, name in sources:
+            source_rows = _rows_for(source, name, prepared, rows, accelerator.device)
+            [source_probs] = predict_parts([source_rows], views, on_batch=advance)
+            own_probs += source_probs.astype(np.float64) / len(sources)
+    probs = np.concatenate(gather_object([own_probs]) if accelerator.num_processes > 1 else [own_probs])
+    if is_main:
         _write(run, config, part, table, probs, sources, views)
     accelerator.wait_for_everyone()
 
@@ -114,33 +116,20 @@ def _write(
 ) -> None:
     confidence, labels = probs.max(1), probs.argmax(1)
     passes = confidence >= config.pseudo.threshold
-    chosen = pd.DataFrame({"image_id": table.image_id, "label": labels, "confidence": confidence})[passes]
+    selected = pd.DataFrame({"image_id": table.image_id, "label": labels, "confidence": confidence})[passes]
     counts = np.bincount(labels[passes], minlength=NUM_CLASSES).tolist()
-    hashes = [{"run": s.name, "part": name, "checkpoint": sha256(s.weights_path(name))} for s, name in sources]
-    told = {"sources": hashes, "views": list(views), "threshold": config.pseudo.threshold, "of": len(table)}
+    models = [{"run": s.name, "part": name, "checkpoint": sha256(s.weights_path(name))} for s, name in sources]
+    record = {"sources": models, "views": list(views), "threshold": config.pseudo.threshold, "of": len(table)}
+    record |= {"photos": len(selected), "classes": dict(zip(CLASS_NAMES, counts, strict=True))}
     folder = run.part_dir(part)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SOURCES, told | {"photos": len(chosen), "classes": dict(zip(CLASS_NAMES, counts, strict=True))})
-    # Last: the choice is made once the list is there.
-    write_atomic(folder / LABELS, lambda beside: chosen.to_csv(beside, index=False))
+    write_json(folder / SOURCES_FILE, record)
+    # The list is written last: it marks that the selection is complete.
+    write_atomic(folder / LABELS_FILE, lambda beside: selected.to_csv(beside, index=False))
 
 
-def _predict(
-    source: RunFolder,
-    part: str,
-    prepared: Prepared,
-    rows: np.ndarray,
-    views: Sequence[str],
-    device: torch.device,
-    advance: Callable[[int, str], None],
-) -> np.ndarray:
-    """float64 [n, 18] of some rows of the eval photos, by one model and its own view of them."""
+def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
+    """Rows of the eval photos for one model, with the preprocessing and precision of its run."""
     config = source.config
-    dataset = PhotoDataset(open_store(prepared, prepared.evaluation, config.data), None, EvalTransform(config.data))
-    batches = Batches(rows, config.optim.batch_size, shuffle=False)
-    workers = pick_workers(config.data.num_workers, device)
-    model = finished_model(source, config, part, device)
-    hardware = Hardware(device, DTYPES[config.run.predict_precision])
-    with PhotoLoader(dataset, batches, workers, pin=device.type == "cuda") as loader:
-        _, [probs] = predict_probs([model], loader, hardware, views, lambda photos: advance(photos, ""))
-    return probs.astype(np.float64)
+    store = open_store(prepared, prepared.evaluation, config.data)
+    return PartRows(source, config, part, store, rows, Hardware(device, DTYPES[config.run.predict_precision]))

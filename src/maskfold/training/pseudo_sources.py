@@ -1,4 +1,4 @@
-"""Which finished models may label eval photos for a part's training: those that never saw whom it is scored on."""
+"""Which finished models may label eval photos for a part: those that never saw the people of its validation fold."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,61 +10,66 @@ from maskfold.fileio import read_json
 from maskfold.models.tta import canonical_views
 from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_name
 
-# In the folder of a part that was trained on pseudo-labels: the models that gave them.
-SOURCES = "pseudo.json"
+# In the folder of a part that was trained on pseudo-labels: the models that predicted them.
+SOURCES_FILE = "pseudo.json"
+# A run and the name of one of its parts.
 Source = tuple[RunFolder, str]
 
 
 def check_pseudo(run: RunFolder, config: Config, prepared: Prepared, parts: Sequence[str]) -> None:
-    """Raises UserError where a part that is to be started can't have its pseudo-labels."""
+    """Raise UserError where one of these parts can't get its pseudo-labels."""
     if not config.pseudo.runs:
         return
     canonical_views(config.pseudo.views, "pseudo.views")
     if prepared.evaluation is None:
-        raise UserError(f"pseudo.runs: {prepared.meta['eval']}: the data has no eval side to label")
+        raise UserError(
+            f"pseudo.runs: {prepared.meta['eval']}: the data has no eval set to label; add it and prepare the data "
+            "again, or remove pseudo.runs"
+        )
     for part in parts:
         find_sources(run, config, prepared, part)
 
 
 def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) -> list[Source]:
-    """(run, part) of each model that may label eval photos for a part's training.
+    """(run, part) of each model that labels eval photos for a part's training.
 
-    A fold has the models of the same fold; the refit on everybody, which nothing is scored on, those of all folds.
-    Raises UserError where a run is missing, unfinished, of other people or folds, or knows the fold's labels.
+    For a fold these are the models of the same fold; for the refit, which has no validation photos, those of all folds.
+    Raises UserError where a run is missing or unfinished, has other people or folds, or knows labels of the fold.
     """
-    found = []
-    for given in dict.fromkeys(config.pseudo.runs):
-        source = RunFolder(find_run(Path(given)))
+    sources = []
+    for name in dict.fromkeys(config.pseudo.runs):
+        source = RunFolder(find_run(Path(name)))
         if source.folder.resolve() == run.folder.resolve():
-            raise UserError(f"pseudo.runs: {given} is this run itself; name finished ones")
+            raise UserError(f"pseudo.runs: {name} is this run itself; name finished runs")
         if source.provenance["identity"] != prepared.identity:
             raise UserError(
                 f"pseudo.runs: {source.folder} was trained on other photos, labels or folds than {prepared.folder}: "
-                "its models may know people that are to be validated on; name runs on the same folds"
+                "its models may know people of a validation fold; name runs on the same folds"
             )
         if selects_on_validation(source.config):
             raise UserError(
                 f"pseudo.runs: {source.folder} was selected on its own validation folds (run.keep, optim.early_stop or "
-                "optim.schedule plateau), and so would its labels be; name a run that keeps the last epoch"
+                "optim.schedule plateau), so its labels would be too; name a run that keeps the last epoch"
             )
-        wanted = [fold_name(fold) for fold in source.finished_folds] if part == FULL else [part]
-        if not wanted or not all(source.finished(name) and source.weights_path(name).exists() for name in wanted):
+        source_parts = [fold_name(fold) for fold in source.finished_folds] if part == FULL else [part]
+        finished = all(source.finished(other) and source.weights_path(other).exists() for other in source_parts)
+        if not source_parts or not finished:
             raise UserError(f"pseudo.runs: {source.folder} has no finished {part}; train it first")
-        for name in wanted:
-            _check_ancestors(source, name)
-        found += [(source, name) for name in wanted]
-    return found
+        for other in source_parts:
+            _check_ancestors(source, other)
+        sources += [(source, other) for other in source_parts]
+    return sources
 
 
 def _check_ancestors(source: RunFolder, part: str) -> None:
-    """Raises UserError where a model was trained on labels of another fold's models, or it can't be known."""
+    """Raise UserError where a model was trained on labels of another fold's models, or where that is unknown."""
     if not source.config.pseudo.runs:
         return
-    path = source.part_dir(part) / SOURCES
-    held = read_json(path, f"without it nobody knows what {part} was trained on; train {source.folder} anew")
-    others = [model["part"] for model in held["sources"] if model["part"] != part]
-    if others:
+    path = source.part_dir(part) / SOURCES_FILE
+    record = read_json(path, f"it records which models labelled photos for {part}; train {source.folder} again")
+    other_parts = [model["part"] for model in record["sources"] if model["part"] != part]
+    if other_parts:
         raise UserError(
-            f"pseudo.runs: {source.folder}: {part} was itself trained on pseudo-labels of {others[0]}, whose model "
-            f"knows the people that {part} leaves out; name another run"
+            f"pseudo.runs: {source.folder}: {part} was itself trained on pseudo-labels of {other_parts[0]}, whose "
+            f"model knows the validation people of {part}; name another run"
         )

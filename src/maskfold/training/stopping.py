@@ -1,9 +1,10 @@
-"""When training stops before its end: by a signal or a time limit, after the update under way, which is saved."""
+"""Stop training early, on a signal or at a deadline: after the current update, which is saved."""
 
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -11,63 +12,65 @@ from accelerate import Accelerator
 from maskfold.errors import TimeIsUp
 from maskfold.machine_limits import STOP_SIGNALS
 
-# What processes exchange when the time is up; every signal has a smaller number.
+# What a process sends to the others when the deadline has passed; every signal has a smaller number.
 DEADLINE = 255
 
 
-class Stop:
-    """Remembers the first signal; a second one ends the process at once.
+class StopRequest:
+    """Records the first signal of STOP_SIGNALS; a second one ends the process at once.
 
-    deadline: time.time() from which on training stops by itself, or None.
+    deadline: time.time() at which training stops, or None.
     """
 
     def __init__(self, deadline: float | None = None):
-        self.deadline, self.signum = deadline, None
-        self._before: dict[int, object] = {}
+        self.deadline = deadline
+        self.signum: int | None = None
+        self._handlers: dict[int, Any] = {}
 
     @contextmanager
-    def listening(self) -> Iterator["Stop"]:
-        # nohup has SIGHUP ignored, and it stays so.
+    def listening(self) -> Iterator["StopRequest"]:
+        """Handle signals within the block; the former handlers are restored after the first signal and at the end."""
+        # nohup makes a process ignore SIGHUP, and it must stay ignored.
         signals = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
-        self._before = {signum: signal.signal(signum, self._hear) for signum in signals}
+        self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in signals}
         try:
             yield self
         finally:
-            self._restore()
+            self._restore_handlers()
 
-    def _hear(self, signum: int, _frame) -> None:
+    def _on_signal(self, signum: int, _frame) -> None:
         self.signum = signum
-        self._restore()
+        self._restore_handlers()
 
-    def _restore(self) -> None:
-        for signum, handler in self._before.items():
+    def _restore_handlers(self) -> None:
+        for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
 
     @property
     def time_is_up(self) -> bool:
         return self.deadline is not None and time.time() >= self.deadline
 
-    def asked(self, accelerator: Accelerator) -> bool:
-        """Whether any process is to stop: all leave after the same update, or some would wait for ever."""
-        mine = self.signum or (DEADLINE if self.time_is_up else 0)
+    def is_requested(self, accelerator: Accelerator) -> bool:
+        """Whether any process must stop. All processes get the same answer, so that none waits for the others."""
+        own_reason = self.signum or (DEADLINE if self.time_is_up else 0)
         if accelerator.num_processes == 1:
-            return mine > 0
-        # A signal counts more than the time, so of several the smallest.
-        flag = torch.tensor(float(mine or DEADLINE + 1), device=accelerator.device)
-        first = int(accelerator.gather(flag.view(1)).min())
-        if first < DEADLINE:
-            self.signum = first
-        elif first == DEADLINE:
+            return own_reason > 0
+        # The minimum over processes: a signal takes precedence over the deadline.
+        flag = torch.tensor(float(own_reason or DEADLINE + 1), device=accelerator.device)
+        reason = int(accelerator.gather(flag.view(1)).min())
+        if reason < DEADLINE:
+            self.signum = reason
+        elif reason == DEADLINE:
             self.deadline = 0.0
-        return first <= DEADLINE
+        return reason <= DEADLINE
 
-    def end(self, accelerator: Accelerator) -> None:
-        """Raises what the signal stands for, or TimeIsUp, once what the first process saves is on disk."""
+    def wait_and_raise(self, accelerator: Accelerator) -> None:
+        """Wait until the main process has saved, then raise as raise_if_requested does."""
         accelerator.wait_for_everyone()
-        self.raise_reason()
+        self.raise_if_requested()
 
-    def raise_reason(self) -> None:
-        """Raises KeyboardInterrupt, SystemExit or TimeIsUp where there is a reason to stop."""
+    def raise_if_requested(self) -> None:
+        """Raise KeyboardInterrupt, SystemExit (128 + signal) or TimeIsUp where there is a reason to stop."""
         if self.signum == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signum:

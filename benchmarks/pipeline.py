@@ -1,4 +1,4 @@
-"""The pieces of maskfold that are measured, put together as a run does it."""
+"""The parts of maskfold that are measured, set up as in a training run."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import Batches
+from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import train_transform
 
 
-class Ours:
-    """Prepared once a scratch folder; `loader` trains at a size with the light preset."""
+class Pipeline:
+    """Data prepared once per scratch folder; `loader` gives training batches of a size with the preset light."""
 
     def __init__(self, data: Path, scratch: Path, backbone: str):
         folder = scratch / "prepared"
@@ -32,5 +32,5 @@ class Ours:
         data = self.config.data.model_copy(update={"image_size": size})
         store, labels = open_store(self.prepared, self.prepared.images, data), self.prepared.images.label.to_numpy()
         dataset = PhotoDataset(store, labels, train_transform(data), self.config.seed)
-        batches = Batches(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
+        batches = PhotoBatchSampler(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
         return PhotoLoader(dataset, batches, workers, pin=False)

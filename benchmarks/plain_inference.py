@@ -1,8 +1,8 @@
-"""Inference as it is usually written, in a process of its own with the allocator as it comes: each model and view reads
-and preprocesses every photo anew, in float32 and the default memory format.
+"""A plain inference loop: each model and TTA view reads and preprocesses every photo again, in float32 and the default
+memory format. It runs in its own process with the default allocator.
 
-Run by inference.py: for each line on stdin it does one turn and prints images/s. Arguments: backbone, height, width,
-crop height, crop width, pil or cv2, then the photos.
+Run by inference.py. For each line on stdin it predicts all photos once and prints images/s. Arguments: backbone,
+height, width, crop height, crop width, pil or cv2, then the photos.
 """
 
 import sys
@@ -29,10 +29,10 @@ class Photos(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, at: int) -> torch.Tensor:
+    def __getitem__(self, index: int) -> torch.Tensor:
         if self.reader == "pil":
-            return self.steps(Image.open(self.paths[at]).convert("RGB"))
-        image = cv2.cvtColor(cv2.imread(self.paths[at]), cv2.COLOR_BGR2RGB)
+            return self.steps(Image.open(self.paths[index]).convert("RGB"))
+        image = cv2.cvtColor(cv2.imread(self.paths[index]), cv2.COLOR_BGR2RGB)
         top, left = (image.shape[0] - self.crop[0]) // 2, (image.shape[1] - self.crop[1]) // 2
         image = cv2.resize(image[top : top + self.crop[0], left : left + self.crop[1]], self.size[::-1])
         image = (image[:, ::-1] if self.flip else image).astype(np.float32) / 255
@@ -44,7 +44,10 @@ def main() -> None:
     backbone, height, width, crop_height, crop_width, reader, *paths = sys.argv[1:]
     size, crop = (int(height), int(width)), (int(crop_height), int(crop_width))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = [settled(timm.create_model(backbone, num_classes=18), size).to(device).eval() for _ in range(MODELS)]
+    models = [
+        with_batch_norm_statistics(timm.create_model(backbone, num_classes=18), size).to(device).eval()
+        for _ in range(MODELS)
+    ]
     for _ in sys.stdin:
         start = time.perf_counter()
         for model in models:
@@ -55,8 +58,8 @@ def main() -> None:
         print(len(paths) * MODELS * 2 / (time.perf_counter() - start), flush=True)
 
 
-def settled(model: torch.nn.Module, size: tuple[int, int]) -> torch.nn.Module:
-    """Batch norm's statistics of a few batches rather than of none: ordinary activations."""
+def with_batch_norm_statistics(model: torch.nn.Module, size: tuple[int, int]) -> torch.nn.Module:
+    """Take batch norm statistics from a few batches, for realistic activations."""
     model.train()
     for _ in range(3):
         model(torch.randn(16, 3, *size))

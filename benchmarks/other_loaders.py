@@ -1,4 +1,4 @@
-"""How others feed the same photos, each in the words its users would write: (photos, labels) -> DataLoader."""
+"""Data loaders of other pipelines for the same photos, each written as its users would write it."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ BATCH = 64
 
 
 class Photos(Dataset):
-    """path -> what `read` makes of it."""
+    """A dataset of read(path) for each path, with label 0."""
 
     def __init__(self, paths: list[Path], read):
         self.paths, self.read = list(map(str, paths)), read
@@ -27,8 +27,8 @@ class Photos(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, at: int):
-        return self.read(self.paths[at]), 0
+    def __getitem__(self, index: int):
+        return self.read(self.paths[index]), 0
 
 
 def loader(dataset: Dataset, workers: int) -> DataLoader:
@@ -43,7 +43,7 @@ class Noise:
 
 
 def organisers(paths: list[Path], size: tuple[int, int], workers: int) -> DataLoader:
-    """The recipe that the competition hands out: PIL, centre crop, resize, colour jitter, normalise, noise."""
+    """The organisers' baseline: PIL, centre crop, resize, colour jitter, normalise, noise."""
     steps = T.Compose(
         [
             T.CenterCrop((320, 256)),
@@ -58,7 +58,7 @@ def organisers(paths: list[Path], size: tuple[int, int], workers: int) -> DataLo
 
 
 class ForTimm(Dataset):
-    """A dataset as timm's loader wants it: it sets the transform."""
+    """A dataset for timm's create_loader, which sets its transform."""
 
     def __init__(self, paths: list[Path]):
         self.paths, self.transform = list(map(str, paths)), None
@@ -66,8 +66,8 @@ class ForTimm(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, at: int):
-        return self.transform(Image.open(self.paths[at]).convert("RGB")), 0
+    def __getitem__(self, index: int):
+        return self.transform(Image.open(self.paths[index]).convert("RGB")), 0
 
 
 def timm(paths: list[Path], size: tuple[int, int], workers: int) -> DataLoader:
@@ -89,7 +89,7 @@ def timm(paths: list[Path], size: tuple[int, int], workers: int) -> DataLoader:
 
 
 def torchvision(paths: list[Path], size: tuple[int, int], workers: int) -> DataLoader:
-    """torchvision's transforms v2 on uint8 tensors of its own decoder, the augmentations of `light`."""
+    """torchvision's decoder and transforms v2 on uint8 tensors, with the augmentations of the preset light."""
     steps = v2.Compose(
         [
             v2.RandomResizedCrop(size, scale=(0.8, 1.0), ratio=(0.9, 1.1), antialias=True),
@@ -103,7 +103,7 @@ def torchvision(paths: list[Path], size: tuple[int, int], workers: int) -> DataL
 
 
 def light(size: tuple[int, int]) -> list[A.BasicTransform]:
-    """The augmentations of `light`."""
+    """The augmentations of the preset light."""
     aspect = size[1] / size[0]
     return [
         A.RandomResizedCrop(size, scale=(0.8, 1.0), ratio=(0.9 * aspect, aspect / 0.9)),
@@ -113,7 +113,7 @@ def light(size: tuple[int, int]) -> list[A.BasicTransform]:
 
 
 def cv2_albumentations(paths: list[Path], size: tuple[int, int], workers: int) -> DataLoader:
-    """What Kaggle notebooks do: cv2.imread, `light`, Normalize, ToTensorV2."""
+    """As in many Kaggle notebooks: cv2.imread, the preset light, Normalize, ToTensorV2."""
     steps = A.Compose([*light(size), A.Normalize(MEAN, STD), ToTensorV2()])
 
     def read(path: str) -> torch.Tensor:
@@ -123,7 +123,7 @@ def cv2_albumentations(paths: list[Path], size: tuple[int, int], workers: int) -
 
 
 class Mapped(Dataset):
-    """The floor: a uint8 memory map and `light`, no decoding, no Normalize, no seeds."""
+    """A lower bound: a uint8 memory map and the preset light, without decoding, Normalize and seeds."""
 
     def __init__(self, file: Path, size: tuple[int, int]):
         self.photos, self.steps = np.load(file, mmap_mode="r"), A.Compose(light(size))
@@ -131,8 +131,8 @@ class Mapped(Dataset):
     def __len__(self) -> int:
         return len(self.photos)
 
-    def __getitem__(self, at: int):
-        return torch.from_numpy(np.ascontiguousarray(self.steps(image=self.photos[at])["image"])), 0
+    def __getitem__(self, index: int):
+        return torch.from_numpy(np.ascontiguousarray(self.steps(image=self.photos[index])["image"])), 0
 
 
 def memory_map(file: Path, size: tuple[int, int], workers: int) -> DataLoader:

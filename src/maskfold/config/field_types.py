@@ -1,0 +1,38 @@
+"""Types of the fields of a configuration, and the base of its sections."""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _no_bool(value: Any) -> Any:
+    # pydantic would read `true` as 1, but a learning rate of `yes` is a mistake.
+    if isinstance(value, bool):
+        raise ValueError("a number is expected")
+    return value
+
+
+Preset = Literal["none", "light", "strong", "randaugment"]
+PRESETS = get_args(Preset)
+
+
+def _preset_or_list(value: Any) -> Any:
+    if not isinstance(value, list) and value not in PRESETS:
+        raise ValueError(f"{', '.join(PRESETS)} or a list of albumentations transforms is expected")
+    return value
+
+
+NoBool = BeforeValidator(_no_bool)
+Int = Annotated[int, NoBool]
+Float = Annotated[float, NoBool]
+Pixels = Annotated[int, NoBool, Field(ge=16, le=4096)]
+Augment = Annotated[Preset | list[Any], BeforeValidator(_preset_or_list)]
+# The rule of W&B for the names of projects.
+WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
+MAX_SEED = 2**32 - 1
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values cannot be changed, numbers are finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

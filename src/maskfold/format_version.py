@@ -1,0 +1,27 @@
+"""Format versions of the folders on disk: a folder written by a newer maskfold is refused instead of misread."""
+
+from pathlib import Path
+
+from maskfold.errors import UserError
+
+KEY = "format"
+# Increase a version when older code would misread a new folder. Readers keep accepting all older versions.
+RUN = 1
+PREPARED = 1
+# The version of folders written before the key existed.
+WITHOUT_KEY = 1
+
+
+def check_format(path: Path, content: dict, newest: int, fix: str) -> None:
+    """Check the format version in `content`, the JSON object read from `path`.
+
+    Raises UserError if it is newer than `newest` or not a version; the second message ends with `fix`.
+    """
+    version = content.get(KEY, WITHOUT_KEY)
+    if type(version) is not int or version < 1:
+        raise UserError(f"{path}: {KEY} {version!r} is not valid, since it is not an integer from 1; {fix}")
+    if version > newest:
+        raise UserError(
+            f"{path}: format version {version} is newer than {newest}, the newest that this maskfold reads; "
+            "update maskfold"
+        )

@@ -1,0 +1,48 @@
+"""The prediction loop: probabilities or features of models on batches of photos, without gradients."""
+
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+
+import numpy as np
+import torch
+
+from maskfold.models.device import Hardware
+from maskfold.models.tta import VIEWS
+
+# (model, images [B, 3, H, W]) -> float32 [B, C].
+OUTPUTS: dict[str, Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]] = {
+    "probs": lambda model, images: model(images).exp(),
+    "features": lambda model, images: model.features(images).float(),
+}
+
+
+@torch.inference_mode()
+def predict(
+    models: Sequence[torch.nn.Module],
+    batches: Iterable,
+    hardware: Hardware,
+    views: Iterable[str] = ("none",),
+    output: str = "probs",
+    on_batch: Callable[[int], object] = lambda photos: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows int64 [N] in the order of the batches, outputs float32 [M, N, C], one per model).
+
+    batches: (images, labels, rows), read once for all models. views: TTA views, whose outputs are averaged. output: a
+    key of OUTPUTS. on_batch: called after each batch with its number of photos times the number of models.
+    """
+    for model in models:
+        # For features only the backbone: the head may be in training mode while its inputs are computed.
+        (model.backbone if output == "features" else model).eval()
+    views, compute = tuple(views), OUTPUTS[output]
+    rows, outputs = [], []
+    for images, _, batch_rows in batches:
+        images = images.to(hardware.device, non_blocking=True)
+        inputs = [(image, len(made) * len(views)) for view in views for made in [VIEWS[view](images)] for image in made]
+        with hardware.autocast():
+            # Nothing here waits for the device, so the host prepares the next batch meanwhile.
+            means = [reduce(operator.add, (compute(model, image) / n for image, n in inputs)) for model in models]
+            outputs.append(torch.stack(means))
+        rows.append(batch_rows)
+        on_batch(len(batch_rows) * len(models))
+    return torch.cat(rows).numpy(), torch.cat(outputs, dim=1).cpu().numpy()

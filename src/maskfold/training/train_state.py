@@ -1,0 +1,61 @@
+"""The TrainState of a part: model or head, optimiser, loss and EMA; freezing and unfreezing its backbone."""
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from timm.utils import ModelEmaV3
+from torch.nn.parallel import DistributedDataParallel
+
+from maskfold.config.experiment import Config
+from maskfold.labels import NUM_CLASSES
+from maskfold.loading.mixing import Mixer
+from maskfold.models.classifier import Classifier
+from maskfold.models.losses import BatchLoss
+from maskfold.models.targets import TargetEncoder
+from maskfold.training.engine import TrainState
+from maskfold.training.fold_data import Photos, uses_cached_features
+from maskfold.training.fold_job import Part
+from maskfold.training.optim import make_optimizer
+
+
+def make_train_state(
+    config: Config, classifier: Classifier, photos: Photos, part: Part, accelerator: Accelerator
+) -> TrainState:
+    """Build the TrainState. With cached features its model, and so the EMA, is the head alone."""
+    counts = np.bincount(photos.labels[part.train_rows], minlength=NUM_CLASSES)
+    model, optim = classifier.head if uses_cached_features(config) else classifier, config.optim
+    return TrainState(
+        accelerator=accelerator,
+        model=model,
+        wrapped_model=model,
+        # With all parameters, frozen ones too: the optimiser skips them, since they have no gradient.
+        optimizer=accelerator.prepare_optimizer(make_optimizer(classifier, optim)),
+        loss_fn=BatchLoss(config.loss, counts, accelerator.device),
+        target_encoder=TargetEncoder(config, photos.ages, photos.weights, accelerator.device),
+        mixer=Mixer(config.mix, config.seed, accelerator.process_index, accelerator.num_processes),
+        ema=ModelEmaV3(model, decay=optim.ema_decay) if optim.ema_decay else None,
+        accum_steps=optim.accum_steps,
+        clip_norm=optim.clip_norm,
+    )
+
+
+def set_frozen(epoch: int, config: Config, classifier: Classifier, state: TrainState) -> None:
+    """Freeze or unfreeze the backbone for a 1-based epoch; wrap the model again where that changes."""
+    epochs = config.model.frozen_epochs
+    frozen = epochs == "all" or epoch <= epochs
+    if state.is_wrapped and frozen == classifier.frozen:
+        return
+    classifier.freeze_backbone(frozen)
+    wrapped_model = state.model
+    if state.accelerator.num_processes > 1:
+        wrapped_model = DistributedDataParallel(wrapped_model)
+    state.wrapped_model, state.is_wrapped = torch.compile(wrapped_model) if config.run.compile else wrapped_model, True
+
+
+def current_weights(classifier: Classifier, state: TrainState) -> dict[str, torch.Tensor]:
+    """State dict of the classifier, with the EMA's tensors where the EMA is on."""
+    tensors = classifier.state_dict()
+    if state.ema is not None:
+        prefix = "head." if state.model is classifier.head else ""
+        tensors |= {prefix + name: tensor for name, tensor in state.ema.module.state_dict().items()}
+    return tensors
