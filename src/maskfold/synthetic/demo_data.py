@@ -50,7 +50,9 @@ def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
         raise UserError(f"--seed {seed} is negative; give at least 0")
     arguments = {"people": people, "eval_people": eval_people, "seed": seed}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        conflict = f"{out} is not empty and not this demo ({arguments}); choose another --out or delete the folder"
+        conflict = (
+            f"{out} holds something other than this demo ({arguments}); choose another --out or delete the folder"
+        )
         if read_json(out / "demo.json", conflict) != arguments:
             raise UserError(conflict)
         return False
