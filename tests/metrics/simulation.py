@@ -4,7 +4,7 @@ import numpy as np
 
 from maskfold.labels import GENDERS, KIND_MASK, PHOTOS_PER_PERSON, encode
 from maskfold.metrics.scores import METRICS, macro_f1, scores
-from maskfold.synthetic.demo_data import MIX
+from maskfold.synthetic.demo_data import NUM_REAL_PEOPLE
 
 # Mean error rates; the age's by age group. CONCENTRATION is a + b of the beta distribution of a person's error rate.
 AGE_ERROR, GENDER_ERROR, MASK_ERROR, CONCENTRATION = (0.08, 0.15, 0.45), 0.05, 0.02, 0.6
@@ -13,7 +13,7 @@ MASKS = np.array(list(KIND_MASK.values()))
 
 def strata_sizes(n: int) -> list[int]:
     """The number of people by gender x age stratum among `n` people, as in the real data."""
-    share = np.array(list(MIX.values())) / sum(MIX.values()) * n
+    share = np.array(list(NUM_REAL_PEOPLE.values())) / sum(NUM_REAL_PEOPLE.values()) * n
     sizes = np.floor(share).astype(int)
     sizes[np.argsort(sizes - share)[: n - sizes.sum()]] += 1
     return sizes.tolist()
@@ -23,7 +23,7 @@ def simulate(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
     """(labels, predicted labels, people), each [7 n]; the errors on a person's photos are correlated, as in real data."""
     gender, age = (
         np.repeat(values, strata_sizes(n))
-        for values in ([GENDERS.index(g) for g, _ in MIX], [group for _, group in MIX])
+        for values in ([GENDERS.index(g) for g, _ in NUM_REAL_PEOPLE], [group for _, group in NUM_REAL_PEOPLE])
     )
 
     def wrong(mean: np.ndarray) -> np.ndarray:
