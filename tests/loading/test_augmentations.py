@@ -16,7 +16,7 @@ def photo():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_preset_gives_photos_of_the_input_size(preset):
+def test_presets_return_photos_of_the_input_size(preset):
     transform = train_transform(Data(image_size=(32, 24), augment=preset))
     seen = [transform(photo(), seed) for seed in SEEDS]
     assert all(image.shape == (32, 24, 3) and image.dtype == np.uint8 for image in seen)
@@ -25,7 +25,7 @@ def test_a_preset_gives_photos_of_the_input_size(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_geometry_goes_before_photometry_and_the_resize_before_all_else(preset):
+def test_the_crop_comes_first_and_geometry_before_photometry(preset):
     def kinds(transforms):
         for each in transforms:
             if isinstance(each, A.BaseCompose):
@@ -39,8 +39,8 @@ def test_geometry_goes_before_photometry_and_the_resize_before_all_else(preset):
     assert geometric == sorted(geometric, reverse=True)
 
 
-def test_randaugment_takes_as_many_operations_as_asked_for():
-    """With strength next to none and equalise left out by luck, one operation changes less than nine."""
+def test_randaugment_applies_randaugment_ops_operations():
+    """More operations, or a larger magnitude, change the photo more."""
 
     def change(ops, magnitude):
         data = Data(image_size=(64, 64), augment="randaugment", randaugment_ops=ops, randaugment_magnitude=magnitude)
@@ -54,16 +54,16 @@ def test_randaugment_takes_as_many_operations_as_asked_for():
     assert change(1, 0.5) < change(6, 0.5)
 
 
-def test_a_written_pipeline_is_what_is_run():
-    written = [{"HorizontalFlip": {"p": 1.0}}, {"OneOf": {"transforms": [{"InvertImg": {"p": 1}}], "p": 1}}]
-    transform = train_transform(Data(image_size=(40, 30), augment=written))
+def test_a_configured_list_is_applied():
+    entries = [{"HorizontalFlip": {"p": 1.0}}, {"OneOf": {"transforms": [{"InvertImg": {"p": 1}}], "p": 1}}]
+    transform = train_transform(Data(image_size=(40, 30), augment=entries))
     np.testing.assert_array_equal(transform(photo(), (1, 2)), 255 - photo()[:, ::-1])
-    # Whatever size it leaves, the model gets its own.
+    # The result is resized to the input size.
     assert train_transform(Data(image_size=(32, 24), augment=["HorizontalFlip"]))(photo(), (1, 2)).shape == (32, 24, 3)
 
 
 @pytest.mark.parametrize(
-    "written",
+    "entries",
     [
         [{"Resize": {"height": 200, "width": 200}}, {"RandomCrop": {"height": 150, "width": 150}}],
         [{"PadIfNeeded": {"min_height": 90, "min_width": 90}}, {"CenterCrop": {"height": 80, "width": 80}}],
@@ -71,14 +71,13 @@ def test_a_written_pipeline_is_what_is_run():
         [{"SomeOf": {"transforms": ["Blur", {"OneOf": {"transforms": ["InvertImg", "HorizontalFlip"]}}], "n": 1}}],
     ],
 )
-def test_a_transform_is_tried_on_what_it_will_see(written):
-    """What one leaves behind the next one needs."""
-    transform = train_transform(Data(image_size=(32, 24), augment=written))
+def test_each_transform_is_tested_on_the_output_of_the_one_before(entries):
+    transform = train_transform(Data(image_size=(32, 24), augment=entries))
     assert transform(photo(), (1, 2)).shape == (32, 24, 3)
 
 
 @pytest.mark.parametrize(
-    ("written", "words"),
+    ("entries", "words"),
     [
         ([], "empty"),
         ([{"HorizontalFlop": {}}], r"augment\[0\].*HorizontalFlop.*HorizontalFlip"),
@@ -101,13 +100,13 @@ def test_a_transform_is_tried_on_what_it_will_see(written):
         (["MaskDropout"], "MaskDropout"),
     ],
 )
-def test_a_wrong_pipeline_is_told(written, words):
+def test_an_invalid_list_is_an_error(entries, words):
     with pytest.raises(UserError, match=words):
-        train_transform(Data(image_size=(32, 24), augment=written))
+        train_transform(Data(image_size=(32, 24), augment=entries))
 
 
-def test_a_pipeline_in_a_file(script, synthetic, tmp_path):
-    """From the file into the run, and refused before the run is made where it is wrong."""
+def test_a_list_in_a_configuration_file(script, synthetic, tmp_path):
+    """A valid list is trained with; an invalid one is an error before the run folder is written."""
     file = tmp_path / "own.yaml"
     head = "data: {folds: 2, image_size: [32, 32], augment: "
     tail = "}\nmodel: {backbone: test_convnext}\noptim: {epochs: 1, warmup_epochs: 0, batch_size: 16}\n"

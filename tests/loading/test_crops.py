@@ -1,4 +1,4 @@
-"""What is kept of a photo: reduced decoding, the centre crop, the face crop, and a store built once whatever happens."""
+"""Reduced decoding, centre crop, face crop, and the store, which is built once by any number of processes."""
 
 import json
 import multiprocessing
@@ -35,7 +35,7 @@ def small(**keys) -> Data:
     return Data.model_validate({"image_size": [64, 48], **keys})
 
 
-def test_a_jpegs_size_is_read_from_its_header(prepared):
+def test_jpeg_size_reads_the_header(prepared):
     for path in prepared.photo_paths(prepared.images)[:30]:
         content = path.read_bytes()
         if content.startswith(b"\xff\xd8"):
@@ -43,26 +43,26 @@ def test_a_jpegs_size_is_read_from_its_header(prepared):
 
 
 @given(st.binary(max_size=80))
-def test_no_header_is_no_size(junk):
-    found = jpeg_size(b"\xff\xd8" + junk)
-    assert found is None or len(found) == 2
+def test_jpeg_size_of_random_bytes(junk):
+    size = jpeg_size(b"\xff\xd8" + junk)
+    assert size is None or len(size) == 2
 
 
-def test_how_far_a_photo_may_be_reduced_by_hand():
-    # 384x288 of 512x384 for a store of 160x120: 2.4 times.
+def test_reduction():
+    # A crop of 384x288 for a store of 160x120: 2.4 times as large.
     assert reduction((512, 384), Data()) == 2
-    # 4.8 times for one of 80x60.
+    # 4.8 times as large as a store of 80x60.
     assert reduction((512, 384), small()) == 4
-    # All of 512x384: 3.2 times.
+    # The whole photo of 512x384: 3.2 times as large.
     assert reduction((512, 384), Data(crop="none")) == 2
-    # Lying on its side after its EXIF data has turned it, the photo is lower than the crop.
+    # EXIF data may rotate this photo, which then has fewer rows than the crop.
     assert reduction((512, 170), Data()) == 1
     assert reduction((100, 80), Data()) == 1
     # A face may be a small part of the photo.
     assert reduction((512, 384), Data(crop="face")) == 1
 
 
-def test_reduced_decoding_shows_the_same(prepared):
+def test_reduced_decoding_gives_a_similar_photo(prepared):
     for path in prepared.photo_paths(prepared.images)[:10]:
         whole, less = read_photo(path), read_photo(path, lambda size: 4)
         a, b = (crop_and_resize(photo.image, small(), reduced=photo.reduced) for photo in (whole, less))
@@ -70,8 +70,8 @@ def test_reduced_decoding_shows_the_same(prepared):
         assert np.abs(a.astype(int) - b).mean() < 6
 
 
-def test_exif_turns_a_reduced_photo_too(tmp_path):
-    """Orientation 6 in a hand-made EXIF block: stored lying, shown upright, whatever its size while decoding."""
+def test_exif_rotates_a_reduced_photo_too(tmp_path):
+    """Orientation 6 in an EXIF block: the photo is rotated at every reduction."""
     image = np.zeros((320, 480, 3), np.uint8)
     image[:, :240] = 255
     _, jpeg = cv2.imencode(".jpg", image)
@@ -85,15 +85,15 @@ def test_exif_turns_a_reduced_photo_too(tmp_path):
         assert photo.image[0].mean() > 250 > 5 > photo.image[-1].mean()
 
 
-def test_a_face_window_by_hand():
-    """A face of 80 rows at (100, 200) with a quarter of room: 120 rows, 90 columns, around its middle."""
+def test_face_windows():
+    """A face 80 pixels high at (100, 200), margin 1/4: a window of 120 rows and 90 columns around its centre."""
     image = np.zeros((400, 300, 3), np.uint8)
     data = Data(crop="face", image_size=(128, 96), face_margin=0.25)
     image[180:300, 85:175] = 200
-    cut = crop_and_resize(image, data, face=(100, 200, 60, 80))
-    assert cut.shape == (160, 120, 3)
-    assert (cut == 200).all()
-    # At the edge the window is moved, not shrunk; a face larger than the photo gets all that there is of its shape.
+    crop = crop_and_resize(image, data, face=(100, 200, 60, 80))
+    assert crop.shape == (160, 120, 3)
+    assert (crop == 200).all()
+    # At the edge the window is moved, not shrunk. For a face larger than the photo it is the largest possible window.
     image[:120, :90] = 77
     assert (crop_and_resize(image, data, face=(-5, 2, 60, 80)) == 77).all()
     assert crop_and_resize(image, data, face=(0, 0, 900, 900)).shape == (160, 120, 3)
@@ -103,16 +103,16 @@ boxes = st.tuples(*[st.floats(-50, 400)] * 2, *[st.floats(1, 900)] * 2)
 
 
 @given(boxes, st.integers(16, 300), st.integers(16, 300), st.floats(0, 4))
-def test_any_face_gives_a_whole_crop(face, height, width, margin):
+def test_any_face_gives_a_crop_inside_the_photo(face, height, width, margin):
     data = Data(crop="face", face_margin=margin)
     image = np.full((height, width, 3), 9, np.uint8)
-    cut = crop_and_resize(image, data, face=face)
-    assert cut.shape == (*store_size(data), 3)
-    assert (cut == 9).all()
+    crop = crop_and_resize(image, data, face=face)
+    assert crop.shape == (*store_size(data), 3)
+    assert (crop == 9).all()
 
 
-def test_yunet_finds_a_face_where_it_is(prepared):
-    """Of the same synthetic photos moved by 40 pixels, the faces have moved by 40 pixels; of grey there is none."""
+def test_yunet_finds_a_shifted_face_at_the_shifted_place(prepared):
+    """Faces in synthetic photos that are shifted by 40 pixels shift by 40 pixels; a grey photo has none."""
     photos = [read_photo(path).image for path in prepared.photo_paths(prepared.images)[:40]]
     moved = []
     for image in photos:
@@ -124,21 +124,21 @@ def test_yunet_finds_a_face_where_it_is(prepared):
     assert find_face(np.full((512, 384, 3), 128, np.uint8)) is None
 
 
-def test_faces_are_counted_and_the_others_listed(prepared, capfd):
+def test_the_share_of_faces_is_reported_and_photos_without_are_listed(prepared, capfd):
     data = small(crop="face", crop_size=[384, 288])
     store = open_store(prepared, prepared.images, data)
-    told = capfd.readouterr().err
-    held = json.loads(store.path.with_suffix(".json").read_text())
-    found = {
+    output = capfd.readouterr().err
+    report = json.loads(store.path.with_suffix(".json").read_text())
+    faces = {
         name: find_face(read_photo(path).image)
         for name, path in zip(prepared.images.image_id, prepared.photo_paths(prepared.images), strict=True)
     }
-    missed = [name for name, face in found.items() if face is None]
-    assert held["center_crop"] == missed
-    assert 0 < len(missed) < len(found)
-    assert held["found"]["all"] == pytest.approx(1 - len(missed) / len(found))
-    assert f"{len(missed)} photos get the centre crop" in told
-    assert all(f"{name} " in told for name in ("worn", "incorrect", "not worn"))
+    missed = [name for name, face in faces.items() if face is None]
+    assert report["center_crop"] == missed
+    assert 0 < len(missed) < len(faces)
+    assert report["found"]["all"] == pytest.approx(1 - len(missed) / len(faces))
+    assert f"{len(missed)} photos get the centre crop" in output
+    assert all(f"{name} " in output for name in ("worn", "incorrect", "not worn"))
     row = prepared.images.image_id.tolist().index(missed[0])
     photo = read_photo(prepared.photo_paths(prepared.images)[row]).image
     np.testing.assert_array_equal(store[row], crop_and_resize(photo, data))
@@ -146,28 +146,28 @@ def test_faces_are_counted_and_the_others_listed(prepared, capfd):
     assert other.path != store.path
 
 
-def test_shrinking_a_lot_averages():
-    """Stripes of one pixel become grey, where bilinear sampling would keep some of them."""
+def test_strong_shrinking_averages_pixels():
+    """Stripes of one pixel become grey; bilinear sampling would keep some of them."""
     stripes = np.zeros((160, 160, 3), np.uint8)
     stripes[:, ::2] = 255
     assert np.abs(resize(stripes, (40, 40)).astype(int) - 127).max() <= 1
 
 
-def build_beside(prepared, data, log: Path) -> None:
+def build_and_log(prepared, data, log: Path) -> None:
     built = store_module._build
 
-    def noted(*args):
+    def logging_build(*args):
         with log.open("a") as file:
             file.write("built\n")
         built(*args)
 
-    store_module._build = noted
+    store_module._build = logging_build
     open_store(prepared, prepared.images, data)
 
 
 def test_eight_processes_build_one_store(prepared, tmp_path):
     data, fork = small(crop="none", image_size=[40, 32]), multiprocessing.get_context("fork")
-    started = [fork.Process(target=build_beside, args=(prepared, data, tmp_path / "log")) for _ in range(8)]
+    started = [fork.Process(target=build_and_log, args=(prepared, data, tmp_path / "log")) for _ in range(8)]
     for process in started:
         process.start()
     for process in started:
@@ -187,24 +187,24 @@ def build_slowly(prepared, data) -> None:
     open_store(prepared, prepared.images, data)
 
 
-def test_what_a_killed_build_leaves_is_not_trusted(prepared):
+def test_files_of_a_killed_build_are_deleted(prepared):
     data = small(crop="none", image_size=[48, 32])
     process = multiprocessing.get_context("fork").Process(target=build_slowly, args=(prepared, data))
     process.start()
     folder = prepared.folder / "store"
     until(lambda: list(folder.glob(".*.npy")), "a store that is being built")
-    left = list(folder.glob(".*.npy"))
+    temporary = list(folder.glob(".*.npy"))
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert left[0].exists()
+    assert temporary[0].exists()
     assert not list(folder.glob("none-60x40-*"))
     store = open_store(prepared, prepared.images, data)
-    assert not left[0].exists()
+    assert not temporary[0].exists()
     photo = read_photo(prepared.photo_paths(prepared.images)[7], lambda size: reduction(size, data))
     np.testing.assert_array_equal(store[7], crop_and_resize(photo.image, data, reduced=photo.reduced))
 
 
-def test_a_store_written_just_before_the_machine_went_down_is_built_anew(prepared):
+def test_a_store_written_just_before_a_reboot_is_built_again(prepared):
     data = small(crop="none", image_size=[36, 32])
     path = open_store(prepared, prepared.images, data).path
     content, started = path.read_bytes(), time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)

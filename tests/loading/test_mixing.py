@@ -17,7 +17,7 @@ BLACK, WHITE = 0, 255
 
 
 def black_and_white(n=200, height=9, width=7):
-    """n black photos of class 0 and their white partners of class 1."""
+    """n black photos of class 0, followed by their white partners of class 1."""
     images = torch.zeros(2 * n, 3, height, width, dtype=torch.uint8)
     images[n:] = WHITE
     classes = torch.zeros(2 * n, 18)
@@ -31,8 +31,8 @@ def mixed(n=200, height=9, width=7, **mix):
 
 
 @pytest.mark.parametrize("mix", [{"name": "cutmix"}, {"name": "half_cutmix"}, {"name": "mixup", "alpha": 0.4}])
-def test_the_partners_share_is_what_of_it_is_there(mix):
-    """White over black: the share of the partner's class is the mean brightness, pixel by pixel."""
+def test_the_partners_share_equals_its_share_of_pixels(mix):
+    """White partners on black photos: the target's share of the partner's class equals the mean brightness."""
     images, targets = mixed(**mix)
     assert len(images) == 200
     share = images.float().mean((1, 2, 3)) / WHITE
@@ -44,7 +44,7 @@ def test_the_partners_share_is_what_of_it_is_there(mix):
 
 
 def test_half_cutmix_pastes_halves():
-    """9x7: left or right are 3 and 4 columns of 7, upper or lower 4 and 5 rows of 9."""
+    """9x7 pixels: left and right halves have 3 and 4 columns, upper and lower ones 4 and 5 rows."""
 
     def shapes(halves):
         images, targets = mixed(name="half_cutmix", halves=halves)
@@ -61,8 +61,8 @@ def test_half_cutmix_pastes_halves():
     assert shapes("both") == {(9, 3), (9, 4), (4, 7), (5, 7)}
 
 
-def test_mixups_share_is_of_its_beta():
-    """alpha 1: uniform; alpha .2: mostly one of the two."""
+def test_mixup_samples_shares_from_beta():
+    """Mean and variance of Beta(alpha, alpha)."""
     for alpha, variance in ((1.0, 1 / 12), (0.2, 1 / (4 * 1.4))):
         _, targets = mixed(4000, 2, 2, name="mixup", alpha=alpha)
         share = targets.classes[:, 1]
@@ -70,7 +70,7 @@ def test_mixups_share_is_of_its_beta():
         assert float(share.var()) == pytest.approx(variance, rel=0.06)
 
 
-def test_cutmix_pastes_a_box_of_the_photos_shape():
+def test_cutmix_pastes_a_box_of_the_photos_aspect_ratio():
     images, _ = mixed(400, 40, 20, name="cutmix")
     white = images[:, 0] == WHITE
     rows, columns = white.any(2).sum(1), white.any(1).sum(1)
@@ -79,15 +79,15 @@ def test_cutmix_pastes_a_box_of_the_photos_shape():
     assert float((rows / columns)[inside].median()) == pytest.approx(2, rel=0.15)
 
 
-def test_photos_without_partners_stay():
+def test_photos_without_partners_stay_unchanged():
     images, targets = black_and_white(5)
     same, kept = Mixer(Mix(name="mixup"), 0)(images[:5], targets.chunk(2)[0], 1, 0, 5)
     assert torch.equal(same, images[:5])
     assert torch.equal(kept.classes, targets.classes[:5])
 
 
-class Memory:
-    """Fixed photos of classes 0 to 17 in turn, batched as a run would, for one process or one of several."""
+class FixedLoader:
+    """A loader of fixed photos of classes 0 to 17 in turn, with the batches of a run."""
 
     def __init__(self, config, n=40, rank=0, world_size=1):
         generator = torch.Generator().manual_seed(0)
@@ -98,14 +98,14 @@ class Memory:
 
     def __iter__(self):
         for keys in self.batch_sampler:
-            asked = np.array([row for _, row, _ in keys])
-            rows = np.where(asked < 0, ~asked, asked)
-            labels = np.where(asked < 0, -1, self.labels[rows])
+            signed_rows = np.array([row for _, row, _ in keys])
+            rows = np.where(signed_rows < 0, ~signed_rows, signed_rows)
+            labels = np.where(signed_rows < 0, -1, self.labels[rows])
             yield self.images[rows], torch.from_numpy(labels), torch.from_numpy(rows)
 
 
 def gradients(loss, mix, accum_steps=1, world_size=1):
-    """The sum over `world_size` simulated processes of each update's gradient, without moving the weights."""
+    """Gradient of each update, summed over `world_size` simulated processes. The weights stay fixed."""
     config = Config(
         model=Model(backbone="test_convnext", head="factored"),
         data=Data(image_size=(32, 32)),
@@ -127,7 +127,7 @@ def gradients(loss, mix, accum_steps=1, world_size=1):
             model, Recorder(model.parameters(), lr=1.0), config, ages=ages, accum_steps=accum_steps
         )
         ours.mixer = Mixer(config.mix, config.seed, rank, world_size)
-        train_one_epoch(ours, Memory(config, rank=rank, world_size=world_size))
+        train_one_epoch(ours, FixedLoader(config, rank=rank, world_size=world_size))
         sums = (
             seen
             if sums is None
@@ -136,7 +136,7 @@ def gradients(loss, mix, accum_steps=1, world_size=1):
     return sums
 
 
-def near(ours, expected):
+def assert_close(ours, expected):
     for update, whole in zip(ours, expected, strict=True):
         for a, b in zip(update, whole, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-6)
@@ -144,19 +144,19 @@ def near(ours, expected):
 
 @pytest.mark.parametrize("mix", [{"name": "mixup"}, {"name": "half_cutmix", "partner": "old"}])
 @pytest.mark.parametrize("loss", [{"class_weights": "inverse", "label_smoothing": 0.1}, {"plus": "soft_f1"}])
-def test_mixing_then_splitting_keeps_the_gradient(loss, mix):
-    """40 photos in batches of 16, the last of 8: in three parts each, and by three processes."""
+def test_accumulation_and_processes_keep_the_gradient_of_mixed_batches(loss, mix):
+    """40 photos in batches of 16, the last of 8: in three micro-batches each, and by two or three processes."""
     whole = gradients(loss, mix)
     assert len(whole) == 3
-    near(gradients(loss, mix, accum_steps=3), whole)
+    assert_close(gradients(loss, mix, accum_steps=3), whole)
     if "plus" not in loss:
-        # The processes' gradients, whose mean DDP would take of losses times their number.
-        near(gradients(loss, mix, world_size=3), whole)
-        near(gradients(loss, mix, world_size=2, accum_steps=2), whole)
+        # The sum over processes: DDP takes the mean of gradients of losses that are multiplied by their number.
+        assert_close(gradients(loss, mix, world_size=3), whole)
+        assert_close(gradients(loss, mix, world_size=2, accum_steps=2), whole)
 
 
-def test_the_mixed_loss_is_the_shares_of_two_plain_ones():
-    """(1 - a) l(own) + a l(partner) of the same predictions, weights and all."""
+def test_the_loss_of_mixed_targets_is_the_weighted_sum_of_two_losses():
+    """(1 - share) x loss(own) + share x loss(partner) of the same predictions, with class weights."""
     from maskfold.models.losses import BatchLoss
 
     log_probs = torch.randn(4, 18).log_softmax(1)
@@ -176,16 +176,16 @@ def test_the_mixed_loss_is_the_shares_of_two_plain_ones():
     torch.testing.assert_close(value(torch.lerp(own, other, share)), expected)
 
 
-def test_a_run_mixes_and_its_validation_does_not(script, synthetic, monkeypatch):
-    """Partners of 60 and more come into training batches; what is validated is each photo once, as it is."""
+def test_training_batches_are_mixed_and_validation_batches_are_not(script, synthetic, monkeypatch):
+    """Training batches have as many partners as photos; the Mixer is called for training batches only."""
     from maskfold.loading import mixing
 
     calls, real = [], mixing.Mixer.__call__
 
     def spy(self, images, targets, epoch, batch, size):
-        found = real(self, images, targets, epoch, batch, size)
-        calls.append((len(images), size, found[0].is_floating_point()))
-        return found
+        mixed, mixed_targets = real(self, images, targets, epoch, batch, size)
+        calls.append((len(images), size, mixed.is_floating_point()))
+        return mixed, mixed_targets
 
     monkeypatch.setattr(mixing.Mixer, "__call__", spy)
     args = tiny_args(synthetic, "--folds", 0, "--mix.name", "mixup", "--mix.partner", "old", "--name", "mixed")
@@ -202,8 +202,8 @@ def test_a_run_mixes_and_its_validation_does_not(script, synthetic, monkeypatch)
     refused(script("train", *args, "--model.frozen_epochs", "all"), "mix.name", "cache_features")
 
 
-def test_no_old_partner_in_one_fold_is_told_before_any_is_trained(script, raw):
-    """The people of 60 and more all in one fold: the other has none to train with."""
+def test_a_fold_without_old_partners_is_an_error_before_training(script, raw):
+    """All people of 60 or more are in one fold, so that fold has none of them for training."""
     import pandas as pd
 
     args = tiny_args(raw, "--data.prepared", "p", "--mix.name", "half_cutmix", "--mix.partner", "old")
@@ -215,7 +215,7 @@ def test_no_old_partner_in_one_fold_is_told_before_any_is_trained(script, raw):
     assert not Path("runs").exists()
 
 
-def test_old_partners_come_from_the_folds_own_training_people(synthetic):
+def test_old_partners_are_training_photos_of_the_fold(synthetic):
     from maskfold.data.folds import split
     from maskfold.data.prepare import prepare
     from maskfold.data.raw_layout import find_layout
@@ -226,6 +226,6 @@ def test_old_partners_come_from_the_folds_own_training_people(synthetic):
         train, valid = split(prepared.images, prepared.folds, fold)
         if not is_old(labels[train]).any():
             continue
-        found = Partners(Mix(name="mixup", partner="old"), train, labels)(np.random.default_rng(0), train)
-        assert not set(found) & set(valid)
-        assert is_old(labels[found]).all()
+        partners = Partners(Mix(name="mixup", partner="old"), train, labels)(np.random.default_rng(0), train)
+        assert not set(partners) & set(valid)
+        assert is_old(labels[partners]).all()

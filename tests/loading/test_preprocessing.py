@@ -1,4 +1,4 @@
-"""Store, transforms, dataset and loader: one view on every path, and augmentation that no worker count changes."""
+"""Store, transforms, dataset and loader: the same preprocessing everywhere, the same augmentation for any num_workers."""
 
 import os
 import pickle
@@ -33,7 +33,7 @@ def data_config(**keys) -> Data:
     return Config.model_validate({"data": {"image_size": [32, 24], **keys}}).data
 
 
-def test_the_store_holds_the_one_crop_of_each_photo(prepared):
+def test_the_store_contains_the_crop_of_each_photo(prepared):
     data = data_config()
     store = open_store(prepared, prepared.images, data)
     assert len(store) == len(prepared.images)
@@ -51,7 +51,7 @@ def test_colours_are_rgb(tmp_path):
     assert read_photo(tmp_path / "a.png")[0][0, 0].tolist() == [255, 0, 0]
 
 
-def test_centre_crop_by_hand():
+def test_centre_crop():
     photo = np.zeros((512, 384, 3), np.uint8)
     photo[96:416, 64:320] = 200
     data = data_config(crop="center", crop_size=[320, 256])
@@ -61,13 +61,13 @@ def test_centre_crop_by_hand():
     assert crop_and_resize(small, data).shape == (*store_size(data), 3)
 
 
-def test_the_store_is_no_larger_than_the_crop_unless_the_input_is():
+def test_the_store_is_not_larger_than_the_crop_unless_the_input_is():
     assert store_size(data_config(image_size=[128, 96])) == (160, 120)
     assert store_size(data_config(image_size=[380, 380], crop_size=[384, 384])) == (384, 384)
     assert store_size(data_config(image_size=[384, 384], crop_size=[320, 256])) == (384, 384)
 
 
-def test_the_store_is_built_once_and_anew_for_another_view(prepared):
+def test_the_store_is_built_once_per_preprocessing(prepared):
     first = open_store(prepared, prepared.images, data_config())
     stamp = first.path.stat().st_mtime_ns
     again = open_store(prepared, prepared.images, data_config(augment="strong"))
@@ -76,7 +76,7 @@ def test_the_store_is_built_once_and_anew_for_another_view(prepared):
     assert len({first.path, *(open_store(prepared, prepared.images, data).path for data in others)}) == 4
 
 
-def test_a_full_disk_is_told_before_building(prepared, monkeypatch):
+def test_a_full_disk_is_an_error_before_building(prepared, monkeypatch):
     from maskfold.loading import store
 
     usage = store.shutil.disk_usage(".")._replace(free=10)
@@ -86,7 +86,7 @@ def test_a_full_disk_is_told_before_building(prepared, monkeypatch):
         open_store(prepared, prepared.images, data)
 
 
-def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
+def test_a_damaged_photo_leaves_no_store(raw, tmp_path):
     fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
     victim = fresh.photo_paths(fresh.images)[50]
     victim.write_bytes(victim.read_bytes()[:3000])
@@ -95,8 +95,8 @@ def test_a_photo_gone_bad_leaves_no_store(raw, tmp_path):
     assert [path.name for path in (tmp_path / "p" / "store").iterdir()] == [".lock"]
 
 
-def test_a_photo_changed_since_it_was_prepared_is_noticed(raw, tmp_path):
-    """Another photo, whole in itself, under the old name: on both sides."""
+def test_a_photo_changed_since_it_was_prepared_is_an_error(raw, tmp_path):
+    """A valid photo is replaced by another one, in the training set and in the eval set."""
     fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
     for table in (fresh.images, fresh.evaluation):
         paths = fresh.photo_paths(table)
@@ -118,8 +118,8 @@ def batches(prepared, workers: int, epoch: int, augment: str = "strong"):
 
 
 @pytest.mark.parametrize("augment", ["light", "strong"])
-def test_augmentation_is_the_samples_own(prepared, augment):
-    """The same with 0, 1 and 3 workers; another in another epoch; unlike between samples."""
+def test_augmentation_does_not_depend_on_the_number_of_workers(prepared, augment):
+    """Equal with 0, 1 and 3 workers; different in another epoch."""
     images, labels, rows = batches(prepared, 0, 1, augment)
     assert images.dtype == torch.uint8
     assert images.shape == (20, 3, 32, 24)
@@ -135,7 +135,7 @@ def test_augmentation_is_the_samples_own(prepared, augment):
     assert all(changed)
 
 
-def test_persistent_workers_get_the_epoch(prepared):
+def test_persistent_workers_use_the_current_epoch(prepared):
     data = data_config(augment="light")
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, train_transform(data), seed=5)
     loader = PhotoLoader(dataset, PhotoBatchSampler(np.arange(6), 6, shuffle=False), workers=1, pin=False)
@@ -147,8 +147,8 @@ def test_persistent_workers_get_the_epoch(prepared):
     assert not torch.equal(seen[0], seen[1])
 
 
-def test_a_mistyped_augmentation_argument_is_refused(monkeypatch):
-    """What strict=True stands for: albumentations alone would warn and go on."""
+def test_a_mistyped_augmentation_argument_is_an_error(monkeypatch):
+    """strict=True is passed; without it albumentations would only warn."""
     import albumentations as A
 
     from maskfold.loading import transforms
@@ -158,8 +158,8 @@ def test_a_mistyped_augmentation_argument_is_refused(monkeypatch):
         train_transform(data_config())
 
 
-def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_path, monkeypatch):
-    """A photo lies on both sides; what the model is given is caught on each of the three paths."""
+def test_validation_oof_and_eval_preprocess_a_file_to_the_identical_tensor(raw, tmp_path, monkeypatch):
+    """A photo is in the training and the eval set; the model's normalised inputs are recorded on each path."""
     import shutil
 
     from maskfold.inference.cache import predict_runs
@@ -174,17 +174,17 @@ def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_pat
     info = pd.read_csv(raw / "eval" / "info.csv")
     pd.concat([info, pd.DataFrame({"ImageID": [name], "ans": [0]})]).to_csv(raw / "eval" / "info.csv", index=False)
 
-    caught = []
+    inputs = []
     original = Classifier.normalise
 
     def spy(self, images):
         normalised = original(self, images)
         if not self.training:
-            caught.append(normalised.detach().clone())
+            inputs.append(normalised.detach().clone())
         return normalised
 
     monkeypatch.setattr(Classifier, "normalise", spy)
-    # Before it starts, a run shows its model photos of no content.
+    # Before it starts, a run shows its model blank photos, which must not be recorded here.
     monkeypatch.setattr("maskfold.training.fit.check_input_size", lambda model, config: None)
     sections = {"root": str(raw), "prepared": str(tmp_path / "p"), "folds": 2, "image_size": [32, 32]}
     keys = {"data": sections, "model": {"backbone": "test_convnext"}, "optim": {"epochs": 1, "warmup_epochs": 0}}
@@ -196,18 +196,18 @@ def test_validation_oof_and_eval_give_one_file_the_identical_tensor(raw, tmp_pat
     row = prepared.images.image_id.tolist().index(wanted)
     fold = prepared.folds.set_index("person_id").fold[table.path[0]]
     inside = np.flatnonzero(prepared.images.person_id.map(prepared.folds.set_index("person_id").fold) == fold)
-    at = inside.tolist().index(row)
-    # Each fold of training saw its validation photos twice: after the epoch, and for oof.npz from the saved file.
-    flat = [tensor for tensor in torch.cat(caught)]
+    position = inside.tolist().index(row)
+    # Each fold predicts its validation photos twice: after the epoch, and for oof.npz with the saved weights.
+    flat = [tensor for tensor in torch.cat(inputs)]
     sizes = [int((prepared.folds.fold == k).sum()) * 7 for k in (0, 1)]
     start = 0 if fold == 0 else 2 * sizes[0]
-    validation, oof = flat[start + at], flat[start + sizes[fold] + at]
-    caught.clear()
+    validation, oof = flat[start + position], flat[start + sizes[fold] + position]
+    inputs.clear()
     predict_runs([run], [prepared], ("none",))
-    # Each batch of eval photos goes through both models before the next; then each fold's own photos.
-    flat, photos = list(torch.cat(caught)), len(prepared.evaluation)
+    # Both models predict the eval photos, which fit into one batch; then each predicts its fold's photos.
+    flat, photos = list(torch.cat(inputs)), len(prepared.evaluation)
     assert photos < run.config.optim.batch_size
-    again = flat[2 * photos + (0 if fold == 0 else sizes[0]) + at]
+    again = flat[2 * photos + (0 if fold == 0 else sizes[0]) + position]
     eval_row = prepared.evaluation.image_id.tolist().index(name)
     evaluation = flat[eval_row]
     assert torch.equal(evaluation, flat[photos + eval_row])
@@ -224,7 +224,7 @@ def test_photo_fault_finds_a_file_cut_anywhere(synthetic):
         assert photo_fault(whole[:keep]) is not None
 
 
-def test_eval_view_has_no_chance_in_it():
+def test_eval_transform_is_deterministic():
     image = np.random.default_rng(0).integers(0, 255, (40, 30, 3), dtype=np.uint8)
     view = EvalTransform(data_config())
     np.testing.assert_array_equal(view(image), view(image))
@@ -234,7 +234,7 @@ def test_eval_view_has_no_chance_in_it():
 
 @given(n=st.integers(1, 40), size=st.integers(1, 12), world_size=st.integers(1, 4), epoch=st.integers(0, 3))
 def test_processes_share_each_batch(n, size, world_size, epoch):
-    """Together the processes' shares are the one process' batches; where a share would be empty, a row goes unlabelled."""
+    """The shares of all processes together are the whole batch; a share that would be empty is one row without label."""
     whole = PhotoBatchSampler(np.arange(n), size, shuffle=True, seed=1)
     shares = [
         PhotoBatchSampler(np.arange(n), size, shuffle=True, seed=1, rank=rank, world_size=world_size)
@@ -246,10 +246,10 @@ def test_processes_share_each_batch(n, size, world_size, epoch):
     for number, batch, *parts in zip(range(len(whole)), whole, *shares, strict=True):
         assert len(batch) == whole.size(number)
         assert all(parts)
-        assert sorted(at for part in parts for at in part if at[1] >= 0) == sorted(batch)
+        assert sorted(key for part in parts for key in part if key[1] >= 0) == sorted(batch)
 
 
-def test_a_pass_goes_on_in_the_middle():
+def test_a_pass_can_begin_with_a_later_batch():
     batches = PhotoBatchSampler(np.arange(10), 3, shuffle=True, seed=1)
     batches.set_epoch(2)
     whole = list(batches)
@@ -257,7 +257,7 @@ def test_a_pass_goes_on_in_the_middle():
     assert list(batches) == whole[2:]
 
 
-def test_an_unlabelled_row_is_the_same_photo(prepared):
+def test_a_row_without_label_is_the_same_photo(prepared):
     data = data_config(augment="light")
     store, labels = open_store(prepared, prepared.images, data), prepared.images.label.to_numpy()
     dataset = PhotoDataset(store, labels, train_transform(data), seed=5)
@@ -272,8 +272,8 @@ def test_an_unlabelled_row_is_the_same_photo(prepared):
     epoch=st.integers(0, 500),
     rows=st.lists(st.integers(0, 30_000), min_size=1, max_size=50),
 )
-def test_a_samples_seed_is_its_own(seed, epoch, rows):
-    """Of seed, epoch, row and visit alone, whichever rows share the batch; another of any of them has another."""
+def test_sample_seeds_are_distinct_and_independent_of_the_batch(seed, epoch, rows):
+    """It depends on seed, epoch, row and visit alone, not on the other rows of the batch."""
     first = np.zeros(len(rows), int)
     whole = sample_seeds(seed, epoch, np.array(rows), first)
     assert whole == [sample_seeds(seed, epoch, np.array([row]), first[:1])[0] for row in rows]
@@ -283,15 +283,15 @@ def test_a_samples_seed_is_its_own(seed, epoch, rows):
     assert not set(whole) & set(sample_seeds(seed, epoch, np.array(rows), first + 1))
 
 
-def test_a_samples_draws_are_uniform_and_unrelated():
-    """First draws over neighbouring rows: flat, and without any memory of the row before."""
+def test_random_numbers_of_samples_are_uniform_and_uncorrelated():
+    """The first random numbers of neighbouring rows are uniform and uncorrelated."""
     transform = train_transform(data_config(augment="light"))
-    draws = []
+    numbers = []
     for seed in sample_seeds(3, 1, np.arange(4000), np.zeros(4000, int)):
         transform(np.zeros((40, 30, 3), np.uint8), seed)
-        # What albumentations would draw next, by either of its two interfaces.
-        draws.append((transform.compose.py_random.random(), transform.compose.random_generator.random()))
-    for column in np.array(draws).T:
+        # The next random number of each of the two generators that albumentations uses.
+        numbers.append((transform.compose.py_random.random(), transform.compose.random_generator.random()))
+    for column in np.array(numbers).T:
         assert abs(column.mean() - 0.5) < 0.02
         assert (np.abs(np.histogram(column, 10, (0, 1))[0] - 400) < 100).all()
         assert abs(np.corrcoef(column[1:], column[:-1])[0, 1]) < 0.06

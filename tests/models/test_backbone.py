@@ -15,7 +15,7 @@ DATA = Data(image_size=(32, 32))
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """A file as timm's hub holds it: all tensors of the net, its 1000-way classifier included."""
+    """A file as on timm's hub: all tensors of the model, including its classifier of 1000 classes."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("가중치 weights") / "model.safetensors"
     save_file({key: value.contiguous() for key, value in timm.create_model("test_convnext").state_dict().items()}, path)
@@ -26,7 +26,7 @@ def build(**keys):
     return build_backbone(Model(**{"backbone": "test_convnext", **keys}), DATA)
 
 
-def test_weights_from_a_file_are_the_files(weights):
+def test_weights_are_loaded_from_a_file(weights):
     torch.manual_seed(7)
     backbone = build(weights=weights)
     for name, tensor in (
@@ -38,17 +38,17 @@ def test_weights_from_a_file_are_the_files(weights):
 
 
 def test_a_file_overrides_pretrained_and_needs_no_network(weights, monkeypatch):
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("asked the network"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("used the network"))
     build(weights=weights, pretrained=True)
 
 
 @pytest.mark.parametrize("name", ["resnet19", "efficientnet_b44", "swin_larg"])
-def test_an_unknown_backbone_names_the_nearest(name):
+def test_an_unknown_backbone_suggests_the_nearest(name):
     with pytest.raises(UserError, match=rf"model.backbone: timm has no {name}; did you mean .*{name[:5]}"):
         build(backbone=name)
 
 
-def test_weights_that_are_missing_or_no_safetensors(tmp_path):
+def test_missing_or_damaged_weights_are_an_error(tmp_path):
     with pytest.raises(UserError, match=r"model.weights: .*no such file"):
         build(weights=tmp_path / "gone.safetensors")
     for content in (b"", b"PK\x03\x04 a pickle", b"\xff" * 4000):
@@ -57,25 +57,25 @@ def test_weights_that_are_missing_or_no_safetensors(tmp_path):
             build(weights=tmp_path / "bad.safetensors")
 
 
-def test_weights_of_another_net_say_how_many_tensors_fit(weights):
+def test_weights_of_another_model_are_an_error_with_the_number_of_fitting_tensors(weights):
     with pytest.raises(UserError, match=r"does not fit test_resnet: 0 of its \d+ tensors do"):
         build(backbone="test_resnet", weights=weights)
 
 
-def test_weights_of_a_deeper_net_are_refused(tmp_path):
-    """Every tensor of resnet18 is in a resnet34's file, name and shape."""
+def test_weights_of_a_deeper_model_are_an_error(tmp_path):
+    """Every tensor of resnet18 is also in a resnet34's file, with the same name and shape."""
     path = tmp_path / "resnet34.safetensors"
     save_file({key: value.contiguous() for key, value in timm.create_model("resnet34").state_dict().items()}, path)
     own = len(timm.create_model("resnet18", num_classes=0).state_dict())
-    with pytest.raises(UserError, match=rf"{own} of its {own} tensors do, and the file holds \d+"):
+    with pytest.raises(UserError, match=rf"{own} of its {own} tensors do, and the file has \d+"):
         build(backbone="resnet18", weights=path)
 
 
-def test_pretrained_without_a_hub_says_both_ways_out_soon(monkeypatch):
-    asked = []
+def test_pretrained_offline_is_an_error_that_names_both_fixes(monkeypatch):
+    lookups = []
 
-    def no_name(*where):
-        asked.append(where)
+    def no_name(*host):
+        lookups.append(host)
         raise socket.gaierror("Name or service not known")
 
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
@@ -84,25 +84,25 @@ def test_pretrained_without_a_hub_says_both_ways_out_soon(monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", "/nonexistent")
     with pytest.raises(UserError, match=r"model\.pretrained.*--model\.weights.*--model\.pretrained false"):
         build(pretrained=True)
-    # The hub is not tried again and again, which takes most of a minute.
-    assert len(asked) == 1
+    # No retries: they would take most of a minute.
+    assert len(lookups) == 1
 
 
-def test_pretrained_is_timms_own_door(monkeypatch):
-    asked = {}
+def test_pretrained_calls_timm_create_model(monkeypatch):
+    call = {}
     original = timm.create_model
 
     def spy(name, pretrained=False, **options):
-        asked.update(name=name, pretrained=pretrained)
+        call.update(name=name, pretrained=pretrained)
         return original(name, pretrained=False, **options)
 
     monkeypatch.setattr(timm, "create_model", spy)
     build(pretrained=True)
-    assert asked == {"name": "test_convnext", "pretrained": True}
+    assert call == {"name": "test_convnext", "pretrained": True}
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "resnet18"])
-def test_normalisation_is_the_backbones(name):
+def test_normalisation_uses_the_backbones_mean_and_std(name):
     model = build_classifier(Config(model=Model(backbone=name), data=DATA)).eval()
     cfg = timm.create_model(name).pretrained_cfg
     image = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
@@ -114,23 +114,23 @@ def test_normalisation_is_the_backbones(name):
     torch.testing.assert_close(out.exp().sum(1), torch.ones(2))
 
 
-def test_a_file_of_another_input_size_has_its_positions_resized(tmp_path):
+def test_position_embeddings_of_another_input_size_are_resized(tmp_path):
     torch.manual_seed(1)
     whole = timm.create_model("test_vit").state_dict()
     save_file({key: value.contiguous() for key, value in whole.items()}, tmp_path / "vit.safetensors")
-    held = build_backbone(Model(backbone="test_vit", weights=tmp_path / "vit.safetensors"), DATA).state_dict()
-    assert held["pos_embed"].shape != whole["pos_embed"].shape
-    for name in held.keys() - {"pos_embed"}:
-        assert torch.equal(held[name], whole[name]), name
+    loaded = build_backbone(Model(backbone="test_vit", weights=tmp_path / "vit.safetensors"), DATA).state_dict()
+    assert loaded["pos_embed"].shape != whole["pos_embed"].shape
+    for name in loaded.keys() - {"pos_embed"}:
+        assert torch.equal(loaded[name], whole[name]), name
 
 
-def test_a_fixed_size_net_is_built_for_the_input():
+def test_a_model_of_fixed_size_is_built_for_the_input_size():
     model = build_classifier(Config(model=Model(backbone="test_vit"), data=DATA)).eval()
     assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 18)
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_efficientnet", "mobilenetv3_small_050", "lcnet_050"])
-def test_heads_fit_nets_with_a_hidden_layer_before_the_classifier(name):
+def test_heads_fit_models_with_a_hidden_layer_before_the_classifier(name):
     model = build_classifier(Config(model=Model(backbone=name), data=DATA)).eval()
     assert model(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, 18)
 

@@ -19,7 +19,7 @@ def factored(years=1, features=8, **keys):
 
 
 @given(seed=st.integers(0, 1000), years=st.integers(1, 30))
-def test_the_factored_heads_probabilities_are_the_product_of_its_axes(seed, years):
+def test_probabilities_of_the_factored_head_are_the_product_of_its_axes(seed, years):
     head = factored(years)
     features = torch.randn(5, 8, generator=torch.Generator().manual_seed(seed))
     log_probs, ages = head(features, with_ages=True)
@@ -30,7 +30,7 @@ def test_the_factored_heads_probabilities_are_the_product_of_its_axes(seed, year
     axes = marginals(probs)
     product = np.einsum("nm,ng,na->nmga", axes["mask"], axes["gender"], axes["age"]).reshape(5, 18)
     np.testing.assert_allclose(probs, product, atol=1e-6)
-    # The axes are the head's own, and a group's probability the sum of its bins'.
+    # The marginals equal the head's softmaxes; the probability of an age group is the sum over its bins.
     logits = head.linear(features).detach()
     np.testing.assert_allclose(axes["mask"], logits[:, :3].softmax(1), atol=1e-5)
     np.testing.assert_allclose(axes["gender"], logits[:, 3:5].softmax(1), atol=1e-5)
@@ -41,23 +41,23 @@ def test_the_factored_heads_probabilities_are_the_product_of_its_axes(seed, year
 
 @pytest.mark.parametrize("years", [1, 4, 7, 12, 30])
 @pytest.mark.parametrize(("age", "group"), [(18, 0), (29, 0), (30, 1), (59, 1), (60, 2)])
-def test_an_age_is_of_its_group_to_the_year(years, age, group):
-    """All probability on the bin that holds an age: that age's group has all of it."""
+def test_age_bins_belong_to_the_right_age_group(years, age, group):
+    """With all probability on the bin of an age, the age group of that age has probability 1."""
     head = factored(years, head_init="zero")
     own = np.digitize(age, age_bins(years)[1:])
     with torch.no_grad():
         head.linear.bias[5 + own] = 200
-    found = marginals(head(torch.zeros(1, 8)).detach().double().exp())["age"][0]
-    np.testing.assert_allclose(found, np.eye(3)[group], atol=1e-6)
+    group_probs = marginals(head(torch.zeros(1, 8)).detach().double().exp())["age"][0]
+    np.testing.assert_allclose(group_probs, np.eye(3)[group], atol=1e-6)
 
 
-def test_the_bins_of_ages():
+def test_age_bins():
     assert age_bins(1).tolist() == list(range(18, 61))
     assert age_bins(30).tolist() == [18, 30, 60]
     assert age_bins(5).tolist() == [18, 23, 28, 30, 35, 40, 45, 50, 55, 60]
 
 
-def test_the_joint_head_knows_no_ages():
+def test_the_joint_head_predicts_no_ages():
     torch.manual_seed(0)
     head = JointHead(8, Model()).eval()
     log_probs, ages = head(torch.ones(2, 8), with_ages=True)
@@ -66,36 +66,36 @@ def test_the_joint_head_knows_no_ages():
 
 
 @pytest.mark.parametrize("head", [JointHead, FactoredHead])
-def test_a_head_that_begins_with_zeros_is_undecided(head):
+def test_head_init_zero_gives_uniform_probabilities(head):
     probs = head(8, Model(head_init="zero", age_bin_years=30))(torch.randn(4, 8)).exp()
     torch.testing.assert_close(probs, torch.full((4, 18), 1 / 18))
     assert head(8, Model())(torch.randn(4, 8)).std() > 0
 
 
-def normal_below(x):
+def normal_cdf(x):
     return (1 + math.erf(x / 2**0.5)) / 2
 
 
-def test_age_targets_by_hand():
-    """Sigma 2, bins of a year: a person of 30 gives the bin of 30 what lies between 29.5 and 30.5."""
-    of = age_targets(1, 2.0)
-    assert of.shape == (121, 43)
-    assert of[30, 12] == pytest.approx(normal_below(0.25) - normal_below(-0.25))
-    assert of[30, 11] == pytest.approx(normal_below(-0.25) - normal_below(-0.75))
-    # 60 and over: all that is beyond 59.5; 18 and under: all before 18.5.
-    assert of[60, 42] == pytest.approx(1 - normal_below(-0.25))
-    assert of[80, 42] == pytest.approx(1)
-    assert of[18, 0] == pytest.approx(normal_below(0.25))
-    np.testing.assert_allclose(of[1:].sum(1), 1, atol=1e-6)
-    assert of[UNKNOWN_AGE].sum() == 0
+def test_age_targets():
+    """Sigma 2, bins of one year: for age 30 the bin of 30 is the integral from 29.5 to 30.5."""
+    targets = age_targets(1, 2.0)
+    assert targets.shape == (121, 43)
+    assert targets[30, 12] == pytest.approx(normal_cdf(0.25) - normal_cdf(-0.25))
+    assert targets[30, 11] == pytest.approx(normal_cdf(-0.25) - normal_cdf(-0.75))
+    # The last bin integrates from 59.5 to infinity, the first from -infinity to 18.5.
+    assert targets[60, 42] == pytest.approx(1 - normal_cdf(-0.25))
+    assert targets[80, 42] == pytest.approx(1)
+    assert targets[18, 0] == pytest.approx(normal_cdf(0.25))
+    np.testing.assert_allclose(targets[1:].sum(1), 1, atol=1e-6)
+    assert targets[UNKNOWN_AGE].sum() == 0
     three = age_targets(30, 2.0)
-    assert three[29].tolist() == pytest.approx([normal_below(0.25), 1 - normal_below(0.25), 0])
+    assert three[29].tolist() == pytest.approx([normal_cdf(0.25), 1 - normal_cdf(0.25), 0])
     assert age_targets(1, 0.0)[59].tolist() == np.eye(43)[41].tolist()
     assert age_targets(30, 0.0)[29].tolist() == [1, 0, 0]
 
 
-def test_the_age_term_by_hand():
-    """Two photos, a third without an age: (w / 3) times the two's cross entropies, beside the class loss."""
+def test_the_age_term():
+    """Three photos, one without age: the age term is (w / 3) x the sum of the cross entropies of the other two."""
     config = Config(model=Model(head="factored"), loss=Loss(age_weight=0.5, age_sigma=0.0))
     encoder = TargetEncoder(config, np.array([30, 60, UNKNOWN_AGE]), np.ones(3), "cpu")
     targets = encoder(torch.tensor([1, 2, 4]), torch.arange(3))
@@ -107,7 +107,7 @@ def test_the_age_term_by_hand():
     assert float(with_term - without) == pytest.approx(0.5 * float(-ages[0, 12] - ages[1, 42]) / 3, rel=1e-4)
 
 
-def test_targets_are_shares_of_the_photos_weight():
+def test_targets_sum_to_the_weight_of_the_photo():
     encoder = TargetEncoder(Config(), np.array([25, 44]), np.array([1.0, 0.25]), "cpu")
     targets = encoder(torch.tensor([7, 3, -1]), torch.tensor([0, 1, 1]))
     assert targets.classes[0].tolist() == np.eye(18)[7].tolist()

@@ -1,4 +1,4 @@
-"""A model that never sees a part of the photo is refused, with the sizes that it sees all of."""
+"""A model that ignores a border of the photo is an error that suggests sizes without such a border."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def build(backbone, size, **keys):
     return build_classifier(config).eval(), config
 
 
-# A ViT built for one size, and nets with a patch or an unpadded stride at their begin, which take any.
+# A ViT of fixed input size, and a model of any input size whose first layer has stride 4 without padding.
 @pytest.mark.parametrize(
     ("backbone", "size", "seen", "near"),
     [
@@ -25,15 +25,15 @@ def build(backbone, size, **keys):
         ("test_convnext", (34, 49), (32, 48), [(32, 48), (36, 48), (32, 52), (36, 52)]),
     ],
 )
-def test_a_border_that_is_never_seen_is_refused_with_the_nearest_sizes(backbone, size, seen, near):
+def test_a_border_that_is_never_seen_is_an_error_with_the_nearest_sizes(backbone, size, seen, near):
     model, config = build(backbone, size)
     assert seen_size(model, size) == seen
-    found = nearest_sizes(model, config, seen)
-    assert sorted(found) == sorted(near)
-    assert found[0] == min(found, key=lambda one: abs(one[0] / size[0] - 1) + abs(one[1] / size[1] - 1))
-    with pytest.raises(UserError, match=rf"data\.image_size.*{seen[0]}x{seen[1]}.*{found[0][0]} {found[0][1]}"):
+    sizes = nearest_sizes(model, config, seen)
+    assert sorted(sizes) == sorted(near)
+    assert sizes[0] == min(sizes, key=lambda one: abs(one[0] / size[0] - 1) + abs(one[1] / size[1] - 1))
+    with pytest.raises(UserError, match=rf"data\.image_size.*{seen[0]}x{seen[1]}.*{sizes[0][0]} {sizes[0][1]}"):
         check_input_size(model, config)
-    for good in found:
+    for good in sizes:
         check_input_size(*build(backbone, good))
 
 
@@ -41,12 +41,12 @@ def test_a_border_that_is_never_seen_is_refused_with_the_nearest_sizes(backbone,
 @pytest.mark.parametrize(
     ("backbone", "size", "seen", "near"),
     [
-        # Patches of 14; a first convolution of stride 2 without padding.
+        # Patches of 14 pixels, and a first convolution of stride 2 without padding.
         ("vit_small_patch14_dinov2", (128, 96), (126, 84), {(126, 98), (140, 98), (126, 84), (140, 84)}),
         ("legacy_xception", (128, 97), (127, 97), {(127, 97), (129, 97)}),
     ],
 )
-def test_borders_that_real_models_never_see(backbone, size, seen, near):
+def test_borders_that_larger_models_never_see(backbone, size, seen, near):
     model, config = build(backbone, size)
     assert seen_size(model, size) == seen
     assert set(nearest_sizes(model, config, seen)) == near
@@ -54,11 +54,11 @@ def test_borders_that_real_models_never_see(backbone, size, seen, near):
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_mambaout", "lcnet_050"])
 @pytest.mark.parametrize("size", [(32, 32), (33, 47)])
-def test_padding_sees_any_size(backbone, size):
+def test_models_with_padding_see_any_size(backbone, size):
     check_input_size(*build(backbone, size))
 
 
-def test_dead_units_and_a_head_of_zeros_do_not_hide_what_is_seen():
+def test_dead_units_and_a_zero_head_do_not_change_the_seen_size():
     model, config = build("test_resnet", (32, 32), head_init="zero")
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -67,15 +67,15 @@ def test_dead_units_and_a_head_of_zeros_do_not_hide_what_is_seen():
     check_input_size(model, config)
 
 
-def test_train_refuses_it_before_anything_is_written(script, synthetic, tmp_path):
+def test_train_checks_the_size_before_anything_is_written(script, synthetic, tmp_path):
     args = tiny_args(synthetic, "--name", "no", "--model.backbone", "test_convnext", "--data.image_size", 34, 32)
     refused(script("train", *args), "data.image_size", "32x32", "36 32")
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_size_that_breaks_the_model_names_its_own(script, synthetic):
+def test_a_size_at_which_the_model_fails_is_an_error_with_valid_sizes(script, synthetic):
     result = script("train", *tiny_args(synthetic, "--name", "no", "--model.backbone", "inception_v3"))
     refused(result, "data.image_size", "299 299")
-    # One that says itself what it takes is refused with near sizes as well.
+    # Also for a model that itself raises an error for other sizes.
     args = tiny_args(synthetic, "--name", "no", "--model.backbone", "test_vit", "--data.image_size", 40, 32)
     refused(script("train", *args), "data.image_size", "32 32", "48 32")

@@ -27,7 +27,7 @@ def loss_of(config, counts, log_probs, classes):
     return BatchLoss(config, counts)((log_probs, None), Targets(classes, torch.zeros(len(classes), 1)), len(classes))
 
 
-def test_cross_entropy_is_torchs():
+def test_cross_entropy_equals_torch():
     log_probs, labels = random_batch()
     torch.testing.assert_close(
         cross_entropy(log_probs, smooth_labels(one_hot(labels), 0.0)),
@@ -38,15 +38,15 @@ def test_cross_entropy_is_torchs():
     torch.testing.assert_close(cross_entropy(logits.log_softmax(1), smooth_labels(one_hot(labels), 0.1)), expected)
 
 
-def test_focal_by_hand():
+def test_focal():
     """p = .25 on the true class, gamma 2: .75^2 * ln 4 = .7797905..."""
     probs = torch.full((1, 18), 0.75 / 17)
     probs[0, 4] = 0.25
-    found = focal(probs.log(), one_hot(torch.tensor([4])), gamma=2.0)
-    assert float(found) == pytest.approx(0.5625 * math.log(4), rel=1e-5)
+    loss = focal(probs.log(), one_hot(torch.tensor([4])), gamma=2.0)
+    assert float(loss) == pytest.approx(0.5625 * math.log(4), rel=1e-5)
 
 
-def test_smoothed_targets_by_hand():
+def test_label_smoothing():
     target = smooth_labels(one_hot(torch.tensor([2])), 0.18)
     assert float(target[0, 2]) == pytest.approx(0.82 + 0.01)
     assert float(target[0, 3]) == pytest.approx(0.01)
@@ -61,7 +61,7 @@ def test_focal_with_gamma_0_is_cross_entropy(seed):
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-def test_focal_has_finite_gradients_where_it_is_certain(gamma):
+def test_focal_has_finite_gradients_at_probability_1(gamma):
     logits = torch.tensor([[100.0] + [0.0] * 17], requires_grad=True)
     focal(logits.log_softmax(1), smooth_labels(one_hot(torch.tensor([0])), 0.1), gamma).sum().backward()
     assert torch.isfinite(logits.grad).all()
@@ -79,7 +79,7 @@ def test_class_weights_have_mean_1_over_the_photos(counts):
     assert np.isfinite(weights).all()
 
 
-def test_class_weights_by_hand():
+def test_class_weights():
     counts = np.zeros(18, int)
     counts[:2] = 3, 1
     # 1/3 and 1, scaled by 4 photos / (3 * 1/3 + 1 * 1).
@@ -93,17 +93,17 @@ def test_class_weights_by_hand():
 @pytest.mark.parametrize("kind", ["inverse", "effective"])
 @pytest.mark.parametrize("name", ["cross_entropy", "focal"])
 def test_class_weights_scale_gradients_in_their_ratio(kind, name):
-    """A photo's gradient with weights is its class' weight times the one without."""
+    """The gradient of a photo with class weights is the weight of its class times the gradient without."""
     log_probs, labels = random_batch()
-    config, counts, slopes = Loss(name=name, class_weights=kind), np.arange(1, 19), []
+    config, counts, gradients = Loss(name=name, class_weights=kind), np.arange(1, 19), []
     for each in (Loss(name=name), config):
         logits = log_probs.clone().requires_grad_()
         loss_of(each, counts, logits.log_softmax(1), one_hot(labels)).backward()
-        slopes.append(logits.grad)
-    torch.testing.assert_close(slopes[1], slopes[0] * class_weights(config, counts)[labels][:, None])
+        gradients.append(logits.grad)
+    torch.testing.assert_close(gradients[1], gradients[0] * class_weights(config, counts)[labels][:, None])
 
 
-def f1_by_hand(probs, classes):
+def soft_f1_in_loops(probs, classes):
     """1 - the mean over classes of (2 sum p t + 1) / (sum p + sum t + 1), in loops."""
     scores = []
     for k in range(18):
@@ -113,13 +113,13 @@ def f1_by_hand(probs, classes):
     return 1 - sum(scores) / 18
 
 
-def test_soft_f1_by_hand_and_its_gradient_by_autograd():
+def test_soft_f1_and_its_gradient():
     log_probs, labels = random_batch(11)
     logits = log_probs.double().requires_grad_()
     classes = one_hot(labels).double()
-    found = BatchLoss(Loss(name="soft_f1"), EVEN)((logits.log_softmax(1), None), Targets(classes, classes[:, :1]), 11)
-    assert float(found.detach()) == pytest.approx(f1_by_hand(logits.detach().softmax(1), classes))
-    found.backward()
+    loss = BatchLoss(Loss(name="soft_f1"), EVEN)((logits.log_softmax(1), None), Targets(classes, classes[:, :1]), 11)
+    assert float(loss.detach()) == pytest.approx(soft_f1_in_loops(logits.detach().softmax(1), classes))
+    loss.backward()
     ours, logits.grad = logits.grad, None
     probs = logits.softmax(1)
     (1 - ((2 * (probs * classes).sum(0) + 1) / (probs.sum(0) + classes.sum(0) + 1)).mean()).backward()
@@ -136,8 +136,8 @@ def test_soft_f1_falls_when_predictions_improve(seed, step):
     assert float(perfect) == pytest.approx(0, abs=1e-5)
 
 
-def test_soft_f1_moves_every_logit_with_a_class_absent():
-    """Class 17 is nobody's: its logits are pushed down, and no logit of any photo is left without a gradient."""
+def test_soft_f1_gives_every_logit_a_gradient_with_an_absent_class():
+    """Class 17 has no photo: its logits get a positive gradient, and every logit of every photo has a gradient."""
     logits = random_batch(20)[0].requires_grad_()
     labels = torch.arange(20) % 17
     loss_of(Loss(name="soft_f1"), EVEN, logits.log_softmax(1), one_hot(labels)).backward()
@@ -145,7 +145,7 @@ def test_soft_f1_moves_every_logit_with_a_class_absent():
     assert (logits.grad[:, 17] > 0).all()
 
 
-def test_a_sum_of_losses_is_the_weighted_sum():
+def test_loss_plus_is_a_weighted_sum():
     log_probs, labels = random_batch()
 
     def value(**keys):
@@ -156,7 +156,7 @@ def test_a_sum_of_losses_is_the_weighted_sum():
     assert value(name="soft_f1", plus="focal", plus_weight=2) == pytest.approx(f1 + 2 * focal_)
 
 
-def test_a_photo_of_weight_0_counts_for_nothing():
+def test_a_photo_of_weight_0_has_no_influence():
     log_probs, labels = random_batch()
     config = Loss(plus="soft_f1", label_smoothing=0.1)
     classes = one_hot(labels)

@@ -1,4 +1,4 @@
-"""Models of a folder and of the Hugging Face hub: built, trained, and used when folder and hub are gone."""
+"""Models from a folder and from the Hugging Face hub: built, trained, and used without folder and hub."""
 
 import json
 import shutil
@@ -40,18 +40,18 @@ def folder(tmp_path):
 
 @pytest.fixture
 def offline(monkeypatch) -> list:
-    """No name can be resolved; returns what is asked for."""
-    asked = []
+    """Make every host name unresolvable; return the list of lookups."""
+    lookups = []
 
-    def no_name(*where):
-        asked.append(where)
+    def no_name(*host):
+        lookups.append(host)
         raise socket.gaierror("Name or service not known")
 
     for proxy in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(proxy, raising=False)
     monkeypatch.setattr(socket, "getaddrinfo", no_name)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    return asked
+    return lookups
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def build(name, **keys):
     return build_classifier(Config(model=Model(backbone=name, **keys), data=DATA))
 
 
-def check_is_the_folders(model, folder):
+def assert_loaded_from(model, folder):
     with safe_open(folder / "model.safetensors", "pt") as file:
         for name, tensor in model.backbone.state_dict().items():
             assert torch.equal(tensor, file.get_tensor(name)), name
@@ -77,17 +77,17 @@ def check_is_the_folders(model, folder):
     torch.testing.assert_close(model.std.flatten(), torch.tensor([0.4, 0.5, 0.6]) * 255)
 
 
-def test_a_folders_weights_and_statistics_are_its_models(folder):
-    check_is_the_folders(build(f"local-dir:{folder}", pretrained=True), folder)
+def test_a_model_of_a_folder_has_its_weights_and_statistics(folder):
+    assert_loaded_from(build(f"local-dir:{folder}", pretrained=True), folder)
     assert build(f"local-dir:{folder}").mean.flatten()[0] == pytest.approx(25.5)
 
 
 @pytest.mark.parametrize("prefix", ["hf-hub:", "hf_hub:"])
-def test_the_hubs_model_from_its_cache(cached, folder, prefix):
-    check_is_the_folders(build(f"{prefix}someone/net", pretrained=True), folder)
+def test_a_model_of_the_hub_is_loaded_from_its_cache(cached, folder, prefix):
+    assert_loaded_from(build(f"{prefix}someone/net", pretrained=True), folder)
 
 
-def test_a_run_outlives_its_folder(script, synthetic, folder):
+def test_a_run_can_be_used_without_its_model_folder(script, synthetic, folder):
     args = ["--model.backbone", f"local-dir:{folder}", "--model.pretrained", "true", "--name", "r", "--folds", 0]
     done = script("train", *tiny_args(synthetic, *args))
     assert done.code == 0, done.err
@@ -95,39 +95,39 @@ def test_a_run_outlives_its_folder(script, synthetic, folder):
     run = RunFolder(Path("runs/r"))
     model = finished_model(run, run.config, "fold0", torch.device("cpu"))
     assert model.mean.flatten()[0] == pytest.approx(25.5)
-    # The place of the folder is nobody's business whom the weights are passed on to.
+    # The weights may be published, so they must not contain the path of the folder.
     with safe_open(run.weights_path("fold0"), "pt") as file:
         assert str(folder) not in file.metadata()["architecture"]
     done = script("submit", "r", "--out", "a.csv")
     assert done.code == 0, done.err
 
 
-def test_a_run_outlives_the_hubs_cache(script, synthetic, cached):
+def test_a_run_can_be_used_without_the_hubs_cache(script, synthetic, cached):
     args = ["--model.backbone", "hf-hub:someone/net", "--model.pretrained", "true", "--name", "r", "--folds", 0]
     done = script("train", *tiny_args(synthetic, *args))
     assert done.code == 0, done.err
     shutil.rmtree(cached)
     done = script("submit", "r", "--out", "a.csv")
     assert done.code == 0, done.err
-    # A new run does need it.
+    # A new run needs the cache.
     result = script("train", *tiny_args(synthetic, *args, "--fresh"))
     refused(result, "model.backbone", "someone/net", "local-dir:", "--model.weights")
 
 
-def test_a_timm_models_weights_carry_no_record(trained):
+def test_weights_of_a_timm_model_have_no_metadata(trained):
     with safe_open(trained.run.weights_path("fold0"), "pt") as file:
         assert not file.metadata()
 
 
-def test_a_record_is_read_as_it_was_written():
+def test_architecture_metadata_round_trip():
     architecture = Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160], "url": "x"}, {"depth": 1})
     read = architecture_from_metadata(architecture_to_metadata(architecture))
     assert read == Architecture("test_vit", {"mean": [0.5] * 3, "input_size": [3, 160, 160]}, {"depth": 1})
     assert architecture_from_metadata(None) is architecture_from_metadata({"other": "1"}) is None
 
 
-def test_a_folders_own_arguments_build_its_model(folder):
-    """A model with layers that timm's own of that name does not have, at another input size."""
+def test_a_model_is_built_with_the_arguments_of_its_folder(folder):
+    """A model whose config.json changes its depth, at another input size."""
     model = timm.create_model("test_vit", num_classes=3, depth=2, img_size=48)
     save_for_hf(model, str(folder), model_config={"model_args": {"depth": 2, "img_size": 48}}, safe_serialization=True)
     built = build(f"local-dir:{folder}", pretrained=True).eval()
@@ -136,13 +136,13 @@ def test_a_folders_own_arguments_build_its_model(folder):
     assert built(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 18)
 
 
-def test_a_folder_with_another_models_weights_is_refused(folder):
+def test_a_folder_with_another_models_weights_is_an_error(folder):
     save_file(timm.create_model("test_resnet").state_dict() | {"layer9": torch.ones(1)}, folder / "model.safetensors")
     with pytest.raises(UserError, match=r"model\.backbone.*does not fit test_resnet"):
         build(f"local-dir:{folder}", pretrained=True)
 
 
-def test_folders_that_hold_no_model(folder):
+def test_folders_without_a_model_are_an_error(folder):
     for content in ("", "[]", "{}", '{"architecture": "resnet19"}', '{"architecture": "resnet18", "odd": 1}'):
         (folder / "config.json").write_text(content)
         with pytest.raises(UserError, match=r"model\.backbone: .*config\.json"):
@@ -152,7 +152,7 @@ def test_folders_that_hold_no_model(folder):
             build(f"local-dir:{place}")
 
 
-def test_a_folder_without_weights(folder):
+def test_a_folder_without_weights_is_an_error_when_pretrained(folder):
     (folder / "model.safetensors").unlink()
     build(f"local-dir:{folder}")
     with pytest.raises(UserError, match=r"model\.pretrained: .*no weights.*--model\.pretrained false"):
@@ -160,22 +160,22 @@ def test_a_folder_without_weights(folder):
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_a_hub_out_of_reach_says_the_ways_out_soon(offline, tmp_path, monkeypatch, pretrained):
+def test_an_unreachable_hub_is_an_error_that_names_the_fixes(offline, tmp_path, monkeypatch, pretrained):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"model\.backbone: hf-hub:timm/resnet18.*local-dir:.*--model\.weights"):
         build("hf-hub:timm/resnet18.a1_in1k", pretrained=pretrained)
-    # The hub is not tried again and again, which takes most of a minute.
+    # No retries: they would take most of a minute.
     assert len(offline) == 1
 
 
 @pytest.mark.parametrize("name", ["timm/resnet18", "hub:timm/resnet18", "local-dir:", "hf-hub:"])
-def test_a_name_that_looks_like_a_hubs_or_a_path_names_both_prefixes(name):
+def test_a_name_that_looks_like_a_repository_or_path_suggests_the_prefixes(name):
     with pytest.raises(UserError, match=r"timm has no .*hf-hub:.*local-dir:"):
         build(name)
 
 
-def test_a_weights_file_has_one_hash(script, synthetic, folder):
-    """However often it is written: its metadata too are in one order."""
+def test_weights_files_are_deterministic(script, synthetic, folder):
+    """Writing the same weights twice gives the same bytes, metadata included."""
     args = ["--model.backbone", f"local-dir:{folder}", "--folds", 0, "--optim.epochs", 1]
     for name in ("a", "b"):
         assert script("train", *tiny_args(synthetic, *args, "--name", name)).code == 0

@@ -1,4 +1,4 @@
-"""One small model of each of timm's families: built, its own weights file taken, trained for a step, saved, reloaded.
+"""One small model of each of timm's families: built, weights loaded, trained for a step, saved, reloaded.
 
 The families come from timm's registry. Print the table with `pytest -m slow -s tests/models/test_timm_sweep.py`.
 """
@@ -26,8 +26,8 @@ MAX_PARAMS = 50e6
 SMALL = re.compile(
     r"zepto|atto|femto|pico|nano|tiny|micro|mini|small|xxs|xxt|_xs|_050|_035|_0?18|[_-]s\d*(_|$)|b0|_[tma]0"
 )
-# {family: words of the message}: models that can't be trained here. One that can be is an error too.
-REFUSED: dict[str, str] = {}
+# Family -> words of its message: models that can't be trained here. The test also fails if one of them can.
+EXPECTED_FAILURES: dict[str, str] = {}
 
 
 def families() -> dict[str, list[str]]:
@@ -55,8 +55,8 @@ def num_params(name: str) -> int:
         return sum(tensor.numel() for tensor in timm.create_model(name).parameters())
 
 
-def take_through(name: str, folder) -> None:
-    """Everything that a run does with a model. Raises UserError for a refusal, AssertionError for a wrong number."""
+def train_save_and_reload(name: str, folder) -> None:
+    """Do everything that a run does with a model. Raises what it raises, AssertionError for a wrong result."""
     torch.manual_seed(0)
     state = timm.create_model(name).state_dict()
     size = tuple(registry.get_pretrained_cfg(name).input_size[1:])
@@ -86,28 +86,30 @@ def take_through(name: str, folder) -> None:
 
 @pytest.mark.long
 def test_a_model_of_each_family(tmp_path):
-    taken, large, refused, start = [], [], {}, time.perf_counter()
+    trained, large, failed, start = [], [], {}, time.perf_counter()
     for family, names in families().items():
         sizes = {name: num_params(name) for name in names[:3]}
         name = min(sizes, key=sizes.get)
-        begin, word = time.perf_counter(), "taken"
+        begin, outcome = time.perf_counter(), "trained"
         if sizes[name] > MAX_PARAMS:
             large.append(family)
-            word = "left out for its size"
+            outcome = "skipped, too large"
         else:
             try:
-                take_through(name, tmp_path)
-                taken.append(family)
+                train_save_and_reload(name, tmp_path)
+                trained.append(family)
             except (UserError, RuntimeError, ValueError, AssertionError, NotImplementedError) as fault:
-                refused[family] = f"{type(fault).__name__}: {fault}"
-                word = refused[family]
-        print(f"{family:36} {name:44} {sizes[name] / 1e6:5.1f}M {time.perf_counter() - begin:5.1f}s {word}", flush=True)
+                failed[family] = f"{type(fault).__name__}: {fault}"
+                outcome = failed[family]
+        print(
+            f"{family:36} {name:44} {sizes[name] / 1e6:5.1f}M {time.perf_counter() - begin:5.1f}s {outcome}", flush=True
+        )
         gc.collect()
     print(
-        f"{len(taken)} families taken, {len(refused)} refused, {len(large)} without a small model, "
+        f"{len(trained)} families trained, {len(failed)} failed, {len(large)} without a small model, "
         f"{time.perf_counter() - start:.0f} s, timm {timm.__version__}"
     )
-    assert len(taken) >= 100
-    assert refused.keys() == REFUSED.keys(), refused
-    for family, words in REFUSED.items():
-        assert words in refused[family]
+    assert len(trained) >= 100
+    assert failed.keys() == EXPECTED_FAILURES.keys(), failed
+    for family, words in EXPECTED_FAILURES.items():
+        assert words in failed[family]

@@ -1,4 +1,4 @@
-"""Weight files that timm takes, whatever their name or classifier; files of another model are refused."""
+"""Weight files of any name and classifier are loaded; files of another model are an error."""
 
 import pickle
 from pathlib import Path
@@ -41,17 +41,17 @@ def assert_loaded(backbone: nn.Module, state: dict[str, torch.Tensor]) -> None:
 
 # Batch norm in the classifier, with a second head for distillation and without; one layer that two blocks share.
 @pytest.mark.parametrize("name", ["levit_128s", "repvit_m0_9", "efficientvit_m0", "coat_tiny"])
-def test_a_models_own_file_is_taken(tmp_path, name):
+def test_a_models_own_file_is_loaded(tmp_path, name):
     state = state_of(name)
     write_weights(tmp_path / "file", state)
     backbone = build(tmp_path / "file", name, Data(image_size=timm.get_pretrained_cfg(name).input_size[1:]))
     assert_loaded(backbone, state)
-    # The file's tensors are not kept a second time, in timm's notes.
+    # The file's tensors are not kept a second time in pretrained_cfg.
     assert "state_dict" not in backbone.pretrained_cfg
 
 
-def test_weights_that_timm_loads_from_numpy_are_taken_from_safetensors(tmp_path):
-    """timm's notes on some ViT say that their weights are an .npz file."""
+def test_weights_that_timm_loads_from_npz_are_loaded_from_safetensors(tmp_path):
+    """The pretrained_cfg of some ViTs says that their weights are an .npz file."""
     state = state_of("vit_tiny_patch16_224")
     save_file(state, tmp_path / "vit.safetensors")
     backbone = build(tmp_path / "vit.safetensors", "vit_tiny_patch16_224.augreg_in21k", Data(image_size=(224, 224)))
@@ -59,7 +59,7 @@ def test_weights_that_timm_loads_from_numpy_are_taken_from_safetensors(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["4b2fc6c8d4", "MODEL.SAFETENSORS", "model.bin", "model.pth", "link"])
-def test_the_content_of_a_file_decides_not_its_name(tmp_path, state, name):
+def test_the_content_of_a_file_decides_its_format(tmp_path, state, name):
     path = tmp_path / name
     if name == "link":
         save_file(state, tmp_path / "blob")
@@ -69,7 +69,7 @@ def test_the_content_of_a_file_decides_not_its_name(tmp_path, state, name):
     assert_loaded(build(path), state)
 
 
-def test_a_header_whose_length_looks_like_a_pickle(tmp_path, state):
+def test_a_safetensors_file_that_begins_like_a_pickle(tmp_path, state):
     for length in range(256):
         save_file(state, tmp_path / "file", {"note": "x" * length})
         if (tmp_path / "file").read_bytes()[0] == 0x80:
@@ -79,7 +79,7 @@ def test_a_header_whose_length_looks_like_a_pickle(tmp_path, state):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_pytorch_checkpoints_are_taken(tmp_path, state, legacy):
+def test_pytorch_checkpoints_are_loaded(tmp_path, state, legacy):
     other = {key: tensor + 1 for key, tensor in state.items()}
     prefixed = {f"module.{key}": tensor for key, tensor in state.items()}
     for content in (state, {"state_dict": prefixed, "epoch": 3}, {"model": other, "model_ema": state}):
@@ -88,7 +88,7 @@ def test_pytorch_checkpoints_are_taken(tmp_path, state, legacy):
 
 
 class Touch:
-    """Code that a pickle runs."""
+    """An object whose pickle runs code."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -106,13 +106,13 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, state, save):
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {}}])
-def test_checkpoints_without_tensors_are_refused(tmp_path, content):
+def test_checkpoints_without_tensors_are_an_error(tmp_path, content):
     torch.save(content, tmp_path / "model.pth")
     with pytest.raises(UserError, match=r"model\.weights.*no"):
         build(tmp_path / "model.pth")
 
 
-def test_a_file_that_lacks_a_tensor_or_has_one_too_many_is_refused(tmp_path, state):
+def test_a_file_with_a_missing_or_unexpected_tensor_is_an_error(tmp_path, state):
     first = next(iter(state))
     for changed in (
         {key: tensor for key, tensor in state.items() if key != first},
@@ -125,14 +125,14 @@ def test_a_file_that_lacks_a_tensor_or_has_one_too_many_is_refused(tmp_path, sta
             build(tmp_path / "model.safetensors")
 
 
-def test_files_of_any_number_of_classes_are_taken(tmp_path):
+def test_files_of_any_number_of_classes_are_loaded(tmp_path):
     for classes in (0, 18):
         state = state_of("levit_128s", num_classes=classes)
         save_file(state, tmp_path / "levit")
         assert_loaded(build(tmp_path / "levit", "levit_128s", Data(image_size=(224, 224))), state)
 
 
-def test_loading_leaves_torch_as_it_was(tmp_path, state):
+def test_loading_restores_load_state_dict(tmp_path, state):
     before = nn.Module.load_state_dict
     save_file(state, tmp_path / "file")
     build(tmp_path / "file")
@@ -155,11 +155,11 @@ def test_shared_tensors_are_written_under_each_name(tmp_path):
         assert torch.equal(read[name], tensor), name
 
 
-@pytest.mark.parametrize("given", [True, False])
-def test_a_model_that_timm_builds_otherwise_with_weights_predicts_the_same_when_reloaded(tmp_path, given):
-    """fbnetc_100 has another epsilon in its batch norms where timm loads its weights."""
+@pytest.mark.parametrize("from_file", [True, False])
+def test_a_reloaded_model_predicts_the_same_where_timm_builds_it_differently(tmp_path, from_file):
+    """timm builds fbnetc_100 with another epsilon in batch norm when it loads weights."""
     save_file(state_of("fbnetc_100"), tmp_path / "fbnetc")
-    config = Config(model=Model(backbone="fbnetc_100", weights=tmp_path / "fbnetc" if given else None), data=DATA)
+    config = Config(model=Model(backbone="fbnetc_100", weights=tmp_path / "fbnetc" if from_file else None), data=DATA)
     model = build_classifier(config).eval()
     run = RunFolder(tmp_path)
     write_weights(run.weights_path("fold0"), model.state_dict())

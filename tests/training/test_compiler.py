@@ -1,4 +1,4 @@
-"""run.compile is refused where nothing compiles, before anything is written."""
+"""run.compile raises a UserError where torch.compile does not work, before anything is written."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ check_compiler(Run(compile=True), torch.device("cpu"))
 
 
 @pytest.fixture(autouse=True)
-def asked_anew():
+def clear_cached_check():
     device._compile_error.cache_clear()
     yield
     device._compile_error.cache_clear()
@@ -33,7 +33,7 @@ def call(command, home, **environ):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("broken", [{"PATH": "/nonexistent"}, {"CXX": "false"}])
-def test_no_compiler_is_one_error_and_nothing_is_written(synthetic, tmp_path, broken):
+def test_a_missing_compiler_is_one_error_and_nothing_is_written(synthetic, tmp_path, broken):
     args = tiny_args(synthetic, "--name", "c", "--data.prepared", tmp_path / "p", "--run.compile", "true")
     runs = tmp_path / "runs"
     done = call([sys.executable, ROOT / "scripts" / "train.py", *args], tmp_path, SM_MODEL_DIR=str(runs), **broken)
@@ -47,7 +47,7 @@ def test_no_compiler_is_one_error_and_nothing_is_written(synthetic, tmp_path, br
 
 
 @pytest.mark.slow
-def test_kernels_kept_from_an_earlier_process_do_not_hide_that_the_compiler_is_gone(tmp_path):
+def test_cached_kernels_do_not_hide_a_missing_compiler(tmp_path):
     done = call([sys.executable, "-c", CHECK], tmp_path)
     assert done.returncode == 0, done.stderr
     done = call([sys.executable, "-c", CHECK], tmp_path, CXX="false")
@@ -55,7 +55,7 @@ def test_kernels_kept_from_an_earlier_process_do_not_hide_that_the_compiler_is_g
 
 
 def broken_compile(_function):
-    raise RuntimeError("no compiler\nand a long story")
+    raise RuntimeError("no compiler\nsecond line")
 
 
 def test_a_start_without_a_compiler_writes_nothing(script, synthetic, monkeypatch, tmp_path):
@@ -65,7 +65,7 @@ def test_a_start_without_a_compiler_writes_nothing(script, synthetic, monkeypatc
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_is_resumed_with_a_compiler_only_but_finished_without(script, synthetic, monkeypatch):
+def test_resuming_needs_a_compiler_but_a_finished_run_does_not(script, synthetic, monkeypatch):
     args = tiny_args(synthetic, "--name", "c", "--folds", 0, "--optim.epochs", 1, "--run.compile", "true")
     monkeypatch.setattr(torch, "compile", lambda function: function)
     done = script("train", *args)
@@ -78,6 +78,6 @@ def test_a_run_is_resumed_with_a_compiler_only_but_finished_without(script, synt
     refused(script("train", *args), "run.compile", "no compiler")
 
 
-def test_nothing_is_compiled_where_it_is_not_asked_for(monkeypatch):
+def test_nothing_is_compiled_without_run_compile(monkeypatch):
     monkeypatch.setattr(torch, "compile", broken_compile)
     device.check_compiler(device.Run(), torch.device("cpu"))

@@ -24,11 +24,11 @@ CPU = Hardware(torch.device("cpu"), torch.float32)
 CONFIG = Config(model=Model(backbone="test_convnext"), data=Data(image_size=(32, 32)))
 
 
-class Epochless(list):
-    """A list asked as our batches ask: by (epoch, row, visit)."""
+class KeyedPhotos(list):
+    """A list that is indexed with the keys of PhotoBatchSampler: (epoch, row, visit)."""
 
-    def __getitem__(self, at):
-        return super().__getitem__(at[1])
+    def __getitem__(self, key):
+        return super().__getitem__(key[1])
 
 
 def photos(n, seed=0):
@@ -39,7 +39,7 @@ def photos(n, seed=0):
 
 
 def gradients(accum_steps, loss, n=70):
-    """The gradients of each update over one epoch of `n` photos in batches of 32, the last one of 6, without moving the weights."""
+    """Gradients of each update of one epoch: `n` photos in batches of 32, the last one of 6. The weights stay fixed."""
     torch.manual_seed(0)
     model = build_classifier(CONFIG)
     seen = []
@@ -51,7 +51,7 @@ def gradients(accum_steps, loss, n=70):
     data = photos(n)
     counts = np.bincount([int(label) for _, label, _ in data], minlength=18)
     optimizer = Recorder(model.parameters(), lr=1.0)
-    loader = DataLoader(Epochless(data), batch_sampler=PhotoBatchSampler(np.arange(n), 32, shuffle=False))
+    loader = DataLoader(KeyedPhotos(data), batch_sampler=PhotoBatchSampler(np.arange(n), 32, shuffle=False))
     train_state = plain_train_state(
         model, optimizer, replaced(CONFIG, loss=loss.model_dump()), counts, accum_steps=accum_steps
     )
@@ -74,7 +74,7 @@ def test_accumulation_gives_the_unsplit_gradient(weights, name):
 
 
 def test_the_gradient_is_that_of_the_mean_loss_over_the_batch():
-    """By torch's own words, not by another call of ours."""
+    """Compared with torch.nn.functional.nll_loss."""
     seen, _ = gradients(4, Loss())
     torch.manual_seed(0)
     model = build_classifier(CONFIG).train()
@@ -85,15 +85,15 @@ def test_the_gradient_is_that_of_the_mean_loss_over_the_batch():
         torch.testing.assert_close(ours, parameter.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_soft_f1_in_parts_shows_batch_norm_each_photo_once():
-    """The pass that sums up the batch leaves running statistics and their count as they were."""
+def test_soft_f1_with_accumulation_updates_batch_norm_once():
+    """The forward pass for the F1 sums leaves running statistics and their counter unchanged."""
     config = replaced(CONFIG, model={"backbone": "test_resnet"})
     seen = []
     for loss in (Loss(name="soft_f1"), Loss()):
         torch.manual_seed(0)
         model = build_classifier(config)
         still = torch.optim.SGD(model.parameters(), lr=0.0)
-        loader = DataLoader(Epochless(photos(24)), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
+        loader = DataLoader(KeyedPhotos(photos(24)), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
         train_one_epoch(
             plain_train_state(model, still, replaced(config, loss=loss.model_dump()), accum_steps=2), loader
         )
@@ -103,19 +103,19 @@ def test_soft_f1_in_parts_shows_batch_norm_each_photo_once():
         torch.testing.assert_close(buffer, seen[1][name], msg=name)
 
 
-def test_the_norm_is_the_gradients_and_passes_over_what_is_none(monkeypatch):
-    """Two updates, of which the first overflows: the mean norm is the second's."""
+def test_the_mean_gradient_norm_ignores_infinite_norms(monkeypatch):
+    """The norm of the first of two updates is infinite, so the mean norm is that of the second."""
     torch.manual_seed(0)
     model, data = build_classifier(CONFIG), photos(24)
-    loader = DataLoader(Epochless(data), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
+    loader = DataLoader(KeyedPhotos(data), batch_sampler=PhotoBatchSampler(np.arange(24), 12, shuffle=False))
     ours, norms = plain_train_state(model, torch.optim.SGD(model.parameters(), lr=0.0)), []
     real = ours.accelerator.clip_grad_norm_
 
     def clip(parameters, bound):
         parameters = list(parameters)
         norms.append(torch.stack([p.grad.norm() for p in parameters]).norm())
-        found = real(parameters, bound)
-        return torch.tensor(torch.inf) if len(norms) == 1 else found
+        norm = real(parameters, bound)
+        return torch.tensor(torch.inf) if len(norms) == 1 else norm
 
     monkeypatch.setattr(ours.accelerator, "clip_grad_norm_", clip)
     _, norm = train_one_epoch(ours, loader)
@@ -149,7 +149,7 @@ def test_bf16_predictions_are_probabilities():
     np.testing.assert_allclose(probs.sum(1), 1, atol=1e-5)
 
 
-def test_prediction_leaves_the_weights_alone():
+def test_prediction_does_not_change_the_weights():
     model = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32))))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
@@ -157,7 +157,7 @@ def test_prediction_leaves_the_weights_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_schedule_by_hand():
+def test_cosine_and_constant_schedules():
     optim = Optim(epochs=4, warmup_epochs=1, schedule="cosine")
     factors = [lr_factor(optim, update, 10) for update in range(41)]
     assert factors[:3] == pytest.approx([1 / 11, 2 / 11, 3 / 11])
@@ -170,7 +170,7 @@ def test_schedule_by_hand():
     assert [lr_factor(constant, update, 10) for update in (9, 10, 39)] == pytest.approx([10 / 11, 1, 1])
 
 
-def test_the_optimiser_follows_the_schedule_and_spares_biases_the_decay():
+def test_the_optimiser_follows_the_schedule_and_does_not_decay_biases():
     model = build_classifier(CONFIG)
     optim = Optim(lr=0.01, weight_decay=0.1, epochs=2, warmup_epochs=0)
     optimizer = make_optimizer(model, optim)
@@ -204,7 +204,7 @@ def test_precision_on_a_gpu(monkeypatch, capability, expected):
     assert devices.pick_precisions(Run(precision="fp32"), torch.device("cuda")) == ("fp32", "fp32")
 
 
-def test_what_the_machine_lacks_is_told(monkeypatch):
+def test_missing_hardware_is_a_user_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"run\.device.*no GPU"):
         devices.pick_device(Run(device="cuda"))
@@ -225,8 +225,8 @@ def test_workers_by_device(monkeypatch):
     assert devices.pick_workers("auto", SimpleNamespace(type="cuda")) == 8
 
 
-def test_batch_size_and_company_change_no_prediction():
-    """One photo at a time or seven, one model alone or two in a pass: the same probabilities."""
+def test_batch_size_and_other_models_change_no_prediction():
+    """Batches of one, three or seven photos, one model or two in one pass: equal probabilities."""
     torch.manual_seed(0)
     models, data = [build_classifier(CONFIG) for _ in range(2)], photos(7)
     _, together = predict(models, DataLoader(data, 7), CPU, ("none", "hflip"))
@@ -239,20 +239,20 @@ def test_batch_size_and_company_change_no_prediction():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
-def test_the_allocator_keeps_what_is_freed():
-    """In a process of its own: 200 MB written and freed are still held after make_fast, given back without."""
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
+def test_the_allocator_keeps_freed_memory():
+    """In a separate process: 200 MB that were freed stay allocated after make_fast, and are returned without it."""
     code = """
 import sys, torch
 from maskfold.models.device import make_fast
-def held():
+def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 if sys.argv[1] == "fast":
     make_fast(torch.device("cpu"))
-before = held()
+before = resident()
 block = torch.ones(50 * 2**20)
 del block
-print(held() - before)
+print(resident() - before)
 """
     kept = [
         float(subprocess.run([sys.executable, "-c", code, how], capture_output=True, text=True, check=True).stdout)
@@ -262,8 +262,8 @@ print(held() - before)
     assert kept[1] < 50
 
 
-def test_windows_are_where_they_say():
-    """A photo that is its own coordinates: where a view looks can be read off."""
+def test_tta_views_cut_out_the_expected_windows():
+    """The pixels of the photo are their own coordinates, so a TTA view shows which window it cuts out."""
     y, x = torch.meshgrid(torch.arange(40.0), torch.arange(20.0), indexing="ij")
     photo = torch.stack([y, x, torch.zeros(40, 20)])[None].to(torch.uint8)
 
@@ -273,23 +273,24 @@ def test_windows_are_where_they_say():
     assert VIEWS["none"](photo)[0] is photo
     [closer], [farther] = VIEWS["zoom_in"](photo), VIEWS["zoom_out"](photo)
     assert middle(closer) == pytest.approx((19.5, 9.5), abs=0.01)
-    # Nine tenths of the sides are seen, or ten ninths.
+    # The window's sides are 9/10 or 10/9 of the photo's.
     for seen, share in ((closer, 0.9), (farther, 1 / 0.9)):
         inner = seen[0, 0, 30, 10] - seen[0, 0, 10, 10]
         assert float(inner) == pytest.approx(20 * share, abs=0.1)
     shifts = [middle(seen) for seen in VIEWS["shift"](photo)]
-    wanted = [(19.5, 10.3), (19.5, 8.7), (21.1, 9.5), (17.9, 9.5)]
-    for found, expected in zip(shifts, wanted, strict=True):
-        assert found == pytest.approx(expected, abs=0.1)
+    expected_shifts = [(19.5, 10.3), (19.5, 8.7), (21.1, 9.5), (17.9, 9.5)]
+    for shift, expected in zip(shifts, expected_shifts, strict=True):
+        assert shift == pytest.approx(expected, abs=0.1)
     crops = VIEWS["five_crop"](photo)
     assert [middle(seen) for seen in crops] == [
-        pytest.approx(at, abs=0.05) for at in [(19.5, 9.5), (17.5, 8.5), (17.5, 10.5), (21.5, 8.5), (21.5, 10.5)]
+        pytest.approx(center, abs=0.05)
+        for center in [(19.5, 9.5), (17.5, 8.5), (17.5, 10.5), (21.5, 8.5), (21.5, 10.5)]
     ]
     assert all(seen.shape == photo.shape for seen in crops)
 
 
-def test_a_view_of_several_batches_counts_as_one():
-    """none and five_crop: half of the first, a tenth of each crop."""
+def test_a_tta_view_of_several_batches_counts_as_one():
+    """none and five_crop: weight 1/2 for none, 1/10 for each crop."""
     torch.manual_seed(0)
     model = build_classifier(CONFIG).eval()
     data = photos(5)

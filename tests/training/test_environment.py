@@ -1,4 +1,4 @@
-"""Environment variables: those of other libraries change no result, and a broken launch is refused."""
+"""Variables of other libraries change no result, and an incomplete distributed launch is a UserError."""
 
 import json
 import os
@@ -35,13 +35,13 @@ KERNELS = {
     "TIMM_FUSED_ATTN": "0",
 }
 PYTHON = {"PYTHONHASHSEED": "7", "PYTHONOPTIMIZE": "1"}
-# ASCII files and streams, as before Python had a UTF-8 mode.
+# ASCII as the encoding of files and streams, as without Python's UTF-8 mode.
 LOCALE = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 LAUNCH = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
 
 
-def trained_with(raw: Path, home: Path, variables: dict[str, str], *more: object) -> tuple[bytes, str]:
-    """The out-of-fold probabilities and stderr of a script in a process of its own, in a folder with Korean letters."""
+def train_with(raw: Path, home: Path, variables: dict[str, str], *more: object) -> tuple[bytes, str]:
+    """Train in a separate process, in a folder with Korean letters; return out-of-fold probabilities and stderr."""
     home = home / "실험"
     home.mkdir(parents=True)
     words = [*tiny_args(raw, "--folds", 0, "--optim.epochs", 1, "--name", "학습"), *more]
@@ -53,52 +53,52 @@ def trained_with(raw: Path, home: Path, variables: dict[str, str], *more: object
 
 
 @pytest.fixture(scope="module")
-def usual(synthetic, tmp_path_factory) -> bytes:
-    return trained_with(synthetic, tmp_path_factory.mktemp("usual"), {})[0]
+def default_probs(synthetic, tmp_path_factory) -> bytes:
+    return train_with(synthetic, tmp_path_factory.mktemp("default_probs"), {})[0]
 
 
 @pytest.mark.slow
-def test_no_variable_changes_a_probability(usual, synthetic, tmp_path):
-    # Python itself does not start in an ASCII locale from an environment whose path has other letters.
+def test_no_variable_changes_a_probability(default_probs, synthetic, tmp_path):
+    # Python does not start in an ASCII locale from an environment whose path is not ASCII.
     locale = LOCALE if str(ROOT).isascii() else {}
-    probs, err = trained_with(synthetic, tmp_path, ACCELERATE | KERNELS | locale | {"PYTHONHASHSEED": "7"})
-    assert probs == usual
+    probs, err = train_with(synthetic, tmp_path, ACCELERATE | KERNELS | locale | {"PYTHONHASHSEED": "7"})
+    assert probs == default_probs
     [line] = [line for line in err.splitlines() if "ignored environment variables" in line]
     assert all(name in line for name in ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ATEN_CPU_CAPABILITY"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*ACCELERATE, *KERNELS, *PYTHON])
-def test_no_single_variable_changes_a_probability(usual, synthetic, tmp_path, name):
-    assert trained_with(synthetic, tmp_path, {name: (ACCELERATE | KERNELS | PYTHON)[name]})[0] == usual
+def test_no_single_variable_changes_a_probability(default_probs, synthetic, tmp_path, name):
+    assert train_with(synthetic, tmp_path, {name: (ACCELERATE | KERNELS | PYTHON)[name]})[0] == default_probs
 
 
 @pytest.mark.slow
-def test_attention_is_the_same_whatever_timm_is_told(synthetic, tmp_path):
+def test_timm_fused_attn_changes_no_probability(synthetic, tmp_path):
     vit = ("--model.backbone", "test_vit")
-    plain, _ = trained_with(synthetic, tmp_path / "plain", {}, *vit)
-    assert trained_with(synthetic, tmp_path / "unfused", {"TIMM_FUSED_ATTN": "0"}, *vit)[0] == plain
+    plain, _ = train_with(synthetic, tmp_path / "plain", {}, *vit)
+    assert train_with(synthetic, tmp_path / "unfused", {"TIMM_FUSED_ATTN": "0"}, *vit)[0] == plain
 
 
 @pytest.mark.slow
-def test_folds_at_once_ignore_the_variables_too(usual, synthetic, tmp_path):
-    probs, _ = trained_with(synthetic, tmp_path, ACCELERATE, "--folds", 0, 1, "--parallel-folds", 2)
-    assert probs == usual
+def test_parallel_folds_ignore_the_variables_too(default_probs, synthetic, tmp_path):
+    probs, _ = train_with(synthetic, tmp_path, ACCELERATE, "--folds", 0, 1, "--parallel-folds", 2)
+    assert probs == default_probs
 
 
 @pytest.mark.slow
-def test_streams_that_know_only_ascii_end_no_run(usual, synthetic, tmp_path):
-    assert trained_with(synthetic, tmp_path, {"PYTHONIOENCODING": "ascii"})[0] == usual
+def test_ascii_streams_do_not_end_a_run(default_probs, synthetic, tmp_path):
+    assert train_with(synthetic, tmp_path, {"PYTHONIOENCODING": "ascii"})[0] == default_probs
 
 
-def test_what_is_removed_and_what_stays(capsys):
+def test_which_variables_are_removed(capsys):
     kept = {"PATH": "/bin", "OMP_NUM_THREADS": "1", "TORCH_HOME": "/x"}
     environ = kept | ACCELERATE | {"MKL_CBWR": "COMPATIBLE"}
     ignore_variables(environ)
     assert environ == kept
     assert capsys.readouterr().err.count("\n") == 1
     ignore_variables(environ)
-    # The second process of torchrun leaves the line to the first.
+    # Under torchrun only the first process prints the line.
     ignore_variables(LAUNCH | {"RANK": "1"} | ACCELERATE)
     assert not capsys.readouterr().err
 
@@ -113,7 +113,7 @@ def test_what_is_removed_and_what_stays(capsys):
         {name: value for name, value in LAUNCH.items() if name != "MASTER_PORT"},
     ],
 )
-def test_an_incomplete_launch_is_refused(environ):
+def test_an_incomplete_launch_is_a_user_error(environ):
     with pytest.raises(UserError, match="torchrun"):
         check_launch(environ)
 
@@ -123,13 +123,13 @@ def test_a_complete_launch_or_none_is_accepted(environ):
     check_launch(environ)
 
 
-def test_a_refusal_is_printed_whatever_the_rank(script, synthetic, monkeypatch):
+def test_the_error_is_printed_on_every_rank(script, synthetic, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused(script("train", *tiny_args(synthetic)), "WORLD_SIZE=2", "LOCAL_RANK", "torchrun")
 
 
-def test_variables_of_the_compiler_are_refused():
+def test_compiler_variables_are_a_user_error():
     check_compile({"TORCHINDUCTOR_CACHE_DIR": "/x", "TORCH_LOGS": "dynamo"})
     with pytest.raises(UserError, match="TORCH_COMPILE_DISABLE"):
         check_compile({"TORCH_COMPILE_DISABLE": "1"})
@@ -148,20 +148,20 @@ def test_threads_are_recorded_and_another_number_is_reported(script, synthetic, 
 
     assert script("train", *tiny_args(synthetic, "--folds", 0)).code == 0
     path = Path("runs/demo/provenance.json")
-    held = json.loads(path.read_text(encoding="utf-8"))
-    assert held["threads"] == torch.get_num_threads()
+    provenance = json.loads(path.read_text(encoding="utf-8"))
+    assert provenance["threads"] == torch.get_num_threads()
     again = tiny_args(synthetic, "--folds", 0)
     assert "threads" not in script("train", *again).err
-    path.write_text(json.dumps(held | {"threads": 64}), encoding="utf-8")
+    path.write_text(json.dumps(provenance | {"threads": 64}), encoding="utf-8")
     resumed = script("train", *again)
     assert resumed.code == 0
     assert [line for line in resumed.err.splitlines() if "64 CPU threads" in line and "OMP_NUM_THREADS=64" in line]
 
 
-def test_folds_at_once_share_the_threads(monkeypatch):
+def test_parallel_folds_share_the_threads(monkeypatch):
     import torch
 
     monkeypatch.setattr("maskfold.models.device.num_cores", lambda: 16)
-    for threads, processes, each in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
+    for threads, processes, expected in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert threads_per_process(processes) == each
+        assert threads_per_process(processes) == expected

@@ -1,4 +1,4 @@
-"""Training through scripts/train.py on tiny data: what a run holds, how it goes on, and what it refuses."""
+"""Training with scripts/train.py on tiny data: the run folder, finished and resumed runs, and errors."""
 
 import json
 import os
@@ -23,10 +23,10 @@ from maskfold.metrics.scores import METRICS
 from maskfold.probabilities import load_predictions
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
-from maskfold.training import fold_trainer as part
+from maskfold.training import fold_trainer
 
 
-def test_a_run_folder_holds_what_the_format_says(trained):
+def test_the_run_folder_has_the_documented_format(trained):
     folder = trained.run.folder
     for name in (
         "config.yaml",
@@ -79,14 +79,14 @@ def test_the_summary_is_the_official_metric_over_the_whole_set(trained):
     assert summary["selection"] == "last epoch"
 
 
-def test_the_resolved_config_has_no_open_choice(trained):
+def test_the_resolved_config_has_no_auto_precision(trained):
     config = yaml.safe_load((trained.run.folder / "config.yaml").read_text())
     assert config["run"]["precision"] == "fp32"
     assert config["run"]["predict_precision"] in ("fp32", "bf16")
     assert Path(config["data"]["root"]) == trained.raw.resolve()
 
 
-def test_finished_work_is_not_repeated(script, trained, monkeypatch):
+def test_finished_folds_are_skipped(script, trained, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(trained.run.folder.parent))
     before = {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")}
     done = script("train", *tiny_args(trained.raw, "--name", "tiny", "--data.prepared", trained.prepared))
@@ -95,7 +95,7 @@ def test_finished_work_is_not_repeated(script, trained, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")} == before
 
 
-def test_folds_by_number_and_then_the_rest(script, synthetic):
+def test_folds_are_trained_by_number_and_then_the_others(script, synthetic):
     done = script("train", *tiny_args(synthetic, "--name", "part", "--folds", 1))
     assert done.code == 0, done.err
     assert "not all folds" in done.out
@@ -108,7 +108,7 @@ def test_folds_by_number_and_then_the_rest(script, synthetic):
     assert set(load_predictions(folder / "oof.npz").fold) == {0, 1}
 
 
-def test_another_config_is_refused_with_the_differing_keys(script, trained, monkeypatch):
+def test_another_config_is_an_error_with_the_differing_keys(script, trained, monkeypatch):
     monkeypatch.setenv("SM_MODEL_DIR", str(trained.run.folder.parent))
     before = {path: path.read_bytes() for path in trained.run.folder.rglob("*") if path.is_file()}
     args = tiny_args(trained.raw, "--name", "tiny", "--data.prepared", trained.prepared)
@@ -118,7 +118,7 @@ def test_another_config_is_refused_with_the_differing_keys(script, trained, monk
     assert same.code == 0, same.err
 
 
-def test_fresh_deletes_only_what_can_be_trained_again(script, synthetic):
+def test_fresh_deletes_a_run_only_if_the_new_one_can_start(script, synthetic):
     args = tiny_args(synthetic, "--name", "fresh", "--folds", 0)
     assert script("train", *args).code == 0
     kept = Path("runs/fresh/fold0/model.safetensors").read_bytes()
@@ -129,30 +129,30 @@ def test_fresh_deletes_only_what_can_be_trained_again(script, synthetic):
     assert Path("runs/fresh/fold0/model.safetensors").read_bytes() != kept
 
 
-def test_a_run_that_is_being_written_is_refused(script, synthetic, tmp_path):
-    folder = tmp_path / "runs" / "held"
-    code = f"from maskfold.fileio import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('held', flush=True)\n input()"
+def test_a_run_that_another_process_writes_is_an_error(script, synthetic, tmp_path):
+    folder = tmp_path / "runs" / "locked"
+    code = f"from maskfold.fileio import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('locked', flush=True)\n input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert holder.stdout.readline() == "held\n"
-    refused(script("train", *tiny_args(synthetic, "--name", "held")), "another process", "--name")
+    assert holder.stdout.readline() == "locked\n"
+    refused(script("train", *tiny_args(synthetic, "--name", "locked")), "another process", "--name")
     holder.communicate("\n")
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a b\n"])
-def test_a_name_that_is_no_folder_name_is_refused(script, synthetic, name):
+def test_an_invalid_run_name_is_an_error(script, synthetic, name):
     refused(script("train", *tiny_args(synthetic), f"--name={name}"), "run name")
 
 
-def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, synthetic, monkeypatch):
-    """The first epoch is trained, then the run is broken off by a fault."""
+def test_a_damaged_or_foreign_checkpoint_is_an_error(script, synthetic, monkeypatch):
+    """The run fails after its first epoch, which leaves a checkpoint."""
     args = tiny_args(synthetic, "--name", "broken", "--folds", 0)
 
     def fail(*_):
-        raise RuntimeError("broken off")
+        raise RuntimeError("failed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(part.WandbLogger, "log", fail)
-        with pytest.raises(RuntimeError, match="broken off"):
+        patch.setattr(fold_trainer.WandbLogger, "log", fail)
+        with pytest.raises(RuntimeError, match="failed"):
             script("train", *args)
     state = Path("runs/broken/fold0/state/last.pt")
     good = state.read_bytes()
@@ -161,7 +161,7 @@ def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, synthetic
         refused(script("train", *args), "last.pt", "delete")
         assert state.read_bytes() == bad
     state.write_bytes(good)
-    foreign = torch.load(state, weights_only=True) | {"belongs": "somebody else"}
+    foreign = torch.load(state, weights_only=True) | {"belongs": "another run"}
     torch.save(foreign, state)
     refused(script("train", *args), "last.pt", "another run")
     state.write_bytes(good)
@@ -169,7 +169,7 @@ def test_a_broken_or_foreign_checkpoint_is_never_a_fresh_start(script, synthetic
     assert [row["epoch"] for row in metrics_of(Path("runs/broken/fold0"))] == [1, 2]
 
 
-def test_changed_data_is_refused(script, raw):
+def test_changed_data_is_an_error(script, raw):
     args = tiny_args(raw, "--name", "data", "--data.prepared", "p", "--folds", 0)
     assert script("train", *args).code == 0
     table = pd.read_csv(raw / "train" / "train.csv", dtype=str)
@@ -178,12 +178,12 @@ def test_changed_data_is_refused(script, raw):
     refused(script("train", *args), "data", "have changed")
 
 
-def test_a_loss_that_is_no_number_stops_the_run(script, synthetic):
+def test_a_nan_loss_stops_the_run(script, synthetic):
     result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0, "--optim.lr", "1e30"))
     refused(result, "loss", "epoch", "optim.lr")
 
 
-def test_workers_change_no_number(script, synthetic):
+def test_the_number_of_workers_changes_no_probability(script, synthetic):
     probs = []
     for workers in (0, 1, 3):
         args = tiny_args(
@@ -195,7 +195,7 @@ def test_workers_change_no_number(script, synthetic):
     assert np.array_equal(probs[0], probs[2])
 
 
-def test_keep_best_saves_the_best_epoch_and_says_so(script, synthetic, trained):
+def test_keep_best_saves_the_best_epoch_and_reports_it(script, synthetic, trained):
     args = tiny_args(
         synthetic, "--name", "best", "--folds", 0, "--run.keep", "best", "--optim.lr", "0.05", "--optim.epochs", 3
     )
@@ -208,7 +208,7 @@ def test_keep_best_saves_the_best_epoch_and_says_so(script, synthetic, trained):
     assert summary["oof"]["macro_f1"] == pytest.approx(max(row["macro_f1"] for row in rows))
 
 
-def test_the_organisers_environment_places_the_run(script, synthetic, monkeypatch, tmp_path):
+def test_the_organisers_environment_variables_set_the_folders(script, synthetic, monkeypatch, tmp_path):
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(synthetic / "train" / "images"))
     monkeypatch.setenv("SM_CHANNEL_EVAL", str(synthetic / "eval"))
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "model"))
@@ -219,7 +219,7 @@ def test_the_organisers_environment_places_the_run(script, synthetic, monkeypatc
     assert (tmp_path / "model" / "x" / "oof.npz").exists()
 
 
-def test_gathering_needs_every_file(trained, tmp_path):
+def test_the_summary_needs_every_file(trained, tmp_path):
     folder = Path(shutil.copytree(trained.run.folder, tmp_path / "tiny"))
     (folder / "fold0" / "metrics.jsonl").unlink()
     from maskfold.errors import UserError
@@ -228,8 +228,8 @@ def test_gathering_needs_every_file(trained, tmp_path):
         summarise(RunFolder(folder))
 
 
-def test_other_folds_are_refused_in_training_and_submitting(script, synthetic):
-    """New folds would put people who were trained on among those left out."""
+def test_other_folds_are_an_error_in_training_and_submitting(script, synthetic):
+    """New folds would move people of the training set into the validation set."""
     args = tiny_args(synthetic, "--name", "leak", "--data.prepared", "p")
     assert script("train", *args, "--folds", 0).code == 0
     shutil.rmtree("p")
@@ -239,7 +239,7 @@ def test_other_folds_are_refused_in_training_and_submitting(script, synthetic):
     assert not Path("a.csv").exists()
 
 
-def test_a_folder_that_is_no_run_is_never_cleared(script, synthetic, tmp_path, monkeypatch):
+def test_a_folder_that_is_not_a_run_is_never_deleted(script, synthetic, tmp_path, monkeypatch):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     (tmp_path / "runs" / "mine" / "thesis.tex").write_text("precious")
     for more in ([], ["--fresh"]):
@@ -250,14 +250,14 @@ def test_a_folder_that_is_no_run_is_never_cleared(script, synthetic, tmp_path, m
     assert (tmp_path / "runs" / "empty").is_dir()
 
 
-def test_a_run_outlives_a_schema_that_gets_a_new_key(script, trained, tmp_path):
-    """A run begun before `data.face_margin` was there is finished and submitted by what has it."""
+def test_a_run_of_an_older_schema_can_be_finished(script, trained, tmp_path):
+    """A run that was started before `data.face_margin` existed can be finished and submitted."""
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "older"))
     lines = [line for line in (run / "config.yaml").read_text().splitlines(True) if "face_margin" not in line]
     (run / "config.yaml").write_text("".join(lines))
-    held = json.loads((run / "provenance.json").read_text())
-    held |= {"config_sha256": sha256(run / "config.yaml"), "config_hash": "of another schema"}
-    (run / "provenance.json").write_text(json.dumps(held))
+    provenance = json.loads((run / "provenance.json").read_text())
+    provenance |= {"config_sha256": sha256(run / "config.yaml"), "config_hash": "of another schema"}
+    (run / "provenance.json").write_text(json.dumps(provenance))
     done = script("submit", "older", "--out", "a.csv")
     assert done.code == 0, done.err
     again = script("train", ROOT / "configs" / "demo.yaml", *TINY, "--data.root", trained.raw, "--name", "older")
@@ -270,8 +270,8 @@ def test_a_run_outlives_a_schema_that_gets_a_new_key(script, trained, tmp_path):
     assert again.err.count("finished before") == 2
 
 
-def test_folds_from_elsewhere_have_no_seed(script, synthetic, trained, tmp_path):
-    """A prepared folder that begins with somebody's folds.csv: the run is trained, finished and read again."""
+def test_copied_folds_have_no_seed(script, synthetic, trained, tmp_path):
+    """A prepared folder whose folds.csv was copied from another one: the run is trained and evaluated."""
     (tmp_path / "p").mkdir()
     shutil.copy(trained.prepared / "folds.csv", tmp_path / "p")
     assert script("prepare", "--data", synthetic, "--out", "p").code == 0
@@ -280,13 +280,13 @@ def test_folds_from_elsewhere_have_no_seed(script, synthetic, trained, tmp_path)
     assert script("evaluate", "theirs").code == 0
 
 
-def test_an_emptied_config_is_refused_by_evaluate(script, trained, tmp_path):
+def test_an_empty_config_is_an_error_in_evaluate(script, trained, tmp_path):
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "emptied"))
     (run / "config.yaml").write_text("")
     refused(script("evaluate", "emptied"), "config.yaml", "data.prepared", "restore")
 
 
-def test_an_edited_config_is_refused(script, trained, tmp_path):
+def test_an_edited_config_is_an_error(script, trained, tmp_path):
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "edited"))
     config = run / "config.yaml"
     config.write_text(config.read_text().replace("crop: center", "crop: none"))
@@ -294,17 +294,19 @@ def test_an_edited_config_is_refused(script, trained, tmp_path):
 
 
 @pytest.mark.parametrize("where", ["weights", "probabilities"])
-def test_what_is_no_number_is_never_finished(script, synthetic, monkeypatch, where):
-    """The loss of the last update is fine, what it leaves behind is not."""
+def test_nan_weights_or_probabilities_are_an_error(script, synthetic, monkeypatch, where):
+    """The loss of the last update is finite, but the weights or probabilities after it are not."""
     if where == "weights":
 
         def poison(train_state, *_):
             next(train_state.model.parameters()).data.fill_(float("nan"))
             return torch.tensor(1.0)
 
-        monkeypatch.setattr(part, "training_step", poison)
+        monkeypatch.setattr(fold_trainer, "training_step", poison)
     else:
-        monkeypatch.setattr(part.FoldData, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32)))
+        monkeypatch.setattr(
+            fold_trainer.FoldData, "predict", lambda self, *_: (None, np.full((42, 18), np.nan, np.float32))
+        )
     result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0))
     refused(result, "NaN or infinity", "optim.lr")
     assert not Path("runs/hot/fold0/oof.npz").exists()
@@ -325,7 +327,7 @@ def test_what_is_no_number_is_never_finished(script, synthetic, monkeypatch, whe
         ),
     ],
 )
-def test_what_does_not_go_together_is_told(script, synthetic, more, words):
+def test_incompatible_options_are_an_error(script, synthetic, more, words):
     refused(script("train", *tiny_args(synthetic, "--name", "no", *more)), *words)
 
 
@@ -338,24 +340,24 @@ def test_what_does_not_go_together_is_told(script, synthetic, more, words):
         ("config.yaml", b""),
     ],
 )
-def test_a_spoiled_run_is_told_at_submit(script, trained, tmp_path, file, content):
-    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "spoiled"))
+def test_a_damaged_run_is_an_error_in_submit(script, trained, tmp_path, file, content):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "damaged"))
     (run / file).write_bytes(content)
     refused(
-        script("submit", "spoiled", "--out", "a.csv"),
+        script("submit", "damaged", "--out", "a.csv"),
         file.rpartition("/")[2] if file != "config.yaml" else "config.yaml",
     )
     assert not Path("a.csv").exists()
 
 
 @pytest.mark.parametrize("content", ["", "{}\n", "[1]\n", "\x00"])
-def test_spoiled_metrics_are_told(script, trained, tmp_path, content):
-    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "spoiled"))
+def test_damaged_metrics_are_an_error(script, trained, tmp_path, content):
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "damaged"))
     (run / "fold0" / "metrics.jsonl").write_text(content)
-    refused(script("evaluate", "spoiled"), "metrics.jsonl")
+    refused(script("evaluate", "damaged"), "metrics.jsonl")
 
 
-def test_a_spoiled_store_is_told(script, synthetic):
+def test_a_damaged_store_is_an_error(script, synthetic):
     args = tiny_args(synthetic, "--name", "s", "--data.prepared", "p", "--folds", 0)
     assert script("train", *args).code == 0
     next(Path("p/store").glob("center*.npy")).write_bytes(b"x")
@@ -370,7 +372,7 @@ def test_wandb_never_stops_a_run(script, synthetic, monkeypatch):
     assert "training continues without W&B" in done.err
 
 
-def test_wandb_offline_keeps_a_run_beside_ours(script, synthetic, monkeypatch):
+def test_wandb_offline_writes_its_run_into_the_run_folder(script, synthetic, monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/nonexistent")
@@ -380,8 +382,8 @@ def test_wandb_offline_keeps_a_run_beside_ours(script, synthetic, monkeypatch):
     assert list(Path("runs/w/wandb").glob("offline-run-*"))
 
 
-def test_a_stop_with_workers_leaves_nobody_behind(synthetic, tmp_path):
-    """SIGTERM to the whole group, as a cluster sends it."""
+def test_a_stop_signal_ends_the_workers_without_error(synthetic, tmp_path):
+    """SIGTERM to the whole process group, as a cluster sends it."""
     args = ("--data.num_workers", 2, "--optim.epochs", 300, "--folds", 0)
     process = start(synthetic, tmp_path, *args, start_new_session=True)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
@@ -392,14 +394,16 @@ def test_a_stop_with_workers_leaves_nobody_behind(synthetic, tmp_path):
     assert "Error" not in err
 
 
-def test_what_may_differ_is_taken_from_the_new_start(script, synthetic, monkeypatch):
-    """W&B, workers and device of a started run are those asked for now."""
+def test_keys_that_may_change_are_taken_from_the_new_command(script, synthetic, monkeypatch):
+    """W&B, workers and device of a resumed run are those of the new command."""
     args = tiny_args(synthetic, "--name", "again")
     assert script("train", *args, "--folds", 0).code == 0
     seen = []
-    original = part.FoldData.__init__
+    original = fold_trainer.FoldData.__init__
     monkeypatch.setattr(
-        part.FoldData, "__init__", lambda self, config, *rest: (seen.append(config), original(self, config, *rest))[1]
+        fold_trainer.FoldData,
+        "__init__",
+        lambda self, config, *rest: (seen.append(config), original(self, config, *rest))[1],
     )
     assert script("train", *args, "--data.num_workers", 1, "--run.wandb", "offline").code == 0
     assert (seen[0].data.num_workers, seen[0].run.wandb, seen[0].run.precision) == (1, "offline", "fp32")

@@ -1,4 +1,4 @@
-"""Folds in processes of their own: the same run as one after the other, ended and told of like it."""
+"""Folds trained in parallel processes give the same run, the same exit status and the same messages."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from conftest import refused, tiny_args
 from support import PATIENCE, done, same_run, start, until, wait_for
 
 
-def test_folds_at_once_are_the_folds_one_after_the_other(script, synthetic):
+def test_parallel_folds_equal_sequential_folds(script, synthetic):
     for name, how in (("serial", ()), ("parallel", ("--parallel-folds", 2))):
         ended = script("train", *tiny_args(synthetic, "--name", name, *how))
         assert ended.code == 0, ended.err
@@ -20,21 +20,21 @@ def test_folds_at_once_are_the_folds_one_after_the_other(script, synthetic):
 
 
 @pytest.mark.slow
-def test_what_a_fold_is_refused_is_told_once(script, synthetic):
+def test_the_error_of_a_fold_is_printed_once(script, synthetic):
     ended = script("train", *tiny_args(synthetic, "--optim.lr", 1e30, "--parallel-folds", 2, "--name", "d"))
     refused(ended, "optim.lr", "NaN or infinity")
     refused(script("train", *tiny_args(synthetic, "--parallel-folds", 0)), "--parallel-folds")
 
 
-def test_torchrun_and_folds_at_once_exclude_each_other(script, synthetic, monkeypatch):
+def test_torchrun_and_parallel_folds_exclude_each_other(script, synthetic, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused(script("train", *tiny_args(synthetic, "--parallel-folds", 2)), "--parallel-folds", "torchrun")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_ended_in_the_middle_it_goes_on(synthetic, tmp_path, signum):
-    """A signal to the parent ends its folds too; even of a killed parent no child goes on training."""
+def test_an_interrupted_parallel_run_resumes(synthetic, tmp_path, signum):
+    """A signal to the parent ends its children too, SIGKILL included; the next command resumes."""
     long = ("--optim.epochs", 12, "--run.checkpoint_updates", 1)
     done(start(synthetic, tmp_path / "whole", *long))
     home = tmp_path / "cut"
@@ -50,7 +50,7 @@ def test_ended_in_the_middle_it_goes_on(synthetic, tmp_path, signum):
 
 
 @pytest.mark.slow
-def test_a_killed_fold_is_told_and_the_other_saves(synthetic, tmp_path):
+def test_a_killed_fold_is_reported_and_the_other_saves(synthetic, tmp_path):
     long = ("--optim.epochs", 200, "--run.checkpoint_updates", 1, "--parallel-folds", 2)
     process = start(synthetic, tmp_path, *long)
     for fold in (0, 1):

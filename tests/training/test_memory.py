@@ -1,4 +1,4 @@
-"""Memory of finished folds, and of models that have predicted: nothing of them stays in the process."""
+"""Memory of finished folds and of models that have predicted is freed."""
 
 import gc
 import os
@@ -34,7 +34,7 @@ def config_of(raw: Path, home: Path, *more: object) -> Config:
 
 
 def after_each_fold(monkeypatch, measure) -> list:
-    """Measurements as soon as run_job has returned, with its accelerator still there."""
+    """Collect measure(accelerator) after each run_job."""
     run_job, make, made, measured = fit_module.run_job, fold_trainer.make_accelerator, [], []
 
     def measuring(job, **more):
@@ -47,10 +47,10 @@ def after_each_fold(monkeypatch, measure) -> list:
 
 
 def tensor_bytes(accelerator) -> tuple[int, int]:
-    """Bytes of what the accelerator's optimisers refer to, and of all tensors that Python knows of."""
-    of_optimizers = sum(p.nbytes for o in accelerator._optimizers for g in o.param_groups for p in g["params"])
-    # By exact type: torch.compile keeps fake tensors, which hold no memory.
-    return of_optimizers, sum(t.nbytes for t in gc.get_objects() if type(t) in (torch.Tensor, torch.nn.Parameter))
+    """Bytes of the parameters of the accelerator's optimisers, and of all tensors that Python's gc tracks."""
+    optimizer_bytes = sum(p.nbytes for o in accelerator._optimizers for g in o.param_groups for p in g["params"])
+    # Compared by exact type, because torch.compile keeps fake tensors, which have no memory.
+    return optimizer_bytes, sum(t.nbytes for t in gc.get_objects() if type(t) in (torch.Tensor, torch.nn.Parameter))
 
 
 def resident() -> int:
@@ -68,7 +68,7 @@ def resident() -> int:
     ],
     ids=lambda more: " ".join(map(str, more)),
 )
-def test_nothing_of_a_finished_fold_is_referenced(synthetic, tmp_path, monkeypatch, more):
+def test_a_finished_fold_leaves_no_tensors(synthetic, tmp_path, monkeypatch, more):
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     gc.collect()
     before = tensor_bytes(make_accelerator(config_of(synthetic, tmp_path, "--run.precision", "fp32")))
@@ -76,8 +76,8 @@ def test_nothing_of_a_finished_fold_is_referenced(synthetic, tmp_path, monkeypat
     fit_run(config_of(synthetic, tmp_path, "--data.folds", 3, *more), "run")
     assert len(measured) == 3
     assert len(set(measured)) == 1
-    # torch.compile keeps a few numbers.
-    assert [held - at_first for held, at_first in zip(measured[0], before, strict=True)] <= [0, 1000]
+    # torch.compile keeps a few small tensors.
+    assert [after - first for after, first in zip(measured[0], before, strict=True)] <= [0, 1000]
 
 
 def test_pseudo_labelling_models_are_freed(trained, tmp_path, monkeypatch):
@@ -102,8 +102,8 @@ def test_a_failed_fold_is_freed_too(synthetic, tmp_path, monkeypatch):
     assert [len(accelerator._optimizers) for accelerator in accelerators] == [0]
 
 
-def test_models_are_loaded_when_needed_and_freed_once_they_have_predicted(trained, tmp_path, monkeypatch):
-    """Of two members whose batches differ in size, the first one's models are gone when the second one's are loaded."""
+def test_models_are_loaded_when_needed_and_freed_after_predicting(trained, tmp_path, monkeypatch):
+    """Two members with different batch sizes: the first one's models are freed before the second one's are loaded."""
     models, alive = [], []
     finished_model, predict = part_predictions.finished_model, part_predictions.predict
 
@@ -111,9 +111,9 @@ def test_models_are_loaded_when_needed_and_freed_once_they_have_predicted(traine
         models.append(weakref.ref(model := finished_model(*args)))
         return model
 
-    def predicting(asked, *rest):
-        alive.append((len(asked), sum(model() is not None for model in models)))
-        return predict(asked, *rest)
+    def predicting(used, *rest):
+        alive.append((len(used), sum(model() is not None for model in models)))
+        return predict(used, *rest)
 
     monkeypatch.setattr(part_predictions, "finished_model", tracked)
     monkeypatch.setattr(part_predictions, "predict", predicting)
@@ -122,15 +122,15 @@ def test_models_are_loaded_when_needed_and_freed_once_they_have_predicted(traine
     copied = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "copied")))
     other = replace(first, run=copied, config=replaced(config, optim={"batch_size": 7}))
     forward([first, other], ("none",))
-    # Each member's two folds look at the eval photos together, then each at its own fold's.
+    # Each member's two models predict the eval photos together, then each predicts its own fold.
     assert [count for count, _ in alive] == [2, 1, 1, 2, 1, 1]
     assert [there for _, there in alive] == [2, 2, 1, 2, 2, 1]
     assert len(models) == 4
     assert not any(model() is not None for model in models)
 
 
-def test_one_process_trains_in_one_precision_after_another(synthetic, tmp_path, monkeypatch):
-    """As in a notebook: Accelerate's shared state neither refuses the second precision nor keeps the first."""
+def test_one_process_can_train_in_several_precisions(synthetic, tmp_path, monkeypatch):
+    """As in a notebook: Accelerate's shared state accepts the second precision."""
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     seen = after_each_fold(monkeypatch, lambda accelerator: accelerator.mixed_precision)
     for name in ("bf16", "fp32"):

@@ -1,4 +1,4 @@
-"""What each training option means, shown on real steps."""
+"""The effect of each training option, on real steps and runs."""
 
 import json
 from pathlib import Path
@@ -22,15 +22,15 @@ from maskfold.training.optim import lr_factor, make_optimizer, num_plateau_reduc
 
 
 class Photos:
-    """Fixed photos, asked as our batches ask: by (epoch, row, visit)."""
+    """Fixed photos, indexed with the keys of PhotoBatchSampler: (epoch, row, visit)."""
 
     def __init__(self, n=24):
         generator = torch.Generator().manual_seed(0)
         self.images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=generator)
         self.labels = torch.randint(0, 18, (n,), generator=generator)
 
-    def __getitem__(self, at):
-        return self.images[at[1]], self.labels[at[1]], at[1]
+    def __getitem__(self, key):
+        return self.images[key[1]], self.labels[key[1]], key[1]
 
 
 def loader(n=24, batch_size=8):
@@ -68,22 +68,22 @@ def test_ema_is_the_recurrence():
 
 @pytest.mark.parametrize("bound", [0.05, 0.5])
 def test_clipping_bounds_the_norm(bound):
-    """With plain SGD at rate 1 an update is the gradient: its norm is the bound where the free one is larger."""
+    """The norm of a clipped gradient is the bound where the norm without clipping is larger."""
 
     def norms(clip_norm):
         model = classifier()
         ours = train_state(model, Optim(name="sgd", lr=1e-3, weight_decay=0.0), clip_norm=clip_norm)
-        found = []
+        values = []
         step = ours.optimizer.step
 
         def record():
             grads = [p.grad for p in model.parameters() if p.grad is not None]
-            found.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))))
+            values.append(float(torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))))
             return step()
 
         ours.optimizer.step = record
         train_one_epoch(ours, loader())
-        return found
+        return values
 
     free, clipped = norms(0.0), norms(bound)
     assert free[0] > bound
@@ -91,8 +91,8 @@ def test_clipping_bounds_the_norm(bound):
     assert max(clipped) <= bound * 1.001
 
 
-def test_layer_decay_gives_each_layer_its_rate():
-    """Rates fall by the factor from layer to layer, from lr in the last down to the stem; the head has its own."""
+def test_layer_decay_gives_each_layer_its_learning_rate():
+    """The rate decays by the factor from layer to layer, from lr in the last to the stem; the head has its own rate."""
     model = classifier()
     optimizer = make_optimizer(model, Optim(lr=0.01, head_lr=0.05, layer_decay=0.5))
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
@@ -110,12 +110,12 @@ def test_layer_decay_gives_each_layer_its_rate():
 def test_every_parameter_is_in_one_group():
     for optim in (Optim(), Optim(layer_decay=0.7, head_lr=0.1)):
         model = classifier("test_resnet")
-        held = [id(p) for group in make_optimizer(model, optim).param_groups for p in group["params"]]
-        assert sorted(held) == sorted(id(p) for p in model.parameters())
+        ids = [id(p) for group in make_optimizer(model, optim).param_groups for p in group["params"]]
+        assert sorted(ids) == sorted(id(p) for p in model.parameters())
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lion", "nadamw"])
-def test_optimisers_by_timms_name_learn(name):
+def test_timm_optimisers_reduce_the_loss(name):
     model = classifier()
     optim = Optim(name=name, lr=0.05 if name == "sgd" else 2e-3)
     ours = train_state(model, optim)
@@ -125,12 +125,12 @@ def test_optimisers_by_timms_name_learn(name):
     assert last < first
 
 
-def test_an_unknown_optimiser_names_the_nearest():
+def test_an_unknown_optimiser_suggests_the_nearest():
     with pytest.raises(UserError, match=r"optim\.name: timm has no adamww; did you mean .*adamw"):
         make_optimizer(classifier(), Optim(name="adamww"))
 
 
-def test_schedules_by_hand():
+def test_step_and_epoch_schedules():
     step = Optim(epochs=9, warmup_epochs=0, schedule="step", step_epochs=3, step_gamma=0.1)
     assert [lr_factor(step, 10 * epoch, 10) for epoch in (0, 2, 3, 5, 6, 8)] == pytest.approx(
         [1, 1, 0.1, 0.1, 0.01, 0.01]
@@ -143,8 +143,8 @@ def test_schedules_by_hand():
     assert lr_factor(by_update, 39, 10) == pytest.approx(0.5 * (1 + np.cos(np.pi * 39 / 40)))
 
 
-def test_a_plateau_lowers_the_rate():
-    """Patience 1: the rate falls after the second epoch in a row without a better score."""
+def test_plateau_reduces_the_rate():
+    """Patience 1: the rate is reduced after the second epoch in a row without a better score."""
     assert num_plateau_reductions([0.1, 0.2, 0.2], 1) == 0
     assert num_plateau_reductions([0.1, 0.2, 0.2, 0.1], 1) == 1
     assert num_plateau_reductions([0.1, 0.2, 0.2, 0.1, 0.2, 0.2], 1) == 2
@@ -153,7 +153,7 @@ def test_a_plateau_lowers_the_rate():
     assert lr_factor(optim, 100, 10, [0.1, 0.2, 0.2, 0.1]) == 0.5
 
 
-def test_plateau_falls_as_torchs():
+def test_plateau_equals_torch_reduce_lr_on_plateau():
     scores = np.random.default_rng(0).random(60).round(1).tolist()
     for patience in (0, 1, 3):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -172,8 +172,8 @@ def test_early_stopping_counts_epochs_without_a_better_score():
     assert not should_stop_early([0.3, 0.2, 0.31], 2)
 
 
-def test_a_frozen_backbone_stays_and_a_thawed_one_moves():
-    """Parameters and batch norm's statistics."""
+def test_a_frozen_backbone_stays_and_an_unfrozen_one_changes():
+    """For parameters and batch norm's statistics."""
     model = classifier("test_resnet")
     ours = train_state(model)
     model.freeze_backbone(True)
@@ -203,7 +203,7 @@ def rows_of(folder):
     return [json.loads(line) for line in (Path(folder) / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_the_rates_of_a_run_are_the_formulas(script, synthetic):
+def test_the_learning_rates_of_a_run_follow_the_formula(script, synthetic):
     args = tiny_args(synthetic, "--name", "r", "--folds", 0, "--optim.head_lr", 0.5, "--optim.lr", 0.25)
     assert script("train", *args).code == 0
     updates = -(-42 // 16)
@@ -213,39 +213,39 @@ def test_the_rates_of_a_run_are_the_formulas(script, synthetic):
 
 
 def test_unfreezing_after_an_epoch(script, synthetic, tmp_path):
-    """One run with the backbone frozen for both epochs, one that lets it go after the first."""
+    """One run with the backbone frozen for both epochs, one that unfreezes it after the first."""
     for epochs in (1, 2):
         args = tiny_args(synthetic, "--name", f"f{epochs}", "--folds", 0, "--model.frozen_epochs", epochs)
         assert script("train", *args, "--model.backbone", "test_resnet").code == 0
-    thawed, frozen = (load_file(f"runs/f{epochs}/fold0/model.safetensors") for epochs in (1, 2))
+    unfrozen, frozen = (load_file(f"runs/f{epochs}/fold0/model.safetensors") for epochs in (1, 2))
     torch.manual_seed(42)
     start = build_classifier(Config(model=Model(backbone="test_resnet"), data=Data(image_size=(32, 32)))).state_dict()
     for name in frozen:
         if name.startswith("backbone."):
             assert torch.equal(frozen[name], start[name]), name
-    assert any(not torch.equal(thawed[name], start[name]) for name in thawed if "running_var" in name)
+    assert any(not torch.equal(unfrozen[name], start[name]) for name in unfrozen if "running_var" in name)
     assert rows_of("runs/f1/fold0")[0]["val_loss"] == rows_of("runs/f2/fold0")[0]["val_loss"]
 
 
-def test_cached_features_give_what_computing_them_anew_gives(script, synthetic):
+def test_cached_features_equal_uncached_features(script, synthetic):
     args = tiny_args(
         synthetic, "--folds", 0, 1, "--model.frozen_epochs", "all", "--data.augment", "none", "--optim.lr", 0.02
     )
     args += ["--model.backbone", "test_resnet", "--model.drop_rate", 0.2, "--optim.ema_decay", 0.5]
-    # Cached features are predictions, in their precision; anew they are part of training, in its.
+    # Cached features are computed in the precision of predictions, uncached ones in that of training.
     args += ["--run.predict_precision", "fp32"]
     assert script("train", *args, "--name", "cached").code == 0
-    assert script("train", *args, "--name", "anew", "--model.cache_features", "false").code == 0
-    cached, anew = (load_predictions(Path(f"runs/{name}/oof.npz")) for name in ("cached", "anew"))
-    np.testing.assert_allclose(cached.probs, anew.probs, atol=2e-4)
+    assert script("train", *args, "--name", "uncached", "--model.cache_features", "false").code == 0
+    cached, uncached = (load_predictions(Path(f"runs/{name}/oof.npz")) for name in ("cached", "uncached"))
+    np.testing.assert_allclose(cached.probs, uncached.probs, atol=2e-4)
     for fold in (0, 1):
-        for a, b in zip(rows_of(f"runs/cached/fold{fold}"), rows_of(f"runs/anew/fold{fold}"), strict=True):
+        for a, b in zip(rows_of(f"runs/cached/fold{fold}"), rows_of(f"runs/uncached/fold{fold}"), strict=True):
             assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-4)
     assert script("submit", "cached", "--out", "a.csv").code == 0
 
 
-def test_beside_the_average_stands_what_the_weights_score_themselves(script, synthetic):
-    """The average does not touch the training: what it follows is a run without it."""
+def test_metrics_contain_the_scores_of_the_raw_weights_beside_the_ema(script, synthetic):
+    """The EMA does not influence training: its raw weights are those of a run without EMA."""
     args = tiny_args(synthetic, "--folds", 0, "--optim.lr", 0.02)
     assert script("train", *args, "--name", "plain").code == 0
     assert script("train", *args, "--name", "averaged", "--optim.ema_decay", 0.9).code == 0
@@ -258,8 +258,8 @@ def test_beside_the_average_stands_what_the_weights_score_themselves(script, syn
     assert scores(oof.label, oof.pred_labels)["macro_f1"] == averaged[-1]["macro_f1"]
 
 
-def test_early_stopping_ends_a_fold_and_says_so(script, synthetic):
-    """A rate of next to nothing: no epoch is better than the first."""
+def test_early_stopping_ends_a_fold_and_reports_selection(script, synthetic):
+    """With a learning rate near 0 no epoch is better than the first."""
     args = tiny_args(
         synthetic, "--name", "e", "--folds", 0, "--optim.epochs", 9, "--optim.early_stop", 2, "--optim.lr", 1e-12
     )
@@ -267,7 +267,7 @@ def test_early_stopping_ends_a_fold_and_says_so(script, synthetic):
     assert done.code == 0, done.err
     assert len(rows_of("runs/e/fold0")) == 3
     assert "selected on its own validation fold" in done.out
-    # Started again, it is finished, not gone on with.
+    # The same command again finds the fold finished.
     assert "finished before" in script("train", *args).err
 
 
@@ -297,7 +297,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     run = RunFolder(Path("runs/whole"))
     weights = [load_file(f"runs/whole/{part}/model.safetensors") for part in ("fold0", "full")]
     assert any(not torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    # Three members: what the refit says is three times the new mean less twice the folds' mean.
+    # The mean of three models: the refit's probabilities are 3 x the new mean - 2 x the mean of the folds.
     full = 3 * together.probs - 2 * folds_only.probs
     np.testing.assert_allclose(full.sum(1), 1, atol=1e-4)
     assert (full > -1e-4).all()
@@ -307,7 +307,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     refused(script("train", *args, "--refit", "--optim.schedule", "plateau"), "--refit", "plateau")
 
 
-def test_a_plateau_run_lowers_its_rate_and_says_what_it_looks_at(script, synthetic):
+def test_a_plateau_run_reduces_its_rate_and_reports_selection(script, synthetic):
     args = tiny_args(synthetic, "--name", "p", "--folds", 0, "--optim.epochs", 4, "--optim.schedule", "plateau")
     done = script("train", *args, "--optim.plateau_patience", 0, "--optim.lr", 1e-12)
     assert done.code == 0, done.err
@@ -316,7 +316,7 @@ def test_a_plateau_run_lowers_its_rate_and_says_what_it_looks_at(script, synthet
 
 
 def test_bf16_training_is_close_to_fp32(script, synthetic):
-    """It computes something else, and not something far off."""
+    """The losses differ, but by less than 2%."""
     for precision in ("fp32", "bf16"):
         args = tiny_args(synthetic, "--name", precision, "--folds", 0, "--run.precision", precision)
         args += ["--run.predict_precision", "fp32", "--optim.epochs", 1]
@@ -330,7 +330,7 @@ def test_bf16_training_is_close_to_fp32(script, synthetic):
 
 
 @pytest.mark.slow
-def test_a_compiled_model_trains_to_the_same(script, synthetic):
+def test_a_compiled_model_trains_to_the_same_predictions(script, synthetic):
     for name, flag in (("plain", "false"), ("compiled", "true")):
         args = tiny_args(
             synthetic, "--name", name, "--folds", 0, "--run.compile", flag, "--run.predict_precision", "fp32"
@@ -342,7 +342,7 @@ def test_a_compiled_model_trains_to_the_same(script, synthetic):
 
 
 @pytest.mark.slow
-def test_the_ladder_of_baselines(script, synthetic, tmp_path):
+def test_baselines_to_beat(script, synthetic, tmp_path):
     import timm
     from safetensors.torch import save_file
 
@@ -351,25 +351,25 @@ def test_the_ladder_of_baselines(script, synthetic, tmp_path):
     args = tiny_args(synthetic, "--data.prepared", "p")
     done = script("baselines", *args, "--model.weights", weights)
     assert done.code == 0, done.err
-    held = json.loads(Path("p/baselines.json").read_text())
-    assert len(held["rungs"]) == 3
+    baselines = json.loads(Path("p/baselines.json").read_text())
+    assert len(baselines["rungs"]) == 3
     images = pd.read_csv("p/images.csv")
     fold = images.person_id.map(pd.read_csv("p/folds.csv").set_index("person_id").fold)
     right = [images.label[fold == k] == images.label[fold != k].value_counts().sort_index().idxmax() for k in (0, 1)]
-    assert held["rungs"]["most frequent class"]["accuracy"] == pytest.approx(pd.concat(right).mean())
+    assert baselines["rungs"]["most frequent class"]["accuracy"] == pytest.approx(pd.concat(right).mean())
     assert "logistic" in done.out
     bare = script("baselines", *args)
     assert "without pretrained weights" in bare.out
     assert script("train", *args, "--name", "weak", "--optim.lr", 1e-9).code == 0
-    told = script("evaluate", "weak").out
-    assert "nearest class mean image" in told
-    held["rungs"] = {"nothing": held["rungs"]["most frequent class"] | {"macro_f1": -1.0}}
-    Path("p/baselines.json").write_text(json.dumps(held))
+    output = script("evaluate", "weak").out
+    assert "nearest class mean image" in output
+    baselines["rungs"] = {"nothing": baselines["rungs"]["most frequent class"] | {"macro_f1": -1.0}}
+    Path("p/baselines.json").write_text(json.dumps(baselines))
     assert "does not beat" not in script("evaluate", "weak").out
 
 
-def test_balanced_sampling_leaves_validation_alone(script, synthetic):
-    """Each photo is validated once, by its fold; and another choice of photos has trained the net."""
+def test_balanced_sampling_does_not_change_validation(script, synthetic):
+    """Each photo is validated once; the probabilities differ because other photos were sampled for training."""
     for name, sampling in (("all", "all"), ("even", "balanced")):
         done = script("train", *tiny_args(synthetic, "--name", name, "--data.sampling", sampling, "--optim.lr", 0.01))
         assert done.code == 0, done.err

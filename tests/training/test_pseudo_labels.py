@@ -17,13 +17,13 @@ from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.pseudo_sources import find_sources
 
-# Tiny nets are unsure: every photo that is likelier than chance joins.
+# Tiny models are not confident, so the threshold is little above chance (1/18).
 LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")
 
 
 @pytest.fixture
 def first(script, synthetic):
-    """A finished run on two folds with a refit, to label by."""
+    """A finished run of two folds and a refit, whose models label eval photos."""
     done = script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "a", "--refit", "--optim.lr", 0.01))
     assert done.code == 0, done.err
     return RunFolder(Path("runs/a"))
@@ -33,12 +33,12 @@ def pseudo(script, synthetic, name, *words):
     return script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", name, *LOW, *words))
 
 
-def told(run, part):
+def pseudo_record(run, part):
     return json.loads((Path("runs") / run / part / "pseudo.json").read_text())
 
 
-def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, synthetic, first, monkeypatch):
-    """What loads weights is watched: fold k opens fold-k models only, at the second generation too."""
+def test_labels_of_a_fold_come_from_models_of_the_same_fold(script, synthetic, first, monkeypatch):
+    """Watch which weights are loaded: fold k loads only fold-k models, in the second generation too."""
     from maskfold.runs import part_weights
 
     opened, real = [], part_weights.load_file
@@ -58,12 +58,12 @@ def test_a_folds_labels_come_from_its_own_models_at_every_generation(script, syn
     seen = {part: {run for run, other in opened if other == part} for part in ("fold0", "fold1")}
     assert seen == {"fold0": {"a", "b", "c"}, "fold1": {"a", "b", "c"}}
     for part in ("fold0", "fold1"):
-        held = told("c", part)
-        assert [(source["run"], source["part"]) for source in held["sources"]] == [("b", part), ("a", part)]
-        assert held["sources"][0]["checkpoint"] == sha256(Path("runs/b") / part / "model.safetensors")
+        record = pseudo_record("c", part)
+        assert [(source["run"], source["part"]) for source in record["sources"]] == [("b", part), ("a", part)]
+        assert record["sources"][0]["checkpoint"] == sha256(Path("runs/b") / part / "model.safetensors")
 
 
-def test_the_labels_are_the_mean_of_views_over_the_threshold(script, synthetic, first):
+def test_the_labels_are_the_mean_of_the_tta_views_above_the_threshold(script, synthetic, first):
     import torch
 
     from maskfold.loading.dataset import PhotoDataset
@@ -85,22 +85,22 @@ def test_the_labels_are_the_mean_of_views_over_the_threshold(script, synthetic, 
     loader = PhotoLoader(
         PhotoDataset(store, None, EvalTransform(config.data)), PhotoBatchSampler(rows, 7, False), 0, False
     )
-    # In the source's own precision of predictions.
+    # In the precision of the source's predictions.
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[config.run.predict_precision]
     _, [probs] = predict([model], loader, Hardware(torch.device("cpu"), dtype), ("none", "hflip"))
     passes = probs.max(1) >= 0.08
-    found = pd.read_csv("runs/b/fold1/pseudo.csv")
+    selected = pd.read_csv("runs/b/fold1/pseudo.csv")
     clear = np.abs(probs.max(1) - 0.08) > 1e-3
     wanted = prepared.evaluation.image_id[passes & clear]
-    assert set(wanted) <= set(found.image_id)
-    assert len(found) > 0
+    assert set(wanted) <= set(selected.image_id)
+    assert len(selected) > 0
     by_id = dict(zip(prepared.evaluation.image_id, probs, strict=True))
-    for name, label, confidence in found.itertuples(index=False):
+    for name, label, confidence in selected.itertuples(index=False):
         assert confidence == pytest.approx(by_id[name].max(), abs=1e-2)
         assert by_id[name][label] == pytest.approx(by_id[name].max(), abs=1e-2)
 
 
-def test_labelled_photos_train_with_their_weight_and_never_validate(script, synthetic, first):
+def test_pseudo_labelled_photos_have_their_weight_and_are_never_validated(script, synthetic, first):
     assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--pseudo.weight", 0.25, "--folds", 0).code == 0
     from accelerate import Accelerator
 
@@ -124,19 +124,19 @@ def test_labelled_photos_train_with_their_weight_and_never_validate(script, synt
     assert photos.labels[joined].tolist() == [by_id[name] for name in prepared.evaluation.image_id.iloc[joined - n]]
     assert set(photos.weights[joined]) == {0.25}
     assert set(photos.weights[train]) == {1.0}
-    # Nobody knows their age.
+    # Their age is unknown.
     assert set(photos.ages[joined]) == {0}
     assert part.val_rows.tolist() == valid.tolist()
     oof = np.load("runs/b/fold0/oof.npz")
     assert sorted(oof["image_id"]) == sorted(prepared.images.image_id.iloc[valid])
-    # Not the run that it is without them.
+    # Training without them gives other weights.
     plain = script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "n", "--folds", 0, *LOW[2:]))
     assert plain.code == 0
     one, other = (load_file(f"runs/{name}/fold0/model.safetensors") for name in ("b", "n"))
     assert any(not np.array_equal(one[name], other[name]) for name in one)
 
 
-def test_the_choice_stands_when_a_run_goes_on(script, synthetic, first):
+def test_a_resumed_run_keeps_its_pseudo_labels(script, synthetic, first):
     assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 0).code == 0
     shutil.rmtree("runs/a")
     done = pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 0)
@@ -145,10 +145,10 @@ def test_the_choice_stands_when_a_run_goes_on(script, synthetic, first):
 
 
 @pytest.mark.slow
-def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, synthetic, first):
+def test_a_refit_is_labelled_by_all_folds_and_labels_no_fold(script, synthetic, first):
     done = pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--refit")
     assert done.code == 0, done.err
-    assert [(s["run"], s["part"]) for s in told("b", FULL)["sources"]] == [("a", "fold0"), ("a", "fold1")]
+    assert [(s["run"], s["part"]) for s in pseudo_record("b", FULL)["sources"]] == [("a", "fold0"), ("a", "fold1")]
     for name in ("a", "b"):
         config = Config(pseudo={"runs": [f"runs/{name}"]})
         for part in ("fold0", "fold1", FULL):
@@ -156,33 +156,33 @@ def test_everybodys_refit_is_labelled_by_the_folds_and_labels_nobody(script, syn
             assert FULL not in [model for _, model in sources]
 
 
-def test_frozen_features_take_pseudo_labels_too(script, synthetic, first):
+def test_cached_features_work_with_pseudo_labels(script, synthetic, first):
     done = pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 0, "--model.frozen_epochs", "all")
     assert done.code == 0, done.err
     assert len(pd.read_csv("runs/b/fold0/pseudo.csv")) > 0
 
 
-def test_models_that_know_the_folds_people_are_refused(script, synthetic, first):
+def test_models_that_know_validation_people_are_an_error(script, synthetic, first):
     assert pseudo(script, synthetic, "b", "--pseudo.runs", "a").code == 0
     common = ("--data.prepared", "p")
     refused(pseudo(script, synthetic, "b2", "--pseudo.runs", "b2"), "b2: ", "config.yaml")
     refused(pseudo(script, synthetic, "b", "--pseudo.runs", "b", "--fresh"), "pseudo.runs", "b")
     refused(pseudo(script, synthetic, "c", "--pseudo.runs", "a", "--pseudo.views", "hflop"), "pseudo.views", "hflip")
-    # Trained on labels of another fold's model.
-    held = told("b", "fold1")
-    held["sources"][0]["part"] = "fold0"
-    (Path("runs/b/fold1/pseudo.json")).write_text(json.dumps(held))
+    # A model that was trained on labels of another fold's model.
+    record = pseudo_record("b", "fold1")
+    record["sources"][0]["part"] = "fold0"
+    (Path("runs/b/fold1/pseudo.json")).write_text(json.dumps(record))
     refused(pseudo(script, synthetic, "c", "--pseudo.runs", "b"), "runs/b", "fold1", "pseudo-labels of fold0")
     assert pseudo(script, synthetic, "c", "--pseudo.runs", "b", "--folds", 0).code == 0
     Path("runs/b/fold1/pseudo.json").unlink()
     refused(pseudo(script, synthetic, "d", "--pseudo.runs", "b"), "pseudo.json", "records which models")
-    # Selected on the fold's people.
+    # A run that was selected on its validation folds.
     assert script("train", *tiny_args(synthetic, *common, "--name", "best", "--run.keep", "best")).code == 0
     refused(pseudo(script, synthetic, "e", "--pseudo.runs", "best"), "pseudo.runs", "best", "run.keep")
-    # Unfinished.
+    # An unfinished run.
     assert script("train", *tiny_args(synthetic, *common, "--name", "half", "--folds", 0)).code == 0
     refused(pseudo(script, synthetic, "e", "--pseudo.runs", "half"), "no finished fold1")
-    # Other folds.
+    # A run on other folds.
     assert (
         script("train", *tiny_args(synthetic, "--data.prepared", "q", "--data.fold_seed", 7, "--name", "other")).code
         == 0
@@ -191,7 +191,7 @@ def test_models_that_know_the_folds_people_are_refused(script, synthetic, first)
     assert not Path("runs/e").exists()
 
 
-def test_no_eval_side_is_told(script, raw, tmp_path):
+def test_a_missing_eval_set_is_an_error(script, raw, tmp_path):
     shutil.rmtree(raw / "eval")
     assert script("train", *tiny_args(raw, "--data.prepared", "p", "--name", "a")).code == 0
     refused(pseudo(script, raw, "b", "--pseudo.runs", "a"), "pseudo.runs", "no eval set")

@@ -1,4 +1,4 @@
-"""Killed, told to stop, out of disk: the run goes on to the same end. Several processes: the same run as one."""
+"""Runs that were killed, stopped or out of disk space resume to the same result; several processes train as one."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ from maskfold.probabilities import load_predictions
         pytest.param("SIGINT", 130, marks=pytest.mark.slow),
     ],
 )
-def test_a_stopped_run_goes_on_to_the_same_end(script, synthetic, trained, tmp_path, how, status):
+def test_a_stopped_run_resumes_to_the_same_result(script, synthetic, trained, tmp_path, how, status):
     process = start(synthetic, tmp_path)
     wait_for(tmp_path / "runs" / "demo" / "fold0" / "state" / "last.pt", process)
     process.send_signal(getattr(signal, how))
@@ -42,7 +42,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(script, synthetic, trained, tmp_p
 
 
 def _options() -> list[object]:
-    """A run in which everything that has a state has one: EMA, momentum, dropout, batch norm, the best epoch, mid-epoch saves."""
+    """Options with as much state as possible: EMA, dropout, batch norm, best epoch, plateau, saves within an epoch."""
     return [
         *("--model.backbone", "test_resnet", "--model.drop_rate", 0.3, "--optim.ema_decay", 0.8, "--optim.epochs", 4),
         *("--optim.batch_size", 4, "--run.keep", "best", "--optim.schedule", "plateau", "--optim.clip_norm", 1.0),
@@ -50,8 +50,8 @@ def _options() -> list[object]:
     ]
 
 
-def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, synthetic, tmp_path, monkeypatch):
-    """The signal comes at a known update; the run goes on with the next one, to what it would have been unbroken."""
+def test_a_stop_within_an_epoch_saves_that_update(script, synthetic, tmp_path, monkeypatch):
+    """After a signal at a known update the run resumes with the next one, and ends like an unbroken run."""
     from maskfold.training import fold_trainer as part
 
     args = tiny_args(synthetic, "--data.prepared", tmp_path / "p", "--folds", 0, *_options())
@@ -60,12 +60,12 @@ def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, synthetic, tmp_
     for how, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with monkeypatch.context() as patch:
 
-            def tell(self, step, how=how):
+            def send_signal(self, step, how=how):
                 if (len(self.history), step) == (1, 4):
                     os.kill(os.getpid(), how)
                 return before(self, step)
 
-            patch.setattr(part.FoldTrainer, "lr_factor", tell)
+            patch.setattr(part.FoldTrainer, "lr_factor", send_signal)
             name = how.name.lower()
             stopped = script("train", *args, "--name", name)
             assert stopped.code == status, stopped.err
@@ -77,13 +77,13 @@ def test_a_stop_in_the_middle_of_an_epoch_is_saved_there(script, synthetic, tmp_
 
 
 def _wait_for_change(folder: Path, process) -> None:
-    """Wait until a process has written into a folder, or has ended."""
-    before = _times(folder)
-    until(lambda: process.poll() is not None or _times(folder) != before, f"a change in {folder}")
+    """Wait until the process has written a file in the folder, or has ended."""
+    before = _modification_times(folder)
+    until(lambda: process.poll() is not None or _modification_times(folder) != before, f"a change in {folder}")
 
 
-def _times(folder: Path) -> dict[Path, int]:
-    """When each file was last written; one that is renamed meanwhile is left out."""
+def _modification_times(folder: Path) -> dict[Path, int]:
+    """Modification time of each file; files that are renamed meanwhile are left out."""
     times = {}
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
@@ -95,18 +95,18 @@ def _times(folder: Path) -> dict[Path, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("more", ["epochs", "everything"])
 def test_killed_at_ten_random_moments(synthetic, tmp_path, more):
-    """SIGKILL while training, saving, between epochs and folds; each life is given a little time, the last one all of it."""
+    """SIGKILL at random moments while training, saving, between epochs and folds; the last start runs to the end."""
     options = _options() if more == "everything" else ["--optim.epochs", 6, "--optim.batch_size", 4]
     done(start(synthetic, tmp_path / "unbroken", *options))
     rng = np.random.default_rng(0 if more == "epochs" else 1)
     run = tmp_path / "killed" / "runs" / "demo"
-    lives = kills = 0
+    starts = kills = 0
     while kills < 10:
-        lives += 1
-        assert lives < 60
+        starts += 1
+        assert starts < 60
         process = start(synthetic, tmp_path / "killed", *options)
         if run.exists():
-            # Not before it is at work again: a life must get further than its imports.
+            # Wait until it writes a file: each start must get further than its imports.
             _wait_for_change(run, process)
         else:
             wait_for(run / "config.yaml", process)
@@ -116,7 +116,7 @@ def test_killed_at_ten_random_moments(synthetic, tmp_path, more):
             kills += 1
         process.communicate()
         if (run / "summary.json").exists():
-            # It came to its end between two kills; begin another.
+            # The run finished between two kills; start another.
             same_run(tmp_path / "unbroken" / "runs" / "demo", run)
             shutil.rmtree(run)
     done(start(synthetic, tmp_path / "killed", *options))
@@ -125,7 +125,7 @@ def test_killed_at_ten_random_moments(synthetic, tmp_path, more):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
-def test_a_full_disk_is_told_and_the_last_checkpoint_loads(synthetic, tmp_path):
+def test_a_full_disk_is_an_error_and_the_last_checkpoint_loads(synthetic, tmp_path):
     disk = tmp_path / "small"
     disk.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=9m", "tmpfs", disk], capture_output=True)
@@ -172,7 +172,7 @@ def free_port() -> int:
 
 
 def near(a: Path, b: Path) -> None:
-    """Two runs agree but for the order of sums: every photo once and in order, weights within 1e-5."""
+    """Assert that two runs differ only by rounding: the same photos in order, weights within 1e-5."""
     one, other = load_predictions(a / "oof.npz", True), load_predictions(b / "oof.npz", True)
     assert one.image_id.tolist() == other.image_id.tolist()
     assert one.fold.tolist() == other.fold.tolist()
@@ -185,8 +185,8 @@ def near(a: Path, b: Path) -> None:
             assert left["train_loss"] == pytest.approx(right["train_loss"], rel=1e-4)
 
 
-# Ten updates in two epochs of 42 photos: five batches, the last of 2, which two processes share with one photo each.
-DIVIDED = (
+# Two epochs of 42 photos in five batches; the last has two photos, one for each of two processes.
+ACCUMULATED = (
     "--optim.batch_size",
     10,
     "--optim.accum_steps",
@@ -200,7 +200,7 @@ DIVIDED = (
 )
 
 
-LEVERS = {
+VARIANTS = {
     "plain": (),
     "mixed": ("--mix.name", "half_cutmix", "--mix.partner", "old", "--mix.clean", 0.3),
     "soft F1": ("--loss.plus", "soft_f1", "--mix.name", "mixup", "--run.keep", "mean"),
@@ -208,22 +208,22 @@ LEVERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("levers", LEVERS)
-def test_two_processes_train_as_one(synthetic, tmp_path, levers):
-    """Mixing comes before splitting, and soft F1 is the whole batch's."""
-    options = (*DIVIDED, *LEVERS[levers])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_two_processes_train_as_one(synthetic, tmp_path, variant):
+    """Photos are mixed before the batch is split, and soft F1 is computed over the whole batch."""
+    options = (*ACCUMULATED, *VARIANTS[variant])
     done(start(synthetic, tmp_path / "one", *options))
     done(start(synthetic, tmp_path / "two", *options, launcher=torchrun("--nproc-per-node", 2)))
     near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
 
 
 @pytest.mark.slow
-def test_two_processes_label_as_one(synthetic, tmp_path):
-    """Each labels its share of the eval photos; the choice is the one process', and so is the run."""
+def test_two_processes_pseudo_label_as_one(synthetic, tmp_path):
+    """Each process labels its share of the eval photos; labels and run equal those of one process."""
     for place, launcher in (("one", ()), ("two", torchrun("--nproc-per-node", 2))):
-        done(start(synthetic, tmp_path / place, *DIVIDED, "--name", "first"))
+        done(start(synthetic, tmp_path / place, *ACCUMULATED, "--name", "first"))
         options = ("--pseudo.runs", "first", "--pseudo.threshold", 0.08)
-        done(start(synthetic, tmp_path / place, *DIVIDED, *options, **({"launcher": launcher} if launcher else {})))
+        done(start(synthetic, tmp_path / place, *ACCUMULATED, *options, **({"launcher": launcher} if launcher else {})))
     runs = [tmp_path / place / "runs" / "demo" for place in ("one", "two")]
     for part in ("fold0", "fold1"):
         lists = [(run / part / "pseudo.csv").read_text().splitlines() for run in runs]
@@ -234,9 +234,9 @@ def test_two_processes_label_as_one(synthetic, tmp_path):
 
 @pytest.mark.slow
 def test_a_batch_smaller_than_the_processes(synthetic, tmp_path):
-    """42 photos in batches of 41: the last one holds one photo, and the second process none.
+    """42 photos in batches of 41: the last batch has one photo, and the second process none.
 
-    By SGD, whose step is the gradient: AdamW divides one photo's next to nothing by its own size, and shows the sums' noise.
+    With SGD, because AdamW would amplify the rounding of the very small gradient of one photo.
     """
     options = ("--optim.batch_size", 41, "--run.predict_precision", "fp32", "--optim.name", "sgd", "--optim.lr", 0.1)
     done(start(synthetic, tmp_path / "one", *options))
@@ -245,9 +245,9 @@ def test_a_batch_smaller_than_the_processes(synthetic, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_stopped_go_on(synthetic, tmp_path):
-    """Stopped in the middle of an epoch by SIGTERM to torchrun, then started again."""
-    more = ("--optim.epochs", 30, "--folds", 0, "--run.checkpoint_updates", 2, *DIVIDED)
+def test_two_stopped_processes_resume(synthetic, tmp_path):
+    """Stopped within an epoch by SIGTERM to torchrun, then resumed."""
+    more = ("--optim.epochs", 30, "--folds", 0, "--run.checkpoint_updates", 2, *ACCUMULATED)
     done(start(synthetic, tmp_path / "whole", *more, launcher=torchrun("--nproc-per-node", 2)))
     two = torchrun("--nproc-per-node", 2)
     process = start(synthetic, tmp_path / "stopped", *more, launcher=two)
@@ -262,13 +262,13 @@ def test_two_processes_stopped_go_on(synthetic, tmp_path):
 
 @pytest.mark.slow
 def test_two_nodes_train_as_one(synthetic, tmp_path):
-    done(start(synthetic, tmp_path / "one", *DIVIDED))
+    done(start(synthetic, tmp_path / "one", *ACCUMULATED))
     port = free_port()
     nodes = [
         start(
             synthetic,
             tmp_path / "nodes",
-            *DIVIDED,
+            *ACCUMULATED,
             launcher=torchrun(
                 *("--nnodes", 2, "--node-rank", rank, "--nproc-per-node", 1),
                 *("--master-addr", "127.0.0.1", "--master-port", port),

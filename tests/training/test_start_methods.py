@@ -1,4 +1,4 @@
-"""However loader processes are started (fork, spawn on macOS, forkserver on Linux from Python 3.14 on), the numbers agree."""
+"""Start methods of loader processes (fork, spawn on macOS, forkserver from Python 3.14 on Linux) change no result."""
 
 import os
 import pickle
@@ -28,14 +28,14 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("augment", ["none", "light", "strong", "randaugment", [{"HorizontalFlip": {"p": 0.5}}]])
-def test_a_dataset_sent_to_another_process_gives_the_same_photos(trained, augment):
+def test_a_pickled_dataset_gives_the_same_photos(trained, augment):
     prepared = load_prepared(trained.prepared)
     data = Data(image_size=(32, 32), augment=augment)
     store = open_store(prepared, prepared.images, data)
     keys = [(epoch, row, 0) for epoch, row in ((1, 3), (1, 3), (1, 8), (1, 20))]
     for transform in (EvalTransform(data), train_transform(data)):
         dataset = PhotoDataset(store, prepared.images.label.to_numpy(), transform, seed=5)
-        # In mid-course, when a generator has moved on.
+        # After some samples, when the generator's state has changed.
         dataset.__getitems__(keys[:2])
         sent = pickle.loads(pickle.dumps(dataset))
         for one, other in zip(dataset.__getitems__(keys), sent.__getitems__(keys), strict=True):
@@ -70,7 +70,7 @@ def test_start_methods_give_the_same_predictions(synthetic, tmp_path):
 
 
 @pytest.mark.slow
-def test_submit_and_folds_at_once_under_forkserver(synthetic, tmp_path):
+def test_submit_and_parallel_folds_with_forkserver(synthetic, tmp_path):
     (tmp_path / "start.py").write_text(START)
     start = [sys.executable, tmp_path / "start.py", "forkserver"]
     args = tiny_args(synthetic, "--data.prepared", tmp_path / "p", "--data.num_workers", 2, "--parallel-folds", 2)

@@ -29,12 +29,12 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "8", "h", "8x", "-1h", "0s", "1h30", "nan h", "1h-30m"])
-def test_what_is_no_duration(text):
+def test_invalid_durations(text):
     with pytest.raises(UserError, match="--stop-after"):
         parse_duration(text, "--stop-after")
 
 
-def test_words():
+def test_format_duration():
     assert [format_duration(s) for s in (0.4, 45, 120, 5400, 7200, 250_000)] == [
         "0 s",
         "45 s",
@@ -45,15 +45,15 @@ def test_words():
     ]
 
 
-def test_the_estimate_is_updates_left_times_their_seconds(monkeypatch, capsys):
-    """Half a second an update; 100 of two folds, five of the first one done before; nothing to validate."""
+def test_the_estimate_is_updates_left_times_seconds_per_update(monkeypatch, capsys):
+    """0.5 s per update; two folds of 1,000 and 2,000 updates, five of them done before; no validation photos."""
     clock = [0.0]
     monkeypatch.setattr(time_left.time, "perf_counter", lambda: clock[0])
     left = TimeLeft({"fold0": 1000, "fold1": 2000})
     for done in range(6, 60):
         left.after_update("fold0", done, 0.0)
         clock[0] += 0.5
-    # After the 21st update of this process, which is the 26th: 974 + 2,000 are left.
+    # Printed after the 21st update of this process, the 26th of the fold: 974 + 2,000 updates are left.
     assert capsys.readouterr().err.splitlines() == [
         f"about {format_duration(1487)} left for the whole run (2 parts), at the speed of fold0"
     ]
@@ -61,11 +61,11 @@ def test_the_estimate_is_updates_left_times_their_seconds(monkeypatch, capsys):
     for done in range(1, 30):
         at_once.after_update("fold1", done, 0.6)
         clock[0] += 0.5
-    # Validation on .6 of the training photos costs a fifth more; the later fold is shared by two processes.
+    # 0.6 validation photos per training photo add a fifth to the time; two processes share the later fold.
     assert f"about {format_duration(0.6 * (979 + 1000))} left" in capsys.readouterr().err
 
 
-def test_stopped_after_a_time_it_saves_and_resumes(script, synthetic, trained):
+def test_stop_after_saves_and_the_run_resumes(script, synthetic, trained):
     args = tiny_args(synthetic, "--name", "timed")
     stopped = script("train", *args, "--stop-after", "0.01s")
     assert stopped.code == 0, stopped.err
@@ -80,7 +80,7 @@ def test_stopped_after_a_time_it_saves_and_resumes(script, synthetic, trained):
 
 
 @pytest.mark.slow
-def test_no_new_fold_begins_after_the_time(script, synthetic):
+def test_no_new_fold_starts_after_the_deadline(script, synthetic):
     stopped = script(
         "train",
         *tiny_args(synthetic, "--name", "p", "--parallel-folds", 2, "--optim.epochs", 500, "--stop-after", "20s"),
@@ -90,6 +90,6 @@ def test_no_new_fold_begins_after_the_time(script, synthetic):
     assert all(len(metrics_of(path.parent)) < 500 for path in Path("runs/p").glob("fold*/metrics.jsonl"))
 
 
-def test_a_wrong_time_is_refused_before_anything_is_written(script, synthetic):
+def test_an_invalid_time_is_an_error_before_anything_is_written(script, synthetic):
     refused(script("train", *tiny_args(synthetic, "--stop-after", "soon")), "--stop-after", "8h")
     assert not Path("runs").exists()

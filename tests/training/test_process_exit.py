@@ -1,4 +1,4 @@
-"""However a verb ends, its processes end with it, the run's lock is free and the exit status is the promised one."""
+"""However a script ends, its processes end too, the run's lock is free and the exit status is the documented one."""
 
 import fcntl
 import json
@@ -27,8 +27,8 @@ from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.probabilities import load_predictions
 
-# Run instead of a script: breaks something first, in spawned processes too, which import their parent's main module.
-BROKEN = """
+# Run in place of a script: it patches in a failure and then runs the script. Spawned processes import it too.
+BREAKING_SCRIPT = """
 import os, sys, time
 from maskfold.loading.transforms import EvalTransform, TrainTransform
 from maskfold.training.fold_trainer import FoldTrainer
@@ -62,14 +62,14 @@ for cls in (TrainTransform, EvalTransform):
 if way == "parent raises":
     patch(FoldTrainer, "lr_factor", fail_in_second_epoch)
 if __name__ == "__main__":
-    # runpy would make the script the main module, and spawned folds would import it without what is broken here.
+    # Not runpy: it would make the script the main module, and spawned processes would import it without the patches.
     sys.argv = sys.argv[1:]
     exec(compile(open(sys.argv[0]).read(), sys.argv[0], "exec"))
 """
 
 
-class Verb:
-    """A script in a process group of its own, and all its descendants as far as they were seen."""
+class ScriptProcess:
+    """A script in its own process group, and its descendants."""
 
     def __init__(self, home: Path, words: list, launcher=(), breaks: str | None = None, script=None, **how):
         environ = os.environ | {"BREAK": breaks or "", **how.pop("environ", {})}
@@ -95,9 +95,9 @@ class Verb:
         self.seen = {pid for pid in mine if pid in parents} - {self.process.pid}
         return self.seen
 
-    def leaves(self) -> list[int]:
-        """Loader processes: those without children, Python's helper apart."""
-        found = []
+    def worker_pids(self) -> list[int]:
+        """Loader processes: descendants without children, except Python's resource tracker."""
+        workers = []
         for pid in self.descendants():
             try:
                 words, children = (
@@ -106,15 +106,15 @@ class Verb:
             except OSError:
                 continue
             if not children.strip() and "resource_tracker" not in words:
-                found.append(pid)
-        return found
+                workers.append(pid)
+        return workers
 
     def wait_until(self, condition) -> None:
         until(lambda: self.process.poll() is not None or condition(), self.text)
         assert self.process.poll() is None, self.text
 
-    def ended(self) -> int:
-        """The exit status; the whole group, and every descendant, must be gone within PATIENCE."""
+    def wait_for_exit(self) -> int:
+        """Return the exit status; the script and all descendants must have ended within PATIENCE."""
         end = time.monotonic() + PATIENCE
         try:
             while self.process.poll() is None and time.monotonic() < end:
@@ -122,9 +122,9 @@ class Verb:
                 time.sleep(0.05)
             while any(alive(pid) for pid in self.seen) and time.monotonic() < end:
                 time.sleep(0.05)
-            assert self.process.poll() is not None, f"it goes on: {self.text}"
+            assert self.process.poll() is not None, f"still running: {self.text}"
             left = [pid for pid in self.seen if alive(pid)]
-            assert not left, f"{left} outlive it"
+            assert not left, f"{left} are still running"
             return self.process.returncode
         finally:
             for pid in (self.process.pid, *self.seen):
@@ -154,7 +154,7 @@ def is_free(folder: Path) -> bool:
 
 @pytest.fixture
 def home(synthetic, trained, tmp_path) -> Path:
-    """A folder with prepared data and a finished run whose own configuration asks for two loader processes."""
+    """A folder with prepared data and a finished run."""
     shutil.copytree(trained.prepared, tmp_path / "p")
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "done"))
     for path in run.glob("*-*.npz"):
@@ -162,7 +162,8 @@ def home(synthetic, trained, tmp_path) -> Path:
     return tmp_path
 
 
-def words(verb: str, synthetic: Path, home: Path, epochs: int = 400) -> list:
+def command(verb: str, synthetic: Path, home: Path, epochs: int = 400) -> list:
+    """Path and arguments of a script that uses two loader processes."""
     if verb == "submit":
         config = home / "runs" / "done" / "config.yaml"
         config.write_text(config.read_text().replace("num_workers: auto", "num_workers: 2"))
@@ -176,21 +177,21 @@ def words(verb: str, synthetic: Path, home: Path, epochs: int = 400) -> list:
     return [ROOT / "scripts" / "train.py", *args]
 
 
-def broken(home: Path) -> Path:
-    path = home / "broken.py"
-    path.write_text(BROKEN)
+def breaking_script(home: Path) -> Path:
+    path = home / "breaking.py"
+    path.write_text(BREAKING_SCRIPT)
     return path
 
 
-def under_way(verb: str, home: Path, process: Verb):
-    """A condition: each fold that is trained has a checkpoint, or submit's loader processes are at work."""
+def is_running(verb: str, home: Path, process: ScriptProcess):
+    """A function that returns whether each trained fold has a checkpoint, or submit has loader processes."""
     if verb == "submit":
-        return lambda: len(process.leaves()) >= 2
+        return lambda: len(process.worker_pids()) >= 2
     folds = [home / "runs" / "demo" / f"fold{fold}" for fold in ((0, 1) if verb == "parallel" else (0,))]
     return lambda: all((fold / "state" / "last.pt").exists() for fold in folds)
 
 
-def one_message(text: str, *parts: str) -> None:
+def assert_one_message(text: str, *parts: str) -> None:
     assert text.count("error:") == 1, text
     assert "Traceback" not in text
     for part in parts:
@@ -202,11 +203,13 @@ VERBS = ["train", pytest.param("parallel", marks=pytest.mark.slow), pytest.param
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_killed_worker(synthetic, home, verb):
-    process = Verb(home, words(verb, synthetic, home), breaks="slow" if verb == "submit" else "", script=broken(home))
-    process.wait_until(under_way(verb, home, process))
-    os.kill(process.leaves()[0], signal.SIGKILL)
-    assert process.ended() == 2, process.text
-    one_message(process.text, "--data.num_workers", "signal 9")
+    process = ScriptProcess(
+        home, command(verb, synthetic, home), breaks="slow" if verb == "submit" else "", script=breaking_script(home)
+    )
+    process.wait_until(is_running(verb, home, process))
+    os.kill(process.worker_pids()[0], signal.SIGKILL)
+    assert process.wait_for_exit() == 2, process.text
+    assert_one_message(process.text, "--data.num_workers", "signal 9")
     if verb != "submit":
         assert is_free(home / "runs" / "demo")
         assert is_free(home / "runs" / "demo" / "fold0")
@@ -218,38 +221,38 @@ def test_a_killed_worker(synthetic, home, verb):
 def test_an_internal_error(synthetic, home, verb, way):
     if (verb, way) == ("submit", "parent raises"):
         pytest.skip("submit has no training step")
-    process = Verb(home, words(verb, synthetic, home), breaks=way, script=broken(home))
+    process = ScriptProcess(home, command(verb, synthetic, home), breaks=way, script=breaking_script(home))
     process.wait_until(lambda: "a broken" in process.text)
-    assert process.ended() == 1, process.text
+    assert process.wait_for_exit() == 1, process.text
     assert "a broken transform" in process.text or "a broken step" in process.text
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_closed_pipe_changes_no_status(synthetic, home, verb):
-    """`train ... 2>&1 | tee log` after tee has gone: the run goes on, and ends as it would have; a signal saves."""
+def test_a_closed_pipe_does_not_change_the_status(synthetic, home, verb):
+    """`train ... 2>&1 | tee log` after tee has ended: training continues, and a signal still saves."""
     read, write = os.pipe()
-    process = Verb(home, words(verb, synthetic, home), stdout=write, stderr=write)
+    process = ScriptProcess(home, command(verb, synthetic, home), stdout=write, stderr=write)
     os.close(write)
-    process.wait_until(under_way(verb, home, process))
+    process.wait_until(is_running(verb, home, process))
     os.close(read)
     if verb == "submit":
-        assert process.ended() == 0
+        assert process.wait_for_exit() == 0
         assert (home / "submissions" / "done.csv").exists()
         return
     time.sleep(1)
     os.killpg(process.process.pid, signal.SIGINT)
-    assert process.ended() == 130, process.text
+    assert process.wait_for_exit() == 130, process.text
     assert is_free(home / "runs" / "demo")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 def test_closed_descriptors(synthetic, home, verb):
-    """Started without stdin, stdout and stderr, as some schedulers do: files do not take their numbers."""
+    """Started without stdin, stdout and stderr, as some schedulers do: other files must not get their descriptors."""
     launcher = ("sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-')
-    process = Verb(home, words(verb, synthetic, home, epochs=2), launcher=launcher)
-    assert process.ended() == 0
+    process = ScriptProcess(home, command(verb, synthetic, home, epochs=2), launcher=launcher)
+    assert process.wait_for_exit() == 0
     assert process.text == ""
 
 
@@ -257,16 +260,16 @@ def test_closed_descriptors(synthetic, home, verb):
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 @pytest.mark.parametrize("files", [64, 40, 24])
 def test_few_open_files(synthetic, home, verb, files):
-    """They suffice, or the message says how to have more."""
+    """They suffice, or the message says how to raise the limit."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
-    process = Verb(home, words(verb, synthetic, home, epochs=2), preexec_fn=limit)
-    status = process.ended()
+    process = ScriptProcess(home, command(verb, synthetic, home, epochs=2), preexec_fn=limit)
+    status = process.wait_for_exit()
     assert status in (0, 2), process.text
     if status == 2:
-        one_message(process.text, "ulimit -n")
+        assert_one_message(process.text, "ulimit -n")
     assert not (home / "runs" / "demo").exists() or is_free(home / "runs" / "demo")
 
 
@@ -279,42 +282,42 @@ def test_small_shared_memory(synthetic, home, verb, size):
     launcher = ("unshare", "-m", "sh", "-c", mount)
     if subprocess.run([*launcher, "true"], capture_output=True).returncode:
         pytest.skip("no mount namespace can be made here")
-    process = Verb(home, words(verb, synthetic, home, epochs=2), launcher=launcher)
-    assert process.ended() == 2, process.text
-    one_message(process.text, "/dev/shm", "num_workers")
+    process = ScriptProcess(home, command(verb, synthetic, home, epochs=2), launcher=launcher)
+    assert process.wait_for_exit() == 2, process.text
+    assert_one_message(process.text, "/dev/shm", "num_workers")
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_second_signal_ends_at_once_and_the_next_start_resumes(synthetic, home, workers):
-    args = [*words("train", synthetic, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
-    process = Verb(home, args, breaks="slow", script=broken(home))
-    process.wait_until(under_way("train", home, process))
+def test_a_second_signal_ends_at_once_and_the_next_command_resumes(synthetic, home, workers):
+    args = [*command("train", synthetic, home), "--data.num_workers", workers, "--run.checkpoint_updates", 1]
+    process = ScriptProcess(home, args, breaks="slow", script=breaking_script(home))
+    process.wait_until(is_running("train", home, process))
     process.process.send_signal(signal.SIGTERM)
     process.process.send_signal(signal.SIGINT)
-    assert process.ended() in (130, 143)
+    assert process.wait_for_exit() in (130, 143)
     assert is_free(home / "runs" / "demo")
     assert "Traceback" not in process.text
-    process = Verb(home, args)
+    process = ScriptProcess(home, args)
     process.wait_until(lambda: "after epoch" in process.text)
     process.process.send_signal(signal.SIGHUP)
-    assert process.ended() == 129, process.text
+    assert process.wait_for_exit() == 129, process.text
 
 
 @pytest.mark.slow
 def test_updates_before_a_killed_worker_are_saved(synthetic, home):
-    """And the run goes on from there to the end that it would have had."""
+    """A resumed run ends with the same bits as an unbroken one."""
     more = ["--optim.epochs", 2, "--optim.batch_size", 4, "--folds", 0]
-    whole = Verb(home, [*words("train", synthetic, home), *more, "--name", "whole"])
-    assert whole.ended() == 0, whole.text
-    args = [*words("train", synthetic, home), *more]
-    process = Verb(home, args, breaks="slow", script=broken(home))
-    process.wait_until(under_way("train", home, process))
-    os.kill(process.leaves()[0], signal.SIGKILL)
-    assert process.ended() == 2, process.text
-    again = Verb(home, args)
-    assert again.ended() == 0, again.text
+    whole = ScriptProcess(home, [*command("train", synthetic, home), *more, "--name", "whole"])
+    assert whole.wait_for_exit() == 0, whole.text
+    args = [*command("train", synthetic, home), *more]
+    process = ScriptProcess(home, args, breaks="slow", script=breaking_script(home))
+    process.wait_until(is_running("train", home, process))
+    os.kill(process.worker_pids()[0], signal.SIGKILL)
+    assert process.wait_for_exit() == 2, process.text
+    again = ScriptProcess(home, args)
+    assert again.wait_for_exit() == 0, again.text
     assert "after epoch 1" in again.text
     one, other = (load_predictions(home / "runs" / name / "oof.npz", True) for name in ("whole", "demo"))
     assert np.array_equal(one.probs, other.probs)
@@ -338,8 +341,8 @@ def test_a_forked_child_does_not_hold_the_lock(tmp_path):
         os.waitpid(child, 0)
 
 
-def test_a_loader_that_nobody_closed_ends_with_its_process(trained, tmp_path):
-    """As in a notebook: Python's exit would wait for ever for workers that ignore SIGTERM."""
+def test_an_unclosed_loader_ends_with_its_process(trained, tmp_path):
+    """As in a notebook: without atexit Python would wait for ever for workers that ignore SIGTERM."""
     code = """
 import sys
 import numpy as np
@@ -357,12 +360,12 @@ batches = iter(PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 4, shuffle=F
 next(batches)
 """
     (tmp_path / "unclosed.py").write_text(code)
-    process = Verb(tmp_path, [tmp_path / "unclosed.py", trained.prepared])
-    assert process.ended() == 0, process.text
+    process = ScriptProcess(tmp_path, [tmp_path / "unclosed.py", trained.prepared])
+    assert process.wait_for_exit() == 0, process.text
 
 
-def test_a_worker_whose_end_is_seen_a_moment_later(trained, monkeypatch):
-    """A killed process closes its sockets first: what is read from it fails while it still counts as alive."""
+def test_a_killed_worker_that_still_counts_as_alive(trained, monkeypatch):
+    """A killed process closes its sockets first, so reading from it fails while it still counts as alive."""
     prepared, data = load_prepared(trained.prepared), Data(image_size=(32, 32))
     dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, EvalTransform(data))
     with PhotoLoader(dataset, PhotoBatchSampler(np.arange(8), 2, shuffle=False), 1, False) as loader:
