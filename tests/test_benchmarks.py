@@ -90,7 +90,7 @@ def test_an_ablation_compares_arms_with_the_reference(tmp_path):
     assert [row.split(" | ")[:2] for row in rows[1:]] == [["| reference", "2"], ["| focal", "2"]]
     assert done.stdout.count("[") == 4
     again = benchmark("ablation", [*words, "--seeds", 1, "--arms", "reference"], tmp_path)
-    assert "finished before" in again.stderr
+    assert "already finished" in again.stderr
     wrong = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "ablation.py", *map(str, words), "--arms", "fokal"],
         capture_output=True,

@@ -112,5 +112,5 @@ def test_finished_folds_are_skipped(script, stored):
     weights = (stored / "fold0" / "model.safetensors").read_bytes()
     done = script("train", "stored.yaml")
     assert done.code == 0, done.err
-    assert done.err.count("finished before") == 2
+    assert done.err.count("already finished") == 2
     assert (stored / "fold0" / "model.safetensors").read_bytes() == weights

@@ -91,7 +91,7 @@ def test_finished_folds_are_skipped(script, trained, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")}
     done = script("train", *tiny_args(trained.raw, "--name", "tiny", "--data.prepared", trained.prepared))
     assert done.code == 0, done.err
-    assert done.err.count("finished before") == 2
+    assert done.err.count("already finished") == 2
     assert {path: path.stat().st_mtime_ns for path in trained.run.folder.glob("fold*/*")} == before
 
 
@@ -267,7 +267,7 @@ def test_a_run_of_an_older_schema_can_be_finished(script, trained, tmp_path):
         "train", ROOT / "configs" / "demo.yaml", *TINY, "--data.root", trained.raw, *places, "--name", "older"
     )
     assert again.code == 0, again.err
-    assert again.err.count("finished before") == 2
+    assert again.err.count("already finished") == 2
 
 
 def test_copied_folds_have_no_seed(script, synthetic, trained, tmp_path):

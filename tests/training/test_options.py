@@ -268,7 +268,7 @@ def test_early_stopping_ends_a_fold_and_reports_selection(script, synthetic):
     assert len(rows_of("runs/e/fold0")) == 3
     assert "selected on its own validation fold" in done.out
     # The same command again finds the fold finished.
-    assert "finished before" in script("train", *args).err
+    assert "already finished" in script("train", *args).err
 
 
 @pytest.mark.slow
@@ -279,7 +279,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     folds_only = load_predictions(Path("runs/whole/eval-none.npz"))
     done = script("train", *args, "--refit")
     assert done.code == 0, done.err
-    assert done.err.count("finished before") == 2
+    assert done.err.count("already finished") == 2
     rows = rows_of("runs/whole/full")
     assert [row["epoch"] for row in rows] == [1, 2]
     assert "macro_f1" not in rows[0]
@@ -301,7 +301,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     full = 3 * together.probs - 2 * folds_only.probs
     np.testing.assert_allclose(full.sum(1), 1, atol=1e-4)
     assert (full > -1e-4).all()
-    assert "finished before" in script("train", *args, "--refit").err
+    assert "already finished" in script("train", *args, "--refit").err
     [(evaluation, _)] = forward([Member(run, run.config, prepared_of(run), np.array(["x"]))], ("none",))
     np.testing.assert_allclose(evaluation.probs, together.probs, atol=1e-6)
     refused(script("train", *args, "--refit", "--optim.schedule", "plateau"), "--refit", "plateau")

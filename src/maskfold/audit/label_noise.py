@@ -13,9 +13,9 @@ from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, dec
 from maskfold.metrics.calibration import MIN_PROB
 from maskfold.probabilities import OutOfFold
 
-# Critical value at 5 % of the likelihood-ratio test of a rate that is 0, the border of its range (Self & Liang 1987).
+# Critical value (5 %) of the likelihood-ratio test against rate 0, the lower bound of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
-# Range of the inverse temperature of a model. With a much smaller slope, confident contradictions would count as model
+# Range of the slope, an inverse temperature. With a much smaller one, confident contradictions would count as model
 # uncertainty.
 MIN_SLOPE, MAX_SLOPE = 0.2, 50.0
 # Axes with proposed corrections. Ages have none, since models are systematically wrong near the borders of age groups.
@@ -37,7 +37,7 @@ class Contamination:
     evidence: float
 
     def p_wrong(self, margins: np.ndarray) -> np.ndarray:
-        """Probability that each label is wrong, float [P]; margins: float [P], as of fit_contamination."""
+        """Probability that each label is wrong, float [P]; margins: float [P], as in fit_contamination."""
         p_label = expit(self.slope * margins)
         return self.rate * (1 - p_label) / (self.rate * (1 - p_label) + (1 - self.rate) * p_label)
 
@@ -87,7 +87,7 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
 
 
 def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
-    """A table with COLUMNS, one row per person and axis, the most suspect first, and the fit of each axis.
+    """(table, fits): COLUMNS, one row per person and axis, by axis with the most suspect first; the fit of each axis.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
     two photos that may be exchanged. field, value: the correction; value is empty if only the age group is known.
@@ -166,7 +166,7 @@ def _exchanged_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, 
 
 
 def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | None:
-    """bool [N]: labels that cleanlab reports as wrong; None if cleanlab is not installed or a class has no label.
+    """bool [N]: labels that cleanlab reports as wrong; None if cleanlab is not installed or a class is absent.
 
     labels: int [N]; probs: float [N, C], out-of-fold.
     """
@@ -179,13 +179,13 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
     probs = probs.astype(np.float64)
     probs /= probs.sum(1, keepdims=True)
     with warnings.catch_warnings():
-        # cleanlab warns of classes with few examples; the data card reports their size.
+        # cleanlab warns about classes with few examples; the data card reports their size.
         warnings.simplefilter("ignore", UserWarning)
         return find_label_issues(labels, probs, filter_by="prune_by_noise_rate", n_jobs=1)
 
 
 def _age_of_group(group: int) -> str:
-    """The age nearest to the others in the youngest or oldest group; of the middle group an empty string."""
+    """For the youngest or oldest group, its age nearest to the other groups; for the middle group an empty string."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
 
 

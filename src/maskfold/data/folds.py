@@ -20,11 +20,11 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     bins = stratum(encode(0, table.gender.map(GENDERS.index), age_group(table.age)))
     table["fold"] = assign_folds(bins, folds, seed)
     counts = np.bincount(bins, minlength=bins.max() + 1)
-    rarest = counts[counts > 0].min()
+    smallest = counts[counts > 0].min()
     warnings = []
-    if rarest < folds:
+    if smallest < folds:
         warnings.append(
-            f"{folds} folds, but the rarest gender x age group has {rarest} people: some folds contain nobody of it"
+            f"{folds} folds, but the smallest gender x age group has only {smallest} of the people: some folds have nobody from it"
         )
     return table, warnings
 
@@ -58,7 +58,7 @@ def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndar
 
 
 def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
-    """Raise UserError if folds.csv and images.csv have different people, or the folds are not 0, 1, ..."""
+    """Raise UserError if folds.csv has a person twice, other people than images.csv, or folds other than 0, 1, ..."""
     twice = folds.person_id[folds.person_id.duplicated()]
     if len(twice):
         raise UserError(
@@ -73,7 +73,7 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
     differing = set(images.person_id) ^ set(folds.person_id)
     if differing:
         raise UserError(
-            f"folds.csv: its people are not those of the data ({len(differing)} differ, first {min(differing)}); "
+            f"folds.csv: its people are not those of the data ({len(differing)} differ, such as {min(differing)}); "
             "existing folds are never changed: choose another prepared folder, or delete this one"
         )
 

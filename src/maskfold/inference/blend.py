@@ -1,4 +1,4 @@
-"""Runs -> one set of probabilities and predicted labels, for the eval set and out-of-fold."""
+"""Blend runs into one set of probabilities and predicted labels, for the eval set and out-of-fold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ class Blend:
     """The predictions of an ensemble.
 
     eval_predictions, pred_labels: the probabilities and labels of the eval set. oof: the photos that all members
-    predict out-of-fold; member_probs: the members' probabilities of them, float [M, N, 18]. cross_fitted: the same
-    blend scored on people whose labels chose nothing: its score is the expected one. params: fitted on everybody.
-    decision_gain: of the decision over the most probable label; None for the decision argmax.
+    predict out-of-fold; member_probs: the members' probabilities for them, float [M, N, 18]. cross_fitted: the same
+    blend, each person predicted with parameters fitted on other people; its score is the expected one. params: fitted
+    on everybody. decision_gain: gain of the decision over the most probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
@@ -37,9 +37,9 @@ class Blend:
 def blend_runs(
     runs: Sequence[RunFolder], views: tuple[str, ...], blend: str = "mean", decision: str = "argmax"
 ) -> Blend:
-    """Predict with each run, fit the parameters of `blend` and `decision` out-of-fold, and apply them.
+    """Predict with each run, fit the parameters of `blend` and `decision` on out-of-fold predictions, and apply them.
 
-    A decision that may lose macro F1 is not used: `params` has no factors then, but `decision_gain` is set.
+    A decision that may lose macro F1 is not used: then `params` has no factors, but `decision_gain` is still set.
     Raises UserError for members with different data or folds, naming the difference.
     """
     datasets, predicted = _predict(runs, views)
@@ -60,7 +60,7 @@ def blend_runs(
 def apply_blend(
     runs: Sequence[RunFolder], views: tuple[str, ...], params: BlendParams
 ) -> tuple[Predictions, np.ndarray, Prepared]:
-    """(eval predictions, predicted labels int [N], prepared folder) with given parameters. Raises as blend_runs."""
+    """(eval predictions, predicted labels int [N], prepared folder) with given parameters. Raises like blend_runs."""
     datasets, predicted = _predict(runs, views)
     return *_apply(params, [predictions for predictions, _ in predicted]), datasets[0]
 
@@ -86,7 +86,7 @@ def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) ->
         for key, what in (("fingerprint", "training photos or labels"), ("eval_fingerprint", "eval photos")):
             if prepared.meta[key] != first.meta[key]:
                 raise UserError(
-                    f"{run.folder}: has other {what} ({prepared.folder}: {key} {prepared.meta[key]}) than "
+                    f"{run.folder}: has different {what} ({prepared.folder}: {key} {prepared.meta[key]}) from "
                     f"{runs[0].folder} ({first.folder}: {first.meta[key]}); blend runs on the same data"
                 )
         other = _fold_by_person(prepared)

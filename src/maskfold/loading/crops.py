@@ -11,9 +11,9 @@ import numpy as np
 
 from maskfold.config.experiment import Data
 
-# The stored photo is this much larger than the input, so that a random crop of 0.8 of its area is not enlarged.
+# Sides of the stored photo / sides of the input: a random crop of 80 % of its area then need not be enlarged.
 STORE_MARGIN = 1.25
-# Up to this shrink factor bilinear sampling skips hardly any pixel. Above it pixel areas are averaged, at 5x the cost.
+# Up to this shrink factor bilinear sampling skips hardly any pixels; above it INTER_AREA is used, at 5x the cost.
 MAX_BILINEAR_SHRINK = 1.5
 # Factors by which a JPEG can be shrunk while it is decoded.
 REDUCTIONS = (8, 4, 2)
@@ -39,9 +39,9 @@ def _center_window(size: Size, data: Data, reduced: int, face: Box | None) -> Wi
 
 
 def _face_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
-    """A window of the input's aspect ratio around the face, with data.face_margin face heights above and below.
+    """A window of the input's aspect ratio around the face; its margin above and below is face_margin face heights.
 
-    It is shrunk to fit into the photo, and moved to lie inside. Without a face it is the centre crop.
+    It is shrunk if it is larger than the photo, and moved inside it. Without a face it is the centre crop.
     """
     if face is None:
         return _center_window(size, data, reduced, None)
@@ -57,7 +57,7 @@ def _face_window(size: Size, data: Data, reduced: int, face: Box | None) -> Wind
 
 
 class Crop(NamedTuple):
-    """window: (size of the decoded photo, data, its reduction while decoding, face or None) -> crop window.
+    """window: (size of the decoded photo, data, factor by which decoding shrank it, face or None) -> crop window.
 
     has_crop_size: the window is at most data.crop_size, so the store need not be larger. needs_face: a face is detected
     first, in the whole photo.
@@ -87,7 +87,7 @@ def store_size(data: Data) -> Size:
 
 
 def reduction(size: Size, data: Data) -> int:
-    """1, 2, 4 or 8: how far a photo of `size` (height, width) may be shrunk while decoding and still fill the store."""
+    """1, 2, 4 or 8: how much decoding may shrink a photo of `size` if its crop must stay at least the stored size."""
     if CROPS[data.crop].needs_face:
         return 1
     # The smaller of both orientations, since EXIF data may rotate the photo after decoding.
@@ -96,7 +96,7 @@ def reduction(size: Size, data: Data) -> int:
 
 
 def _shrink_to_store(size: Size, data: Data) -> float:
-    """The smaller ratio, over both sides, of crop window to store."""
+    """Ratio of crop window to stored photo: the smaller of the ratios of height and of width."""
     height, width = CROPS[data.crop].window(size, data, 1, None)[2:]
     return min(height / store_size(data)[0], width / store_size(data)[1])
 
@@ -104,7 +104,7 @@ def _shrink_to_store(size: Size, data: Data) -> float:
 def crop_and_resize(image: np.ndarray, data: Data, face: Box | None = None, reduced: int = 1) -> np.ndarray:
     """RGB uint8 [H, W, 3] -> stored photo uint8 [*store_size(data), 3].
 
-    face: box for `crop: face`; the centre crop without it. reduced: factor by which decoding has shrunk the image.
+    face: box for `crop: face`, None for the centre crop. reduced: factor by which decoding has shrunk the image.
     """
     top, left, height, width = CROPS[data.crop].window(image.shape[:2], data, reduced, face)
     return resize(image[top : top + height, left : left + width], store_size(data))

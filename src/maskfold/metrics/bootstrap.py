@@ -20,7 +20,7 @@ Z_TWO_SIDED, Z_POWER = 1.959964, 0.841621
 class People:
     """The people of some photos, to be resampled within gender x age strata (Efron & Tibshirani 1993).
 
-    labels: int [N], 0..17; people: [N], the person of each photo. person_index: int [N], the photo's person in `names`.
+    labels: int [N], 0..17; people: [N], the person of each photo. person_index: int [N], its index in `names`.
     """
 
     def __init__(self, labels, people):
@@ -59,10 +59,10 @@ class People:
 
 
 def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield `count` times the rows int [~N] of as many people as there are, sampled with replacement.
+    """Yield `count` bootstrap samples of the people, each as the rows of their photos, int [about N].
 
-    This is bagging (Breiman 1996), not within strata: parameters fitted on a bag should also see other proportions of
-    the strata. people: [N], the person of each photo.
+    This is bagging (Breiman 1996), without strata: parameters fitted on a bag should also see other proportions of the
+    strata. people: [N], the person of each photo.
     """
     rng = np.random.default_rng(seed)
     names, person_index = np.unique(people, return_inverse=True)
@@ -83,8 +83,8 @@ def intervals(
 
     labels, pred_labels: int [N]; people: [N], the person of each photo; eval_people: the number of people in the eval
     set, 0 without one.
-    Returns <metric>_ci95 for each of METRICS, and board95 and board_half95 of macro F1: the score of a new set of as
-    many people as the eval set has, or half as many, resampled from each resample; None without an eval set.
+    Returns <metric>_ci95 for each of METRICS, and board95 and board_half95 for the macro F1 of a new set of as many
+    people as the eval set has, or half as many, drawn from each resample; None without an eval set.
     """
     who = People(labels, people)
     tallies, rng = who.tally(labels, pred_labels), np.random.default_rng(seed)
@@ -142,11 +142,11 @@ class Comparison:
 def compare(
     labels, first, second, people, metric: str = "macro_f1", seed: int = 0, resamples: int = RESAMPLES
 ) -> Comparison:
-    """The paired bootstrap: both predictions are scored on the same resampled people, so what is hard cancels out.
+    """The paired bootstrap: both predictions are scored on the same resampled people, so what is hard for both cancels.
 
-    ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): a
-    difference is symmetric enough for it, and in simulations it had fewer false positives and more power than
-    percentiles.
+    ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): the
+    distribution of a difference is symmetric enough, and in simulations it had fewer false positives and more power
+    than percentiles.
     labels: int [N]; people: [N], the person of each photo; first, second: predicted labels int [N], or [S, N] of S
     repeats, whose scores are averaged.
     """

@@ -21,7 +21,7 @@ class F1Sums(NamedTuple):
 
 
 def smooth_labels(classes: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Targets [B, 18] -> [B, 18]: `smoothing` of each row's sum is spread evenly over the 18 classes."""
+    """Targets [B, 18] -> [B, 18]: the share `smoothing` of each row's sum is spread evenly over the classes."""
     return classes * (1 - smoothing) + classes.sum(1, keepdim=True) * (smoothing / NUM_CLASSES)
 
 
@@ -38,7 +38,7 @@ def focal(log_probs: torch.Tensor, targets: torch.Tensor, gamma: float) -> torch
 
 
 def f1_sums(log_probs: torch.Tensor, classes: torch.Tensor) -> F1Sums:
-    """F1Sums of log_probs and targets [B, 18]; a photo counts by the sum of its targets."""
+    """F1Sums of log_probs and targets [B, 18]; each photo is weighted by the sum of its targets."""
     probs = log_probs.exp()
     return F1Sums((probs * classes.sum(1, keepdim=True)).sum(0), classes.sum(0), (probs * classes).sum(0))
 
@@ -46,13 +46,13 @@ def f1_sums(log_probs: torch.Tensor, classes: torch.Tensor) -> F1Sums:
 def soft_f1(part: F1Sums, batch: F1Sums) -> torch.Tensor:
     """A micro-batch's share of 1 - mean over classes of (2 sum pt + 1) / (sum p + sum t + 1), over the whole batch.
 
-    This is macro F1 with probabilities instead of decisions. With the ones an absent class that is not predicted scores
-    1 instead of 0 / 0, and predicting it has a gradient. F1 is not a sum over photos, but its gradient is: with the
-    batch's sums as constants, the gradients of the micro-batches add up to it exactly.
+    This is 1 - macro F1 with probabilities instead of predicted labels. The added 1s give a class that is neither
+    present nor predicted the score 1 instead of 0 / 0, and a gradient against predicting it. F1 is not a sum over
+    photos, but its gradient is: with the batch's sums as constants, the gradients of the micro-batches add up to it.
     """
     denominator = (batch.predicted + batch.true + 1).detach()
     score = ((2 * batch.true_positive + 1) / denominator).detach()
-    # Quotient rule: gradient of the numerator, and of the denominator, whose term has the value 0.
+    # Quotient rule: the term of the denominator has the value 0 and adds only its gradient.
     by_denominator = score / denominator * part.predicted
     share = part.true.sum() / batch.true.sum()
     loss = share * (1 - 1 / denominator).mean()
@@ -69,7 +69,7 @@ def class_weights(config: Loss, counts: np.ndarray) -> torch.Tensor:
     return torch.tensor(raw * counts.sum() / (raw * counts).sum(), dtype=torch.float32)
 
 
-# Values of loss.class_weights: photos per class [18], at least 1 -> weights [18] up to a factor.
+# Values of loss.class_weights: photos per class [18], at least 1 -> weights [18] up to a constant factor.
 CLASS_WEIGHTS: dict[str, Callable[[np.ndarray, Loss], np.ndarray]] = {
     "none": lambda counts, config: np.ones_like(counts),
     "inverse": lambda counts, config: 1 / counts,
@@ -101,7 +101,7 @@ class BatchLoss:
     ) -> torch.Tensor:
         """A micro-batch's share of the batch's loss: sum of its photos' losses / batch_size, plus its share of soft F1.
 
-        batch_size: photos of the whole batch. batch_sums: F1Sums of the whole batch; None where this is all of it.
+        batch_size: photos in the whole batch. batch_sums: its F1Sums; None if the micro-batch is the whole batch.
         """
         log_probs, ages = output
         smoothed = smooth_labels(targets.classes * self.class_weights, self.config.label_smoothing)

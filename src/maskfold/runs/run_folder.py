@@ -1,4 +1,4 @@
-"""The run folder: its files, its lock, and the checks that a run may be resumed."""
+"""The run folder: its files, its lock, and the checks before a run is resumed."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
 def find_run(path: Path) -> Path:
     """Find a run folder by its path, or by its name under runs_root().
 
-    Raises UserError if there is none, and if its provenance.json is damaged or of a newer format.
+    Raises UserError if there is none, or if its provenance.json is missing, damaged or of a newer format.
     """
     for folder in (path, runs_root() / path):
         if (folder / "config.yaml").is_file():
@@ -90,7 +90,7 @@ class RunFolder:
 
     @property
     def prepared_folder(self) -> Path:
-        """The data that the run was trained on. Raises UserError if config.yaml no longer names it."""
+        """The prepared folder that the run was trained on. Raises UserError if config.yaml no longer names it."""
         folder = self.config.data.prepared
         if folder is None:
             path = self.folder / "config.yaml"
@@ -107,7 +107,7 @@ class RunFolder:
         return (self.folder / "config.yaml").exists()
 
     def finished(self, part: str) -> bool:
-        """Whether a part (fold or refit) is trained to its end."""
+        """Whether the training of a part (fold or refit) is finished."""
         if part == FULL:
             return self.weights_path(part).exists() and not self.state_path(part).exists()
         return (self.part_dir(part) / "oof.npz").exists()

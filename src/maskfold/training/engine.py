@@ -53,8 +53,8 @@ def training_step(
 ) -> torch.Tensor:
     """Make one optimiser update on a whole batch; return this process's share of its mean loss, a scalar on the device.
 
-    The photos are mixed first. Then they are split over processes and into `accum_steps` micro-batches, each of whose
-    losses is divided by the size of the whole batch: the gradient equals that of the unsplit batch, also for the last,
+    batch: this process's share. Its photos are mixed first, then split into `accum_steps` micro-batches. Each loss is
+    divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, also for the last,
     smaller batch of an epoch. seed: for the dropout of this update.
     """
     accelerator, model = state.accelerator, state.wrapped_model
@@ -72,11 +72,11 @@ def training_step(
     batch_loss = torch.zeros((), device=accelerator.device)
     for micro_step, (micro_images, micro_targets) in enumerate(micro_batches, 1):
         is_last = micro_step == len(micro_batches)
-        # DDP exchanges gradients once per update, in the last micro-batch.
+        # DDP synchronises gradients once per update, in the last micro-batch.
         with nullcontext() if is_last else accelerator.no_sync(model):
             with accelerator.autocast():
                 loss = state.loss_fn(_forward(model, micro_images), micro_targets, batch_size, batch_sums)
-            # DDP averages gradients over processes, but the loss of the batch is the sum over them.
+            # DDP averages gradients over processes, but the loss of the batch is the sum over processes.
             accelerator.backward(loss * accelerator.num_processes)
         batch_loss += loss.detach()
     # With an infinite bound nothing is clipped: the norm is only measured.
@@ -98,12 +98,12 @@ def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
             raise
         raise UserError(
             f"optim.batch_size: a micro-batch holds one photo, too few for batch norm ({first_line(error)}); "
-            "choose another optim.batch_size, or fewer optim.accum_steps"
+            "choose another optim.batch_size, or a lower optim.accum_steps"
         ) from error
 
 
 def noise_seed(seed: int, epoch: int, step: int, process: int) -> int:
-    """Seed for the dropout of one update; a resumed run repeats it."""
+    """Seed for the dropout of one update, the same after a resume."""
     return int(np.random.SeedSequence((seed, epoch, step, process)).generate_state(1)[0])
 
 
@@ -119,7 +119,7 @@ def _f1_sums_of_batch(state: TrainState, micro_batches: Sequence[tuple[torch.Ten
     with state.accelerator.autocast():
         # Not the wrapped model: after a forward pass without gradients DDP would skip its next broadcast of buffers.
         sums = [f1_sums(state.model(images), targets.classes) for images, targets in micro_batches]
-    # Undo the update of batch norm's statistics: each photo counts in them once.
+    # Undo the update of batch norm's statistics, so that each photo counts only once in them.
     for buffer, before in buffers:
         buffer.copy_(before)
     total = torch.stack([torch.stack(micro_sums) for micro_sums in sums]).sum(0)

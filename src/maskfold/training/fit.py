@@ -1,4 +1,4 @@
-"""Train a run: check the request, then train one part (a fold or the refit) after the other."""
+"""Train a run: check the arguments, then train its parts (the folds and the refit)."""
 
 import os
 import shlex
@@ -51,11 +51,11 @@ def fit_run(
     are trained at the same time, each in its own process. stop_after: seconds after which training saves and raises
     TimeIsUp. Under torchrun every process calls this function; only the main process writes and gets the summary.
 
-    Raises UserError where the run can't be started or resumed, before anything of it is changed.
+    Raises UserError if the run can't be started or resumed, before anything in its folder is changed.
     """
     deadline = None if stop_after is None else time.time() + stop_after
     if parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError("--parallel-folds: torchrun gives each fold all processes already; use one or the other")
+        raise UserError("--parallel-folds: torchrun already trains each fold on all processes; use only one of them")
     check_launch()
     if config.run.compile:
         check_compile()
@@ -63,10 +63,10 @@ def fit_run(
         raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if refit and config.optim.schedule == "plateau":
         raise UserError(
-            "--refit: nobody is left to validate on, which optim.schedule plateau needs; choose another schedule"
+            "--refit: nobody is left to validate on, but optim.schedule plateau needs a score; choose another schedule"
         )
     if refit and config.run.keep == "soup":
-        raise UserError("--refit: nobody is left to validate on, which run.keep soup needs; use run.keep mean")
+        raise UserError("--refit: nobody is left to validate on, but run.keep soup needs a score; use run.keep mean")
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
     make_fast(device)
@@ -93,7 +93,7 @@ def fit_run(
     updates = {p.name: config.optim.epochs * len(train_batch_sampler(config, p.train_rows, labels)) for p in parts}
     new_parts = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS_FILE).exists()]
     check_pseudo(run, config, prepared, new_parts)
-    # From all parts, finished ones too: a resumed run keeps its number of threads.
+    # Finished parts count too, so that a resumed run keeps its number of threads.
     num_processes = min(parallel, len(parts))
     with run.lock() if processes.is_main_process else nullcontext():
         if processes.is_main_process:
@@ -106,10 +106,10 @@ def fit_run(
             store = open_store(prepared, prepared.images, config.data)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
-                print(f"{part.name}: finished before", file=sys.stderr)
+                print(f"{part.name}: already finished", file=sys.stderr)
         unfinished = [part for part in parts if not run.finished(part.name)]
         if unfinished:
-            # Again here, since a run may be resumed on another machine.
+            # A resumed run was not checked above, and may be on another machine now.
             check_compiler(config.run, device)
         (run.folder / UNREACHED).unlink(missing_ok=True)
         with StopRequest(deadline).listening() as stop:
@@ -124,12 +124,12 @@ def fit_run(
             return run, None
         summary = write_summary(run, prepared)
         if offline := offline_runs(run.folder):
-            print(f"W&B runs are kept offline; this sends them: wandb sync {shlex.join(offline)}", file=sys.stderr)
+            print(f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(offline)}", file=sys.stderr)
         return run, summary
 
 
 def _check_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and predict blank photos. Raises UserError for what fails."""
+    """Build augmentation, model and optimiser and predict blank photos. Raises UserError if one of them fails."""
     train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
@@ -158,7 +158,7 @@ def _start_or_check(
 def resolve_config(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
     """The config with absolute paths, the folds that exist, and precisions instead of auto.
 
-    recorded: the resolved config of a run's first start, which decides the precisions that are auto now.
+    recorded: the resolved config of the run's first start, from which precisions that are auto are taken.
     """
     run = config.run
     if recorded is not None:
@@ -172,7 +172,7 @@ def resolve_config(config: Config, prepared: Prepared, device: torch.device, rec
             "root": Path(prepared.meta["root"]),
             "prepared": prepared.folder.absolute(),
             "folds": prepared.num_folds,
-            # Unknown where folds.csv came from elsewhere.
+            # None if folds.csv was there before the data was prepared; its seed is then unknown.
             "fold_seed": config.data.fold_seed if seed is None else seed,
         },
         run={"precision": precision, "predict_precision": predict_precision},

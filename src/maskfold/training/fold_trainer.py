@@ -24,16 +24,17 @@ from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.train_state import current_weights, make_train_state, set_frozen
 from maskfold.training.weight_selection import KeptWeights
 
-# Every this many updates the loss is printed and processes agree on stopping; both wait for the device.
+# Every so many updates the loss is read and several processes agree on whether to stop: both wait for the device.
 LOG_INTERVAL = 10
 
 
 def run_job(job: FoldJob, is_first: bool = True) -> None:
     """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
 
-    However it ends, completed updates are saved, the loaders' processes end and memory is freed.
-    is_first: whether this is the process's first part. It makes at least one update even after the deadline, since a
-    time limit shorter than the start would otherwise never make progress; later parts do not begin after it.
+    On a stop request, and on an error between updates in a single process, completed updates are saved. On every exit
+    the loaders' processes end and memory is freed. is_first: whether this is the process's first part. It makes at
+    least one update even after the deadline, so that a time limit shorter than the start-up still allows progress;
+    later parts do not begin after the deadline.
     """
     accelerator, trainer, folder = make_accelerator(job.config), None, job.run.part_dir(job.part.name)
     if not is_first and job.stop.is_requested(accelerator):
@@ -62,7 +63,7 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
 
 
 class FoldTrainer:
-    """Training of one part. All that its results depend on is in the checkpoint, or follows from config and update."""
+    """Training of one part. All its state is in the checkpoint, or follows from the config and the update's number."""
 
     def __init__(self, job: FoldJob, accelerator: Accelerator):
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
@@ -76,7 +77,7 @@ class FoldTrainer:
         self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.is_main)
         # One row of metrics per finished epoch.
         self.history: list[dict] = []
-        # Updates made in the current epoch, and their sums.
+        # Number of updates made in the current epoch, and the sums over them.
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
@@ -105,8 +106,8 @@ class FoldTrainer:
             save_checkpoint(self.run, self.part.name, checkpoint)
 
     def save_between_updates(self) -> bool:
-        """Save after an exception of the loader; return whether it was one. After one within an update save nothing."""
-        # The sums of other processes can't be reduced after an exception.
+        """Save if an exception came between updates, so from the loader, in a single process; return whether it did."""
+        # With several processes, their sums can't be reduced after an exception.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
         with contextlib.suppress(OSError):
@@ -160,7 +161,7 @@ class FoldTrainer:
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
         if self.is_main:
-            # Before the checkpoint, so that an epoch in the checkpoint is never missing in metrics.jsonl.
+            # Before the checkpoint, so that an epoch in the checkpoint is never missing from metrics.jsonl.
             self.run.write_metrics(self.part.name, self.history)
         self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)
@@ -176,7 +177,7 @@ class FoldTrainer:
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
 
     def after_update(self, is_log_step: bool) -> None:
-        """Save a checkpoint where one is due, and stop where that is requested."""
+        """Save a checkpoint if one is due, and stop if that is requested."""
         interval = self.config.run.checkpoint_updates
         stops = (is_log_step or self.accelerator.num_processes == 1) and self.job.stop.is_requested(self.accelerator)
         if stops or (interval and self.step % interval == 0):

@@ -23,8 +23,8 @@ from maskfold.training.optim import make_optimizer
 class TrainState:
     """What a training step reads and updates.
 
-    model: the module whose parameters are optimised and saved. wrapped_model: what the step calls, which is the same
-    module, in DistributedDataParallel with several processes, and compiled with run.compile.
+    model: the module whose parameters are optimised and saved. wrapped_model: what the step calls, the same module
+    wrapped in DistributedDataParallel if there are several processes, and compiled if run.compile is set.
     """
 
     accelerator: Accelerator
