@@ -24,7 +24,8 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     warnings = []
     if smallest < folds:
         warnings.append(
-            f"{folds} folds, but the smallest gender x age group has only {smallest} of the people: some folds have nobody from it"
+            f"{folds} folds, but the smallest gender x age group has only {smallest} of the people: some folds have "
+            "nobody from it"
         )
     return table, warnings
 
