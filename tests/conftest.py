@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 for name in [name for name in os.environ if name.startswith("SM_")]:
     del os.environ[name]
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -35,6 +36,10 @@ gc.collect()
 gc.freeze()
 # Otherwise libraries report leaked objects at exit.
 atexit.register(gc.unfreeze)
+
+# On a busy machine a deadline fails although nothing is wrong.
+hypothesis.settings.register_profile("no_deadline", deadline=None)
+hypothesis.settings.load_profile("no_deadline")
 
 ROOT = Path(__file__).parent.parent
 # A tiny model with layer norm instead of batch norm, on tiny photos.
