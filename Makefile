@@ -9,6 +9,9 @@ unexport SM_CHANNEL_TRAIN SM_CHANNEL_EVAL SM_MODEL_DIR SM_OUTPUT_DATA_DIR
 # Many containers set this; then each process compiles all of torch's sources again, which takes longer than a test.
 unexport PYTHONDONTWRITEBYTECODE
 
+# The tests run one thread each; a test that waits for a process leaves its core to another.
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal
+
 .PHONY: help demo test test-all test-long notebooks pair bench docs lint .venv
 
 help:
@@ -32,10 +35,10 @@ demo: .venv
 	@$(PY) scripts/evaluate.py --submission submissions/demo.csv --truth data/demo/answers.csv
 
 test: lint
-	@$(PY) -m pytest
+	@$(PY) -m pytest $(PARALLEL)
 
 test-all: lint notebooks
-	@$(PY) -m pytest -m 'not long'
+	@$(PY) -m pytest $(PARALLEL) -m 'not long'
 
 # Models of all timm families. Run it after an update of timm.
 test-long: .venv

@@ -23,7 +23,7 @@ from maskfold.data.images_table import load_prepared
 from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
-from maskfold.inference.blend import Blend, blend_again, blend_runs
+from maskfold.inference.blend import Blend, apply_blend, blend_runs
 from maskfold.inference.cross_fit import fit
 from maskfold.metrics.scores import macro_f1
 from maskfold.runs.run_folder import RunFolder
@@ -82,13 +82,13 @@ def score_draw(experiment: Config, draw: Path, name: str) -> dict[str, float]:
 
 
 def _score(truth: pd.Series, blend: Blend) -> float:
-    return macro_f1(truth[blend.evaluation.image_id].to_numpy(), blend.pred_labels)
+    return macro_f1(truth[blend.eval_predictions.image_id].to_numpy(), blend.pred_labels)
 
 
 def _forced(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:
     """Score of the decision macro-f1 without the fallback to argmax."""
-    fitted = fit(base.members, base.oof.label, base.oof.person_id, "mean", "macro-f1")
-    evaluation, pred_labels, _ = blend_again(runs, ("none",), fitted)
+    params = fit(base.member_probs, base.oof.label, base.oof.person_id, "mean", "macro-f1")
+    evaluation, pred_labels, _ = apply_blend(runs, ("none",), params)
     return macro_f1(truth[evaluation.image_id].to_numpy(), pred_labels)
 
 

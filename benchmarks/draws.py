@@ -20,8 +20,8 @@ from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
-from maskfold.inference.answer_csv import with_truth
 from maskfold.inference.submission import make_submission
+from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import stratum
 from maskfold.metrics.scores import macro_f1
 from maskfold.training.fit import fit_run
@@ -109,7 +109,7 @@ def score_draw(config: Config, folder: Path) -> dict:
         trained, _ = fit_run(config, f"{folder.parent.name}-{folder.name}", folds, fresh=folds is not None)
         out = folder / f"{name}.csv"
         manifest, _, _ = make_submission([trained], ["none"], out)
-        scores[name] = macro_f1(*with_truth(out, folder / "raw" / "answers.csv"))
+        scores[name] = macro_f1(*load_true_and_submitted(out, folder / "raw" / "answers.csv"))
     expected = manifest["expected"]
     low, high = expected["board95"]
     return {"oof": expected["macro_f1"], "low": low, "high": high, **scores}

@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.cli import Parser, run
-from maskfold.inference.answer_csv import read_answers
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cache import predict_runs, prepared_of
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
+from maskfold.inference.submission_csv import read_submission
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores
 from maskfold.models.tta import canonical_views
@@ -31,27 +31,27 @@ def main() -> None:
     parser.add_argument("--tta", nargs="+", default=["none"], help="TTA views (default: none)")
     args = parser.parse_args()
     runs, views = [RunFolder(find_run(folder)) for folder in args.runs], canonical_views(args.tta, "--tta")
-    truth = read_answers(args.truth).set_index("ImageID").ans
+    truth = read_submission(args.truth).set_index("ImageID").ans
     rows, whole = [], {}
     for member in runs:
         rows.append(_row(f"{member.name} alone", blend_runs([member], views)))
     for method in BLENDS:
         whole[method] = blend = blend_runs(runs, views, method)
         rows.append(_row(f"blend {method}", blend))
-        weights = zip(runs, blend.fitted.weights, strict=True)
+        weights = zip(runs, blend.params.weights, strict=True)
         print(f"weights {method}: " + ", ".join(f"{member.name} {weight:.3f}" for member, weight in weights))
     rows.append(_hard_vote(runs, views))
     for method in ("mean", "oof"):
         blend = blend_runs(runs, views, method, "macro-f1")
-        taken = "taken" if blend.fitted.factors else "not taken"
+        taken = "taken" if blend.params.factors else "not taken"
         rows.append(_row(f"blend {method}, decision macro-f1 ({taken})", blend))
-        gain = blend.gain
+        gain = blend.decision_gain
         print(f"decision on {method}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {taken}")
-    print_table(rows, whole["mean"].crossed.pred_labels, truth)
+    print_table(rows, whole["mean"].cross_fitted.pred_labels, truth)
 
 
 def _row(name: str, blend: Blend) -> tuple:
-    return name, blend.oof, blend.crossed.pred_labels, blend.evaluation.image_id, blend.pred_labels
+    return name, blend.oof, blend.cross_fitted.pred_labels, blend.eval_predictions.image_id, blend.pred_labels
 
 
 def _hard_vote(runs: list[RunFolder], views: tuple[str, ...]) -> tuple:

@@ -27,8 +27,8 @@ from maskfold.data.raw_layout import find_layout
 from maskfold.inference.cache import prepared_of
 from maskfold.labels import MASKS
 from maskfold.loading.store import open_store
-from maskfold.pages.figures import sheet
-from maskfold.report.eda import colour_figure, colours, cropped, sizes
+from maskfold.pages.figures import image_figure
+from maskfold.report.eda import channel_figure, channel_means, cropped_photos, photo_sizes
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run and its data set, put its folder here.
@@ -55,7 +55,7 @@ catalog.images.groupby("kind").size().rename("photos").to_frame()
 # %%
 first = prepared.images[prepared.images.person_id == prepared.images.person_id.iloc[0]]
 whole = data.model_copy(update={"crop": "none", "image_size": (256, 192)})
-sheet(cropped(prepared.photo_paths(first), whole))
+image_figure(cropped_photos(prepared.photo_paths(first), whole))
 
 # %% [markdown]
 # ## Sizes and suffixes
@@ -63,7 +63,7 @@ sheet(cropped(prepared.photo_paths(first), whole))
 # Photos are found by their stem, because the real archive has mixed suffixes.
 
 # %%
-sizes(prepared.photo_paths(prepared.images))
+photo_sizes(prepared.photo_paths(prepared.images))
 
 # %% [markdown]
 # ## Colours
@@ -72,11 +72,11 @@ sizes(prepared.photo_paths(prepared.images))
 
 # %%
 store = open_store(prepared, prepared.images, data)
-means = {name: colours(store, np.flatnonzero(prepared.images["mask"] == mask)) for mask, name in enumerate(MASKS)}
+means = {name: channel_means(store, np.flatnonzero(prepared.images["mask"] == mask)) for mask, name in enumerate(MASKS)}
 if prepared.evaluation is not None:
     eval_store = open_store(prepared, prepared.evaluation, data)
-    means["eval set"] = colours(eval_store, range(len(eval_store)))
-colour_figure(means)
+    means["eval set"] = channel_means(eval_store, range(len(eval_store)))
+channel_figure(means)
 
 # %%
 {name: values.mean(0).round(1).tolist() for name, values in means.items()}

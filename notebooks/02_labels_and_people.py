@@ -26,7 +26,7 @@ from maskfold.labels import AGE_BORDERS, AGE_GROUPS, CLASS_NAMES, age_group
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores
-from maskfold.report.eda import age_figure, class_figure, leak
+from maskfold.report.eda import age_figure, class_figure, nearest_neighbour_leakage
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run and its data set, put its folder here.
@@ -72,16 +72,14 @@ groups
 
 # %%
 store = open_store(prepared, images, run.config.data)
-pred_labels = leak(prepared, store)
+pred_labels = nearest_neighbour_leakage(prepared, store)
 kinds = [name for name in pred_labels if name != "label"]
 pd.DataFrame({kind: scores(pred_labels.label, pred_labels[kind]) for kind in kinds}).round(4)
 
 # %%
 bias = compare(pred_labels.label, pred_labels[kinds[0]], pred_labels[kinds[1]], images.person_id)
 low, high = bias.ci95
-print(
-    f"{kinds[0]}: macro F1 {bias.difference:.3f} too high, 95 % interval [{low:.3f}, {high:.3f}], {bias.people} people"
-)
+print(f"{kinds[0]}: macro F1 {bias.difference:.3f} too high, 95 % [{low:.3f}, {high:.3f}], {bias.num_people} people")
 assert bias.difference > 0
 
 # %% [markdown]

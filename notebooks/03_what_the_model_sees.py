@@ -24,9 +24,9 @@ from maskfold.config.experiment import replaced
 from maskfold.inference.cache import prepared_of
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, train_transform
-from maskfold.pages.figures import sheet
-from maskfold.report.eda import cropped
-from maskfold.report.photo_sections import augmented, mixed
+from maskfold.pages.figures import image_figure
+from maskfold.report.eda import cropped_photos
+from maskfold.report.photo_sections import augmentation_examples, mixing_examples
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run and its data set, put its folder here.
@@ -43,7 +43,9 @@ store = open_store(prepared, prepared.images, config.data)
 paths = prepared.photo_paths(prepared.images.sample(8, random_state=0))
 crops = ("none", "center", "face")
 large = {"image_size": (160, 120)}
-sheet(np.concatenate([cropped(paths, replaced(config, data=large | {"crop": crop}).data) for crop in crops]))
+image_figure(
+    np.concatenate([cropped_photos(paths, replaced(config, data=large | {"crop": crop}).data) for crop in crops])
+)
 
 # %% [markdown]
 # ## Augmentation
@@ -51,10 +53,10 @@ sheet(np.concatenate([cropped(paths, replaced(config, data=large | {"crop": crop
 # Six photos in five epochs, for two presets: light, then strong.
 
 # %%
-sheet(augmented(replaced(config, data={"augment": "light"}), store))
+image_figure(augmentation_examples(replaced(config, data={"augment": "light"}), store))
 
 # %%
-sheet(augmented(replaced(config, data={"augment": "strong"}), store))
+image_figure(augmentation_examples(replaced(config, data={"augment": "strong"}), store))
 
 # %% [markdown]
 # The same sample of the same epoch is identical in every process and after every restart; in another epoch it differs.
@@ -75,13 +77,13 @@ assert np.array_equal(plain(store[0], (1, 2)), EvalTransform(config.data)(store[
 # the target is the share of its photo in the mixed photo.
 
 # %%
-sheet(mixed(replaced(config, mix={"name": "mixup", "alpha": 0.4}), prepared, store))
+image_figure(mixing_examples(replaced(config, mix={"name": "mixup", "alpha": 0.4}), prepared, store))
 
 # %%
-sheet(mixed(replaced(config, mix={"name": "cutmix"}), prepared, store))
+image_figure(mixing_examples(replaced(config, mix={"name": "cutmix"}), prepared, store))
 
 # %%
-sheet(mixed(replaced(config, mix={"name": "half_cutmix", "partner": "old"}), prepared, store))
+image_figure(mixing_examples(replaced(config, mix={"name": "half_cutmix", "partner": "old"}), prepared, store))
 
 # %% [markdown]
 # ## The decision

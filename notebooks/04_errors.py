@@ -20,33 +20,33 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.audit.label_noise import suspects
-from maskfold.inference.cache import out_of_fold, prepared_of
+from maskfold.audit.label_noise import find_suspects
+from maskfold.inference.cache import load_oof, prepared_of
 from maskfold.labels import decode
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.metrics.bootstrap import class_intervals
-from maskfold.metrics.calibration import before_and_after
-from maskfold.metrics.confusion import confusions, worst_mistakes
+from maskfold.metrics.calibration import assess_calibration
+from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
 from maskfold.metrics.scores import class_table
 from maskfold.pages.figures import (
-    by_age,
-    class_bars,
+    accuracy_by_age,
+    class_f1_bars,
     confusion_matrix,
-    curves,
     group_intervals,
+    image_figure,
+    learning_curves,
     reliability_diagram,
-    sheet,
 )
-from maskfold.report.gradcam_section import explained
-from maskfold.report.group_findings import circumstances, findings
-from maskfold.report.group_scores import by_group
+from maskfold.report.gradcam_section import gradcam_examples
+from maskfold.report.group_findings import group_findings, possible_causes
+from maskfold.report.group_scores import scores_by_group
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run, put its folder here.
 run = RunFolder(find_run(Path("../runs/demo")))
 prepared = prepared_of(run)
-oof = out_of_fold(run, prepared)
+oof = load_oof(run, prepared)
 store = open_store(prepared, prepared.images, run.config.data)
 
 # %% [markdown]
@@ -54,27 +54,27 @@ store = open_store(prepared, prepared.images, run.config.data)
 
 # %%
 histories = {part: run.read_metrics(part) for part in run.finished_parts}
-curves(histories, {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "macro F1"})
+learning_curves(histories, {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "macro F1"})
 
 # %% [markdown]
 # ## Confusion matrices
 
 # %%
-tables = {name: (classes, np.array([row[1:] for row in rows])) for name, classes, rows in confusions(oof)}
+tables = {name: (classes, np.array([row[1:] for row in rows])) for name, classes, rows in confusion_matrices(oof)}
 confusion_matrix(tables["age"][1], tables["age"][0])
 
 # %%
 confusion_matrix(tables["gender"][1], tables["gender"][0])
 
 # %%
-class_bars(class_table(oof.label, oof.pred_labels), class_intervals(oof.label, oof.pred_labels, oof.person_id))
+class_f1_bars(class_table(oof.label, oof.pred_labels), class_intervals(oof.label, oof.pred_labels, oof.person_id))
 
 # %% [markdown]
 # ## Errors by age
 
 # %%
 ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
-by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pred_labels)[2])
+accuracy_by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pred_labels)[2])
 
 # %% [markdown]
 # ## Most confident errors
@@ -84,28 +84,30 @@ by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pr
 
 # %%
 transform = EvalTransform(run.config.data)
-rows = prepared.row_indices([name for _, name, *_ in worst_mistakes(oof, 8)])
-sheet(np.concatenate([transform(store[row]) for row in rows], 1))
+rows = prepared.row_indices([name for _, name, *_ in most_confident_errors(oof, 8)])
+image_figure(np.concatenate([transform(store[row]) for row in rows], 1))
 
 # %%
-maps = explained(run, oof, prepared, store)
-incorrect, correct = ([each for each in maps if each.is_right == is_right] for is_right in (False, True))
-lines = [np.concatenate([part for each in line for part in (each.seen, each.lit)], 1) for line in (incorrect, correct)]
-sheet(np.concatenate(lines))
+maps = gradcam_examples(run, oof, prepared, store)
+incorrect, correct = ([each for each in maps if each.is_correct == is_correct] for is_correct in (False, True))
+lines = [
+    np.concatenate([part for each in line for part in (each.pixels, each.overlay)], 1) for line in (incorrect, correct)
+]
+image_figure(np.concatenate(lines))
 
 # %% [markdown]
 # ## Calibration
 
 # %%
-reliability_diagram(*before_and_after(oof))
+reliability_diagram(*assess_calibration(oof))
 
 # %% [markdown]
 # ## Performance by group, and suspect labels
 
 # %%
-suspected, fits = suspects(oof)
-groups = by_group(oof)
-print("\n".join(findings(groups, oof, circumstances(suspected, fits, prepared, store))))
+suspected, fits = find_suspects(oof)
+groups = scores_by_group(oof)
+print("\n".join(group_findings(groups, oof, possible_causes(suspected, fits, prepared, store))))
 group_intervals(groups)
 
 # %%

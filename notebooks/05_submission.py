@@ -21,14 +21,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.evaluation.members import print_blends, said_of_decision
-from maskfold.evaluation.score_tables import interval, said_of_gain
-from maskfold.evaluation.tta_report import print_view_report
+from maskfold.evaluation.members import decision_sentence, print_blends
+from maskfold.evaluation.score_tables import gain_sentence, interval
+from maskfold.evaluation.tta_report import print_tta_report
 from maskfold.inference.blend import blend_runs
-from maskfold.inference.ensemble_gain import gain_of_folds
+from maskfold.inference.ensemble_gain import load_gain
 from maskfold.labels import CLASS_NAMES
 from maskfold.metrics.bootstrap import compare, intervals
-from maskfold.metrics.confusion import confusions
+from maskfold.metrics.confusion import confusion_matrices
 from maskfold.metrics.scores import macro_f1
 from maskfold.pages.figures import confusion_matrix
 from maskfold.runs.run_folder import RunFolder, find_run
@@ -48,13 +48,13 @@ summary = summarise(runs[0])
 whole = summary["oof"]
 print(f"out-of-fold {whole['macro_f1']:.4f} {interval(whole['macro_f1_ci95'])}")
 print(f"board95 {interval(whole['board95'])}, on half of the eval set {interval(whole['board_half95'])}")
-print(said_of_gain(gain_of_folds([runs[0]]), len(summary["folds"])))
+print(gain_sentence(load_gain([runs[0]]), len(summary["folds"])))
 
 # %% [markdown]
 # ## Gain of a second TTA view
 
 # %%
-print_view_report(runs, ["none", "hflip"])
+print_tta_report(runs, ["none", "hflip"])
 
 # %% [markdown]
 # ## Ensemble weights
@@ -65,7 +65,7 @@ print_view_report(runs, ["none", "hflip"])
 # %%
 blend = blend_runs(runs, ("none", "hflip"))
 labels, people = blend.oof.label, blend.oof.person_id
-print_blends(blend.members, labels, people, {"mean": blend.crossed})
+print_blends(blend.member_probs, labels, people, {"mean": blend.cross_fitted})
 
 # %% [markdown]
 # ## Decision
@@ -75,13 +75,15 @@ print_blends(blend.members, labels, people, {"mean": blend.crossed})
 
 # %%
 decided = blend_runs(runs, ("none", "hflip"), decision="macro-f1")
-print(said_of_decision(decided.gain))
-print("factors:", decided.fitted.factors)
-gain = compare(labels, decided.crossed.pred_labels, blend.crossed.pred_labels, people)
-print(f"macro F1 {macro_f1(labels, decided.crossed.pred_labels):.4f}, {gain.difference:+.4f} {interval(gain.ci95)}")
+print(decision_sentence(decided.decision_gain))
+print("factors:", decided.params.factors)
+gain = compare(labels, decided.cross_fitted.pred_labels, blend.cross_fitted.pred_labels, people)
+print(
+    f"macro F1 {macro_f1(labels, decided.cross_fitted.pred_labels):.4f}, {gain.difference:+.4f} {interval(gain.ci95)}"
+)
 
 # %%
-[(_, names, rows)] = [table for table in confusions(blend.oof) if table[0] == "age"]
+[(_, names, rows)] = [table for table in confusion_matrices(blend.oof) if table[0] == "age"]
 confusion_matrix(pd.DataFrame(rows).iloc[:, 1:].to_numpy(), names)
 
 # %% [markdown]
@@ -100,7 +102,7 @@ shares.reindex(range(len(CLASS_NAMES))).fillna(0).set_axis(CLASS_NAMES).round(3)
 
 # %%
 num_eval_people = blend.prepared.num_eval_people
-expected = intervals(labels, decided.crossed.pred_labels, people, num_eval_people)
+expected = intervals(labels, decided.cross_fitted.pred_labels, people, num_eval_people)
 print(f"expected score on {num_eval_people} people: {interval(expected['board95'])}")
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""The wheel, installed into an environment of its own outside of the checkout."""
+"""The wheel, installed into its own environment outside the checkout."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ print(*maskfold.load_run("copied").predict(sys.argv[1:], ("none", "hflip")).labe
 
 
 def run(*command: object, cwd: Path) -> str:
-    """stdout of a command that sees nothing of the checkout."""
+    """stdout of a command that runs outside the checkout."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(list(map(str, command)), cwd=cwd, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -33,9 +33,9 @@ def run(*command: object, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The environment's folder. Its dependencies are this environment's: nothing is downloaded."""
+    """The folder of the environment. It uses the dependencies of this environment, so nothing is downloaded."""
     home = tmp_path_factory.mktemp("wheel")
-    # A build leaves folders beside what it builds.
+    # Built from a copy, because a build leaves folders beside its source.
     source = home / "source"
     shutil.copytree(ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for name in ("pyproject.toml", "requirements.txt", "README.md", "LICENSE"):
@@ -46,7 +46,8 @@ def installed(tmp_path_factory) -> Path:
     run(sys.executable, "-m", "venv", "--without-pip", home / "venv", cwd=home)
     python = home / "venv" / "bin" / "python"
     run(*pip, "--python", python, "install", "-q", "--no-deps", "--no-index", wheel, cwd=home)
-    # Behind its own packages; the .pth files there, an editable maskfold's for one, are not followed.
+    # These folders come after the environment's own packages. Their .pth files, such as that of an editable maskfold, are
+    # not read.
     [site] = (home / "venv" / "lib").glob("python*/site-packages")
     paths = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     (site / "dependencies.pth").write_text("".join(f"{path}\n" for path in paths))
@@ -59,8 +60,8 @@ def test_it_requires_what_requirements_txt_lists(installed):
     required = [Requirement(line) for line in Distribution.at(metadata).requires]
     core = {each.name: each.specifier for each in required if each.marker is None}
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    listed = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    assert core == {each.name: each.specifier for each in listed}
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert core == {each.name: each.specifier for each in requirements}
 
 
 @pytest.mark.slow
@@ -78,4 +79,4 @@ def test_a_copied_run_predicts(installed, tmp_path):
     place, labels = run(installed / "bin" / "python", "-c", PREDICT, *photos, cwd=tmp_path).splitlines()
     assert Path(place).is_relative_to(installed)
     known = load_predictions(STORED / "expected" / "eval.npz").aligned([photo.name for photo in photos])
-    assert labels.split() == [str(label) for label in known.answers]
+    assert labels.split() == [str(label) for label in known.pred_labels]

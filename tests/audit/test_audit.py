@@ -1,4 +1,4 @@
-"""Planted wrong labels and copies are found, and nothing is where nothing was planted."""
+"""The label audit reports planted label errors and duplicates, and nothing in clean data."""
 
 import builtins
 import shutil
@@ -17,7 +17,7 @@ from support import numbers_in
 from wrong_labels import names, people, turned
 
 from maskfold.audit.duplicate_people import find_duplicates
-from maskfold.audit.label_noise import SURE, Contamination, suspects
+from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination, find_suspects
 from maskfold.data.images_table import load_prepared
 from maskfold.labels import decode, encode
 from maskfold.probabilities import load_predictions
@@ -25,43 +25,43 @@ from maskfold.synthetic.demo_data import make_demo
 
 
 def test_p_wrong_by_hand():
-    """slope 1, margin -ln 9: the models give the label .1; at a rate of .1 it is wrong as likely as right."""
-    found = Contamination(1.0, 0.1, 0.0).p_wrong(np.array([-np.log(9), 0.0, np.log(9)]))
-    assert found == pytest.approx([0.5, 0.1, 0.01 / 0.82])
+    """With slope 1 and margin -ln 9 the label has probability 0.1; at a rate of 0.1 it is wrong with probability 0.5."""
+    p_wrong = Contamination(1.0, 0.1, 0.0).p_wrong(np.array([-np.log(9), 0.0, np.log(9)]))
+    assert p_wrong == pytest.approx([0.5, 0.1, 0.01 / 0.82])
 
 
 @given(st.floats(0.1, 10), st.floats(0.001, 0.5), st.lists(st.floats(-30, 30), min_size=2))
-def test_the_more_a_label_is_contradicted_the_likelier_it_is_wrong(slope, rate, margins):
-    found = Contamination(slope, rate, 0.0).p_wrong(np.sort(margins))
-    assert (np.diff(found) <= 1e-12).all()
-    assert ((found >= 0) & (found <= 1)).all()
+def test_p_wrong_decreases_with_the_margin(slope, rate, margins):
+    p_wrong = Contamination(slope, rate, 0.0).p_wrong(np.sort(margins))
+    assert (np.diff(p_wrong) <= 1e-12).all()
+    assert ((p_wrong >= 0) & (p_wrong <= 1)).all()
 
 
 @pytest.mark.parametrize("doubt", [0.5, 1.0, 2.0])
-def test_a_models_own_doubt_is_no_wrong_label(doubt):
-    """Ten draws of right labels, by sure models and by doubtful ones: the test of 5 % lets one in twenty pass."""
-    shares = [suspects(people(doubt=doubt, seed=seed))[0].proposed.sum() / 300 for seed in range(10)]
+def test_uncertain_models_do_not_cause_proposals(doubt):
+    """Ten samples of correct labels, by confident and by uncertain models; the test has a level of 5 %."""
+    shares = [find_suspects(people(doubt=doubt, seed=seed))[0].proposed.sum() / 300 for seed in range(10)]
     assert np.mean(shares) < 0.01
     assert np.sum(np.array(shares) > 0) <= 2
     assert np.sum(np.array(shares) >= 0.02) <= 1
 
 
-def test_the_rate_of_wrong_labels_is_found():
+def test_estimated_rate_of_wrong_labels():
     rates = []
     for seed in range(5):
         oof = people(600, seed=seed)
         wrong = names(np.random.default_rng(seed).permutation(600)[:42])
-        _, fits = suspects(turned(oof, genders=wrong))
-        assert fits["gender"].evidence > SURE
+        _, fits = find_suspects(turned(oof, genders=wrong))
+        assert fits["gender"].evidence > MIN_EVIDENCE
         rates.append(fits["gender"].rate)
     assert np.mean(rates) == pytest.approx(0.07, abs=0.02)
 
 
-def test_planted_faults_lead_their_axis_and_are_one_finding_a_person():
+def test_planted_errors_rank_first_with_one_row_per_person():
     oof = people()
     genders, swaps = names(range(10, 30)), names(range(100, 112))
-    found, _ = suspects(turned(oof, genders, swaps))
-    by_axis = {axis: table.set_index("person_id") for axis, table in found.groupby("axis")}
+    suspects, _ = find_suspects(turned(oof, genders, swaps))
+    by_axis = {axis: table.set_index("person_id") for axis, table in suspects.groupby("axis")}
     assert set(by_axis) == {"gender", "age", "mask"}
     assert all(len(table) == 300 for table in by_axis.values())
     first = by_axis["gender"].sort_values("rank").head(40)
@@ -77,55 +77,55 @@ def test_planted_faults_lead_their_axis_and_are_one_finding_a_person():
     assert not by_axis["age"].proposed.any()
 
 
-def test_a_wrong_age_is_ranked_with_what_is_known_of_the_right_one():
+def test_wrong_ages_are_ranked_with_the_age_of_the_suggested_group():
     oof = people()
     mask, gender, age = decode(oof.label)
-    is_young, is_middle = (np.isin(oof.person_id, names([at])) for at in (5, 6))
+    is_young, is_middle = (np.isin(oof.person_id, names([person])) for person in (5, 6))
     probs = oof.probs.reshape(-1, 3, 2, 3).sum((1, 3))
     certain = np.zeros((len(oof.label), 3, 2, 3), np.float32)
     for rows, group in ((is_young, 0), (is_middle, 1)):
         certain[rows, 0, :, group] = probs[rows]
-    given = np.where(is_young, 2, np.where(is_middle, 0, age))
+    labels = np.where(is_young, 2, np.where(is_middle, 0, age))
     new = np.where((is_young | is_middle)[:, None], certain.reshape(-1, 18), oof.probs)
-    found, _ = suspects(replace(oof, probs=new, label=encode(mask, gender, given)))
-    ages = found[found.axis == "age"].set_index("person_id")
+    suspects, _ = find_suspects(replace(oof, probs=new, label=encode(mask, gender, labels)))
+    ages = suspects[suspects.axis == "age"].set_index("person_id")
     assert set(ages[ages["rank"] <= 2].index) == {"005", "006"}
     assert tuple(ages.loc["005", ["given", "suggested", "value"]]) == (">=60", "<30", "29")
-    # Which age a person of the middle group has, nobody can tell from the group.
+    # The middle group does not determine an age.
     assert tuple(ages.loc["006", ["given", "suggested", "value"]]) == ("<30", "30-59", "")
 
 
-def test_the_ranking_stands_without_cleanlab(monkeypatch):
+def test_ranking_does_not_depend_on_cleanlab(monkeypatch):
     oof = turned(people(), genders=names(range(20)))
-    with_it, _ = suspects(oof)
-    flagged = with_it[(with_it.axis == "gender") & with_it.confident_learning.astype(bool)]
+    with_cleanlab, _ = find_suspects(oof)
+    flagged = with_cleanlab[(with_cleanlab.axis == "gender") & with_cleanlab.confident_learning.astype(bool)]
     assert len(set(flagged.person_id) & set(names(range(20)))) >= 14
-    known = builtins.__import__
+    original_import = builtins.__import__
 
     def missing(name, *args, **more):
         if name.startswith("cleanlab"):
             raise ImportError(name)
-        return known(name, *args, **more)
+        return original_import(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", missing)
-    without, _ = suspects(oof)
-    assert without.confident_learning.isna().all()
+    without_cleanlab, _ = find_suspects(oof)
+    assert without_cleanlab.confident_learning.isna().all()
     columns = ["axis", "rank", "person_id", "p_wrong", "proposed"]
-    pd.testing.assert_frame_equal(with_it[columns], without[columns])
+    pd.testing.assert_frame_equal(with_cleanlab[columns], without_cleanlab[columns])
 
 
-def copy_of(photo, kept, quality, rng):
-    """A cut and recompressed copy, at its own size."""
+def copy_of(photo, scale, quality, rng):
+    """A cropped and recompressed copy of the same size, as JPEG bytes."""
     height, width = photo.shape[:2]
-    high, wide = int(height * kept), int(width * kept)
+    high, wide = int(height * scale), int(width * scale)
     top, left = rng.integers(0, height - high + 1), rng.integers(0, width - wide + 1)
-    cut = cv2.resize(photo[top : top + high, left : left + wide], (width, height))
-    return cv2.imencode(".jpg", cut, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+    crop = cv2.resize(photo[top : top + high, left : left + wide], (width, height))
+    return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 @pytest.mark.slow
-def test_of_600_strangers_hardly_two_are_taken_for_one(tmp_path):
-    """Drawn by one hand, which makes them more alike than people are."""
+def test_at_most_3_false_duplicates_among_600_synthetic_people(tmp_path):
+    """Synthetic people are more similar to each other than real people."""
     make_demo(tmp_path / "many", 600, 6, seed=11)
     paths = sorted((tmp_path / "many" / "train" / "images").glob("[!.]*/normal.*"))
     paths = [path for path in paths if not path.name.startswith(".")]
@@ -135,17 +135,19 @@ def test_of_600_strangers_hardly_two_are_taken_for_one(tmp_path):
     assert len(find_duplicates(names, paths, noise)) <= 3
 
 
-def test_copies_are_found_and_strangers_are_not(synthetic, tmp_path):
+def test_copies_are_duplicates_and_other_people_are_not(synthetic, tmp_path):
     rng = np.random.default_rng(0)
     paths = sorted((synthetic / "train" / "images").glob("*/normal.jpg"))
     names, copies = [path.parent.name for path in paths], []
-    for at, (kept, quality) in enumerate([(0.97, 40), (0.9, 60), (0.85, 80)]):
-        copy = tmp_path / f"copy{at}.jpg"
-        copy.write_bytes(copy_of(cv2.imread(str(paths[at])), kept, quality, rng))
+    for index, (scale, quality) in enumerate([(0.97, 40), (0.9, 60), (0.85, 80)]):
+        copy = tmp_path / f"copy{index}.jpg"
+        copy.write_bytes(copy_of(cv2.imread(str(paths[index])), scale, quality, rng))
         copies.append(copy)
-    found = find_duplicates([*names, *(copy.stem for copy in copies)], [*paths, *copies], None)
-    assert {(row.person_a, row.person_b) for row in found.itertuples()} == {(names[at], f"copy{at}") for at in range(3)}
-    assert (found.likeness > 0.9).all()
+    pairs = find_duplicates([*names, *(copy.stem for copy in copies)], [*paths, *copies], None)
+    assert {(row.person_a, row.person_b) for row in pairs.itertuples()} == {
+        (names[index], f"copy{index}") for index in range(3)
+    }
+    assert (pairs.likeness > 0.9).all()
     assert find_duplicates(names, paths, None).empty
 
 
@@ -161,9 +163,9 @@ class Images(HTMLParser):
             self.alts.append(dict(attrs)["alt"])
 
 
-def test_an_audit_from_end_to_end(script, raw):
-    """A person is copied under another id and label; the audit of a run finds the pair, and proposes what its answers
-    say of labels; the proposals can be applied and scored as they are."""
+def test_audit_end_to_end(script, raw):
+    """The audit reports a person copied under another id and label, and proposes corrections that evaluate.py and
+    prepare.py accept."""
     table = pd.read_csv(raw / "train" / "train.csv", dtype=str)
     images, rng = raw / "train" / "images", np.random.default_rng(1)
     source = table.path[0]
@@ -174,21 +176,21 @@ def test_an_audit_from_end_to_end(script, raw):
     pd.concat([table, pd.DataFrame([row])]).to_csv(raw / "train" / "train.csv", index=False)
     assert script("train", *tiny_args(raw, "--name", "a")).code == 0
     run = Path("runs/a")
-    # The answers of models that know everybody, some more surely than others; three people's labels contradict them.
+    # Predictions that are correct for everybody, with different confidence; the labels of three people contradict them.
     oof = load_predictions(run / "oof.npz", out_of_fold=True)
     ids = np.unique(oof.person_id)
     truth = turned(oof, genders=ids[3:5], swaps=ids[7:8]).label
     order = [*(person for person in ids if person not in (*ids[3:5], ids[7])), *ids[3:5], ids[7]]
-    sure = 1 / (1 + np.exp(-np.minimum(1 + pd.Series(oof.person_id).map(order.index).to_numpy(), 10)))[:, None]
-    probs = (1 - sure) / 17 + (sure - (1 - sure) / 17) * np.eye(18)[truth]
+    confidence = 1 / (1 + np.exp(-np.minimum(1 + pd.Series(oof.person_id).map(order.index).to_numpy(), 10)))[:, None]
+    probs = (1 - confidence) / 17 + (confidence - (1 - confidence) / 17) * np.eye(18)[truth]
     replace(oof, probs=probs.astype(np.float32)).save(run / "oof.npz")
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     done = script("audit", "a")
     assert done.code == 0, done.err
     assert {path: path.read_bytes() for path in before} == before
-    twice = pd.read_csv(run / "audit/duplicates.csv")
-    assert [{row.person_a, row.person_b} for row in twice.itertuples()] == [{source, "999999_male_Asian_33"}]
-    assert not twice.same_labels[0]
+    pairs = pd.read_csv(run / "audit/duplicates.csv")
+    assert [{row.person_a, row.person_b} for row in pairs.itertuples()] == [{source, "999999_male_Asian_33"}]
+    assert not pairs.same_labels[0]
     suspects = pd.read_csv(run / "audit/suspects.csv")
     first = suspects[suspects["rank"] == 1].set_index("axis").person_id
     assert first["gender"] in ids[3:5]
@@ -208,13 +210,13 @@ def test_an_audit_from_end_to_end(script, raw):
     )
     made = script("prepare", "--data", raw, "--out", "new", "--corrections", run / "audit/corrections.csv")
     assert "3 made, 0 already correct" in made.out
-    # A second audit takes the first one's place.
+    # A second audit replaces the first one.
     assert script("audit", "a").code == 0
 
 
 @pytest.mark.slow
-def test_what_was_corrected_before_is_kept_or_taken_back(script, raw):
-    """Of a run on corrected data: a file is applied to the raw labels, so the proposals hold the earlier ones, too."""
+def test_earlier_corrections_are_kept_or_reverted(script, raw):
+    """A corrections file is applied to the raw labels, so the proposals contain the earlier corrections of the data."""
     folders = pd.read_csv(raw / "train" / "train.csv", dtype=str)
     wrong, right, third = folders.path[2], folders.path[5], folders.path[8]
     turn = {"male": "female", "female": "male"}
@@ -226,28 +228,28 @@ def test_what_was_corrected_before_is_kept_or_taken_back(script, raw):
     assert script("train", *tiny_args(raw, "--name", "c", "--data.prepared", "fixed")).code == 0
     run = Path("runs/c")
     oof = load_predictions(run / "oof.npz", out_of_fold=True)
-    # The models contradict the exchange, agree with the gender, and contradict a third person's gender.
+    # The models contradict the swap, agree with the gender, and contradict the gender of a third person.
     truth = turned(oof, genders=[third], swaps=[wrong]).label
     ids = [*sorted(set(oof.person_id) - {wrong, third}), wrong, third]
-    sure = 1 / (1 + np.exp(-(1 + pd.Series(oof.person_id).map(ids.index).to_numpy())))[:, None]
-    replace(oof, probs=((1 - sure) / 17 + (sure - (1 - sure) / 17) * np.eye(18)[truth]).astype(np.float32)).save(
-        run / "oof.npz"
-    )
+    confidence = 1 / (1 + np.exp(-(1 + pd.Series(oof.person_id).map(ids.index).to_numpy())))[:, None]
+    replace(
+        oof, probs=((1 - confidence) / 17 + (confidence - (1 - confidence) / 17) * np.eye(18)[truth]).astype(np.float32)
+    ).save(run / "oof.npz")
     done = script("audit", "c")
     assert done.code == 0, done.err
-    held = pd.read_csv(run / "audit/corrections.csv").set_index("person_id")
-    assert set(held.index) == {right, third}
-    assert held.value[right] == turn[gender[right]]
-    assert held.value[third] == turn[gender[third]]
+    corrections = pd.read_csv(run / "audit/corrections.csv").set_index("person_id")
+    assert set(corrections.index) == {right, third}
+    assert corrections.value[right] == turn[gender[right]]
+    assert corrections.value[third] == turn[gender[third]]
     scored = script("evaluate", "c", "--corrections", run / "audit/corrections.csv")
     assert "trained on" in scored.out
     assert numbers_in(scored.out, "corrections:") == [2, 0, 0]
-    # What the data card says of people is what the photos are labelled with, though folds.csv stands.
+    # Prepared.people has the corrected labels, although folds.csv is unchanged.
     prepared = load_prepared(Path("fixed"))
     assert prepared.people.set_index("person_id").gender[right] == turn[gender[right]]
 
 
-def test_corrections_may_be_empty_and_strangers_in_them_are_named(script, trained):
+def test_corrections_may_be_empty_and_unknown_people_are_named(script, trained):
     Path("none.csv").write_text("person_id,field,value,reason\n")
     done = script("evaluate", trained.run.folder, "--corrections", "none.csv")
     assert done.code == 0, done.err
@@ -272,14 +274,14 @@ def test_raw_data_that_has_changed_is_refused(script, raw):
     assert not Path("runs/r/audit").exists()
 
 
-def test_a_part_of_the_folds_is_audited_and_said_to_be(script, raw):
+def test_audit_reports_that_folds_are_missing(script, raw):
     assert script("train", *tiny_args(raw, "--name", "p", "--folds", 0)).code == 0
     done = script("audit", "p")
     assert done.code == 0, done.err
-    assert "people are judged: not all folds are trained" in done.out
+    assert "people are audited, since not all folds are trained" in done.out
 
 
-def test_what_can_not_be_audited_is_refused(script, trained, tmp_path):
+def test_invalid_inputs_are_refused(script, trained, tmp_path):
     refused(script("audit", tmp_path / "nothing"), "no run folder")
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "r"))
     (run / "oof.npz").write_bytes(b"no")

@@ -8,11 +8,11 @@ from maskfold.data.catalog import labelled
 from maskfold.data.folds import largest_share_difference, make_folds, split
 from maskfold.errors import UserError
 from maskfold.labels import KIND_MASK, age_group
-from maskfold.synthetic.demo_data import draw_people
+from maskfold.synthetic.demo_data import sample_people
 
 
 def people_table(n: int, seed: int = 0) -> pd.DataFrame:
-    people = draw_people(n, np.random.default_rng(seed))
+    people = sample_people(n, np.random.default_rng(seed))
     people["person_id"] = [f"{i:06d}" for i in range(n)]
     people["id"] = people.person_id.str.replace("000003", "000002")
     return people

@@ -1,4 +1,4 @@
-"""Submissions through scripts/submit.py and evaluate.py."""
+"""Submissions with scripts/submit.py and evaluate.py."""
 
 import json
 import shutil
@@ -12,27 +12,27 @@ from sklearn.metrics import f1_score
 
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
-from maskfold.inference.answer_csv import check_submission
-from maskfold.metrics.calibration import fit_temperature, tempered
+from maskfold.inference.submission_csv import check_submission
+from maskfold.metrics.calibration import apply_temperature, fit_temperature
 from maskfold.probabilities import Predictions, load_predictions
 
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """A copy of the trained run, to write predictions into."""
+    """A copy of the trained run, in which tests may write."""
     return Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "tiny"))
 
 
-def test_a_submission_is_info_csv_with_answers(script, run, trained):
+def test_a_submission_has_the_ids_of_info_csv_in_order(script, run, trained):
     done = script("submit", run, "--tta", "none", "hflip", "--out", "subs/a.csv")
     assert done.code == 0, done.err
-    info, found = pd.read_csv(trained.raw / "eval" / "info.csv"), pd.read_csv("subs/a.csv")
-    assert list(found) == ["ImageID", "ans"]
-    assert found.ImageID.tolist() == info.ImageID.tolist()
-    assert found.ans.between(0, 17).all()
-    evaluation = load_predictions(run / "eval-none+hflip.npz")
-    by_id = dict(zip(evaluation.image_id, evaluation.probs.argmax(1), strict=True))
-    assert found.ans.tolist() == [by_id[name] for name in info.ImageID]
+    info, submission = pd.read_csv(trained.raw / "eval" / "info.csv"), pd.read_csv("subs/a.csv")
+    assert list(submission) == ["ImageID", "ans"]
+    assert submission.ImageID.tolist() == info.ImageID.tolist()
+    assert submission.ans.between(0, 17).all()
+    predictions = load_predictions(run / "eval-none+hflip.npz")
+    by_id = dict(zip(predictions.image_id, predictions.probs.argmax(1), strict=True))
+    assert submission.ans.tolist() == [by_id[name] for name in info.ImageID]
     manifest = json.loads(Path("subs/a.json").read_text())
     assert manifest["csv_sha256"] == sha256(Path("subs/a.csv"))
     assert manifest["tta"] == ["none", "hflip"]
@@ -46,14 +46,14 @@ def test_a_submission_is_info_csv_with_answers(script, run, trained):
     assert manifest["dataset"] == trained.summary["dataset"]
 
 
-def test_out_of_fold_without_tta_is_that_of_training(script, run):
+def test_out_of_fold_without_tta_equals_training(script, run):
     assert script("submit", run, "--out", "a.csv").code == 0
     again, before = load_predictions(run / "oof-none.npz", True), load_predictions(run / "oof.npz", True)
     assert again.image_id.tolist() == before.image_id.tolist()
     np.testing.assert_array_equal(again.probs, before.probs)
 
 
-def test_cached_predictions_serve_until_a_checkpoint_changes(script, run):
+def test_cached_predictions_are_used_until_a_checkpoint_changes(script, run):
     assert script("submit", run, "--out", "a.csv").code == 0
     stamp = (run / "eval-none.npz").stat().st_mtime_ns
     assert script("submit", run, "--out", "b.csv").code == 0
@@ -67,35 +67,35 @@ def test_runs_are_blended_by_id(script, run, trained, tmp_path):
     other = tmp_path / "runs" / "other"
     shutil.copytree(run, other)
     assert script("submit", run, other, "--out", "a.csv").code == 0
-    # The other member's files in another order, with opinions of its own.
-    names = load_predictions(run / "eval-none.npz")
-    order = np.random.default_rng(0).permutation(len(names.image_id))
+    # The other member's file in another order, with random probabilities.
+    first_run = load_predictions(run / "eval-none.npz")
+    order = np.random.default_rng(0).permutation(len(first_run.image_id))
     probs = np.random.default_rng(1).dirichlet(np.ones(18), len(order)).astype(np.float32)
-    Predictions(names.image_id[order], probs, source=load_predictions(other / "eval-none.npz").source).save(
+    Predictions(first_run.image_id[order], probs, source=load_predictions(other / "eval-none.npz").source).save(
         other / "eval-none.npz"
     )
     assert script("submit", run, other, "--out", "a.csv").code == 0
-    found = pd.read_csv("a.csv").set_index("ImageID").ans
+    submitted = pd.read_csv("a.csv").set_index("ImageID").ans
     manifest = json.loads(Path("a.json").read_text())
     first, second = manifest["temperatures"]
-    # Twins in all but the eval file: one temperature, each fitted on its own out-of-fold predictions.
+    # The out-of-fold predictions of both are equal, and so are the temperatures fitted on them.
     oof = load_predictions(run / "oof-none.npz", out_of_fold=True)
     assert first == second == fit_temperature(oof.probs, oof.label)
-    for row, at in enumerate(order):
-        mixed = tempered(names.probs[[at]], first) + tempered(probs[[row]], second)
-        assert found[names.image_id[at]] == mixed.argmax()
+    for row, index in enumerate(order):
+        mixed = apply_temperature(first_run.probs[[index]], first) + apply_temperature(probs[[row]], second)
+        assert submitted[first_run.image_id[index]] == mixed.argmax()
     assert len(manifest["members"]) == 2
     refused(script("submit", run, run, "--out", "b.csv"), "twice")
 
 
-def test_a_run_by_its_name_and_the_organisers_output(script, run, monkeypatch, tmp_path):
+def test_a_run_by_its_name_and_the_organisers_output_folder(script, run, monkeypatch, tmp_path):
     monkeypatch.setenv("SM_OUTPUT_DATA_DIR", str(tmp_path / "output"))
     done = script("submit", "tiny")
     assert done.code == 0, done.err
     assert (tmp_path / "output" / "tiny.csv").exists()
 
 
-def test_scores_a_submission_whose_truth_is_known(script, run, trained):
+def test_a_submission_with_known_labels_is_scored(script, run, trained):
     assert script("submit", run, "--out", "a.csv").code == 0
     truth = trained.raw / "answers.csv"
     done = script("evaluate", "--submission", "a.csv", "--truth", truth)
@@ -113,7 +113,7 @@ def test_scores_a_submission_whose_truth_is_known(script, run, trained):
     refused(script("evaluate"), "runs")
 
 
-def test_evaluate_shows_the_run_as_training_did(script, run, trained):
+def test_evaluate_prints_the_scores_of_training(script, run, trained):
     done = script("evaluate", run)
     assert done.code == 0, done.err
     oof = trained.summary["oof"]
@@ -132,12 +132,12 @@ def test_evaluate_shows_the_run_as_training_did(script, run, trained):
         (["tiny", "--tat", "none"], ["--tat", "--tta"]),
     ],
 )
-def test_a_wrong_call_is_told(script, run, args, words):
+def test_an_invalid_call_is_refused(script, run, args, words):
     refused(script("submit", *args), *words)
     assert not list(Path().glob("*.csv"))
 
 
-def test_what_is_missing_is_told(script, run):
+def test_missing_files_are_named(script, run):
     (run / "fold1" / "model.safetensors").unlink()
     refused(script("submit", run, "--out", "a.csv"), "fold1", "model.safetensors")
     (run / "oof.npz").write_bytes(b"broken")
@@ -147,19 +147,19 @@ def test_what_is_missing_is_told(script, run):
     refused(script("submit", run, "--out", "a.csv"), str(run))
 
 
-def test_data_without_an_eval_side_makes_no_submission(script, raw):
+def test_data_without_an_eval_set_makes_no_submission(script, raw):
     shutil.rmtree(raw / "eval")
     assert script("train", *tiny_args(raw, "--name", "lone", "--folds", 0)).code == 0
-    assert "none (no eval side)" in script("evaluate", "lone").out
+    assert "none (no eval set)" in script("evaluate", "lone").out
     refused(script("submit", "lone", "--out", "a.csv"), "no eval set")
 
 
 def test_a_faulty_submission_is_refused(tmp_path):
     info = tmp_path / "info.csv"
     info.write_text("ImageID,ans\na.jpg,0\nb.jpg,0\n")
-    good = tmp_path / "s.csv"
-    good.write_text("ImageID,ans\na.jpg,17\nb.jpg,3\n")
-    assert check_submission(good, info).ans.tolist() == [17, 3]
+    path = tmp_path / "s.csv"
+    path.write_text("ImageID,ans\na.jpg,17\nb.jpg,3\n")
+    assert check_submission(path, info).ans.tolist() == [17, 3]
     for text in (
         "b.jpg,3\na.jpg,17",
         "a.jpg,17",
@@ -168,12 +168,12 @@ def test_a_faulty_submission_is_refused(tmp_path):
         "a.jpg,\nb.jpg,3",
         "a.jpg,1\na.jpg,1",
     ):
-        good.write_text(f"ImageID,ans\n{text}\n")
+        path.write_text(f"ImageID,ans\n{text}\n")
         with pytest.raises(UserError, match=r"s\.csv"):
-            check_submission(good, info)
+            check_submission(path, info)
 
 
-def test_nothing_is_written_where_anything_is_wrong(script, run, tmp_path):
+def test_nothing_is_written_after_an_error(script, run, tmp_path):
     """Two members of disjoint folds have no out-of-fold photo in common."""
     parts = []
     for fold in (0, 1):
@@ -188,18 +188,18 @@ def test_nothing_is_written_where_anything_is_wrong(script, run, tmp_path):
     assert "6 of 12 people" in both.out
 
 
-def test_another_files_manifest_is_not_believed(script, run, trained):
+def test_the_manifest_of_another_file_is_ignored(script, run, trained):
     assert script("submit", run, "--out", "a.csv").code == 0
     table = pd.read_csv("a.csv")
     table["ans"] = 0
     table.to_csv("a.csv", index=False)
-    found = script("evaluate", "--submission", "a.csv", "--truth", trained.raw / "answers.csv")
-    assert found.code == 0
-    assert "nothing is compared" in found.out
+    done = script("evaluate", "--submission", "a.csv", "--truth", trained.raw / "answers.csv")
+    assert done.code == 0
+    assert "is the manifest of another file" in done.out
 
 
 def test_photos_are_read_once_for_all_models_and_views(script, run, tmp_path, monkeypatch):
-    """Two runs of two folds with two views: each eval photo and each training photo leaves the store once."""
+    """Two runs of two folds with two views: each eval photo and each training photo is read from the store once."""
     from collections import Counter
 
     from maskfold.loading.store import Store

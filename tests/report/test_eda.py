@@ -1,4 +1,4 @@
-"""What the notebooks show of the data, by hand."""
+"""Exploratory data analysis against values computed by hand."""
 
 import cv2
 import numpy as np
@@ -9,12 +9,20 @@ from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.loading.store import open_store
 from maskfold.metrics.scores import macro_f1
-from maskfold.pages.figures import sheet
-from maskfold.report.eda import age_figure, class_figure, colour_figure, colours, cropped, leak, sizes
+from maskfold.pages.figures import image_figure
+from maskfold.report.eda import (
+    age_figure,
+    channel_figure,
+    channel_means,
+    class_figure,
+    cropped_photos,
+    nearest_neighbour_leakage,
+    photo_sizes,
+)
 
 
-class Painted:
-    """A store of photos of one colour each, with a dot that tells the photo."""
+class UniformPhotos:
+    """A store of photos of one colour each."""
 
     def __init__(self, colours):
         self.photos = np.array(colours, np.uint8)[:, None, None] * np.ones((1, 64, 48, 1), np.uint8)
@@ -29,18 +37,18 @@ class Painted:
 def test_sizes_are_counted_by_ending(tmp_path):
     for name, shape in (("a.jpg", (20, 10, 3)), ("b.JPG", (20, 10, 3)), ("c.png", (8, 9, 3))):
         cv2.imwrite(str(tmp_path / name), np.full(shape, 90, np.uint8))
-    found = sizes(sorted(tmp_path.iterdir()))
-    assert found.to_numpy().tolist() == [[".jpg", 20, 10, 2], [".png", 8, 9, 1]]
+    table = photo_sizes(sorted(tmp_path.iterdir()))
+    assert table.to_numpy().tolist() == [[".jpg", 20, 10, 2], [".png", 8, 9, 1]]
 
 
 def test_colours_are_means_of_red_green_and_blue():
-    store = Painted([(10, 20, 30), (0, 0, 0), (200, 100, 50)])
-    assert colours(store, [2, 0]).tolist() == [[200, 100, 50], [10, 20, 30]]
-    [axes] = colour_figure({"all": np.array([[0, 20, 30], [10, 20, 30], [20, 20, 30]])}).axes
+    store = UniformPhotos([(10, 20, 30), (0, 0, 0), (200, 100, 50)])
+    assert channel_means(store, [2, 0]).tolist() == [[200, 100, 50], [10, 20, 30]]
+    [axes] = channel_figure({"all": np.array([[0, 20, 30], [10, 20, 30], [20, 20, 30]])}).axes
     assert [round(float(line.get_xdata()[0])) for line in axes.lines] == [10, 20, 30]
 
 
-def test_counts_and_ages_are_drawn_as_they_are():
+def test_class_and_age_figures_show_the_counts():
     [axes] = class_figure(np.array([0, 0, 17])).axes
     assert [bar.get_width() for bar in axes.patches] == [2] + [0] * 16 + [1]
     people = pd.DataFrame({"gender": ["male", "female", "female"], "age": [20, 59, 59]})
@@ -50,48 +58,48 @@ def test_counts_and_ages_are_drawn_as_they_are():
     assert [line.get_xdata()[0] for line in men.lines] == [29.5, 59.5]
 
 
-def test_folds_over_photos_leak_who_somebody_is(trained):
-    """Photos that show nothing but who they are of, a pattern of noise a person: over people that says nothing."""
+def test_folds_over_photos_leak_the_person(trained):
+    """Each person has one noise pattern: it identifies the person, and is useless for other people."""
     prepared = load_prepared(trained.prepared)
     rng = np.random.default_rng(0)
     patterns = {person: rng.integers(0, 256, (64, 48, 3), np.uint8) for person in prepared.folds.person_id}
 
-    class Patterns(Painted):
+    class Patterns(UniformPhotos):
         def __init__(self):
             self.photos = np.stack([patterns[person] for person in prepared.images.person_id])
 
-    found = leak(prepared, Patterns())
-    assert found.label.tolist() == prepared.images.label.tolist()
-    over_photos, over_people = (macro_f1(found.label, found[f"folds over {way}"]) for way in ("photos", "people"))
-    # Gender and age group are right wherever the same person was in training; a stranger's are a guess.
-    right = (found["folds over photos"] % 6 == found.label % 6).mean()
-    assert right > 0.9
+    table = nearest_neighbour_leakage(prepared, Patterns())
+    assert table.label.tolist() == prepared.images.label.tolist()
+    over_photos, over_people = (macro_f1(table.label, table[f"folds over {unit}"]) for unit in ("photos", "people"))
+    # Gender and age group are correct if the person was in training, and a guess otherwise.
+    accuracy = (table["folds over photos"] % 6 == table.label % 6).mean()
+    assert accuracy > 0.9
     assert over_photos > over_people
-    assert (found["folds over people"] % 6 == found.label % 6).mean() < 0.6
+    assert (table["folds over people"] % 6 == table.label % 6).mean() < 0.6
 
 
 @pytest.mark.parametrize("crop", ["none", "center", "face"])
-def test_cropped_photos_are_what_training_begins_with(trained, crop):
+def test_cropped_photos_have_the_configured_crop_and_size(trained, crop):
     prepared = load_prepared(trained.prepared)
     data = Data(root=trained.raw, image_size=(40, 30), crop=crop, crop_size=(256, 192))
     paths = prepared.photo_paths(prepared.images.iloc[:3])
-    shown = cropped(paths, data)
-    assert shown.shape == (40, 90, 3)
+    pixels = cropped_photos(paths, data)
+    assert pixels.shape == (40, 90, 3)
     if crop == "none":
         whole = cv2.cvtColor(cv2.imread(str(paths[1])), cv2.COLOR_BGR2RGB)
-        assert np.abs(shown[:, 30:60].astype(float).mean((0, 1)) - whole.mean((0, 1))).max() < 3
+        assert np.abs(pixels[:, 30:60].astype(float).mean((0, 1)) - whole.mean((0, 1))).max() < 3
 
 
-def test_a_sheet_shows_every_pixel():
+def test_image_figure_shows_every_pixel():
     pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    [axes] = sheet(pixels).axes
+    [axes] = image_figure(pixels).axes
     assert np.array_equal(axes.images[0].get_array(), pixels)
 
 
-def test_the_trained_store_has_colours(trained):
+def test_channel_means_of_a_store(trained):
     prepared = load_prepared(trained.prepared)
     store = open_store(prepared, prepared.images, trained.config.data)
-    found = colours(store, range(5))
-    assert found.shape == (5, 3)
-    assert found.min() >= 0
-    assert found.max() <= 255
+    means = channel_means(store, range(5))
+    assert means.shape == (5, 3)
+    assert means.min() >= 0
+    assert means.max() <= 255

@@ -1,4 +1,4 @@
-"""W&B mirrors a run: what it holds equals metrics.jsonl; whatever befalls it, the run is the same."""
+"""W&B mirrors metrics.jsonl, and no error of W&B changes a run."""
 
 import builtins
 import json
@@ -18,9 +18,9 @@ import pytest
 from conftest import tiny_args
 
 from maskfold.config.experiment import Config, Run
-from maskfold.metrics.confusion import confusions, worst_mistakes
+from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
 from maskfold.probabilities import Predictions, load_predictions
-from maskfold.runs import wandb_logger as tracking
+from maskfold.runs import wandb_logger as wandb_logger
 from maskfold.runs import wandb_settings
 
 WANDB = Path(sys.executable).with_name("wandb")
@@ -28,32 +28,32 @@ WANDB = Path(sys.executable).with_name("wandb")
 
 @pytest.fixture
 def tracked(monkeypatch):
-    """W&B as a user has it who never logged in: no key, no mode, no terminal."""
+    """W&B for a user who never logged in: no key, no mode, no terminal."""
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", "/nonexistent")
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
-def words(synthetic, *more, mode="auto"):
+def wandb_args(synthetic, *more, mode="auto"):
     return [arg if arg != "disabled" else mode for arg in tiny_args(synthetic, "--data.prepared", "p", *more)]
 
 
-def records(place):
-    """What an offline run holds, by kind of record."""
-    command = [WANDB, "leet", "inspect", "--json", place]
+def records(run_dir):
+    """The records of an offline run."""
+    command = [WANDB, "leet", "inspect", "--json", run_dir]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environ)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def wandb_files(run):
-    """Every file that W&B has written for a run, with what it holds."""
+    """Every file that W&B has written for a run, with its content."""
     return {path: path.read_bytes() for path in Path("runs", run, "wandb").rglob("*") if path.is_file()}
 
 
-def table_of(place, name):
-    [path] = (Path(place) / "files" / "media" / "table").glob(f"{name}*.table.json")
+def table_of(run_dir, name):
+    [path] = (Path(run_dir) / "files" / "media" / "table").glob(f"{name}*.table.json")
     return json.loads(path.read_text())
 
 
@@ -61,27 +61,26 @@ def rows_of(run, part):
     return [json.loads(line) for line in (Path("runs") / run / part / "metrics.jsonl").read_text().splitlines()]
 
 
-def history_of(place):
-    rows = [record["history"]["item"] for record in records(place) if record["type"] == "history"]
+def history_of(run_dir):
+    rows = [record["history"]["item"] for record in records(run_dir) if record["type"] == "history"]
     plain = [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
     return [row for row in plain if "train_loss" in row]
 
 
-def test_an_offline_run_holds_what_metrics_jsonl_holds(script, synthetic, tracked):
-    done = script("train", *words(synthetic, "--name", "w"))
+def test_an_offline_run_equals_metrics_jsonl(script, synthetic, tracked):
+    done = script("train", *wandb_args(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     for part in ("fold0", "fold1"):
-        place = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
-        # W&B rounds nothing that JSON does not.
-        assert history_of(place) == [pytest.approx(row) for row in rows_of("w", part)]
-        found = records(place)
-        [run] = [record["run"] for record in found if record["type"] == "run"]
+        run_dir = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
+        assert history_of(run_dir) == [pytest.approx(row) for row in rows_of("w", part)]
+        log = records(run_dir)
+        [run] = [record["run"] for record in log if record["type"] == "run"]
         assert (run["run_group"], run["display_name"], run["project"]) == ("w", f"w-{part}", "maskfold")
         config = run["config"]["update"]
         assert (config["optim.batch_size"], config["part"]) == (16, part)
         assert "git_commit" in config
         summary = {}
-        for record in found:
+        for record in log:
             if record["type"] == "summary":
                 summary |= record["summary"]["update"]
         best = max(rows_of("w", part), key=lambda row: row["macro_f1"])
@@ -89,19 +88,19 @@ def test_an_offline_run_holds_what_metrics_jsonl_holds(script, synthetic, tracke
         assert summary["best_epoch"] == best["epoch"]
         assert "mistakes" in summary
         assert "confusion/classes" in summary
-        assert place in done.err
+        assert run_dir in done.err
     assert done.err.count("wandb sync ") == 1
 
 
 @pytest.mark.slow
-def test_a_resumed_fold_goes_on_with_its_run(script, synthetic, tracked):
-    """Ended after an epoch and started again: one W&B run by its id, whose last offline folder holds all epochs."""
+def test_a_resumed_fold_continues_its_run(script, synthetic, tracked):
+    """Stopped after an epoch and resumed: the same W&B run id, and its last offline folder has all epochs."""
     import wandb
 
     from maskfold.training import fold_trainer as module
 
-    args = words(synthetic, "--name", "w", "--folds", 0)
-    original, calls = module.Tracker.log, []
+    args = wandb_args(synthetic, "--name", "w", "--folds", 0)
+    original, calls = module.WandbLogger.log, []
 
     def stop(self, row):
         original(self, row)
@@ -109,10 +108,10 @@ def test_a_resumed_fold_goes_on_with_its_run(script, synthetic, tracked):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module.Tracker, "log", stop)
+        patch.setattr(module.WandbLogger, "log", stop)
         assert script("train", *args).code == 130
     first = json.loads(Path("runs/w/fold0/wandb.json").read_text())
-    # As the end of the process does.
+    # The end of the process does this.
     wandb.teardown()
     time.sleep(1.1)
     done = script("train", *args)
@@ -127,14 +126,14 @@ def test_a_resumed_fold_goes_on_with_its_run(script, synthetic, tracked):
 
 
 def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch):
-    """Nothing that tells who somebody is, whatever W&B's variables ask for; each fold stays a run of its own."""
+    """Nothing identifies a person, whatever W&B's variables are; each fold is still a separate run."""
     for name, value in {
         "SAVE_CODE": "true",
         "DISABLE_META": "false",
         "X_DISABLE_META": "false",
         "CONSOLE": "redirect",
         "RUN_ID": "one",
-        # No value that W        "RESUME": "must",B knows: it would not start.
+        # An invalid value, with which W&B would not start.
         "RESUME": "sometimes",
         "NAME": "one",
         "RUN_GROUP": "one",
@@ -144,12 +143,12 @@ def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch
         monkeypatch.setenv(f"WANDB_{name}", value)
     corrections = Path("corrections.csv").absolute()
     corrections.write_text("person_id,field,value,reason\n")
-    args = words(synthetic, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
+    args = wandb_args(synthetic, "--name", "w", "--optim.epochs", 1, "--data.corrections", corrections, mode="offline")
     done = script("train", *args)
     assert done.code == 0, done.err
     assert not Path("elsewhere").exists()
-    places = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text())["offline"] for fold in (0, 1)]
-    runs = [record["run"] for place in places for record in records(place) if record["type"] == "run"]
+    run_dirs = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text())["offline"] for fold in (0, 1)]
+    runs = [record["run"] for run_dir in run_dirs for record in records(run_dir) if record["type"] == "run"]
     assert [(run["run_group"], run["display_name"]) for run in runs] == [("w", "w-fold0"), ("w", "w-fold1")]
     assert len({run["run_id"] for run in runs} | {"one"}) == 3
     people = [folder.name for folder in (synthetic / "train" / "images").iterdir()]
@@ -159,39 +158,41 @@ def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch
         assert not [name for name in private if name in content], path
         # No PNG, no JPEG.
         assert not [start for start in (b"\x89PNG", b"\xff\xd8\xff") if start in content], path
-    # The log's records may be broken over blocks.
-    text = json.dumps([records(place) for place in places], ensure_ascii=False)
+    # In the binary log a record may be split over blocks, so that the records are searched as well.
+    text = json.dumps([records(run_dir) for run_dir in run_dirs], ensure_ascii=False)
     assert not [name for name in private if name.decode() in text]
     oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
-    table = table_of(places[0], "mistakes")
+    table = table_of(run_dirs[0], "mistakes")
     assert table["columns"] == ["row", "true", "predicted", "probability"]
     assert [row[1:] for row in table["data"]] == [
-        [true, said, pytest.approx(p)] for _, _, true, said, p in worst_mistakes(oof)
+        [true, predicted, pytest.approx(p)] for _, _, true, predicted, p in most_confident_errors(oof)
     ]
-    assert [row[0] for row in table["data"]] == [at for at, *_ in worst_mistakes(oof)]
+    assert [row[0] for row in table["data"]] == [index for index, *_ in most_confident_errors(oof)]
     assert len(table["data"]) > 0
 
 
-def test_photos_are_sent_where_they_are_asked_for(script, synthetic, tracked):
-    done = script("train", *words(synthetic, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
+def test_photos_are_sent_only_with_wandb_photos(script, synthetic, tracked):
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
     assert done.code == 0, done.err
-    place = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
+    run_dir = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
     oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
-    worst = worst_mistakes(oof)
-    table = table_of(place, "mistakes")
+    errors = most_confident_errors(oof)
+    table = table_of(run_dir, "mistakes")
     rows = [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
-    assert [(row["image_id"], row["row"]) for row in rows] == [(name, at) for at, name, *_ in worst]
+    assert [(row["image_id"], row["row"]) for row in rows] == [(name, index) for index, name, *_ in errors]
     assert len(rows) > 0
-    pictures = [cv2.imread(str(place / "files" / row["file"])) for row in rows]
+    pictures = [cv2.imread(str(run_dir / "files" / row["file"])) for row in rows]
     assert all(picture is not None and picture.std() > 0 for picture in pictures)
-    # No two photos are the same, so every row has its own.
+    # All photos differ, so that every row has its own.
     assert len({picture.tobytes() for picture in pictures}) == len(rows)
-    found = records(place)
-    sent = {file["path"] for record in found if record["type"] == "files" for file in record["files"]["files"]}
+    log = records(run_dir)
+    sent = {file["path"] for record in log if record["type"] == "files" for file in record["files"]["files"]}
     assert {row["file"] for row in rows} <= sent
     # What `wandb sync` sends for the table's own pictures is kept in the run folder.
     [artifact] = [
-        of["artifact"] for of in found if of["type"] == "artifact" and of["artifact"]["name"].endswith("mistakes")
+        record["artifact"]
+        for record in log
+        if record["type"] == "artifact" and record["artifact"]["name"].endswith("mistakes")
     ]
     kept = {entry["path"]: Path(entry["local_path"]) for entry in artifact["manifest"]["contents"]}
     assert all(path.is_relative_to(Path("runs/w").absolute()) for path in kept.values())
@@ -199,8 +200,8 @@ def test_photos_are_sent_where_they_are_asked_for(script, synthetic, tracked):
     cells = [row[whole["columns"].index("photo")] for row in whole["data"]]
     again = [cv2.imdecode(np.frombuffer(kept[cell["path"]].read_bytes(), np.uint8), cv2.IMREAD_COLOR) for cell in cells]
     assert [picture.tobytes() for picture in again] == [picture.tobytes() for picture in pictures]
-    # The rows of metrics.jsonl are what they are without photos.
-    assert history_of(place) == [pytest.approx(row) for row in rows_of("w", "fold0")]
+    # The history equals metrics.jsonl as without photos.
+    assert history_of(run_dir) == [pytest.approx(row) for row in rows_of("w", "fold0")]
 
 
 def oof_of(name):
@@ -209,23 +210,23 @@ def oof_of(name):
 
 @pytest.mark.slow
 def test_a_key_without_a_network_is_waited_for_once(script, synthetic, tracked, monkeypatch):
-    """Nobody listens at the address: one wait, then both folds are kept offline, and the run is the same."""
+    """No server at the address: one wait, then both folds are kept offline, and the run is the same."""
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(tracking, "SECONDS_TO_CONNECT", 3)
-    done = script("train", *words(synthetic, "--name", "w"))
+    monkeypatch.setattr(wandb_logger, "SECONDS_TO_CONNECT", 3)
+    done = script("train", *wandb_args(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     assert done.err.count("can't be reached") == 1
-    held = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
-    assert all(record["offline"] for record in held)
-    assert held[1]["start_seconds"] < held[0]["start_seconds"]
+    wandb_records = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text()) for fold in (0, 1)]
+    assert all(each["offline"] for each in wandb_records)
+    assert wandb_records[1]["start_seconds"] < wandb_records[0]["start_seconds"]
     assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
 
 
 @pytest.mark.slow
-def test_a_network_that_swallows_all_is_waited_for_20_seconds(synthetic, tracked, tmp_path):
-    """A socket that takes what comes and never answers: from start to end 20 s at most more than offline."""
+def test_a_server_that_never_answers_costs_a_limited_time(synthetic, tracked, tmp_path):
+    """With a socket that accepts and never answers, the run takes longer than offline by the two limits at most."""
     silent = socket.socket()
     silent.bind(("127.0.0.1", 0))
     silent.listen(64)
@@ -234,51 +235,51 @@ def test_a_network_that_swallows_all_is_waited_for_20_seconds(synthetic, tracked
     environ |= {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
 
     def seconds(mode: str) -> float:
-        given = words(synthetic, "--name", mode, "--optim.epochs", 1, mode=mode)
+        args = wandb_args(synthetic, "--name", mode, "--optim.epochs", 1, mode=mode)
         start = time.monotonic()
         done = subprocess.run(
-            [sys.executable, str(train), *map(str, given)], cwd=tmp_path, capture_output=True, text=True, env=environ
+            [sys.executable, str(train), *map(str, args)], cwd=tmp_path, capture_output=True, text=True, env=environ
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("can't be reached") == (mode == "online")
         return time.monotonic() - start
 
     offline = seconds("offline")
-    assert seconds("online") - offline < tracking.SECONDS_TO_CONNECT + tracking.SECONDS_TO_FINISH
+    assert seconds("online") - offline < wandb_logger.SECONDS_TO_CONNECT + wandb_logger.SECONDS_TO_FINISH
 
 
 @pytest.mark.parametrize("fault", [TypeError, ImportError])
 def test_a_broken_wandb_stops_no_run(script, synthetic, tracked, monkeypatch, fault):
-    known = builtins.__import__
+    original = builtins.__import__
 
     def broken(name, *args, **more):
         if name.partition(".")[0] == "wandb":
             raise fault("broken")
-        return known(name, *args, **more)
+        return original(name, *args, **more)
 
     monkeypatch.setattr(builtins, "__import__", broken)
-    done = script("train", *words(synthetic, "--name", "w", "--folds", 0))
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0))
     assert done.code == 0, done.err
-    assert "W&B: broken; training goes on without it" in done.err
+    assert "W&B: broken; training continues without it" in done.err
 
 
-def test_online_is_asked_for_without_a_key(script, synthetic, tracked):
-    done = script("train", *words(synthetic, "--name", "w", "--folds", 0, mode="online"))
+def test_online_without_a_key_is_kept_offline(script, synthetic, tracked):
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, mode="online"))
     assert done.code == 0, done.err
-    # Nobody is asked for a key, which would wait for the answer.
+    # There is no prompt for a key, which would block.
     assert "online needs a key" in done.err
     assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
 
 
 @pytest.mark.slow
-def test_the_service_killed_in_mid_run(synthetic, tracked, tmp_path, script):
-    """SIGKILL to W&B's process after the first epoch: exit 0, a line that says what is missing, the same predictions."""
+def test_a_killed_service_stops_no_run(synthetic, tracked, tmp_path, script):
+    """SIGKILL to W&B's process after the first epoch: exit status 0, one message, the same predictions."""
     code = """
 import os, runpy, signal, sys
 from pathlib import Path
 from maskfold.training import fold_trainer as part
 sys.argv.pop(0)
-original = part.Tracker.log
+original = part.WandbLogger.log
 def log(self, row):
     original(self, row)
     if row["epoch"] == 1 and "fold0" in str(self._path):
@@ -286,12 +287,12 @@ def log(self, row):
         mine = f"--pid\\0{os.getpid()}".encode()
         [service] = [entry for entry, words in commands.items() if b"wandb-core" in words and mine in words]
         os.kill(int(service.name), signal.SIGKILL)
-part.Tracker.log = log
+part.WandbLogger.log = log
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
     train = Path(__file__).parents[2] / "scripts" / "train.py"
-    command = [sys.executable, "-c", code, str(train), *map(str, words(synthetic, "--name", "w"))]
-    # Not the service of this process, which earlier tests have started.
+    command = [sys.executable, "-c", code, str(train), *map(str, wandb_args(synthetic, "--name", "w"))]
+    # The subprocess must not use the service of this process, which earlier tests have started.
     environ = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environ)
     assert done.returncode == 0, done.stderr
@@ -299,18 +300,18 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert "Traceback" not in done.stderr
     assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
-    # The next fold has a service of its own again.
-    held = json.loads(Path("runs/w/fold1/wandb.json").read_text())
-    assert len(history_of(held["offline"])) == 2
+    # The next fold has started a new service.
+    record = json.loads(Path("runs/w/fold1/wandb.json").read_text())
+    assert len(history_of(record["offline"])) == 2
 
 
-def test_time_in_wandb_is_counted(script, synthetic, tracked):
+def test_time_in_wandb_is_recorded(script, synthetic, tracked):
     start = time.monotonic()
-    assert script("train", *words(synthetic, "--name", "w", "--folds", 0)).code == 0
-    held = json.loads(Path("runs/w/fold0/wandb.json").read_text())
-    assert held["start_seconds"] > 0
-    assert held["seconds"] > 0
-    assert held["start_seconds"] + held["seconds"] < time.monotonic() - start
+    assert script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0)).code == 0
+    record = json.loads(Path("runs/w/fold0/wandb.json").read_text())
+    assert record["start_seconds"] > 0
+    assert record["seconds"] > 0
+    assert record["start_seconds"] + record["seconds"] < time.monotonic() - start
 
 
 @pytest.fixture
@@ -324,41 +325,41 @@ def keyless(tracked, monkeypatch, tmp_path):
 
 
 def test_modes(monkeypatch, keyless):
-    assert tracking.wanted_mode(Run()) == "offline"
-    assert tracking.wanted_mode(Run(wandb="online")) == "online"
+    assert wandb_logger.wanted_mode(Run()) == "offline"
+    assert wandb_logger.wanted_mode(Run(wandb="online")) == "online"
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
-    assert tracking.wanted_mode(Run()) == "online"
-    assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+    assert wandb_logger.wanted_mode(Run()) == "online"
+    assert wandb_logger.wanted_mode(Run(wandb="offline")) == "offline"
     for word, mode in {"dryrun": "offline", "offline": "offline", "online": "online", "run": "online"}.items():
         monkeypatch.setenv("WANDB_MODE", word)
-        assert tracking.wanted_mode(Run()) == mode
-        assert tracking.wanted_mode(Run(wandb="online")) == "online"
+        assert wandb_logger.wanted_mode(Run()) == mode
+        assert wandb_logger.wanted_mode(Run(wandb="online")) == "online"
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+    assert wandb_logger.wanted_mode(Run(wandb="online")) == "disabled"
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_DISABLED", "true")
-    assert tracking.wanted_mode(Run(wandb="online")) == "disabled"
+    assert wandb_logger.wanted_mode(Run(wandb="online")) == "disabled"
 
 
-def test_a_mode_that_wandb_does_not_know(monkeypatch, keyless, capsys):
-    """Nothing leaves the machine for a slip of the pen."""
+def test_an_invalid_mode_disables_wandb(monkeypatch, keyless, capsys):
+    """A typing error must not send anything."""
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_MODE", "of-line")
-    assert tracking.wanted_mode(Run()) == "disabled"
+    assert wandb_logger.wanted_mode(Run()) == "disabled"
     assert "'of-line'" in capsys.readouterr().err
-    assert tracking.wanted_mode(Run(wandb="offline")) == "offline"
+    assert wandb_logger.wanted_mode(Run(wandb="offline")) == "offline"
 
 
 def test_dryrun_is_offline_from_start_to_end(script, synthetic, tracked, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
     monkeypatch.setenv("WANDB_MODE", "dryrun")
-    done = script("train", *words(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1))
+    done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1))
     assert done.code == 0, done.err
     assert json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"] in done.err
 
 
 def login(host):
-    """What `wandb login` of 0.22 and of 0.31 alike write for a host."""
+    """Write what `wandb login` of 0.22 and of 0.31 writes for a host."""
     Path(os.environ["NETRC"]).write_text(f"machine {host}\n  login user\n  password {'0' * 40}\n")
 
 
@@ -369,65 +370,65 @@ def default_host():
 
 
 def test_a_key_stored_by_an_older_wandb_or_by_this_one(keyless):
-    """The default host was api.wandb.ai, which 0.31 moved."""
-    assert not tracking.has_key()
+    """W&B 0.31 changed the default host from api.wandb.ai."""
+    assert not wandb_logger.has_key()
     for host in ("api.wandb.ai", default_host()):
         login(host)
-        assert tracking.has_key(), host
-        assert tracking.wanted_mode(Run()) == "online"
+        assert wandb_logger.has_key(), host
+        assert wandb_logger.wanted_mode(Run()) == "online"
     login("api.example.org")
-    assert not tracking.has_key()
+    assert not wandb_logger.has_key()
 
 
 @pytest.mark.parametrize("by", ["variable", "settings"])
-def test_a_key_for_a_server_of_ones_own(keyless, monkeypatch, tmp_path, by):
+def test_a_key_for_a_private_server(keyless, monkeypatch, tmp_path, by):
     if by == "variable":
         monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     else:
-        # As `wandb login --host` leaves it.
+        # Written by `wandb login --host`.
         (tmp_path / "config").mkdir()
         (tmp_path / "config" / "settings").write_text("[default]\nbase_url = https://wandb.example.org\n")
     login("wandb.example.org")
-    assert tracking.has_key()
+    assert wandb_logger.has_key()
     login(default_host())
-    assert not tracking.has_key()
+    assert not wandb_logger.has_key()
 
 
-def test_what_wandb_offline_left_holds_for_auto(keyless, tmp_path):
+def test_auto_follows_wandb_offline(keyless, tmp_path):
     login(default_host())
-    assert tracking.wanted_mode(Run()) == "online"
+    assert wandb_logger.wanted_mode(Run()) == "online"
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "settings").write_text("[default]\nmode = offline\n")
-    # W&B has read its settings once a process.
-    wandb_settings.restart()
-    assert tracking.wanted_mode(Run()) == "offline"
-    assert tracking.wanted_mode(Run(wandb="online")) == "online"
+    # W&B reads its settings once per process.
+    wandb_settings.restart_service()
+    assert wandb_logger.wanted_mode(Run()) == "offline"
+    assert wandb_logger.wanted_mode(Run(wandb="online")) == "online"
 
 
 def test_a_broken_netrc_is_no_key(keyless):
     for text in ("machine", "machine api.wandb.ai login user password short\n", "\0"):
         Path(os.environ["NETRC"]).write_text(text)
-        assert not tracking.has_key()
+        assert not wandb_logger.has_key()
     Path(os.environ["NETRC"]).unlink()
     Path(os.environ["NETRC"]).mkdir()
-    assert not tracking.has_key()
+    assert not wandb_logger.has_key()
 
 
 def test_auto_is_online_with_a_stored_key(keyless, monkeypatch, tmp_path):
     (tmp_path / "w" / "fold0").mkdir(parents=True)
     fake = Fake(monkeypatch, tmp_path)
     login("api.wandb.ai")
-    tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0")
     assert [mode for mode, _ in fake.starts] == ["online"]
 
 
 def test_project_entity_and_tags(keyless, monkeypatch, tmp_path):
-    """A key goes before the variable, which goes before the default."""
+    """The configuration overrides the variable, which overrides the default."""
     (tmp_path / "w" / "fold0").mkdir(parents=True)
     fake = Fake(monkeypatch, tmp_path)
 
     def sent(**keys):
-        tracking.Tracker(Config(run=Run(**keys)), tmp_path / "w", "fold0")
+        wandb_logger.WandbLogger(Config(run=Run(**keys)), tmp_path / "w", "fold0")
         return [fake.options[-1][key] for key in ("project", "entity", "tags")]
 
     assert sent() == ["maskfold", None, None]
@@ -441,24 +442,24 @@ def test_project_entity_and_tags(keyless, monkeypatch, tmp_path):
 def test_project_and_tags_in_an_offline_run(script, synthetic, tracked, monkeypatch):
     monkeypatch.setenv("WANDB_PROJECT", "mine")
     monkeypatch.setenv("WANDB_ENTITY", "team")
-    args = words(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
+    args = wandb_args(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
     assert script("train", *args).code == 0
-    place = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
-    [run] = [record["run"] for record in records(place) if record["type"] == "run"]
+    run_dir = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
+    [run] = [record["run"] for record in records(run_dir) if record["type"] == "run"]
     assert (run["project"], run["entity"], run["tags"]) == ("mine", "team", ["a", "b"])
 
 
 @pytest.mark.parametrize(
     "key, value", [("wandb_project", "a/b"), ("wandb_entity", ""), ("wandb_tags", "x" * 65), ("wandb_photos", "some")]
 )
-def test_what_wandb_would_refuse_is_refused_first(script, synthetic, key, value):
+def test_values_that_wandb_would_refuse_are_refused_first(script, synthetic, key, value):
     done = script("train", *tiny_args(synthetic, "--name", "w", f"--run.{key}", value))
     assert done.code == 2
     assert f"--run.{key}" in done.err
 
 
 class Fake:
-    """A W&B that can be reached: what is logged to which run, and a finish that never gets through."""
+    """A fake W&B that records what is logged to which run; finishes=False: the data can't be sent."""
 
     def __init__(self, monkeypatch, tmp_path, finishes=True):
         import wandb
@@ -490,60 +491,60 @@ class Fake:
         monkeypatch.setattr(wandb, "teardown", lambda **_: None)
 
 
-def test_a_fold_begun_offline_goes_on_online_with_all_its_epochs(monkeypatch, tracked, tmp_path):
+def test_a_fold_started_offline_is_resumed_online_with_all_epochs(monkeypatch, tracked, tmp_path):
     (tmp_path / "w" / "fold0").mkdir(parents=True)
     fake, history = Fake(monkeypatch, tmp_path), [{"epoch": 1}, {"epoch": 2}]
-    first = tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    first = wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0")
     for row in history:
         first.log(row)
-    assert len(tracking.offline_runs(tmp_path / "w")) == 1
+    assert len(wandb_logger.offline_runs(tmp_path / "w")) == 1
     monkeypatch.setenv("WANDB_API_KEY", "x")
-    again = tracking.Tracker(Config(), tmp_path / "w", "fold0", history)
+    again = wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0", history)
     again.log({"epoch": 3})
     assert [mode for mode, _ in fake.starts] == ["offline", "online"]
     assert len({name for _, name in fake.starts}) == 1
     assert fake.rows == [1, 2, 1, 2, 3]
-    assert tracking.offline_runs(tmp_path / "w") == []
+    assert wandb_logger.offline_runs(tmp_path / "w") == []
 
 
-def test_what_could_not_be_sent_is_listed_and_waited_for_once(monkeypatch, tracked, tmp_path, capsys):
+def test_unsent_data_are_listed_and_waited_for_once(monkeypatch, tracked, tmp_path, capsys):
     (tmp_path / "w" / "fold0").mkdir(parents=True)
     (tmp_path / "w" / "fold1").mkdir()
     fake = Fake(monkeypatch, tmp_path, finishes=False)
     monkeypatch.setenv("WANDB_API_KEY", "x")
-    first = tracking.Tracker(Config(), tmp_path / "w", "fold0")
+    first = wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0")
     first.finish([], None, None, False)
     assert "could not be sent" in capsys.readouterr().err
-    assert tracking.offline_runs(tmp_path / "w") == [str(tmp_path / "wandb" / "run-1")]
-    tracking.Tracker(Config(), tmp_path / "w", "fold1")
+    assert wandb_logger.offline_runs(tmp_path / "w") == [str(tmp_path / "wandb" / "run-1")]
+    wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold1")
     assert [mode for mode, _ in fake.starts] == ["online", "offline"]
 
 
-@pytest.mark.parametrize("spoiled", ["null", "[1]", "{}", "no json", '{"id": 3, "seconds": null, "offline": 5}'])
-def test_a_spoiled_record_stops_nothing(monkeypatch, tracked, tmp_path, spoiled):
+@pytest.mark.parametrize("content", ["null", "[1]", "{}", "no json", '{"id": 3, "seconds": null, "offline": 5}'])
+def test_a_damaged_record_stops_nothing(monkeypatch, tracked, tmp_path, content):
     (tmp_path / "w" / "fold0").mkdir(parents=True)
-    (tmp_path / "w" / "fold0" / "wandb.json").write_text(spoiled)
-    assert tracking.offline_runs(tmp_path / "w") == []
+    (tmp_path / "w" / "fold0" / "wandb.json").write_text(content)
+    assert wandb_logger.offline_runs(tmp_path / "w") == []
     Fake(monkeypatch, tmp_path)
-    tracking.Tracker(Config(), tmp_path / "w", "fold0").log({"epoch": 1})
+    wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0").log({"epoch": 1})
 
 
-def test_mistakes_and_confusions_by_hand():
+def test_errors_and_confusion_matrices_by_hand():
     probs = np.full((4, 18), 0.01)
     for row, (label, p) in enumerate(((0, 0.9), (7, 0.6), (2, 0.8), (17, 0.5))):
         probs[row, label] = p
     labels = np.array([0, 1, 5, 17])
     oof = Predictions(np.array(list("abcd")), probs, labels, np.zeros(4, int), np.array(list("pqrs")))
-    worst = worst_mistakes(oof)
-    assert [(row, name) for row, name, *_ in worst] == [(2, "c"), (1, "b")]
-    assert worst[0][2:4] == ("worn, female, >=60", "worn, male, >=60")
-    by_name = {name: rows for name, _, rows in confusions(oof)}
+    errors = most_confident_errors(oof)
+    assert [(row, name) for row, name, *_ in errors] == [(2, "c"), (1, "b")]
+    assert errors[0][2:4] == ("worn, female, >=60", "worn, male, >=60")
+    by_name = {name: rows for name, _, rows in confusion_matrices(oof)}
     assert by_name["gender"] == [["male", 2, 0], ["female", 1, 1]]
     assert by_name["mask"][0] == ["worn", 2, 1, 0]
     assert sum(sum(row[1:]) for row in by_name["classes"]) == 4
 
 
-def test_nothing_of_wandb_is_left_where_it_is_disabled(script, synthetic):
+def test_disabled_wandb_writes_nothing(script, synthetic):
     assert script("train", *tiny_args(synthetic, "--name", "w", "--folds", 0)).code == 0
     assert not list(Path("runs/w").rglob("*wandb*"))
     shutil.rmtree("runs")

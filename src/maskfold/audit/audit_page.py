@@ -1,4 +1,4 @@
-"""The audit's page: suspects by axis with their photos, and people who are there twice."""
+"""The audit page: suspected label errors by axis with their photos, and duplicate people."""
 
 from collections.abc import Sequence
 from html import escape
@@ -6,82 +6,100 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.label_noise import PROPOSED, SURE, Contamination
+from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, Contamination
 from maskfold.data.images_table import Prepared
 from maskfold.labels import AGE_BORDERS, KIND_MASK, MASKS
 from maskfold.loading.store import Store
-from maskfold.pages.html_page import note, page, photo, section
+from maskfold.pages.html_page import Section, note, page, photo
 
-# People that an axis shows at least; what is proposed is shown whole.
-SHOWN = 12
-# The photo that a person is known by, one with a mask, and the two that may be exchanged.
+# People shown per axis, unless more corrections are proposed: those are all shown.
+MIN_SHOWN = 12
+# File stems: the photo without a mask, one with a mask, and the two photos that may be exchanged.
 PORTRAIT = next(kind for kind, mask in KIND_MASK.items() if MASKS[mask] == "not worn")
 MASKED = next(iter(KIND_MASK))
-ODD = tuple(kind for kind, mask in KIND_MASK.items() if mask)
+EXCHANGEABLE = tuple(kind for kind, mask in KIND_MASK.items() if mask)
+
+RANKING_HINT = "People are sorted by how strongly the out-of-fold predictions contradict their label; "
+SUSPECTS_HINT = {
+    "gender": RANKING_HINT + "look at the photos before you accept a correction.",
+    "age": RANKING_HINT + "photos do not show a year of age, so decide only on clear cases.",
+    "mask": RANKING_HINT + "each person is shown with the two photos whose file names may be exchanged.",
+}
+DUPLICATES_HINT = (
+    "Each pair shows two person ids with the same portrait, the most similar first; a pair in different folds puts one "
+    "person into training and validation, which makes the score optimistic."
+)
 
 
 def evidence(row) -> str:
-    """Of a row of suspects(), in words."""
-    words = f"{row.photos_against} of {row.photos} photos say {row.suggested}"
-    words += "" if np.isnan(row.p_wrong) else f"; probability {row.p_wrong:.2f}"
+    """The evidence of a row of find_suspects() as text; corrections.csv has it as the reason."""
+    return f"{row.photos_against} of {row.photos} photos say {row.suggested}{_support(row)}"
+
+
+def _support(row) -> str:
+    text = "" if np.isnan(row.p_wrong) else f"; probability {row.p_wrong:.2f}"
     if row.confident_learning is not None:
-        words += "; confident learning " + ("agrees" if row.confident_learning else "does not")
-    return words
+        text += "; confident learning " + ("agrees" if row.confident_learning else "does not")
+    return text
 
 
-def said_of(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
-    """An axis in a sentence; table: its rows of suspects()."""
-    if axis not in PROPOSED:
+def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
+    """One sentence on an axis; table: its rows of find_suspects()."""
+    if axis not in CORRECTABLE_AXES:
         borders = " and ".join(map(str, AGE_BORDERS))
-        return f"{axis}: ranked only; near {borders} the models err where labels are right, so nothing is proposed"
-    against = f"{(table.photos_against == table.photos).sum()} people are contradicted by all their photos"
-    if fit.evidence <= SURE:
-        return f"{axis}: wrong labels can't be told from the models' own doubt; {against}; proposed: 0"
-    rate = f"an estimated {fit.rate:.1%} of {len(table)} people are labelled wrongly"
+        return f"{axis}: ranked only, since models err near {borders} years although the label is correct; proposed: 0"
+    against = f"all photos of {(table.photos_against == table.photos).sum()} people contradict the label"
+    if fit.evidence <= MIN_EVIDENCE:
+        return f"{axis}: no evidence of wrong labels beyond the errors of the models; {against}; proposed: 0"
+    rate = f"an estimated {fit.rate:.1%} of {len(table)} people have a wrong label"
     return f"{axis}: {rate}; {against}; proposed: {table.proposed.sum()}"
 
 
 def audit_page(
     name: str,
-    found: pd.DataFrame,
+    suspects: pd.DataFrame,
     fits: dict[str, Contamination],
-    twice: pd.DataFrame,
+    pairs: pd.DataFrame,
     prepared: Prepared,
     store: Store,
 ) -> str:
-    """found, fits: of suspects(); twice: of find_duplicates(), with same_fold and same_labels."""
+    """HTML page. suspects, fits: of find_suspects(); pairs: of find_duplicates(), with same_fold and same_labels."""
     row_of = {image_id: row for row, image_id in enumerate(prepared.images.image_id)}
 
-    def cell(people: Sequence[str], kinds: Sequence[str], words: str) -> str:
+    def cell(people: Sequence[str], kinds: Sequence[str], caption: str) -> str:
         ids = [f"{person}/{kind}" for person in people for kind in kinds]
-        shown = "".join(photo(store[row_of[image_id]], image_id) for image_id in ids if image_id in row_of)
+        photos = "".join(photo(store[row_of[image_id]], image_id) for image_id in ids if image_id in row_of)
         names = "<br>".join(f"<code>{escape(person)}</code>" for person in people)
-        return f"<figure class='pair'>{shown}<figcaption>{names}<br>{words}</figcaption></figure>"
+        return f"<figure class='pair'>{photos}<figcaption>{names}<br>{caption}</figcaption></figure>"
 
-    sections = [f"<h1>Audit: {escape(name)}</h1>"]
-    for axis in found.axis.unique():
-        table = found[found.axis == axis]
+    sections = []
+    for axis in suspects.axis.unique():
+        table = suspects[suspects.axis == axis]
         cells = [
             cell(
                 [row.person_id],
-                ODD if axis == "mask" else (MASKED, PORTRAIT),
-                f"{row.rank}. is {escape(row.given)}, {escape(evidence(row))}"
-                + ("<br><b>proposed</b>" if row.proposed else ""),
+                EXCHANGEABLE if axis == "mask" else (MASKED, PORTRAIT),
+                f"{row.rank}. label: {escape(row.given)}; predicted: {escape(row.suggested)} "
+                f"({row.photos_against} of {row.photos} photos){escape(_support(row))}"
+                + ("<br><b>correction proposed</b>" if row.proposed else ""),
             )
-            for row in table.head(max(SHOWN, int(table.proposed.sum()))).itertuples()
+            for row in table.head(max(MIN_SHOWN, int(table.proposed.sum()))).itertuples()
         ]
-        sections.append(section(axis.capitalize(), note(said_of(axis, fits[axis], table)) + _row(cells)))
+        body = note(axis_summary(axis, fits[axis], table)) + _row(cells)
+        sections.append(Section(f"Suspected {axis} labels", body, SUSPECTS_HINT[axis]))
     cells = [
         cell(
             [row.person_a, row.person_b],
             [PORTRAIT],
-            f"likeness {row.likeness:.2f}, {row.points} points; {'one fold' if row.same_fold else '<b>two folds</b>'}, "
-            f"{'the same labels' if row.same_labels else '<b>different labels</b>'}",
+            f"likeness {row.likeness:.2f}, {row.points} matching points; "
+            f"{'same fold' if row.same_fold else '<b>different folds</b>'}, "
+            f"{'same labels' if row.same_labels else '<b>different labels</b>'}",
         )
-        for row in twice.itertuples()
+        for row in pairs.itertuples()
     ]
-    sections.append(section("People there twice", _row(cells) if cells else note("There are none.")))
-    return page(f"Audit: {name}", sections)
+    body = _row(cells) if cells else note("No duplicate people were found.")
+    sections.append(Section("Duplicate people", body, DUPLICATES_HINT))
+    return page(f"Label audit: {name}", sections)
 
 
 def _row(cells: Sequence[str]) -> str:

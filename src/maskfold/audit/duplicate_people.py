@@ -1,4 +1,7 @@
-"""The same portrait under two ids: candidates by perceptual hash and embedding, proved by laying one over the other."""
+"""Find the same portrait under two person ids.
+
+Perceptual hashes and embeddings give candidate pairs; an alignment by keypoints confirms them.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,31 +13,32 @@ import pandas as pd
 from maskfold.data.decode import read_photo
 from maskfold.progress import parallel_map
 
-# Height and width at which photos are compared.
+# Height and width in pixels at which photos are compared.
 SIZE = (384, 288)
-# The hash: signs of the lowest frequencies of a cosine transform (Zauner 2010), of the photo and of windows of it,
-# since one of two copies may be cut. A window keeps this much of the sides.
-HASH_SIDE, LOW = 32, 12
-KEPT = (0.93, 0.86, 0.8, 0.74)
-# Nearest neighbours that are looked at, by hash and by embedding each.
-NEIGHBOURS = 5
-# Points that a rotation, zoom and shift must bring together, and how alike the overlay must then be, in each colour and
-# in its details. Portraits cut by 3 to 25 % of their sides, saved at JPEG quality 30 to 80, or turned, zoomed and lit
-# anew had 37, .997 and .83 at least. Of 600 people's portraits no two came near; of 600 drawn ones, which share a
-# draughtsman, some had .95 of the details, but none over .90 of the colours.
-KEYPOINTS, LEAST_POINTS, LEAST_LIKENESS, LEAST_DETAILS = 400, 12, 0.95, 0.6
-# Lowe 2004: a match is trusted where the next best is this much worse.
-DISTINCT = 0.8
-LEAST_OVERLAP = 0.3
+# The hash is the signs of the lowest frequencies of a cosine transform (Zauner 2010). It is computed for the photo and
+# for windows of it, since one of two copies may be cropped; a window keeps these shares of height and width.
+HASH_SIDE, NUM_FREQUENCIES = 32, 12
+WINDOW_SCALES = (0.93, 0.86, 0.8, 0.74)
+# Candidates per person, by hash and by embedding each.
+NUM_NEIGHBOURS = 5
+# Thresholds of a duplicate: keypoints that agree on one rotation, zoom and shift, and the correlation of the aligned
+# photos in each colour and in their details. Copies of real portraits that were cropped by 3 to 25 % of their sides,
+# saved at JPEG quality 30 to 80, or rotated, zoomed and relit had at least 37, 0.997 and 0.83. No two of 600 people's
+# portraits came near. Some pairs of 600 synthetic portraits had 0.95 in the details, but none more than 0.90 in the
+# colours.
+MAX_KEYPOINTS, MIN_POINTS, MIN_LIKENESS, MIN_DETAILS = 400, 12, 0.95, 0.6
+# Ratio test of Lowe 2004: a match counts if its distance is below this share of that of the second best.
+MAX_DISTANCE_RATIO = 0.8
+MIN_OVERLAP = 0.3
 
 
 def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np.ndarray | None) -> pd.DataFrame:
-    """Pairs of people whose photos are one portrait: person_a, person_b, likeness, details, points; the surest first.
+    """Pairs of people with the same portrait, the most similar first.
 
-    Laid over each other: likeness, the correlation of the colour that is least alike; details, that of what is neither
-    light nor noise; points, landmarks that came together.
-
-    paths: a photo of each person; embeddings: float [P, F] of them, or None. Raises UserError for an unreadable photo.
+    people, paths: id and photo of each person, [P]; embeddings: float [P, F] of the photos, or None. Columns: person_a,
+    person_b; likeness, the lowest correlation of the three colours of the aligned photos; details, the correlation of
+    their medium frequencies; points, the keypoints that agree on the alignment. Raises UserError for an unreadable
+    photo.
     """
     photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
@@ -43,18 +47,19 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
     if embeddings is not None:
         unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         near |= _neighbours(unit @ unit.T)
-    sift = cv2.SIFT_create(nfeatures=KEYPOINTS)
-    points = list(
-        parallel_map(lambda grey: sift.detectAndCompute(grey, None), greys, "looking for landmarks", "photos")
-    )
+    sift = cv2.SIFT_create(nfeatures=MAX_KEYPOINTS)
+    keypoints = list(parallel_map(lambda grey: sift.detectAndCompute(grey, None), greys, "finding keypoints", "photos"))
     pairs = sorted(near)
-    found = parallel_map(
-        lambda pair: _overlay(*(photos[at] for at in pair), *(points[at] for at in pair)), pairs, "comparing", "pairs"
+    similarities = parallel_map(
+        lambda pair: _similarity(*(photos[row] for row in pair), *(keypoints[row] for row in pair)),
+        pairs,
+        "comparing",
+        "pairs",
     )
     rows = [
-        (people[a], people[b], likeness, details, together)
-        for (a, b), (likeness, details, together) in zip(pairs, found, strict=True)
-        if together >= LEAST_POINTS and likeness >= LEAST_LIKENESS and details >= LEAST_DETAILS
+        (people[a], people[b], likeness, details, points)
+        for (a, b), (likeness, details, points) in zip(pairs, similarities, strict=True)
+        if points >= MIN_POINTS and likeness >= MIN_LIKENESS and details >= MIN_DETAILS
     ]
     table = pd.DataFrame(rows, columns=["person_a", "person_b", "likeness", "details", "points"])
     return table.sort_values(["likeness", "points"], ascending=False, ignore_index=True)
@@ -66,59 +71,64 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _hashes(photo: np.ndarray) -> np.ndarray:
-    """float32 [W, B] of -1 and 1: the whole photo's first, then its windows'."""
+    """float32 [W, B] of -1 and 1: the hash of the photo, then those of its windows; photo: uint8 [H, W] grey."""
     height, width = photo.shape
-    found = [_hash(photo)]
-    for kept in KEPT:
-        high, wide = int(height * kept), int(width * kept)
+    hashes = [_hash(photo)]
+    for scale in WINDOW_SCALES:
+        high, wide = int(height * scale), int(width * scale)
         tops, lefts = ((0, (side - part) // 2, side - part) for side, part in ((height, high), (width, wide)))
-        found += [_hash(photo[top : top + high, left : left + wide]) for top in tops for left in lefts]
-    return np.stack(found)
+        hashes += [_hash(photo[top : top + high, left : left + wide]) for top in tops for left in lefts]
+    return np.stack(hashes)
 
 
 def _hash(photo: np.ndarray) -> np.ndarray:
     small = cv2.resize(photo, (HASH_SIDE, HASH_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    # Without the first, which is the mean brightness.
-    low = cv2.dct(small)[:LOW, :LOW].ravel()[1:]
+    # The first coefficient is the mean brightness, which differs between copies.
+    low = cv2.dct(small)[:NUM_FREQUENCIES, :NUM_FREQUENCIES].ravel()[1:]
     return np.where(low > np.median(low), 1, -1).astype(np.float32)
 
 
-def _neighbours(alike: np.ndarray) -> set[tuple[int, int]]:
-    """The nearest of each, as pairs in order; alike: float [P, P], the larger the nearer."""
-    alike = np.maximum(alike, alike.T)
-    np.fill_diagonal(alike, -np.inf)
-    nearest = np.argsort(-alike, 1, kind="stable")[:, : min(NEIGHBOURS, len(alike) - 1)]
+def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs (low, high) of each row and its NUM_NEIGHBOURS most similar rows; similarity: float [P, P]."""
+    similarity = np.maximum(similarity, similarity.T)
+    np.fill_diagonal(similarity, -np.inf)
+    nearest = np.argsort(-similarity, 1, kind="stable")[:, : min(NUM_NEIGHBOURS, len(similarity) - 1)]
     return {(min(a, b), max(a, b)) for a, others in enumerate(nearest.tolist()) for b in others}
 
 
-def _overlay(one: np.ndarray, other: np.ndarray, points: tuple, others: tuple) -> tuple[float, float, int]:
-    """(likeness, details, points) where one photo is laid on the other; zeros where nothing fits."""
-    (at, described), (there, also) = points, others
-    if min(len(at), len(there)) < 2:
+def _similarity(one: np.ndarray, other: np.ndarray, keypoints: tuple, others: tuple) -> tuple[float, float, int]:
+    """(likeness, details, points) of two photos after alignment; zeros if they cannot be aligned.
+
+    keypoints, others: the keypoints and descriptors of the two photos, as of cv2.SIFT.
+    """
+    (points, descriptors), (other_points, other_descriptors) = keypoints, others
+    if min(len(points), len(other_points)) < 2:
         return 0.0, 0.0, 0
-    matches = cv2.BFMatcher().knnMatch(described, also, k=2)
-    close = [best for best, next_best in matches if best.distance < DISTINCT * next_best.distance]
+    matches = cv2.BFMatcher().knnMatch(descriptors, other_descriptors, k=2)
+    close = [best for best, second in matches if best.distance < MAX_DISTANCE_RATIO * second.distance]
     if len(close) < 2:
         return 0.0, 0.0, 0
-    source = np.array([at[match.queryIdx].pt for match in close], np.float32)
-    goal = np.array([there[match.trainIdx].pt for match in close], np.float32)
-    # Its random draws begin anew in each call: the same photos give the same answer.
+    source = np.array([points[match.queryIdx].pt for match in close], np.float32)
+    target = np.array([other_points[match.trainIdx].pt for match in close], np.float32)
+    # RANSAC samples at random: with a fixed seed, the same photos give the same result.
     cv2.setRNGSeed(0)
-    moved, inside = cv2.estimateAffinePartial2D(source, goal, ransacReprojThreshold=4)
-    if moved is None:
+    transform, inliers = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=4)
+    if transform is None:
         return 0.0, 0.0, 0
-    laid = cv2.warpAffine(one, moved, SIZE[::-1])
-    covered = cv2.warpAffine(np.ones(SIZE, np.uint8), moved, SIZE[::-1])
+    aligned = cv2.warpAffine(one, transform, SIZE[::-1])
+    covered = cv2.warpAffine(np.ones(SIZE, np.uint8), transform, SIZE[::-1])
+    # The border of the aligned photo is interpolated with black.
     shared = cv2.erode(covered, np.ones((9, 9), np.uint8)) > 0
-    if shared.mean() < LEAST_OVERLAP:
+    if shared.mean() < MIN_OVERLAP:
         return 0.0, 0.0, 0
-    colours = [_correlation(_blurred(laid, 2)[shared][:, at], _blurred(other, 2)[shared][:, at]) for at in range(3)]
-    details = _correlation(_details(laid)[shared], _details(other)[shared])
-    return min(colours), details, int(inside.sum())
+    blurred, other_blurred = _blurred(aligned, 2)[shared], _blurred(other, 2)[shared]
+    colours = [_correlation(blurred[:, channel], other_blurred[:, channel]) for channel in range(3)]
+    details = _correlation(_details(aligned)[shared], _details(other)[shared])
+    return min(colours), details, int(inliers.sum())
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Pearson's, 0 where one of both does not vary."""
+    """Pearson's correlation; 0 if one of the two is constant."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     return 0.0 if min(one.std(), other.std()) < 1e-6 else float(np.corrcoef(one, other)[0, 1])
 
@@ -128,6 +138,6 @@ def _blurred(photo: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _details(photo: np.ndarray) -> np.ndarray:
-    """Of the brightness: what lies between a blur of 1.5 and one of 8 pixels."""
+    """Medium frequencies of the brightness: the difference of Gaussian blurs of 1.5 and 8 pixels."""
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
     return _blurred(grey, 1.5) - _blurred(grey, 8)

@@ -1,4 +1,4 @@
-"""Suspected wrong labels and people there twice, put before the user: nothing is changed here."""
+"""Find suspected label errors and duplicate people, and report them; the data is not changed."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.audit_page import PORTRAIT, audit_page, evidence, said_of
+from maskfold.audit.audit_page import PORTRAIT, audit_page, axis_summary, evidence
 from maskfold.audit.duplicate_people import find_duplicates
-from maskfold.audit.label_noise import PROPOSED, suspects
+from maskfold.audit.label_noise import CORRECTABLE_AXES, find_suspects
 from maskfold.data.corrections import COLUMNS
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
 from maskfold.fileio import write_atomic, write_text
-from maskfold.inference.cache import checkpoint_hashes, out_of_fold, prepared_of
+from maskfold.inference.cache import checkpoint_hashes, load_oof, prepared_of
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
 from maskfold.runs.run_folder import RunFolder
@@ -25,49 +25,49 @@ FOLDER, PAGE = "audit", "audit.html"
 
 
 def audit(runs: Sequence[RunFolder]) -> Path:
-    """Write suspects.csv, corrections.csv, duplicates.csv and audit.html into the first run's audit/; print a summary.
+    """Write suspects.csv, corrections.csv, duplicates.csv and audit.html into audit/ of the first run; print a summary.
 
-    Several runs are asked together, by the mean of their out-of-fold probabilities. Raises UserError where they are not
-    of the same labels, or the data has changed.
+    Several runs are combined by the mean of their out-of-fold probabilities. Raises UserError where their labels differ
+    or the data has changed since training.
     """
     prepared = prepared_of(runs[0])
-    oof = mean([out_of_fold(run, prepared) for run in runs])
+    oof = mean([load_oof(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
-    found, fits = suspects(oof)
-    before = applied_corrections(prepared)
-    corrections = proposed(found, before)
-    twice = _with_labels(duplicates(runs[0], prepared, store), prepared)
-    # All is there before anything is written.
-    shown = audit_page(" + ".join(run.name for run in runs), found, fits, twice, prepared, store)
+    suspects, fits = find_suspects(oof)
+    earlier = applied_corrections(prepared)
+    corrections = proposed_corrections(suspects, earlier)
+    pairs = _with_labels(duplicate_pairs(runs[0], prepared, store), prepared)
+    # Everything is computed before the first file is written, so that an error leaves no partial audit.
+    html = audit_page(" + ".join(run.name for run in runs), suspects, fits, pairs, prepared, store)
     folder = runs[0].folder / FOLDER
-    for name, table in (("suspects", found), ("corrections", corrections), ("duplicates", twice)):
+    for name, table in (("suspects", suspects), ("corrections", corrections), ("duplicates", pairs)):
         write_atomic(folder / f"{name}.csv", partial(table.to_csv, index=False))
-    write_text(folder / PAGE, shown)
-    for axis in found.axis.unique():
-        print(said_of(axis, fits[axis], found[found.axis == axis]))
-    if (asked := found.person_id.nunique()) < len(prepared.people):
-        print(f"{asked} of {len(prepared.people)} people are judged: not all folds are trained")
-    print(f"people there twice: {len(twice)} pairs, {int((~twice.same_fold).sum())} of them in two folds (they leak)")
-    print(f"look at them: {folder / PAGE}")
-    if found.proposed.any():
-        _tell_what_next(folder, prepared, runs[0].config.data.corrections, len(corrections), len(before))
+    write_text(folder / PAGE, html)
+    for axis in suspects.axis.unique():
+        print(axis_summary(axis, fits[axis], suspects[suspects.axis == axis]))
+    if (num_people := suspects.person_id.nunique()) < len(prepared.people):
+        print(f"{num_people} of {len(prepared.people)} people are audited, since not all folds are trained")
+    print(f"duplicate people: {len(pairs)} pairs, {int((~pairs.same_fold).sum())} in different folds (leakage)")
+    print(f"photos: {folder / PAGE}")
+    if suspects.proposed.any():
+        _print_next_steps(folder, prepared, runs[0].config.data.corrections, len(corrections), len(earlier))
     return folder
 
 
-def proposed(found: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
-    """A corrections file of what suspects() proposes, with the evidence as reason, and of what was corrected `before`.
+def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
+    """The table of a corrections file: the proposals of find_suspects(), and the `earlier` corrections of the data.
 
-    A file is applied to the raw labels: a correction that is contradicted now is left out, which takes it back.
+    The file is applied to the raw labels, so it repeats the earlier corrections, except those that a proposal reverts.
     """
-    rows = {(row.person_id, row.field): tuple(row)[1:] for row in before.itertuples()}
-    for row in found[found.proposed].itertuples():
+    rows = {(row.person_id, row.field): tuple(row)[1:] for row in earlier.itertuples()}
+    for row in suspects[suspects.proposed].itertuples():
         if rows.pop((row.person_id, row.field), None) is None:
             rows[row.person_id, row.field] = (row.person_id, row.field, row.value, evidence(row))
     return pd.DataFrame(list(rows.values()), columns=COLUMNS)
 
 
-def duplicates(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame:
-    """People whose bare-faced portraits are one, by raw photos and by the embedding of the run's first fold model."""
+def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame:
+    """find_duplicates() on the raw photos without a mask, with embeddings of the first fold model of the run."""
     rows = np.flatnonzero(prepared.images.kind == PORTRAIT)
     portraits = prepared.images.iloc[rows]
     paths = prepared.photo_paths(portraits)
@@ -75,8 +75,8 @@ def duplicates(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame
 
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
-    """float32 [N, F]: the pooled features of a fold's backbone."""
-    # Here, since torch takes seconds: a mistake in what is asked for is reported before.
+    """float32 [N, F]: the pooled features of the backbone of the first fold."""
+    # Imported here, since torch takes seconds: errors in the arguments are reported before.
     import torch
 
     from maskfold.models.device import Hardware, pick_device
@@ -88,28 +88,31 @@ def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
     return features
 
 
-def _with_labels(twice: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    """Whether both are in one fold, and have one gender and age: apart, one person teaches and examines a model."""
-    known = prepared.people.set_index("person_id")[["fold", "gender", "age"]]
-    one, other = (known.reindex(twice[column]).reset_index(drop=True) for column in ("person_a", "person_b"))
-    return twice.assign(
+def _with_labels(pairs: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
+    """Add same_fold and same_labels (gender and age): in different folds, a person is in training and validation."""
+    people = prepared.people.set_index("person_id")[["fold", "gender", "age"]]
+    one, other = (people.reindex(pairs[column]).reset_index(drop=True) for column in ("person_a", "person_b"))
+    return pairs.assign(
         same_fold=one.fold == other.fold, same_labels=(one.gender == other.gender) & (one.age == other.age)
     )
 
 
-def _tell_what_next(folder: Path, prepared: Prepared, known: Path | None, rows: int, before: int) -> None:
+def _print_next_steps(
+    folder: Path, prepared: Prepared, config_corrections: Path | None, num_corrections: int, num_earlier: int
+) -> None:
     console, meta = wide_console(), prepared.meta
     file, run, root = (shlex.quote(str(path)) for path in (folder / "corrections.csv", folder.parent, meta["root"]))
-    held = f", {before} of the data's own corrections considered" if before else ""
-    dealt = f"--folds {prepared.num_folds} --seed {meta['fold_seed']}"
+    merged = f", merged with {num_earlier} earlier corrections of the data" if num_earlier else ""
+    fold_flags = f"--folds {prepared.num_folds} --seed {meta['fold_seed']}"
     train = "python scripts/train.py CONFIG.yaml --data.prepared NEW --name corrected"
-    # Of a run that names its corrections, the new ones are to take their place.
-    train += "" if known is None else f" --data.corrections {file}"
+    # A config that names a corrections file would override the new one.
+    train += "" if config_corrections is None else f" --data.corrections {file}"
     console.print(
-        f"{rows} corrections in {file}{held} ({', '.join(PROPOSED)}); strike out what you don't believe, then"
+        f"{num_corrections} corrections in {file}{merged} ({', '.join(CORRECTABLE_AXES)}); delete the rows that you "
+        "reject, then"
     )
-    console.print(f"  what they do to the score: python scripts/evaluate.py {run} --corrections {file}")
+    console.print(f"  score with them: python scripts/evaluate.py {run} --corrections {file}")
     console.print(
-        f"  to train with them: python scripts/prepare.py --data {root} --out NEW {dealt} --corrections {file}"
+        f"  train with them: python scripts/prepare.py --data {root} --out NEW {fold_flags} --corrections {file}"
     )
-    console.print(f"                      {train}")
+    console.print(f"                   {train}")

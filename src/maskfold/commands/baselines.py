@@ -19,11 +19,11 @@ def main() -> None:
     from maskfold.config.config_file import load_config
 
     config = load_config(args.file, config_flags(args))
-    from maskfold.evaluation.baselines import climb
-    from maskfold.evaluation.score_tables import print_ladder
+    from maskfold.evaluation.baselines import score_baselines
+    from maskfold.evaluation.score_tables import print_baselines
 
-    path, scores = climb(config)
-    print_ladder(scores)
+    path, scores = score_baselines(config)
+    print_baselines(scores)
     if not (config.model.weights or config.model.pretrained):
         print("no logistic regression without pretrained weights; give --model.weights FILE or --model.pretrained true")
     print(f"baselines: {path}")

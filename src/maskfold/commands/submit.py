@@ -44,18 +44,18 @@ def main() -> None:
         parser.error("--tta, --tta-report, --blend and --decision apply to runs only; remove them")
     tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
-    from maskfold.evaluation.members import print_blends, print_members, said_of_decision
-    from maskfold.evaluation.score_tables import interval, said_of_gain
-    from maskfold.evaluation.tta_report import print_view_report
+    from maskfold.evaluation.members import decision_sentence, print_blends, print_members
+    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence, interval
+    from maskfold.evaluation.tta_report import print_tta_report
     from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
-    from maskfold.inference.submission_index import record
+    from maskfold.inference.submission_index import record_score
     from maskfold.runs.run_folder import RunFolder, find_run
 
     if args.record:
         name, score = Path(args.record[0]), args.record[1]
         folder = submissions_root() if name.parent == Path() else name.parent
-        print("\n".join(record(folder, name.name.removesuffix(".csv"), score)))
+        print("\n".join(record_score(folder, name.name.removesuffix(".csv"), score)))
         return
     if args.manifest:
         print(f"rebuilt, byte for byte identical: {rebuild(args.manifest, args.out)}")
@@ -64,20 +64,18 @@ def main() -> None:
     runs = [RunFolder(find_run(run)) for run in args.runs]
     out = args.out or submissions_root() / f"{'+'.join(run.name for run in runs)}.csv"
     if args.tta_report:
-        print_view_report(runs, tta)
+        print_tta_report(runs, tta)
     manifest, blend, messages = make_submission(runs, tta, out, blend_method, args.decision or "argmax")
     expected, oof = manifest["expected"], blend.oof
     if len(runs) > 1:
         weights, temperatures = manifest["weights"], manifest["temperatures"]
-        print_members([run.name for run in runs], blend.crossed, oof.label, oof.person_id, weights, temperatures)
-        print_blends(blend.members, oof.label, oof.person_id, {blend_method: blend.crossed})
-    if blend.gain is not None:
-        print(said_of_decision(blend.gain))
-    print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % {interval(expected['macro_f1_ci95'])}")
-    print(
-        f"expected on the leaderboard, for one fold model: board95 {interval(expected['board95'])}, "
-        f"on half of the eval set {interval(expected['board_half95'])}"
-    )
-    print(said_of_gain(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))
+        print_members([run.name for run in runs], blend.cross_fitted, oof.label, oof.person_id, weights, temperatures)
+        print_blends(blend.member_probs, oof.label, oof.person_id, {blend_method: blend.cross_fitted})
+    if blend.decision_gain is not None:
+        print(decision_sentence(blend.decision_gain))
+    bounds = interval(expected["macro_f1_ci95"])
+    print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % interval {bounds}")
+    print(expected_sentence(expected))
+    print(gain_sentence(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))
     print("\n".join(messages), end="\n" if messages else "")
     print(f"submission: {out} (manifest: {out.with_suffix('.json')})")

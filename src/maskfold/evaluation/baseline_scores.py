@@ -1,4 +1,4 @@
-"""The baselines on record for a data set: written by baselines.py, read by evaluate."""
+"""The recorded baseline scores of a data set: written by baselines.py, read by evaluate.py."""
 
 from pathlib import Path
 
@@ -9,20 +9,20 @@ from maskfold.runs.run_folder import RunFolder
 FILE = "baselines.json"
 
 
-def write_ladder(prepared: Prepared, rungs: dict[str, dict]) -> Path:
-    """Keep {name: scores} beside the data it was measured on; returns the file."""
+def write_baselines(prepared: Prepared, scores_by_name: dict[str, dict]) -> Path:
+    """Write {name: scores} into the prepared folder and return the file's path."""
     path = prepared.folder / FILE
-    write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": rungs})
+    write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": scores_by_name})
     return path
 
 
-def best_rung(run: RunFolder) -> tuple[str, float] | None:
-    """(name, macro F1) of the best baseline on record for a run's data, or None."""
+def best_baseline(run: RunFolder) -> tuple[str, float] | None:
+    """(name, macro F1) of the best recorded baseline on a run's data, None if there is none."""
     path = run.prepared_folder / FILE
     if not path.exists():
         return None
-    again = "run scripts/baselines.py again"
-    held = read_json(path, again)
-    if held["dataset"] != run.provenance["dataset"]:
+    content = read_json(path, "run scripts/baselines.py again")
+    if content["dataset"] != run.provenance["dataset"]:
         return None
-    return max(((name, rung["macro_f1"]) for name, rung in held["rungs"].items()), key=lambda pair: pair[1])
+    baselines = content["rungs"].items()
+    return max(((name, scores["macro_f1"]) for name, scores in baselines), key=lambda pair: pair[1])

@@ -1,4 +1,4 @@
-"""The ladder that a trained net has to climb over, on the same folds: what little effort scores."""
+"""Simple baselines that a trained net should beat, scored on the same folds."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.prepare import ensure_prepared
-from maskfold.evaluation.baseline_scores import write_ladder
+from maskfold.evaluation.baseline_scores import write_baselines
 from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
@@ -22,39 +22,39 @@ from maskfold.models.device import DTYPES, Hardware, pick_device, pick_precision
 from maskfold.models.input_size import check_input_size
 from maskfold.training.feature_cache import Features
 
-# Of the mean images: enough to see head, hair and mask.
+# (height, width) of the mean images: enough to see head, hair and mask.
 THUMBNAIL = (32, 24)
-# Strong, for a thousand correlated features and few people.
+# Strong regularisation: there are a thousand correlated features and few people.
 LOGISTIC_C = 0.003
 
-# Fitted on training rows, they answer for validation rows: (inputs, labels, train rows, valid rows) -> labels.
-Rung = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+# Fits on the training rows and predicts the validation rows: (inputs, labels, train rows, valid rows) -> labels.
+Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def climb(config: Config) -> tuple[Path, dict[str, dict]]:
-    """Score every rung out-of-fold and put them on record; returns the record's path and {name: scores}.
+def score_baselines(config: Config) -> tuple[Path, dict[str, dict]]:
+    """Score every baseline out-of-fold and record the scores; returns (path of the record, {name: scores}).
 
-    The last rung needs ImageNet weights (model.weights or model.pretrained) and is left out without.
+    The last baseline needs ImageNet weights (model.weights or model.pretrained) and is left out without them.
     """
     prepared = ensure_prepared(config.data)
     images, labels = prepared.images, prepared.images.label.to_numpy()
     store = open_store(prepared, images, config.data)
-    rungs: dict[str, tuple[Rung, np.ndarray]] = {
+    baselines: dict[str, tuple[Baseline, np.ndarray]] = {
         "most frequent class": (most_frequent, labels),
         "nearest class mean image": (nearest_mean, thumbnails(store)),
     }
     if config.model.weights or config.model.pretrained:
         name = f"logistic regression on {config.model.backbone} features"
-        rungs[name] = (logistic_regression, frozen_features(config, store))
-    found = {}
-    for name, (rung, inputs) in rungs.items():
-        answers = np.empty_like(labels)
+        baselines[name] = (logistic_regression, frozen_features(config, store))
+    scores_by_name = {}
+    for name, (baseline, inputs) in baselines.items():
+        pred_labels = np.empty_like(labels)
         for fold in range(prepared.num_folds):
             train, valid = split(images, prepared.folds, fold)
-            answers[valid] = rung(inputs, labels, train, valid)
-        whole = intervals(labels, answers, images.person_id.to_numpy(), prepared.num_eval_people)
-        found[name] = scores(labels, answers) | whole
-    return write_ladder(prepared, found), found
+            pred_labels[valid] = baseline(inputs, labels, train, valid)
+        bounds = intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
+        scores_by_name[name] = scores(labels, pred_labels) | bounds
+    return write_baselines(prepared, scores_by_name), scores_by_name
 
 
 def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, va
 
 
 def nearest_mean(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The class whose mean training image is nearest, by squared distance of pixels."""
+    """The class with the nearest mean training image, by the squared distance of pixels."""
     present = np.unique(labels[train])
     means = np.stack([inputs[train][labels[train] == label].mean(0) for label in present])
     distances = (means**2).sum(1) - 2 * inputs[valid] @ means.T
@@ -75,14 +75,14 @@ def logistic_regression(inputs: np.ndarray, labels: np.ndarray, train: np.ndarra
 
 
 def thumbnails(store: Store) -> np.ndarray:
-    """float32 [N, 32 * 24 * 3], each photo with mean 0 and deviation 1, so that light does not count."""
+    """float32 [N, 32 * 24 * 3]; each photo has mean 0 and standard deviation 1, so that lighting does not matter."""
     small = [cv2.resize(store[row], THUMBNAIL[::-1], interpolation=cv2.INTER_AREA).ravel() for row in range(len(store))]
     pixels = np.array(small, np.float32)
     return (pixels - pixels.mean(1, keepdims=True)) / np.maximum(pixels.std(1, keepdims=True), 1)
 
 
 def frozen_features(config: Config, store: Store) -> np.ndarray:
-    """float32 [N, F]: what the untouched backbone makes of each photo."""
+    """float32 [N, F]: features of each photo from the backbone without fine-tuning."""
     device = pick_device(config.run)
     torch.manual_seed(config.seed)
     model = build_classifier(config)

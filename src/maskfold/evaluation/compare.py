@@ -1,4 +1,4 @@
-"""Two runs side by side: a plain sentence, and which classes and people changed."""
+"""Compare two runs: which is better, in a sentence, and which classes and people changed."""
 
 from dataclasses import replace
 
@@ -11,27 +11,27 @@ from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold
 
-# Of classes and people that changed most.
-SHOWN = 5
-# A difference that would need so many times the people is told as out of reach.
-OUT_OF_REACH = 100
+# The number of classes and people listed, those with the largest change.
+NUM_LISTED = 5
+# A difference that needs more than this many times the people is reported as out of reach.
+MAX_PEOPLE_RATIO = 100
 
 
 def print_comparison(names: tuple[str, str], first: OutOfFold, second: OutOfFold, console: Console | None = None):
-    """Whether one run is better than another on the people both predict, and which classes and people changed."""
+    """Print the sentences of `differences`."""
     console = console or wide_console()
     for sentence in differences(names, first, second):
         console.print(sentence)
 
 
 def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> list[str]:
-    """The verdict, the classes that changed most, and the people, on the photos both predict.
+    """Sentences: the verdict, then the classes and people that changed most, on the photos that both runs predict.
 
-    Where their labels differ (corrections), on the labels of the one and on those of the other. Raises UserError where
-    they have no photo in common.
+    If the runs' labels differ (corrections), they are compared on the labels of each. Raises UserError if they have no
+    photo in common.
     """
-    known = set(second.image_id)
-    ids = [name for name in first.image_id if name in known]
+    second_ids = set(second.image_id)
+    ids = [name for name in first.image_id if name in second_ids]
     if not ids:
         raise UserError(f"{names[0]} and {names[1]} have no photo in common; give runs on the same data")
     one, other = first.aligned(ids), second.aligned(ids)
@@ -49,30 +49,34 @@ def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> 
 
 def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> list[str]:
     classes = zip(class_table(one.label, one.pred_labels), class_table(one.label, other.pred_labels), strict=True)
-    changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:SHOWN]
-    right = (one.pred_labels == one.label).astype(int) - (other.pred_labels == other.label)
-    people, of_photo = np.unique(one.person_id, return_inverse=True)
-    won = np.bincount(of_photo, weights=right, minlength=len(people)).astype(int)
-    order = np.argsort(-np.abs(won), kind="stable")[:SHOWN]
+    changed = sorted(((a["f1"] - b["f1"], a["name"]) for a, b in classes), key=lambda pair: -abs(pair[0]))[:NUM_LISTED]
+    more_correct = (one.pred_labels == one.label).astype(int) - (other.pred_labels == other.label)
+    people, person_index = np.unique(one.person_id, return_inverse=True)
+    gained = np.bincount(person_index, weights=more_correct, minlength=len(people)).astype(int)
+    order = np.argsort(-np.abs(gained), kind="stable")[:NUM_LISTED]
     return [
         verdict(names, compare(one.label, one.pred_labels, other.pred_labels, one.person_id)),
-        "classes that changed most: " + ", ".join(f"{name} {by:+.3f}" for by, name in changed),
-        f"people: {names[0]} has more of {np.sum(won > 0)} right, {names[1]} of {np.sum(won < 0)}, as many of "
-        f"{np.sum(won == 0)}; most changed: " + ", ".join(f"{people[at]} {won[at]:+d}" for at in order),
+        f"classes with the largest change of F1 from {names[1]} to {names[0]}: "
+        + "; ".join(f"{name} {change:+.3f}" for change, name in changed),
+        f"people with more correct photos in {names[0]}: {np.sum(gained > 0)}, in {names[1]}: {np.sum(gained < 0)}, "
+        f"equally many: {np.sum(gained == 0)}; people with the largest difference: "
+        + ", ".join(f"{people[index]} {gained[index]:+d}" for index in order),
     ]
 
 
-def verdict(names: tuple[str, str], found: Comparison) -> str:
-    """A plain sentence."""
-    if found.seen:
-        better, worse = names if found.difference > 0 else names[::-1]
-        ends = sorted(abs(end) for end in found.ci95)
-        return f"{better} is better than {worse} by {abs(found.difference):.4f} {interval(ends)} (macro F1)"
-    need = found.people_needed
-    more = None if need is None else max(0, need - found.people)
-    if more is None or more > OUT_OF_REACH * found.people:
-        hint = "no number of people within reach would show one"
+def verdict(names: tuple[str, str], comparison: Comparison) -> str:
+    """Which run is better and by how much, or how many people it would take to see the difference, as a sentence."""
+    if comparison.significant:
+        better, worse = names if comparison.difference > 0 else names[::-1]
+        bounds = sorted(abs(end) for end in comparison.ci95)
+        return (
+            f"{better} is better than {worse}: macro F1 differs by {abs(comparison.difference):.4f} {interval(bounds)}"
+        )
+    needed = comparison.people_needed
+    more = None if needed is None else max(0, needed - comparison.num_people)
+    if more is None or more > MAX_PEOPLE_RATIO * comparison.num_people:
+        hint = "no realistic number of people would show one"
     else:
-        hint = f"about {more:,} people more would be needed to see one of this size"
-    size = f"{found.difference:+.4f} {interval(found.ci95)}"
-    return f"no difference can be seen between {' and '.join(names)}: {size}; {hint}"
+        hint = f"about {more:,} more people would be needed to see one of this size"
+    size = f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+    return f"no significant difference between {' and '.join(names)}: macro F1 differs by {size}; {hint}"

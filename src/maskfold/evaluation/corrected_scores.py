@@ -1,4 +1,4 @@
-"""What corrections do to a run's score: its out-of-fold answers on the labels as given, and on the corrected ones."""
+"""The effect of label corrections on a run's score: out-of-fold predictions on the original and corrected labels."""
 
 from pathlib import Path
 
@@ -14,43 +14,44 @@ from maskfold.metrics.scores import scores
 from maskfold.probabilities import OutOfFold
 
 
-def print_relabelled(
+def print_corrected_scores(
     name: str, oof: OutOfFold, prepared: Prepared, corrections: Path, console: Console | None = None
 ) -> None:
-    """Scores without and with the corrections, and whom the answers follow where the labels differ.
+    """Print the scores with and without the corrections, and which labels the predictions agree with.
 
-    Raises UserError for faults in the corrections, and where the raw data is gone.
+    Raises UserError for errors in the corrections, and if the raw data is missing.
     """
     console = console or wide_console()
-    (given, _), (corrected, report) = relabelled(prepared, None), relabelled(prepared, corrections)
-    before, after = (labels.loc[oof.image_id].to_numpy() for labels in (given, corrected))
-    ways = {"as given": before, "corrected": after}
-    if not any(np.array_equal(labels, oof.label) for labels in ways.values()):
-        ways = {"trained on": oof.label, **ways}
-    table = Table(title=f"{name}: out-of-fold, without and with {corrections}", title_justify="left")
+    (original, _), (corrected, report) = relabelled(prepared, None), relabelled(prepared, corrections)
+    before, after = (labels.loc[oof.image_id].to_numpy() for labels in (original, corrected))
+    labels_by_name = {"original": before, "corrected": after}
+    if not any(np.array_equal(labels, oof.label) for labels in labels_by_name.values()):
+        labels_by_name = {"trained on": oof.label, **labels_by_name}
+    table = Table(title=f"{name}: out-of-fold, with and without {corrections}", title_justify="left")
     table.add_column("labels")
     for title in (*COLUMNS.values(), "macro F1, 95 %"):
         table.add_column(title, justify="right")
-    for words, labels in ways.items():
-        found = scores(labels, oof.pred_labels)
+    for title, labels in labels_by_name.items():
+        values = scores(labels, oof.pred_labels)
         bounds = intervals(labels, oof.pred_labels, oof.person_id, 0)["macro_f1_ci95"]
-        learned = " (trained on)" if words != "trained on" and np.array_equal(labels, oof.label) else ""
-        table.add_row(words + learned, *(f"{found[key]:.4f}" for key in COLUMNS), interval(bounds, 3))
+        suffix = " (trained on)" if title != "trained on" and np.array_equal(labels, oof.label) else ""
+        table.add_row(title + suffix, *(f"{values[key]:.4f}" for key in COLUMNS), interval(bounds, 3))
     console.print(table)
-    moved = before != after
-    people = len(np.unique(oof.person_id[moved]))
-    follows = [int((oof.pred_labels == labels)[moved].sum()) for labels in (before, after)]
+    changed = before != after
+    people = len(np.unique(oof.person_id[changed]))
+    agreeing = [int((oof.pred_labels == labels)[changed].sum()) for labels in (before, after)]
     console.print(
-        f"{moved.sum():,} photos of {people:,} people get another label; the answer is the one given in "
-        f"{follows[0]:,} of them, the corrected one in {follows[1]:,}"
+        f"the corrections change the label of {changed.sum():,} photos of {people:,} people; the prediction is the "
+        f"original label for {agreeing[0]:,} of them and the corrected label for {agreeing[1]:,}"
     )
     absent = report["not_in_data"]
     console.print(
-        f"corrections: {len(report['changed'])} made, {report['already_so']} already correct, {len(absent)} not in the "
-        "data" + (f" ({', '.join(absent)})" if absent else "")
+        f"corrections: {len(report['changed'])} applied, {report['already_so']} already correct, {len(absent)} for "
+        "people who are not in the data" + (f" ({', '.join(absent)})" if absent else "")
     )
     console.print(
-        "an audit's proposals are chosen by such answers: where they are this run's, the corrected score flatters"
+        "the corrected score is optimistically biased if this run's predictions were used to find the corrections "
+        "(audit.py)"
     )
     for change in report["changed"]:
         console.print(f"  {change}")

@@ -1,4 +1,4 @@
-"""What each member of an ensemble is worth, and each way to join them, on people that nothing was fitted on."""
+"""The members of an ensemble: what each contributes, and how the ways of blending compare, cross-fitted over people."""
 
 from collections.abc import Sequence
 
@@ -7,30 +7,30 @@ from rich.console import Console
 from rich.table import Table
 
 from maskfold.evaluation.score_tables import interval, wide_console
-from maskfold.inference.cross_fit import SMALL_LOSS, CrossFitted, cross_fit, is_worth_it
+from maskfold.inference.cross_fit import TOLERATED_LOSS, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
 from maskfold.metrics.bootstrap import Comparison, compare, intervals
 from maskfold.metrics.scores import macro_f1
 
 
 def leave_one_out(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) -> list[Comparison]:
-    """Of each member: macro F1 of the blend less that of the blend without it, the other weights scaled up.
+    """For each member: macro F1 of the blend minus that of the blend without it, with the other weights scaled up.
 
-    A blend in which it alone has weight falls back on the mean of the others.
+    If a member has all the weight, the blend without it is the mean of the others.
     """
-    whole, found = crossed.probs.argmax(1), []
+    whole, costs = crossed.probs.argmax(1), []
     weighted = crossed.calibrated * crossed.weights.T[:, :, None]
     total = weighted.sum(0)
-    for at in range(len(weighted)):
-        rest = total - weighted[at]
-        empty = crossed.weights[:, at] > 1 - 1e-9
-        rest[empty] = (crossed.calibrated.sum(0) - crossed.calibrated[at])[empty]
-        found.append(compare(labels, whole, rest.argmax(1), people))
-    return found
+    for index in range(len(weighted)):
+        rest = total - weighted[index]
+        empty = crossed.weights[:, index] > 1 - 1e-9
+        rest[empty] = (crossed.calibrated.sum(0) - crossed.calibrated[index])[empty]
+        costs.append(compare(labels, whole, rest.argmax(1), people))
+    return costs
 
 
-def likeness(crossed: CrossFitted, labels: np.ndarray) -> np.ndarray:
-    """Pearson's correlation of the members' probability of the true class, [M, M]."""
+def member_correlation(crossed: CrossFitted, labels: np.ndarray) -> np.ndarray:
+    """Pearson correlation of the members' probabilities of the true class, [M, M]."""
     return np.corrcoef(crossed.calibrated[:, np.arange(len(labels)), labels])
 
 
@@ -43,56 +43,60 @@ def print_members(
     temperatures: Sequence[float],
     console: Console | None = None,
 ) -> None:
-    """A row a member: own score, weight, temperature, what leaving it out costs; then how alike the members are."""
+    """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation."""
     console = console or wide_console()
-    table = Table(title="members, out-of-fold", title_justify="left")
+    table = Table(title="members: out-of-fold", title_justify="left")
     table.add_column("run")
-    for title in ("macro F1", "weight", "temperature", "leaving it out costs [95 %]"):
+    for title in ("macro F1", "weight", "temperature", "cost of leaving it out [95 %]"):
         table.add_column(title, justify="right")
-    for at, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, people), strict=True)):
+    for index, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, people), strict=True)):
         table.add_row(
             name,
-            f"{macro_f1(labels, crossed.calibrated[at].argmax(1)):.4f}",
-            f"{weights[at]:.3f}",
-            f"{temperatures[at]:.3f}",
+            f"{macro_f1(labels, crossed.calibrated[index].argmax(1)):.4f}",
+            f"{weights[index]:.3f}",
+            f"{temperatures[index]:.3f}",
             f"{cost.difference:+.4f} {interval(cost.ci95)}",
         )
     console.print(table)
-    alike = Table(title="correlation of the true class' probability", title_justify="left")
-    alike.add_column("run")
-    for name, row in zip(names, likeness(crossed, labels), strict=True):
-        alike.add_column(name, justify="right")
-        alike.add_row(name, *(f"{value:.3f}" for value in row[: len(alike.rows) + 1]))
-    console.print(alike)
+    correlations = Table(title="correlation of the members' probabilities of the true class", title_justify="left")
+    correlations.add_column("run")
+    for name in names:
+        correlations.add_column(name, justify="right")
+    for index, (name, row) in enumerate(zip(names, member_correlation(crossed, labels), strict=True)):
+        correlations.add_row(name, *(f"{value:.3f}" for value in row[: index + 1]))
+    console.print(correlations)
 
 
 def print_blends(
-    members: np.ndarray, labels: np.ndarray, people: np.ndarray, known: dict[str, CrossFitted], console=None
+    members: np.ndarray, labels: np.ndarray, people: np.ndarray, computed: dict[str, CrossFitted], console=None
 ) -> None:
-    """A row a way to join the members: its cross-fitted score, and how it differs from the mean. known: by blend."""
+    """Print the cross-fitted score of each way of blending and its difference from the mean.
+
+    members: float [M, N, 18]; computed: results that are already there, by name of the blend.
+    """
     console = console or wide_console()
-    table = Table(title="blends, cross-fitted", title_justify="left")
-    table.add_column("blend")
-    for title in ("macro F1 [95 %]", "less that of the mean [95 %]"):
+    table = Table(title="ways of blending: cross-fitted", title_justify="left")
+    table.add_column("--blend")
+    for title in ("macro F1 [95 %]", "difference from mean [95 %]"):
         table.add_column(title, justify="right")
-    answers = {
-        name: (known[name] if name in known else cross_fit(members, labels, people, name, "argmax")).probs.argmax(1)
-        for name in BLENDS
-    }
-    answers["hard vote"] = hard_vote(members)
-    for name, said in answers.items():
-        bounds = interval(intervals(labels, said, people, 0)["macro_f1_ci95"])
-        found = compare(labels, said, answers["mean"], people)
-        less = "" if name == "mean" else f"{found.difference:+.4f} {interval(found.ci95)}"
-        called = "mean (soft vote)" if name == "mean" else name
-        table.add_row(called, f"{macro_f1(labels, said):.4f} {bounds}", less)
+    labels_by_blend = {}
+    for name in BLENDS:
+        crossed = computed[name] if name in computed else cross_fit(members, labels, people, name, "argmax")
+        labels_by_blend[name] = crossed.probs.argmax(1)
+    labels_by_blend["hard vote"] = hard_vote(members)
+    for name, pred_labels in labels_by_blend.items():
+        bounds = interval(intervals(labels, pred_labels, people, 0)["macro_f1_ci95"])
+        comparison = compare(labels, pred_labels, labels_by_blend["mean"], people)
+        difference = "" if name == "mean" else f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+        title = {"mean": "mean (soft vote)", "hard vote": "(hard vote)"}.get(name, name)
+        table.add_row(title, f"{macro_f1(labels, pred_labels):.4f} {bounds}", difference)
     console.print(table)
 
 
-def said_of_decision(gain: Comparison) -> str:
-    """In a sentence, whether the decision for macro F1 is taken, and why."""
+def decision_sentence(gain: Comparison) -> str:
+    """Whether the decision for macro F1 is used, and why, as a sentence."""
     size = f"{gain.difference:+.4f} {interval(gain.ci95)} macro F1, cross-fitted"
-    if is_worth_it(gain):
-        return f"decision macro-f1: gains {size}"
-    why = "it gains nothing" if gain.difference <= 0 else f"it may lose over {SMALL_LOSS}"
-    return f"decision macro-f1 is not taken, the most probable label stands: {why} ({size})"
+    if accepts_decision(gain):
+        return f"decision macro-f1 is used: it gains {size}"
+    reason = "it gains nothing" if gain.difference <= 0 else f"it may lose more than {TOLERATED_LOSS}"
+    return f"decision macro-f1 is not used, the most probable label is kept: {reason} ({size})"

@@ -1,4 +1,4 @@
-"""What each test-time view is worth, out-of-fold: alone, and as a part of the list."""
+"""The out-of-fold gain of each TTA view, alone and as part of the list."""
 
 from collections.abc import Sequence
 
@@ -15,37 +15,38 @@ from maskfold.probabilities import OutOfFold, mean
 from maskfold.runs.run_folder import RunFolder
 
 
-def print_view_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Console | None = None) -> None:
-    """For each run a table: each view's score, its gain over `none`, and what leaving it out of the list costs.
+def print_tta_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Console | None = None) -> None:
+    """Print a table per run: each TTA view's score, its gain over `none` and the cost of leaving it out of the list.
 
-    Each view is predicted by itself and kept in the run's folder. Raises UserError for an unknown view.
+    The predictions of each view are kept in the run folder. Raises UserError for an unknown view.
     """
     console, views = console or wide_console(), canonical_views(tta, "--tta")
     datasets = [prepared_of(run) for run in runs]
-    seen = {view: [oof for _, oof in predict_runs(runs, datasets, (view,))] for view in dict.fromkeys(("none", *views))}
-    for at, run in enumerate(runs):
-        console.print(_table(run.name, {view: found[at] for view, found in seen.items()}, views))
+    oofs_by_view = {
+        view: [oof for _, oof in predict_runs(runs, datasets, (view,))] for view in dict.fromkeys(("none", *views))
+    }
+    for index, run in enumerate(runs):
+        console.print(_table(run.name, {view: oofs[index] for view, oofs in oofs_by_view.items()}, views))
 
 
-def _table(name: str, seen: dict[str, OutOfFold], views: Sequence[str]) -> Table:
-    table = Table(title=f"{name}: views, out-of-fold", title_justify="left")
-    table.add_column("view")
-    for title in ("macro F1 alone", "less that of none [95 %]", "leaving it out costs [95 %]"):
+def _table(name: str, oof_by_view: dict[str, OutOfFold], views: Sequence[str]) -> Table:
+    table = Table(title=f"{name}: TTA views, out-of-fold", title_justify="left")
+    table.add_column("TTA view")
+    for title in ("macro F1 alone", "gain over none [95 %]", "cost of leaving it out [95 %]"):
         table.add_column(title, justify="right")
-    first, together = seen["none"], mean([seen[view] for view in views])
+    first, averaged = oof_by_view["none"], mean([oof_by_view[view] for view in views])
     labels, people = first.label, first.person_id
 
-    def less(one: np.ndarray, other: np.ndarray) -> str:
-        found = compare(labels, one, other, people)
-        return f"{found.difference:+.4f} {interval(found.ci95)}"
+    def difference(one: np.ndarray, other: np.ndarray) -> str:
+        comparison = compare(labels, one, other, people)
+        return f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
 
-    for view in seen:
-        rest = [seen[other] for other in views if other != view]
-        cost = less(together.pred_labels, mean(rest).pred_labels) if view in views and rest else ""
-        gain = "" if view == "none" else less(seen[view].pred_labels, first.pred_labels)
-        table.add_row(view, f"{macro_f1(labels, seen[view].pred_labels):.4f}", gain, cost)
+    for view, oof in oof_by_view.items():
+        rest = [oof_by_view[other] for other in views if other != view]
+        cost = difference(averaged.pred_labels, mean(rest).pred_labels) if view in views and rest else ""
+        gain = "" if view == "none" else difference(oof.pred_labels, first.pred_labels)
+        table.add_row(view, f"{macro_f1(labels, oof.pred_labels):.4f}", gain, cost)
     table.add_section()
-    table.add_row(
-        "+".join(views), f"{macro_f1(labels, together.pred_labels):.4f}", less(together.pred_labels, first.pred_labels)
-    )
+    gain = difference(averaged.pred_labels, first.pred_labels)
+    table.add_row("+".join(views), f"{macro_f1(labels, averaged.pred_labels):.4f}", gain)
     return table

@@ -1,4 +1,4 @@
-"""All that a blend fits on out-of-fold predictions, and its score on people that it was not fitted on."""
+"""The parameters of a blend, fitted on out-of-fold predictions, and its score on people they were not fitted on."""
 
 from dataclasses import dataclass
 
@@ -10,51 +10,53 @@ from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.labels import stratum
 from maskfold.metrics.bootstrap import Comparison, compare
-from maskfold.metrics.calibration import fit_temperature, tempered
+from maskfold.metrics.calibration import apply_temperature, fit_temperature
 
-# The fitted parts are scored over this many groups of people of their own.
-CROSS_FITS = 5
-# A decision may lose this much macro F1 at the lower end of its gain's interval.
-SMALL_LOSS = 0.005
+# People are divided into this many groups; each is scored with parameters that were fitted on the others.
+NUM_GROUPS = 5
+# A decision is used only if the lower end of its gain's interval is above minus this macro F1.
+TOLERATED_LOSS = 0.005
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """temperatures, weights (sum 1): one a member; factors: by axis, or None to take the most probable label."""
+class BlendParams:
+    """temperatures, weights (sum 1): one per member; factors: by axis, None for the most probable label."""
 
     temperatures: list[float]
     weights: list[float]
     factors: Factors | None
 
     def probs(self, members: np.ndarray) -> np.ndarray:
-        """float [M, N, 18] -> the weighted mean of the tempered, float64 [N, 18]."""
+        """float [M, N, 18] -> the weighted mean of the calibrated members, float64 [N, 18]."""
         parts = zip(self.weights, members, self.temperatures, strict=True)
-        tempered_parts = (weight * tempered(member, temperature) for weight, member, temperature in parts)
-        return sum(tempered_parts, start=np.zeros(()))
+        weighted = (weight * apply_temperature(member, temperature) for weight, member, temperature in parts)
+        return sum(weighted, start=np.zeros(()))
 
-    def pred_labels(self, members: np.ndarray) -> np.ndarray:
-        """int [N]."""
+    def predict(self, members: np.ndarray) -> np.ndarray:
+        """float [M, N, 18] -> predicted labels int [N]."""
         return decide(self.probs(members), self.factors)
 
 
-def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str, decision: str) -> Fitted:
-    """Each member's temperature, then weights of the calibrated, then factors of their mean.
+def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str, decision: str) -> BlendParams:
+    """Fit each member's temperature, then the weights of the calibrated members, then the factors of their mean.
 
-    members: float [M, N, 18] out-of-fold probabilities; labels, people: [N].
+    members: float [M, N, 18] out-of-fold probabilities; labels, people: [N]; blend: a key of BLENDS; decision: of
+    DECISIONS.
     """
     temperatures = [fit_temperature(member, labels) for member in members]
-    calibrated = np.stack([tempered(*pair) for pair in zip(members, temperatures, strict=True)])
+    calibrated = np.stack([apply_temperature(*pair) for pair in zip(members, temperatures, strict=True)])
     weights = BLENDS[blend](calibrated, labels, people)
-    together = np.tensordot(weights, calibrated, 1)
-    factors = DECISIONS[decision](together, labels, people)
-    return Fitted([float(t) for t in temperatures], weights.tolist(), factors)
+    blended = np.tensordot(weights, calibrated, 1)
+    factors = DECISIONS[decision](blended, labels, people)
+    return BlendParams([float(t) for t in temperatures], weights.tolist(), factors)
 
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """What a blend says of people it was not fitted on: the mean's probs [N, 18], and the decision's answers [N].
+    """Predictions of a blend for people that its parameters were not fitted on.
 
-    calibrated: the members' own [M, N, 18]; weights: [N, M], those that each photo was weighted with.
+    probs: float64 [N, 18]; pred_labels: int [N], with the decision; calibrated: the members' probabilities
+    [M, N, 18]; weights: [N, M], the members' weights for each photo.
     """
 
     probs: np.ndarray
@@ -64,34 +66,34 @@ class CrossFitted:
 
 
 def cross_fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str, decision: str) -> CrossFitted:
-    """Each group of people by what the other groups' people gave: temperatures, weights and factors alike."""
-    probs, answers = np.empty(members.shape[1:]), np.empty(len(labels), int)
+    """Predict each group of people with the parameters that `fit` finds on the other groups."""
+    probs, pred_labels = np.empty(members.shape[1:]), np.empty(len(labels), int)
     calibrated, weights = np.empty(members.shape), np.empty((len(labels), len(members)))
-    group_of_photo = own_folds(labels, people)
-    for group in np.unique(group_of_photo):
-        mine = group_of_photo == group
-        fitted = fit(members[:, ~mine], labels[~mine], people[~mine], blend, decision)
-        probs[mine] = fitted.probs(members[:, mine])
-        answers[mine] = decide(probs[mine], fitted.factors)
-        calibrated[:, mine] = [tempered(*pair) for pair in zip(members[:, mine], fitted.temperatures, strict=True)]
-        weights[mine] = fitted.weights
-    return CrossFitted(probs, answers, calibrated, weights)
+    group_by_photo = assign_groups(labels, people)
+    for group in np.unique(group_by_photo):
+        mine = group_by_photo == group
+        params = fit(members[:, ~mine], labels[~mine], people[~mine], blend, decision)
+        probs[mine] = params.probs(members[:, mine])
+        pred_labels[mine] = decide(probs[mine], params.factors)
+        pairs = zip(members[:, mine], params.temperatures, strict=True)
+        calibrated[:, mine] = [apply_temperature(*pair) for pair in pairs]
+        weights[mine] = params.weights
+    return CrossFitted(probs, pred_labels, calibrated, weights)
 
 
-def own_folds(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """A group of people for each photo, int [N], drawn as folds are. Raises UserError for fewer than two people."""
-    names, first, of_photo = np.unique(people, return_index=True, return_inverse=True)
+def assign_groups(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
+    """The group of each photo's person, int [N], stratified like the folds. Raises UserError for a single person."""
+    names, first, person_index = np.unique(people, return_index=True, return_inverse=True)
     if len(names) < 2:
-        raise UserError(
-            "only one person has out-of-fold predictions: nothing can be fitted on others; train more folds"
-        )
-    return assign_folds(stratum(labels[first]), min(CROSS_FITS, len(names)), seed=0)[of_photo]
+        raise UserError("only one person has out-of-fold predictions, so that no blend can be scored; train more folds")
+    return assign_folds(stratum(labels[first]), min(NUM_GROUPS, len(names)), seed=0)[person_index]
 
 
-def decision_gain(found: CrossFitted, labels: np.ndarray, people: np.ndarray) -> Comparison:
-    """Macro F1 of the cross-fitted decision less that of the most probable label, with its paired interval."""
-    return compare(labels, found.pred_labels, found.probs.argmax(1), people)
+def decision_gain(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) -> Comparison:
+    """Macro F1 of the cross-fitted decision minus that of the most probable label, with its paired interval."""
+    return compare(labels, crossed.pred_labels, crossed.probs.argmax(1), people)
 
 
-def is_worth_it(gain: Comparison) -> bool:
-    return gain.ci95[0] > -SMALL_LOSS and gain.difference > 0
+def accepts_decision(gain: Comparison) -> bool:
+    """Whether a decision gains on average and is unlikely to lose more than TOLERATED_LOSS."""
+    return gain.ci95[0] > -TOLERATED_LOSS and gain.difference > 0

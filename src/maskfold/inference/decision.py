@@ -1,8 +1,8 @@
-"""Probabilities -> labels for macro F1: a factor for each class of each axis before the largest is taken.
+"""Probabilities -> labels for macro F1: a factor for each class of each axis, then the largest product.
 
-The most probable label maximises accuracy. For an F1 the best decision moves the border between classes towards the
-frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1), by as much as is
-best on data: here by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
+The most probable label maximises accuracy. The best decision for an F1 moves the border between two classes towards the
+frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1). How far is chosen
+on data, by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
 """
 
 from collections.abc import Callable
@@ -10,35 +10,35 @@ from collections.abc import Callable
 import numpy as np
 
 from maskfold.labels import AXES, NUM_CLASSES, joint_log_probs
-from maskfold.metrics.bootstrap import bags
+from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 
-# Of a factor's logarithm: what one step tries, how far it may go, and what its square costs in macro F1. The cost keeps
-# factors at 1 unless they are worth it; with the mean over resampled people it shrinks them towards argmax.
+# In units of a factor's logarithm: the steps that are tried and the largest value; PENALTY times the sum of squares is
+# subtracted from macro F1. Like the mean over resampled people, it shrinks factors towards 1, which is argmax.
 STEPS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
-FARTHEST, COST = 1.5, 0.01
-BAGS, SWEEPS = 6, 5
-LEAST = 1e-9
+MAX_LOG_FACTOR, PENALTY = 1.5, 0.01
+NUM_BAGS, NUM_SWEEPS = 6, 5
+MIN_PROB = 1e-9
 
 Factors = dict[str, list[float]]
 
 
 def decide(probs: np.ndarray, factors: Factors | None) -> np.ndarray:
-    """Probabilities [N, 18] -> labels int [N]: the largest after multiplying by the factors; the largest without."""
+    """Probabilities [N, 18] -> labels int [N]: the largest product with the factors, if there are any."""
     if factors is None:
         return probs.argmax(1)
-    return (np.log(np.maximum(probs, LEAST)) + _by_class([np.log(factors[axis]) for axis in AXES])).argmax(1)
+    return (np.log(np.maximum(probs, MIN_PROB)) + _by_class([np.log(factors[axis]) for axis in AXES])).argmax(1)
 
 
 def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int = 0) -> Factors:
-    """Factors by axis, whose first class has 1: five are free. probs: float [N, 18]; labels, people: [N]."""
-    logs = np.log(np.maximum(probs, LEAST)).astype(np.float32)
-    found = [_ascend(logs[rows], labels[rows]) for rows in bags(people, BAGS, seed)]
-    means = [np.mean(axis, axis=0) for axis in zip(*found, strict=True)]
+    """Factors by axis; the first class of each has 1, so five are free. probs: float [N, 18]; labels, people: [N]."""
+    logs = np.log(np.maximum(probs, MIN_PROB)).astype(np.float32)
+    bags = [_ascend(logs[rows], labels[rows]) for rows in bootstrap_rows(people, NUM_BAGS, seed)]
+    means = [np.mean(axis, axis=0) for axis in zip(*bags, strict=True)]
     return {axis: np.exp(values).tolist() for axis, values in zip(AXES, means, strict=True)}
 
 
-# What --decision names: float [N, 18] probabilities, labels, people [N] -> factors, None for the most probable label.
+# Values of --decision: probabilities float [N, 18], labels, people [N] -> factors, None for the most probable label.
 DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | None]] = {
     "argmax": lambda probs, labels, people: None,
     "macro-f1": fit_factors,
@@ -46,30 +46,31 @@ DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | No
 
 
 def _by_class(axes: list[np.ndarray]) -> np.ndarray:
-    """Logarithms by axis -> [18]."""
+    """Logarithms by axis -> by class, [18]."""
     return joint_log_probs(*(np.asarray(values)[None] for values in axes))[0]
 
 
 def _ascend(logs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Coordinate by coordinate, the step that makes macro F1 less the cost largest, until none does."""
-    truths = np.bincount(labels, minlength=NUM_CLASSES)
-    factors = [np.zeros(len(names)) for names in AXES.values()]
+    """Log factors by axis: coordinate ascent on the penalised macro F1, until no step improves it."""
+    num_true = np.bincount(labels, minlength=NUM_CLASSES)
+    log_factors = [np.zeros(len(names)) for names in AXES.values()]
 
-    def value() -> float:
-        found = quick_macro_f1((logs + _by_class(factors).astype(np.float32)).argmax(1), labels, truths)
-        return found - COST * sum(float((axis**2).sum()) for axis in factors)
+    def objective() -> float:
+        pred_labels = (logs + _by_class(log_factors).astype(np.float32)).argmax(1)
+        score = quick_macro_f1(pred_labels, labels, num_true)
+        return score - PENALTY * sum(float((axis**2).sum()) for axis in log_factors)
 
-    best = value()
-    for _ in range(SWEEPS):
+    best = objective()
+    for _ in range(NUM_SWEEPS):
         before = best
-        for axis in factors:
-            for at in range(1, len(axis)):
-                kept = start = axis[at]
+        for axis in log_factors:
+            for index in range(1, len(axis)):
+                kept = start = axis[index]
                 for step in STEPS:
-                    axis[at] = np.clip(start + step, -FARTHEST, FARTHEST)
-                    if (now := value()) > best:
-                        best, kept = now, axis[at]
-                axis[at] = kept
+                    axis[index] = np.clip(start + step, -MAX_LOG_FACTOR, MAX_LOG_FACTOR)
+                    if (value := objective()) > best:
+                        best, kept = value, axis[index]
+                axis[index] = kept
         if best == before:
             break
-    return factors
+    return log_factors

@@ -1,4 +1,4 @@
-"""A finished run as a model for any photos: for notebooks and services."""
+"""A finished run as a model that predicts any photos, for notebooks and services."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,20 +20,20 @@ from maskfold.models.tta import canonical_views
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, find_run
 
-PROBABILITIES = {
+PROB_COLUMNS = {
     "mask": ("p_mask_worn", "p_mask_incorrect", "p_mask_not_worn"),
     "gender": tuple(f"p_{name}" for name in GENDERS),
     "age": ("p_age_under_30", "p_age_30_59", "p_age_60_plus"),
 }
 # Names of the age groups in a table.
-AGES = dict(zip(AGE_GROUPS, ("under 30", "30-59", "60 and over"), strict=True))
+AGE_NAMES = dict(zip(AGE_GROUPS, ("under 30", "30-59", "60 and over"), strict=True))
 Image = np.ndarray | str | Path
 
 
 class RunModel:
-    """All finished parts of a run together, their probabilities averaged as a submission's are.
+    """All finished parts of a run; their probabilities are averaged as for a submission.
 
-    It needs the run folder alone. Raises UserError for a folder that is no run or has no finished part.
+    Only the run folder is needed. Raises UserError if the folder is not a run or has no finished part.
     """
 
     def __init__(self, folder: str | Path):
@@ -47,35 +47,35 @@ class RunModel:
         self.models = [finished_model(self.run, self.config, part, device) for part in self.run.finished_parts]
 
     def predict(self, images: Sequence[Image], tta: Sequence[str] = ("none",)) -> pd.DataFrame:
-        """A row for each image, in their order.
+        """Predict images; one row per image, in the same order.
 
         images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
-        Raises UserError for an unreadable file, an array of another kind, and an unknown view.
+        Raises UserError for an unreadable file, an array of another shape or dtype, and an unknown TTA view.
         """
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
-            _, of_models = predict(self.models, self._batches(images), self.hardware, views)
-            probs = of_models.astype(np.float64).mean(0).astype(np.float32)
+            _, model_probs = predict(self.models, self._batches(images), self.hardware, views)
+            probs = model_probs.astype(np.float64).mean(0).astype(np.float32)
         return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
 
     def _batches(self, images: Sequence[Image]) -> Iterator[tuple[torch.Tensor, None, torch.Tensor]]:
-        """Batches as models.prediction.predict takes them: (uint8 RGB [B, 3, H, W], no labels, rows)."""
+        """Yield batches for models.prediction.predict: (uint8 RGB [B, 3, H, W], None for the labels, rows)."""
         size = self.config.optim.batch_size
         for start in range(0, len(images), size):
             rows = range(start, min(start + size, len(images)))
-            seen = np.stack([self._seen(images[row], row) for row in rows])
-            yield torch.from_numpy(seen).permute(0, 3, 1, 2), None, torch.tensor(rows)
+            photos = np.stack([self._preprocess(images[row], row) for row in rows])
+            yield torch.from_numpy(photos).permute(0, 3, 1, 2), None, torch.tensor(rows)
 
-    def _seen(self, image: Image, number: int) -> np.ndarray:
-        """What the models see of a photo, by the same crop and sizes as in training: uint8 [*image_size, 3]."""
+    def _preprocess(self, image: Image, number: int) -> np.ndarray:
+        """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
         data, reduced = self.config.data, 1
         if isinstance(image, str | Path):
             photo = read_photo(Path(image), lambda size: reduction(size, data))
             image, reduced = photo.image, photo.reduced
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise UserError(f"images[{number}]: {kind}; a path or a uint8 RGB array [H, W, 3] is expected")
+            raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
         face = face_for_crop(image, data)
         return EvalTransform(data)(crop_and_resize(np.ascontiguousarray(image), data, face, reduced))
 
@@ -84,7 +84,7 @@ def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:
     labels = probs.argmax(1)
     columns = {"path": paths, "label": labels}
     for (axis, names), index in zip(AXES.items(), decode(labels), strict=True):
-        columns[axis] = [AGES.get(names[n], names[n]) for n in index]
+        columns[axis] = [AGE_NAMES.get(names[n], names[n]) for n in index]
     for axis, values in marginals(probs).items():
-        columns |= dict(zip(PROBABILITIES[axis], values.T, strict=True))
+        columns |= dict(zip(PROB_COLUMNS[axis], values.T, strict=True))
     return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""What makes a submission look wrong before anyone scores it."""
+"""Checks that find a suspicious submission before it is scored: class shares, near-identical submissions."""
 
 from pathlib import Path
 
@@ -8,45 +8,46 @@ from scipy.stats import chi2_contingency, chisquare
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
-from maskfold.inference.answer_csv import read_answers
 from maskfold.inference.manifest import manifests_in
+from maskfold.inference.submission_csv import read_submission
 from maskfold.labels import AXES, KIND_MASK, PHOTOS_PER_PERSON, decode
 
-# So small that chance alone gives it to one submission in a thousand.
-LEAST_P = 0.001
+# By chance one submission in a thousand has a smaller p-value.
+MIN_P_VALUE = 0.001
+# Share of equal labels from which two submissions are reported as nearly the same.
 NEAR_IDENTICAL = 0.995
 
 
-def unlikely_shares(answers: np.ndarray, prepared: Prepared) -> list[str]:
-    """A warning an axis whose predicted shares are far from what they should be; answers int [N], 0..17.
+def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
+    """A warning for each axis whose predicted class shares are unlikely; pred_labels: int [N], 0..17.
 
-    The mask axis is known, 5 worn, 1 incorrect and 1 not worn a person: a chi-square test of the photos against it.
-    Gender and age are compared with the training people's, a person's seven photos counted as one.
+    The true shares of the mask axis are known, 5 worn, 1 incorrect and 1 not worn per person: a chi-square test of the
+    photos against them. Gender and age are compared with the training set, counting a person's seven photos as one.
     """
     warnings = []
     people = prepared.images.drop_duplicates("person_id")
-    for at, (axis, names) in enumerate(AXES.items()):
-        counts = np.bincount(decode(answers)[at], minlength=len(names))
+    for index, (axis, names) in enumerate(AXES.items()):
+        counts = np.bincount(decode(pred_labels)[index], minlength=len(names))
         if axis == "mask":
             expected = np.bincount(list(KIND_MASK.values())) / PHOTOS_PER_PERSON
             p = chisquare(counts, expected * counts.sum()).pvalue
         else:
-            trained = np.bincount(decode(people.label.to_numpy())[at], minlength=len(names))
-            expected, both = trained / trained.sum(), np.stack([trained, counts / PHOTOS_PER_PERSON])
+            train_counts = np.bincount(decode(people.label.to_numpy())[index], minlength=len(names))
+            expected, both = train_counts / train_counts.sum(), np.stack([train_counts, counts / PHOTOS_PER_PERSON])
             present = both.sum(0) > 0
             p = chi2_contingency(both[:, present], correction=False).pvalue if present.sum() > 1 else 1.0
-        if p < LEAST_P:
+        if p < MIN_P_VALUE:
             shares = ", ".join(
-                f"{name} {had:.1%} (expected {want:.1%})"
-                for name, had, want in zip(names, counts / counts.sum(), expected, strict=True)
+                f"{name} {share:.1%} (expected {expected_share:.1%})"
+                for name, share, expected_share in zip(names, counts / counts.sum(), expected, strict=True)
             )
-            warnings.append(f"{axis}: predicted shares are unlikely (chi-square, p = {p:.1g}): {shares}")
+            warnings.append(f"{axis}: predicted class shares are unlikely (chi-square, p = {p:.1g}): {shares}")
     return warnings
 
 
 def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
-    """(name, share of equal answers) of the earlier submissions beside `out` for the same photos, most alike first."""
-    mine, found = read_answers(out).set_index("ImageID").ans, []
+    """(name, share of equal labels) of the other submissions in the folder for the same photos, the highest first."""
+    mine, shares = read_submission(out).set_index("ImageID").ans, []
     for path, manifest in manifests_in(out.parent).items():
         csv = path.with_suffix(".csv")
         if csv == out or manifest.get("eval") != eval_fingerprint or not csv.exists():
@@ -54,10 +55,10 @@ def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
         try:
             if sha256(csv) != manifest.get("csv_sha256"):
                 continue
-            other = read_answers(csv).set_index("ImageID").ans
+            other = read_submission(csv).set_index("ImageID").ans
         except UserError:
-            # Edited by hand since: nobody's answers to compare with.
+            # Edited by hand: no longer the submission of its manifest.
             continue
         if set(other.index) == set(mine.index):
-            found.append((path.stem, float((other[mine.index] == mine).mean())))
-    return sorted(found, key=lambda pair: -pair[1])
+            shares.append((path.stem, float((other[mine.index] == mine).mean())))
+    return sorted(shares, key=lambda pair: -pair[1])

@@ -1,4 +1,4 @@
-"""submissions/index.csv: every submission with what was expected of it, and what the board said of it."""
+"""submissions/index.csv: every submission with its expected score and the score that the leaderboard showed."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from maskfold.errors import UserError, did_you_mean, first_line
 from maskfold.fileio import locked, write_atomic
 
 FILE = "index.csv"
-TEXT = ("name", "created", "members", "tta", "csv_sha256")
-NUMBERS = (
+TEXT_COLUMNS = ("name", "created", "members", "tta", "csv_sha256")
+NUMBER_COLUMNS = (
     "expected_macro_f1",
     "ci_low",
     "ci_high",
@@ -20,28 +20,28 @@ NUMBERS = (
     "board_half_high",
     "board_score",
 )
-COLUMNS = (*TEXT[:4], *NUMBERS, TEXT[4])
-# Below, a correlation says nothing.
-LEAST_FOR_CORRELATION = 3
+COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
+# A correlation of fewer scores means nothing.
+MIN_SCORES_FOR_CORRELATION = 3
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """The index of a folder, empty where there is none yet. Raises UserError where it can't be read as one."""
+    """Read the index of a folder; empty if there is none yet. Raises UserError if the file is not an index."""
     path = folder / FILE
     if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT else float) for name in COLUMNS})
-    mend = "mend it, or move it away: a new one is begun"
+        return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in COLUMNS})
+    fix = "fix it, or move it away to begin a new one"
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str) | dict.fromkeys(NUMBERS, float))
+        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(NUMBER_COLUMNS, float))
     except (OSError, ValueError) as fault:
-        raise UserError(f"{path}: not readable ({first_line(fault)}); {mend}") from fault
+        raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
     if missing := [name for name in COLUMNS if name not in table]:
-        raise UserError(f"{path}: column {missing[0]} is missing; {mend}")
+        raise UserError(f"{path}: column {missing[0]} is missing; {fix}")
     return table
 
 
 def add_to_index(folder: Path, manifest: dict) -> None:
-    """Add a submission; of the same name before, only the same file keeps its board score."""
+    """Add a submission. It replaces one of the same name, whose leaderboard score is kept only for the same file."""
     expected = manifest["expected"]
     row = {"name": manifest["name"], "created": manifest["created"], "csv_sha256": manifest["csv_sha256"]}
     row |= {"members": " ".join(member["run"] for member in manifest["members"]), "tta": " ".join(manifest["tta"])}
@@ -58,15 +58,17 @@ def add_to_index(folder: Path, manifest: dict) -> None:
         _write(folder, pd.DataFrame(rows, columns=COLUMNS))
 
 
-def record(folder: Path, name: str, score: str) -> list[str]:
-    """Put the board's score on record; returns what the scores so far say. Raises UserError for a name or score that
-    can't be."""
+def record_score(folder: Path, name: str, score: str) -> list[str]:
+    """Record a submission's leaderboard score and return the lines of `score_history`.
+
+    Raises UserError for an unknown submission, and for a score outside 0..1.
+    """
     try:
         value = float(score)
     except ValueError:
         value = np.nan
     if not 0 <= value <= 1:
-        raise UserError(f"--record {name} {score}: the board's macro F1 is a number from 0 to 1, like 0.7751")
+        raise UserError(f"--record {name} {score}: not a macro F1; give a number from 0 to 1, for example 0.7751")
     with locked(folder):
         table = read_index(folder)
         if name not in set(table["name"]):
@@ -75,33 +77,36 @@ def record(folder: Path, name: str, score: str) -> list[str]:
             )
         table.loc[table["name"] == name, "board_score"] = value
         _write(folder, table)
-    return history(table)
+    return score_history(table)
 
 
-def history(table: pd.DataFrame) -> list[str]:
-    """Lines on every submission with a board score: inside its interval or not, and how the local score foretells it.
+def score_history(table: pd.DataFrame) -> list[str]:
+    """Lines on every submission with a leaderboard score: inside its interval or not; then their correlation.
 
-    A public board shows half of the eval side: board_half95 is what its score is held against.
+    A public leaderboard shows half of the eval set, so its score is compared with board_half95.
     """
-    known = table[table.board_score.notna()]
+    recorded = table[table.board_score.notna()]
     lines, outside = [], 0
-    for row in known.itertuples():
-        where = "no interval (no eval side)"
+    for row in recorded.itertuples():
+        where = "no interval (no eval set)"
         if not np.isnan(row.board_half_low):
             inside = row.board_half_low <= row.board_score <= row.board_half_high
             outside += not inside
-            where = f"{'inside' if inside else 'OUTSIDE'} [{row.board_half_low:.4f}, {row.board_half_high:.4f}]"
-        lines.append(f"{row.name}: expected {row.expected_macro_f1:.4f}, board {row.board_score:.4f}, {where}")
-    if len(known) >= LEAST_FOR_CORRELATION and known.expected_macro_f1.std() > 0 and known.board_score.std() > 0:
-        together = np.corrcoef(known.expected_macro_f1, known.board_score)[0, 1]
-        lines.append(f"local and board score correlate by {together:.2f} over {len(known)} submissions")
+            bounds = f"[{row.board_half_low:.4f}, {row.board_half_high:.4f}]"
+            where = f"{'inside' if inside else 'OUTSIDE'} board_half95 {bounds}"
+        lines.append(f"{row.name}: expected {row.expected_macro_f1:.4f}, leaderboard {row.board_score:.4f}, {where}")
+    expected, scores = recorded.expected_macro_f1, recorded.board_score
+    if len(recorded) >= MIN_SCORES_FOR_CORRELATION and expected.std() > 0 and scores.std() > 0:
+        correlation = np.corrcoef(expected, scores)[0, 1]
+        lines.append(f"expected and leaderboard scores: correlation {correlation:.2f} over {len(recorded)} submissions")
     if outside >= 2:
         lines.append(
-            f"warning: the board fell outside its interval {outside} times in {len(known)}: the local score does not "
-            "foretell it; look for people in two folds, another preprocessing, or another kind of eval people"
+            f"warning: {outside} of {len(recorded)} leaderboard scores are outside their interval, so the local score "
+            "does not predict the leaderboard; look for people in two folds, other preprocessing at test time, or an "
+            "eval set of another kind"
         )
     return lines
 
 
 def _write(folder: Path, table: pd.DataFrame) -> None:
-    write_atomic(folder / FILE, lambda beside: table.to_csv(beside, index=False))
+    write_atomic(folder / FILE, lambda temporary: table.to_csv(temporary, index=False))

@@ -1,37 +1,48 @@
-"""What was taken for what, and the surest of the wrong answers."""
+"""Confusion matrices, and the most confident predictions."""
 
 import numpy as np
 
 from maskfold.labels import AXES, CLASS_NAMES, decode
 from maskfold.probabilities import OutOfFold
 
-# As many as a page shows.
-MISTAKES = 24
+# The number of errors that a page shows.
+MAX_ERRORS = 24
 
 
-def confusions(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[list]]]:
-    """(name, classes, rows) of the 18 classes and of each axis; a row is a true class and its answers' counts."""
-    answers = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
+def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[list]]]:
+    """(name, classes, rows) of the 18 classes and of each axis.
+
+    A row is the name of a true class and the number of its photos by predicted class.
+    """
+    labels_by_name = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
     pairs = zip(AXES.items(), decode(oof.label), decode(oof.pred_labels), strict=True)
-    answers |= {axis: (true, said, names) for (axis, names), true, said in pairs}
-    found = []
-    for name, (true, said, names) in answers.items():
+    labels_by_name |= {axis: (true, predicted, names) for (axis, names), true, predicted in pairs}
+    matrices = []
+    for name, (true, predicted, names) in labels_by_name.items():
         counts = np.zeros((len(names), len(names)), int)
-        np.add.at(counts, (true, said), 1)
-        found.append((name, names, [[names[at], *row] for at, row in enumerate(counts.tolist())]))
-    return found
+        np.add.at(counts, (true, predicted), 1)
+        matrices.append(
+            (name, names, [[class_name, *row] for class_name, row in zip(names, counts.tolist(), strict=True)])
+        )
+    return matrices
 
 
-def surest(oof: OutOfFold, wrong: bool) -> list[int]:
-    """Rows of the wrong answers, or of the right ones, the surest first."""
+def most_confident(oof: OutOfFold, wrong: bool) -> list[int]:
+    """Rows of the incorrect predictions, or of the correct ones, the most confident first."""
     order = np.argsort(-oof.probs.max(1), kind="stable")
     return order[(oof.pred_labels != oof.label)[order] == wrong].tolist()
 
 
-def worst_mistakes(oof: OutOfFold, most: int = MISTAKES) -> list[tuple[int, str, str, str, float]]:
-    """(row, image_id, true class, answer, its probability) of the surest wrong answers, the surest first."""
-    answers = oof.pred_labels
+def most_confident_errors(oof: OutOfFold, max_errors: int = MAX_ERRORS) -> list[tuple[int, str, str, str, float]]:
+    """(row, image_id, true class, predicted class, its probability) of the most confident errors, in that order."""
+    pred_labels = oof.pred_labels
     return [
-        (at, str(oof.image_id[at]), CLASS_NAMES[oof.label[at]], CLASS_NAMES[answers[at]], float(oof.probs[at].max()))
-        for at in surest(oof, wrong=True)[:most]
+        (
+            row,
+            str(oof.image_id[row]),
+            CLASS_NAMES[oof.label[row]],
+            CLASS_NAMES[pred_labels[row]],
+            float(oof.probs[row].max()),
+        )
+        for row in most_confident(oof, wrong=True)[:max_errors]
     ]

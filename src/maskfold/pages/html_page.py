@@ -1,88 +1,115 @@
-"""Pieces of an HTML page that holds all it shows. Text is escaped here, once."""
+"""Parts of a self-contained HTML page. Text is escaped here, once."""
 
 import base64
 import io
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
-STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1180px;margin:2rem auto;padding:0 1.5rem}
-h1{font-size:1.6rem;margin:0}
-h2{font-size:1.15rem;margin:2.4rem 0 .6rem;border-bottom:1px solid #ccc}
-.score{font-size:2.2rem;font-weight:600;margin:.4rem 0}
-.note{color:#555;max-width:60rem}
-h1,h2,p,li,td{overflow-wrap:anywhere}
-img{max-width:100%}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}
-td,th{padding:.2rem .8rem .2rem 0;text-align:left;border-bottom:1px solid #eee;vertical-align:top}
-td.n,th.n,td.v,th.v{text-align:right}
-.v,.k{white-space:nowrap}
-.row{display:flex;flex-wrap:wrap;gap:1rem;align-items:start}
-.row table{margin-right:2rem}
-figure{margin:0;width:150px;font-size:12px;line-height:1.35}
-figure img{width:150px;display:block}
-figure.pair{width:280px;margin-bottom:.6rem}
-figure.pair img{width:138px;display:inline-block;margin-right:2px}
-.changed td{font-weight:600}
-code{font-size:.9em;overflow-wrap:anywhere}
-"""
+from maskfold.pages.style import STYLE
+
+PHOTO_NOTICE = "This page contains photographs of people. Share it only where the data itself may be shared."
+PERSON_ID_NOTICE = "This page contains ids of people. Share it only where the data itself may be shared."
+# Row headers of fewer characters stay on one line.
+MAX_NOWRAP = 25
+# CSS pixels per inch, and how far a figure shrinks before its container scrolls: 8 pt labels stay legible.
+DPI, MIN_FIGURE_SCALE = 96, 0.75
 
 
-# Letters of a name that is not broken.
-SHORT = 25
+@dataclass(frozen=True)
+class Section:
+    """A part of a page with a heading. body: HTML; hint: one plain-text sentence on how to read it, or empty."""
+
+    title: str
+    body: str
+    hint: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The title as an id: lower case, with hyphens."""
+        return re.sub(r"\W+", "-", self.title.lower()).strip("-")
+
+    @property
+    def html(self) -> str:
+        hint = note(self.hint) if self.hint else ""
+        return f"<section id='{self.anchor}'><h2>{escape(self.title)}</h2>{hint}{self.body}</section>"
 
 
-def page(title: str, sections: Sequence[str]) -> str:
-    """A whole page of sections that are HTML already."""
-    head = f"<meta charset='utf-8'><title>{escape(title)}</title><style>{STYLE}</style>"
-    return f"<!doctype html>\n<html lang='en'><head>{head}</head><body>{''.join(sections)}</body></html>\n"
+def page(title: str, sections: Sequence[Section], notice: str = PHOTO_NOTICE) -> str:
+    """A whole page: title, notice on who may have it, table of contents, sections."""
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
+    head += "<meta name='color-scheme' content='light dark'>"
+    head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
+    links = "".join(f"<li><a href='#{each.anchor}'>{escape(each.title)}</a></li>" for each in sections)
+    body = f"<header><h1>{escape(title)}</h1><p class='notice'>{escape(notice)}</p></header>"
+    body += f"<nav aria-label='Contents'><ul>{links}</ul></nav><main>{''.join(each.html for each in sections)}</main>"
+    return f"<!doctype html>\n<html lang='en'><head>{head}</head><body>{body}</body></html>\n"
 
 
-def section(title: str, body: str) -> str:
-    """A heading and what is under it."""
-    return f"<h2>{escape(title)}</h2>{body}"
+def metric_name(key: str) -> str:
+    """A key of summary.json as a table shows it: "macro_f1" -> "macro F1"."""
+    return key.replace("_", " ").replace("f1", "F1")
 
 
-def note(words: str) -> str:
-    """A sentence in a quieter voice."""
-    return f"<p class='note'>{escape(words)}</p>"
+def note(text: str) -> str:
+    """A paragraph of explanation; text is plain."""
+    return f"<p class='note'>{escape(text)}</p>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """The first column to the left, `numbers` to the right."""
-
-    def cells(values: Sequence[str], kind: str) -> str:
-        def side(value: str) -> str:
-            # A number stays on one line with its interval.
-            return " class='v'" if value[:1].isdigit() or value[:1] in ("-", "+", "[") else " class='n'"
-
-        sides = [side(value) if numbers else "" for value in values]
-        # A short name stays on one line, too.
-        sides[0] = " class='k'" if numbers and len(values[0]) < SHORT else ""
-        return "".join(f"<{kind}{at}>{escape(value)}</{kind}>" for at, value in zip(sides, values, strict=True))
-
-    body = "".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
-    return f"<table><tr>{cells(head, 'th')}</tr>{body}</table>"
+def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    """A table of plain text with row headers in its first column; `numbers` aligns the other columns right."""
+    columns = [_numeric_class(name, numbers and column > 0) for column, name in enumerate(header)]
+    head = "".join(f"<th scope='col'{css}>{escape(name)}</th>" for name, css in zip(header, columns, strict=True))
+    return html_table(caption, head, "".join(_table_row(row, numbers) for row in rows))
 
 
-def figure(drawn: Figure, words: str) -> str:
-    """As SVG, with `words` for who can't see it."""
-    held = io.BytesIO()
-    drawn.savefig(held, format="svg")
-    return _image("svg+xml", held.getvalue(), words)
-
-
-def photo(pixels: np.ndarray, words: str) -> str:
-    """uint8 RGB [H, W, 3] as a JPEG with `words` in its place."""
-    _, held = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return _image("jpeg", held.tobytes(), words)
-
-
-def _image(kind: str, content: bytes, words: str) -> str:
+def html_table(caption: str, head: str, body: str) -> str:
+    """A table in a container that scrolls by itself. caption: plain text; head: HTML <th> cells; body: HTML rows."""
+    # With tabindex the container also scrolls by keyboard.
     return (
-        f"<img alt='{escape(words, quote=True)}' src='data:image/{kind};base64,{base64.b64encode(content).decode()}'>"
+        f"<div class='scroll' role='region' tabindex='0' aria-label='{escape(caption, quote=True)}'><table>"
+        f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _table_row(row: Sequence[str], numbers: bool) -> str:
+    # Short row headers stay on one line.
+    css = " class='k'" if numbers and len(row[0]) < MAX_NOWRAP else ""
+    cells = "".join(f"<td{_numeric_class(cell, numbers)}>{escape(cell)}</td>" for cell in row[1:])
+    return f"<tr><th scope='row'{css}>{escape(row[0])}</th>{cells}</tr>"
+
+
+def _numeric_class(cell: str, numeric: bool) -> str:
+    """The class attribute of a right-aligned cell; a number stays on one line with its interval."""
+    if not numeric:
+        return ""
+    return " class='v'" if cell[:1].isdigit() or cell[:1] in ("-", "+", "[") else " class='n'"
+
+
+def figure(chart: Figure, alt: str) -> str:
+    """A matplotlib figure as SVG. alt: the text for readers who cannot see it."""
+    buffer = io.BytesIO()
+    chart.savefig(buffer, format="svg")
+    width = round(chart.get_figwidth() * DPI)
+    style = f"width:{width}px;min-width:{round(MIN_FIGURE_SCALE * width)}px"
+    return (
+        f"<div class='scroll chart' role='region' tabindex='0' aria-label='{escape(alt, quote=True)}'>"
+        f"{_image('svg+xml', buffer.getvalue(), alt, style)}</div>"
+    )
+
+
+def photo(pixels: np.ndarray, alt: str) -> str:
+    """uint8 RGB [H, W, 3] as a JPEG."""
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
+    return _image("jpeg", encoded.tobytes(), alt)
+
+
+def _image(kind: str, content: bytes, alt: str, style: str = "") -> str:
+    css = f" style='{style}'" if style else ""
+    encoded = base64.b64encode(content).decode()
+    return f"<img alt='{escape(alt, quote=True)}'{css} src='data:image/{kind};base64,{encoded}'>"

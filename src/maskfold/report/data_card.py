@@ -1,6 +1,6 @@
-"""The data card: where the photos come from, what they must not be used for, and what their labels can't say.
+"""The data card: origin of the photos, uses that are excluded, and limits of the labels.
 
-After Gebru et al. 2021, Datasheets for Datasets. What the files can't tell is said to be unknown.
+After Gebru et al. 2021, Datasheets for Datasets. What the files do not contain is stated as unknown.
 """
 
 from html import escape
@@ -10,70 +10,68 @@ import pandas as pd
 
 from maskfold.data.images_table import Prepared
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, GENDERS, age_group
-from maskfold.pages.html_page import note, table
+from maskfold.pages.html_page import table
 
 
-def data_card(prepared: Prepared, wrong: dict[str, float]) -> str:
-    """As HTML. wrong: estimated share of wrong labels by axis, of those axes where any are evident."""
+def data_card(prepared: Prepared, error_rates: dict[str, float]) -> str:
+    """HTML. error_rates: axis -> estimated share of wrong labels, 0 to 1, for axes with evidence of wrong labels."""
     parts = {
-        "Where it comes from": _origin(prepared),
-        "What it must not be used for": [
-            "To recognise, single out or track anybody: the photos show people who are not to be found by them.",
-            "To decide about a person: admission, employment, insurance, policing or health. The scores above are "
-            "means over groups, and groups may be served very unlike.",
-            "To tell somebody's gender or age: the answer is what labellers would have written beside the photo.",
-            "On people, cameras or masks that are not in it: other origins than train.csv names, children, other ways "
-            "of wearing a mask. Nothing here measures how wrong the answers would be.",
+        "Origin": _origin(prepared),
+        "Uses that are excluded": [
+            "The photos and models must not be used to recognise, identify or track a person.",
+            "They must not be used for decisions about a person: admission, employment, insurance, policing or health. "
+            "The scores above are means, and they differ between groups of people.",
+            "They must not be used to determine the gender or age of a person: a model predicts only the label that an "
+            "annotator would have given the photo.",
+            "They must not be used on people, cameras or masks that the data does not contain, such as children or "
+            "other ways to wear a mask. The scores above do not measure the error there.",
         ],
-        "What the labels can't say": _silence(prepared, wrong),
+        "Limits of the labels": _label_limits(prepared, error_rates),
     }
     lists = "".join(
         f"<h3>{escape(title)}</h3><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
         for title, lines in parts.items()
     )
-    return note("People by gender and age group:") + _people(prepared.people) + lists
+    return _people(prepared.people) + lists
 
 
 def _people(people: pd.DataFrame) -> str:
     counts = np.zeros((len(GENDERS), len(AGE_GROUPS)), int)
     np.add.at(counts, (people.gender.map(GENDERS.index), age_group(people.age)), 1)
     rows = [[gender, *(f"{count:,}" for count in row)] for gender, row in zip(GENDERS, counts, strict=True)]
-    return table(["gender", *AGE_GROUPS], rows)
+    return table("People by gender and age group", ["gender", *AGE_GROUPS], rows)
 
 
 def _origin(prepared: Prepared) -> list[str]:
     meta, counts = prepared.meta, prepared.meta["counts"]
-    applied = meta["corrections"]
+    corrections = meta["corrections"]
     lines = [
-        f"{counts['people']:,} people, {counts['images']:,} photos, {counts['eval_images']:,} eval photos, read from "
-        f"{meta['root']}; fingerprint {meta['fingerprint']}.",
-        "Who took the photos, by whom the labels were made, under which licence, and whether the people agreed to this "
-        "use is not in the files: ask whoever gave them to you, before passing on a photo, a report or a model.",
-        f"Corrections applied: {len(applied['changed'])} ({applied['file']})."
-        if applied
+        f"{counts['people']:,} people, {counts['images']:,} training photos and {counts['eval_images']:,} eval photos, "
+        f"read from {meta['root']}; fingerprint {meta['fingerprint']}.",
+        "The files do not say who took the photos, who made the labels, which licence applies, and whether the people "
+        "consented to this use. Ask the provider of the data before you share a photo, a report or a model.",
+        f"Corrections applied: {len(corrections['changed'])} ({corrections['file']})."
+        if corrections
         else "No label was corrected.",
     ]
-    return lines + [f"Told while preparing: {warning}" for warning in meta["warnings"]]
+    return lines + [f"Warning of prepare.py: {warning}" for warning in meta["warnings"]]
 
 
-def _silence(prepared: Prepared, wrong: dict[str, float]) -> list[str]:
+def _label_limits(prepared: Prepared, error_rates: dict[str, float]) -> list[str]:
     people = prepared.people
     old = people.age[age_group(people.age) == len(AGE_GROUPS) - 1]
     young, oldest = AGE_BORDERS
     lines = [
-        "Gender has two values, given by others. It says nothing of how somebody sees themselves.",
-        f"Ages are in whole years, from {people.age.min()} to {people.age.max()}. At {young} and {oldest} one year "
-        f"decides about the class: {(people.age - young).between(-1, 0).sum():,} people are {young - 1} or {young}, "
-        f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}, and no photo shows which.",
-        "'incorrect' is one label, in whatever way a mask is worn wrongly.",
-        "Seven photos of a person may share light, camera and day, of which the files say nothing. They are not seven "
-        "people.",
+        "Gender has two values and was assigned by others. It does not describe a person's gender identity.",
+        f"Ages are whole years from {people.age.min()} to {people.age.max()}. At the borders {young} and {oldest} one "
+        f"year changes the class: {(people.age - young).between(-1, 0).sum():,} people are {young - 1} or {young}, "
+        f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}. Photos do not show that year.",
+        "The class 'incorrect' covers every incorrect way to wear a mask.",
+        "The seven photos of a person may share light, camera and day. They count as one person, not as seven.",
     ]
     if len(old) and (old == old.iloc[0]).all():
-        lines.append(
-            f"Everybody of the oldest group has the same age, {old.iloc[0]}: nothing is known of older people."
-        )
+        lines.append(f"All people of the oldest group are {old.iloc[0]} years old: the data contains nobody older.")
     elif not len(old):
-        lines.append(f"Nobody is {oldest} or more: nothing is known of older people.")
-    lines += [f"An estimated {share:.1%} of the people have a wrong label of {axis}." for axis, share in wrong.items()]
+        lines.append(f"The data contains nobody of {oldest} years or more.")
+    lines += [f"An estimated {rate:.1%} of the people have a wrong {axis} label." for axis, rate in error_rates.items()]
     return lines

@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju et al. 2017): which parts of a photo an answer rests on."""
+"""Grad-CAM (Selvaraju et al. 2017): the parts of a photo that a prediction depends on."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,22 +13,23 @@ from maskfold.models.classifier import Classifier
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, fold_name
 
-# Photos that are looked at together: each keeps its activations for the way back.
-AT_A_TIME = 4
+# Photos per backward pass, since each keeps its activations in memory.
+BATCH_SIZE = 4
 
 
-class Shown(nn.Module):
-    """A classifier whose last feature map [B, C, h, w] passes through `maps`, where Grad-CAM looks.
+class GradcamModel(nn.Module):
+    """A classifier with a layer whose output Grad-CAM can explain.
 
-    A vision transformer reads the answer off its first token alone: there Grad-CAM looks at what the last block is
-    given, tokens that `as_map` lays out as a map. Raises ValueError for a backbone that has no map.
+    In a convolutional net, `layer` passes on the last feature map [B, C, h, w]. A vision transformer predicts from its
+    first token alone, so `layer` is the normalisation before the attention of its last block; `as_map` arranges its
+    tokens as a map. Raises ValueError for a backbone without a feature map.
     """
 
     def __init__(self, classifier: Classifier, size: tuple[int, int]):
         super().__init__()
         self.classifier, self.maps = classifier.eval(), nn.Identity()
         backbone = classifier.backbone
-        # timm's word for the layout; models without it are [B, C, h, w].
+        # timm names the layout in output_fmt; models without it return [B, C, h, w].
         self.channels_last = str(getattr(backbone, "output_fmt", "NCHW")) == "NHWC"
         try:
             with torch.no_grad():
@@ -37,67 +38,68 @@ class Shown(nn.Module):
             if self.tokens:
                 self.grid = backbone.patch_embed.dynamic_feat_size(size)
                 self.block = backbone.blocks[-1].norm1
-        except (AttributeError, RuntimeError) as fault:
-            raise ValueError(f"it makes no map of the photo ({first_line(fault)})") from fault
+        except (AttributeError, RuntimeError) as error:
+            raise ValueError(f"the backbone has no feature map ({first_line(error)})") from error
 
     @property
     def layer(self) -> nn.Module:
-        """The module whose output is explained."""
+        """The module whose output Grad-CAM explains."""
         return self.block if self.tokens else self.maps
 
     def as_map(self, activations: torch.Tensor) -> torch.Tensor:
-        """The layer's output -> [B, C, h, w]."""
+        """Output of `layer` -> [B, C, h, w]."""
         if not self.tokens:
             return activations
-        # Class tokens go before those of the photo.
+        # The class token and register tokens come before the patch tokens.
         patches = self.grid[0] * self.grid[1]
         return activations[:, -patches:].unflatten(1, self.grid).permute(0, 3, 1, 2)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """RGB [B, 3, H, W] from 0 to 255 -> log-probabilities [B, 18]."""
         model = self.classifier
-        # What comes before a map needs no gradient.
+        # Gradients stop at the map, so the layers before it need none.
         with torch.set_grad_enabled(self.tokens):
-            found = model.backbone.forward_features(model.normalise(images))
+            features = model.backbone.forward_features(model.normalise(images))
         if not self.tokens:
-            found.requires_grad_()
-            found = self.maps(found.permute(0, 3, 1, 2) if self.channels_last else found)
-            found = found.permute(0, 2, 3, 1) if self.channels_last else found
-        return model.head(model.backbone.forward_head(found))
+            features.requires_grad_()
+            features = self.maps(features.permute(0, 3, 1, 2) if self.channels_last else features)
+            features = features.permute(0, 2, 3, 1) if self.channels_last else features
+        return model.head(model.backbone.forward_head(features))
 
 
 @dataclass(frozen=True)
 class LogOdds:
-    """What is explained: log p - log(1 - p) of an answer, whose gradient does not vanish where the answer is sure."""
+    """The target of Grad-CAM: log p - log(1 - p) of a class. Its gradient does not vanish where p is near 1."""
 
-    answer: int
+    class_index: int
 
     def __call__(self, log_probs: torch.Tensor) -> torch.Tensor:
-        """Log-probabilities [18] -> []."""
-        others = torch.arange(len(log_probs), device=log_probs.device) != self.answer
-        return log_probs[self.answer] - log_probs[others].logsumexp(0)
+        """Log-probabilities [18] -> scalar []."""
+        others = torch.arange(len(log_probs), device=log_probs.device) != self.class_index
+        return log_probs[self.class_index] - log_probs[others].logsumexp(0)
 
 
-def heatmaps(run: RunFolder, asked: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(photo uint8 [H, W, 3] as the model sees it, heat float32 [H, W] from 0 to 1) of each (fold, photo, answer).
+def heatmaps(run: RunFolder, requests: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(model input uint8 [H, W, 3], heat map float32 [H, W] from 0 to 1) of each request, in order.
 
-    photo: the store's uint8 RGB. The fold's own model is asked, which has not learned from its photos. Raises
-    ImportError without the extra `explain`, ValueError for a backbone without a feature map.
+    requests: (fold, photo, class index); photo is the uint8 RGB of the store. The model of that fold is used, which was
+    not trained on the photo's person. Raises ImportError without the extra `explain`, ValueError for a backbone
+    without a feature map.
     """
     from pytorch_grad_cam import GradCAM
 
-    asked, config = list(asked), run.config
-    found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    # A dozen photos: a GPU may be busy training, or not be here.
-    device, view = torch.device("cpu"), EvalTransform(config.data)
-    for fold in sorted({fold for fold, _, _ in asked}):
-        mine = [at for at, (of, _, _) in enumerate(asked) if of == fold]
-        shown = Shown(finished_model(run, config, fold_name(fold), device), config.data.image_size)
-        with GradCAM(shown, [shown.layer], shown.as_map) as cam:
-            for start in range(0, len(mine), AT_A_TIME):
-                some = mine[start : start + AT_A_TIME]
-                seen = np.stack([view(asked[at][1]) for at in some])
-                images = torch.from_numpy(seen).permute(0, 3, 1, 2)
-                heat = cam(images.float(), [LogOdds(asked[at][2]) for at in some])
-                found |= {at: (seen[n], heat[n]) for n, at in enumerate(some)}
-    return [found[at] for at in range(len(asked))]
+    requests, config = list(requests), run.config
+    result_by_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+    # A dozen photos need no GPU, which may be busy or absent.
+    device, transform = torch.device("cpu"), EvalTransform(config.data)
+    for fold in sorted({fold for fold, _, _ in requests}):
+        indices = [index for index, (of_fold, _, _) in enumerate(requests) if of_fold == fold]
+        model = GradcamModel(finished_model(run, config, fold_name(fold), device), config.data.image_size)
+        with GradCAM(model, [model.layer], model.as_map) as cam:
+            for start in range(0, len(indices), BATCH_SIZE):
+                batch = indices[start : start + BATCH_SIZE]
+                inputs = np.stack([transform(requests[index][1]) for index in batch])
+                images = torch.from_numpy(inputs).permute(0, 3, 1, 2)
+                maps = cam(images.float(), [LogOdds(requests[index][2]) for index in batch])
+                result_by_index |= {index: (inputs[row], maps[row]) for row, index in enumerate(batch)}
+    return [result_by_index[index] for index in range(len(requests))]

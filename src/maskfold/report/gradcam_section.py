@@ -1,4 +1,4 @@
-"""Where models looked: Grad-CAM of wrong answers beside right ones."""
+"""The Grad-CAM section of the report: incorrect predictions beside correct ones of the same class."""
 
 from dataclasses import dataclass
 from html import escape
@@ -9,93 +9,93 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.labels import CLASS_NAMES
 from maskfold.loading.store import Store
-from maskfold.metrics.confusion import surest
+from maskfold.metrics.confusion import most_confident
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.run_folder import RunFolder
 
-# Wrong answers that are explained, each beside a right one.
-PAIRS = 6
-# How much is left of what an answer does not rest on, in shares of its brightness.
-DARKEST = 0.2
+# Incorrect predictions that are shown, each beside a correct one.
+MAX_PAIRS = 6
+# Brightness, as a share of the original, where the heat map is 0.
+MIN_BRIGHTNESS = 0.2
 
 
 @dataclass(frozen=True)
-class Explained:
-    """A photo as the model saw it, uint8 [H, W, 3], and what its answer rests on, float [H, W] from 0 to 1."""
+class GradcamExample:
+    """A model input, RGB uint8 [H, W, 3], and the heat map of its prediction, float [H, W] from 0 to 1."""
 
     image_id: str
-    is_right: bool
-    words: str
-    seen: np.ndarray
+    is_correct: bool
+    caption: str
+    pixels: np.ndarray
     heat: np.ndarray
 
     @property
-    def lit(self) -> np.ndarray:
-        """The photo, darker where the answer does not rest on it: it can be read without colours."""
-        return (self.seen * (DARKEST + (1 - DARKEST) * self.heat[..., None])).astype(np.uint8)
+    def overlay(self) -> np.ndarray:
+        """The photo, darker where the heat map is low: unlike a colour map, readable for the colour-blind."""
+        return (self.pixels * (MIN_BRIGHTNESS + (1 - MIN_BRIGHTNESS) * self.heat[..., None])).astype(np.uint8)
 
 
 def pairs(oof: OutOfFold) -> list[tuple[int, int]]:
-    """(wrong, right) rows: the surest wrong answers, of people of their own, and the surest right ones of their class.
+    """(incorrect, correct) rows: the most confident errors, and the most confident correct predictions of their class.
 
-    A class without a right answer lends none.
+    All rows are of different people. An error of a class without a correct prediction is left out.
     """
-    found = []
+    rows: list[tuple[int, int]] = []
     people: set[str] = set()
-    right = surest(oof, wrong=False)
-    for row in surest(oof, wrong=True):
+    correct = most_confident(oof, wrong=False)
+    for row in most_confident(oof, wrong=True):
         person = oof.person_id[row]
-        kin = [at for at in right if oof.label[at] == oof.label[row] and oof.person_id[at] not in people | {person}]
-        if person not in people and kin:
-            found.append((row, kin[0]))
-            people |= {person, oof.person_id[kin[0]]}
-        if len(found) == PAIRS:
+        excluded = people | {person}
+        partners = [
+            other for other in correct if oof.label[other] == oof.label[row] and oof.person_id[other] not in excluded
+        ]
+        if person not in people and partners:
+            rows.append((row, partners[0]))
+            people |= {person, oof.person_id[partners[0]]}
+        if len(rows) == MAX_PAIRS:
             break
-    return found
+    return rows
 
 
-def explained(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[Explained]:
-    """Wrong answers and right ones in turn, each by the model of its own fold.
+def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[GradcamExample]:
+    """Incorrect and correct predictions in turn, each explained with the model of its own fold.
 
-    Raises ImportError without the extra `explain`, ValueError for a backbone that Grad-CAM can't look into, UserError
-    where a fold's weights are gone.
+    Raises ImportError without the extra `explain`, ValueError for a backbone without a feature map, UserError where the
+    weights of a fold are missing.
     """
     from maskfold.report.gradcam import heatmaps
 
-    rows, answers = [row for pair in pairs(oof) for row in pair], oof.pred_labels
-    place = prepared.row_indices(oof.image_id)
-    maps = heatmaps(run, [(int(oof.fold[row]), store[place[row]], int(answers[row])) for row in rows])
-    found = []
-    for row, (seen, heat) in zip(rows, maps, strict=True):
-        is_right, said = bool(answers[row] == oof.label[row]), CLASS_NAMES[answers[row]]
-        words = f"{'right' if is_right else 'wrong'}: {said} ({oof.probs[row].max():.2f})"
-        words += "" if is_right else f", is {CLASS_NAMES[oof.label[row]]}"
-        found.append(Explained(str(oof.image_id[row]), is_right, words, seen, heat))
-    return found
+    rows, predicted = [row for pair in pairs(oof) for row in pair], oof.pred_labels
+    store_rows = prepared.row_indices(oof.image_id)
+    maps = heatmaps(run, [(int(oof.fold[row]), store[store_rows[row]], int(predicted[row])) for row in rows])
+    examples = []
+    for row, (pixels, heat) in zip(rows, maps, strict=True):
+        is_correct = bool(predicted[row] == oof.label[row])
+        caption = "correct" if is_correct else "incorrect"
+        caption += f": predicted {CLASS_NAMES[predicted[row]]} ({oof.probs[row].max():.2f})"
+        caption += "" if is_correct else f", true {CLASS_NAMES[oof.label[row]]}"
+        examples.append(GradcamExample(str(oof.image_id[row]), is_correct, caption, pixels, heat))
+    return examples
 
 
-def where_it_looked(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> str:
-    """Grad-CAM of wrong answers beside right ones of their class, as HTML; in a sentence why not, where it can't be."""
+def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> str:
+    """HTML: Grad-CAM of incorrect predictions beside correct ones, or the reason why there is none."""
     try:
-        shown = explained(run, oof, prepared, store)
+        examples = gradcam_examples(run, oof, prepared, store)
     except ImportError:
         return note(
-            "Grad-CAM is not installed; this does: pip install 'maskfold[explain]' (in a checkout: '.[explain]')"
+            "Grad-CAM is not installed. Install it with: pip install 'maskfold[explain]' (in a checkout: '.[explain]')"
         )
-    except ValueError as fault:
-        return note(f"Grad-CAM can't look into {run.config.model.backbone}: {fault}")
-    except UserError as fault:
-        return note(f"Grad-CAM has no model to look into: {fault}")
-    if not shown:
-        return note("There is no wrong answer whose class has a right one too.")
+    except ValueError as error:
+        return note(f"Grad-CAM does not support {run.config.model.backbone}: {error}")
+    except UserError as error:
+        return note(f"Grad-CAM has no model: {error}")
+    if not examples:
+        return note("No incorrect prediction has a correct one of the same class.")
     cells = [
-        f"<figure class='pair'>{photo(each.seen, each.image_id)}{photo(each.lit, f'{each.image_id}, Grad-CAM')}"
-        f"<figcaption><code>{escape(each.image_id)}</code><br>{escape(each.words)}</figcaption></figure>"
-        for each in shown
+        f"<figure class='pair'>{photo(each.pixels, each.image_id)}{photo(each.overlay, f'{each.image_id}, Grad-CAM')}"
+        f"<figcaption><code>{escape(each.image_id)}</code><br>{escape(each.caption)}</figcaption></figure>"
+        for each in examples
     ]
-    said = (
-        "On the left of each pair the surest wrong answers, on its right a right one of the same class: the photo as "
-    )
-    said += "the model of its own fold saw it, and the same, dark where the answer does not rest on it (Grad-CAM)."
-    return note(said) + f"<div class='row'>{''.join(cells)}</div>"
+    return f"<div class='row'>{''.join(cells)}</div>"

@@ -1,4 +1,4 @@
-"""Who is served worse, and why, in plain sentences."""
+"""Groups with significantly lower accuracy, and possible causes, as plain sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,110 +7,121 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.label_noise import SURE, Contamination
+from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination
 from maskfold.data.images_table import Prepared
 from maskfold.labels import stratum
 from maskfold.loading.store import Store
 from maskfold.probabilities import OutOfFold
-from maskfold.report.group_scores import ERRORS, alike, groups
+from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
-# A group's share of wrong labels, or its photos' look, is named as a reason where it stands out so far: in shares of
-# people, and in standard deviations of all people's.
-MORE_WRONG, FAR = 0.02, 0.5
-# A group is called small under this share of what equal groups would have.
-SMALL = 0.5
+# A possible cause is reported from these differences on: share of wrong labels (0 to 1), and mean brightness or
+# sharpness in standard deviations over all people.
+MIN_LABEL_ERROR_DIFFERENCE, MIN_PHOTO_DIFFERENCE = 0.02, 0.5
+# A group is reported as small below this share of the people that equally large groups would have.
+MAX_SMALL_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Circumstances:
-    """What may be why a group is served worse, [P] each: a probability that the label is wrong; how the photos look."""
+class PossibleCauses:
+    """Measurements per person that may explain a lower accuracy, [P] each.
+
+    p_wrong: probability that the label is wrong; photo_means: "brightness" and "sharpness", mean over the photos.
+    """
 
     person_id: np.ndarray
     p_wrong: np.ndarray
-    looks: dict[str, np.ndarray]
+    photo_means: dict[str, np.ndarray]
 
 
-def circumstances(
-    found: pd.DataFrame, fits: dict[str, Contamination], prepared: Prepared, store: Store
-) -> Circumstances:
-    """Of suspects() and the stored photos. A label is wrong if it is on any axis where wrong labels are evident."""
-    evident = found[found.axis.map(lambda axis: fits[axis].evidence > SURE) & found.p_wrong.notna()]
-    right = (1 - evident.p_wrong).groupby(evident.person_id).prod()
-    people = np.unique(found.person_id)
+def possible_causes(
+    suspects: pd.DataFrame, fits: dict[str, Contamination], prepared: Prepared, store: Store
+) -> PossibleCauses:
+    """Measure the possible causes from the tables of find_suspects() and the stored photos.
+
+    p_wrong is the probability of a wrong label on at least one of the axes with evidence of wrong labels.
+    """
+    has_evidence = suspects.axis.map(lambda axis: fits[axis].evidence > MIN_EVIDENCE)
+    evident = suspects[has_evidence & suspects.p_wrong.notna()]
+    p_correct = (1 - evident.p_wrong).groupby(evident.person_id).prod()
+    people = np.unique(suspects.person_id)
     images = prepared.images
     rows = np.flatnonzero(images.person_id.isin(people))
-    grey = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
-    looks = np.array([(photo.mean(), cv2.Laplacian(photo, cv2.CV_32F).std()) for photo in grey])
-    means = pd.DataFrame(looks, columns=["brightness", "sharpness"]).groupby(images.person_id.to_numpy()[rows]).mean()
-    return Circumstances(
+    photos = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
+    values = np.array([(photo.mean(), cv2.Laplacian(photo, cv2.CV_32F).std()) for photo in photos])
+    means = pd.DataFrame(values, columns=["brightness", "sharpness"]).groupby(images.person_id.to_numpy()[rows]).mean()
+    return PossibleCauses(
         people,
-        1 - right.reindex(people, fill_value=1.0).to_numpy(),
+        1 - p_correct.reindex(people, fill_value=1.0).to_numpy(),
         {name: means[name].reindex(people).to_numpy() for name in means},
     )
 
 
-def findings(table: pd.DataFrame, oof: OutOfFold, known: Circumstances) -> list[str]:
-    """Sentences, of the groups that are served worse than everybody else, the surest large gap first.
+def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
+    """One paragraph per group with significantly lower accuracy than all other people, the largest certain gap first.
 
-    A group counts where its most_gap, which holds for all groups at once, is under 0. One of both gender and age that
-    has all the people of a wider one is told with it.
+    table: of scores_by_group. A group is significant if its gap_upper95 is below 0. A combination of gender and age
+    that has all the people of its gender or age group is left out, since that group is reported already.
     """
-    worse = table[table.most_gap < 0].sort_values("most_gap", kind="stable")
-    told = [name for name in worse.index if not any(table.people[name] == table.people.get(w) for w in _wider(name))]
-    return [_finding(name, table.loc[name], taken_for(name, oof), why(name, table, oof, known)) for name in told]
+    worse = table[table.gap_upper95 < 0].sort_values("gap_upper95", kind="stable")
+    names = [
+        name for name in worse.index if not any(table.people[name] == table.people.get(part) for part in _parts(name))
+    ]
+    return [
+        _finding(name, table.loc[name], most_predicted_group(name, oof), reasons(name, table, oof, causes))
+        for name in names
+    ]
 
 
-def _wider(name: str) -> list[str]:
-    """Of a group of both gender and age the two that it is a part of."""
+def _parts(name: str) -> list[str]:
+    """The gender and the age group of a combination; of another group nothing."""
     return name.split(", ") if ", " in name else []
 
 
-def taken_for(name: str, oof: OutOfFold) -> str:
-    """The group of its kind that the wrong answers to a group's photos name most often."""
-    classes = groups()
-    wrong = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
-    return max(alike(name), key=lambda other: np.isin(wrong, classes[other]).sum())
+def most_predicted_group(name: str, oof: OutOfFold) -> str:
+    """The group of the same kind that incorrect predictions for the photos of a group name most often."""
+    classes = classes_by_group()
+    errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
+    return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())
 
 
-def _finding(name: str, row: pd.Series, other: str, reasons: Sequence[str]) -> str:
-    kinds = {"mask_wrong": "the mask", "gender_wrong": "the gender", "too_young": "an age too young"}
-    kinds |= {"too_old": "an age too old"}
-    most = max(ERRORS, key=lambda kind: row[kind])
+def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> str:
+    kinds = {"mask_wrong": "mask", "gender_wrong": "gender", "too_young": "age too young", "too_old": "age too old"}
+    most_frequent = max(ERRORS, key=lambda kind: row[kind])
     low, high = row.gap_ci95
-    said = f"{name}: {row.accuracy:.1%} of its photos are answered rightly, {-100 * row.gap:.1f} percentage points less"
-    said += f" than of everybody else [{-100 * high:.1f}, {-100 * low:.1f}]; most often wrong is {kinds[most]} "
-    said += f"({row[most]:.1%}" + (")." if other == name else f"), mostly taken for {other}.")
-    if row.overconfidence_ci95[0] > 0:
-        said += f" The models are surer of their answers than right, by {row.overconfidence:.1%}."
-    return (
-        f"{said} {'; '.join(reasons).capitalize()}."
-        if reasons
-        else f"{said} Neither support, labels nor photos tell why."
+    text = (
+        f"{name}: accuracy {row.accuracy:.1%}, {-100 * row.gap:.1f} percentage points lower than for all other people"
     )
+    text += f" [{-100 * high:.1f}, {-100 * low:.1f}]. The most frequent error is {kinds[most_frequent]} "
+    text += f"({row[most_frequent]:.1%} of the photos)."
+    text += "" if other == name else f" Incorrect predictions are most often {other}."
+    if row.overconfidence_ci95[0] > 0:
+        text += f" The models are overconfident by {100 * row.overconfidence:.1f} percentage points."
+    if not causes:
+        return f"{text} Number of people, label errors, brightness and sharpness do not explain the gap."
+    return f"{text} Possible causes: {'; '.join(causes)}."
 
 
-def why(name: str, table: pd.DataFrame, oof: OutOfFold, known: Circumstances) -> list[str]:
-    """What stands out of support, labels and photos."""
+def reasons(name: str, table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
+    """Differences between a group and all other people in size, label errors and photos, as parts of a sentence."""
     people, first = np.unique(oof.person_id, return_index=True)
-    mine = np.isin(stratum(oof.label[first]), _strata(name))
-    place = pd.Index(known.person_id).get_indexer(people)
-    found, share = [], table.people[name] / len(people)
-    if share < SMALL / len(alike(name)):
-        found.append(f"support: {table.people[name]:,} of {len(people):,} people are of this group ({share:.1%})")
-    wrong = known.p_wrong[place]
-    if mine.all():
-        return found
-    if wrong[mine].mean() - wrong[~mine].mean() > MORE_WRONG:
-        found.append(
-            f"labels: an estimated {wrong[mine].mean():.1%} of them are wrong, of all others {wrong[~mine].mean():.1%}"
-        )
-    for look, values in known.looks.items():
-        values = values[place]
-        by = (values[mine].mean() - values[~mine].mean()) / max(values.std(), 1e-12)
-        if abs(by) > FAR:
-            found.append(f"photos: their {look} differs from the others' by {by:+.1f} standard deviations")
-    return found
+    is_member = np.isin(stratum(oof.label[first]), _strata(name))
+    rows = pd.Index(causes.person_id).get_indexer(people)
+    sentences, share = [], table.people[name] / len(people)
+    if share < MAX_SMALL_SHARE / len(groups_of_same_kind(name)):
+        sentences.append(f"the group is small ({table.people[name]:,} of {len(people):,} people, {share:.1%})")
+    if is_member.all():
+        return sentences
+    p_wrong = causes.p_wrong[rows]
+    inside, outside = p_wrong[is_member].mean(), p_wrong[~is_member].mean()
+    if inside - outside > MIN_LABEL_ERROR_DIFFERENCE:
+        sentences.append(f"an estimated {inside:.1%} of its labels are wrong, and {outside:.1%} of all others")
+    for measure, means in causes.photo_means.items():
+        values = means[rows]
+        difference = (values[is_member].mean() - values[~is_member].mean()) / max(values.std(), 1e-12)
+        if abs(difference) > MIN_PHOTO_DIFFERENCE:
+            sentences.append(f"the {measure} of its photos differs by {difference:+.1f} standard deviations")
+    return sentences
 
 
 def _strata(name: str) -> list[int]:
-    return np.unique(stratum(groups()[name])).tolist()
+    return np.unique(stratum(classes_by_group()[name])).tolist()

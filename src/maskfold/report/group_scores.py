@@ -1,4 +1,4 @@
-"""How well a run serves whom: scores, calibration and kinds of error by gender, age group and both."""
+"""Scores, calibration and kinds of error by gender, age group and their combinations."""
 
 import numpy as np
 import pandas as pd
@@ -9,59 +9,60 @@ from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
 
-# Fewer people are too few to resample.
-LEAST_PEOPLE = 5
+# The bootstrap interval of a group of fewer people is not reliable.
+MIN_PEOPLE = 5
 ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
 
-def groups() -> dict[str, list[int]]:
-    """Name -> its classes: both genders, the three age groups, and the six that are both."""
+def classes_by_group() -> dict[str, list[int]]:
+    """Name of a group -> its classes: the two genders, the three age groups and their six combinations."""
     _, gender, age = decode(range(NUM_CLASSES))
-    found = {name: gender == at for at, name in enumerate(GENDERS)}
-    found |= {name: age == at for at, name in enumerate(AGE_GROUPS)}
-    found |= {
-        f"{one}, {other}": (gender == a) & (age == b)
-        for a, one in enumerate(GENDERS)
-        for b, other in enumerate(AGE_GROUPS)
+    is_member = {name: gender == index for index, name in enumerate(GENDERS)}
+    is_member |= {name: age == index for index, name in enumerate(AGE_GROUPS)}
+    is_member |= {
+        f"{gender_name}, {age_name}": (gender == i) & (age == j)
+        for i, gender_name in enumerate(GENDERS)
+        for j, age_name in enumerate(AGE_GROUPS)
     }
-    return {name: np.flatnonzero(mine).tolist() for name, mine in found.items()}
+    return {name: np.flatnonzero(mask).tolist() for name, mask in is_member.items()}
 
 
-def alike(name: str) -> list[str]:
-    """The groups of its kind: both genders, the three age groups, or the six that are both."""
-    kinds = (GENDERS, AGE_GROUPS, tuple(set(groups()) - {*GENDERS, *AGE_GROUPS}))
+def groups_of_same_kind(name: str) -> list[str]:
+    """All groups of the kind of this one: the two genders, the three age groups, or the six combinations."""
+    kinds = (GENDERS, AGE_GROUPS, tuple(set(classes_by_group()) - {*GENDERS, *AGE_GROUPS}))
     return next(sorted(kind) for kind in kinds if name in kind)
 
 
-def by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
-    """A row a group that has people, by their labels as given.
+def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+    """One row per group that has people, with the name of the group as index.
 
-    people, photos; accuracy; f1, the plain mean over the group's classes; gap, accuracy less that of everybody else;
-    overconfidence, mean confidence less accuracy; calibration_error; and shares of photos mask_wrong, gender_wrong,
-    too_young, too_old (one answer may be wrong in several ways). <name>_ci95 [lo, hi] of accuracy, f1, gap and
-    overconfidence, from resampling people within gender x age; None where everybody is in the group.
+    people, photos: counts, by the labels of the data set. accuracy; f1, the mean over the classes of the group; gap,
+    accuracy minus the accuracy of all other people; overconfidence, mean confidence minus accuracy; calibration_error
+    (ECE). mask_wrong, gender_wrong, too_young, too_old: shares of the photos, 0 to 1; one prediction may count in
+    several. <name>_ci95: [low, high] for accuracy, f1, gap and overconfidence, from a bootstrap over people within
+    gender x age; None where all people are in the group.
 
-    most_gap: what the gap is at most, by a 95 % bound that holds for all groups at once (the bootstrap's largest
-    deviation in standard errors; Westfall & Young 1993); nan for a group of fewer than LEAST_PEOPLE.
+    gap_upper95: upper bound of the gap that holds for all groups simultaneously with 95 % confidence, from the largest
+    deviation of the bootstrap in standard errors (Westfall & Young 1993); NaN for a group of fewer than MIN_PEOPLE.
     """
-    who = People(oof.label, oof.person_id)
+    resampler = People(oof.label, oof.person_id)
     mask, gender, age = decode(oof.label)
-    said_mask, said_gender, said_age = decode(oof.pred_labels)
-    photo = [np.ones(len(oof.label)), oof.pred_labels == oof.label, oof.probs.max(1)]
-    photo += [said_mask != mask, said_gender != gender, said_age < age, said_age > age]
-    # What each person adds to the groups' sums, [P, G, values].
-    classes = {name: of for name, of in groups().items() if np.isin(oof.label, of).any()}
-    values = np.stack(photo, 1)
-    member = np.stack([np.isin(oof.label, of) for of in classes.values()], 1)
-    sums = np.zeros((len(who), len(classes), values.shape[1]))
-    np.add.at(sums, who.of_photo, member[:, :, None] * values[:, None, :])
-    whole = np.zeros((len(who), 1, values.shape[1]))
-    np.add.at(whole, who.of_photo, values[:, None, :])
-    tallies = who.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
-    drawn = who.resample(np.random.default_rng(seed), resamples)
+    pred_mask, pred_gender, pred_age = decode(oof.pred_labels)
+    columns = [np.ones(len(oof.label)), oof.pred_labels == oof.label, oof.probs.max(1)]
+    columns += [pred_mask != mask, pred_gender != gender, pred_age < age, pred_age > age]
+    classes = {name: members for name, members in classes_by_group().items() if np.isin(oof.label, members).any()}
+    values = np.stack(columns, 1)
+    is_member = np.stack([np.isin(oof.label, members) for members in classes.values()], 1)
+    # The contribution of each person to the sums of each group, [P, G, columns].
+    sums = np.zeros((len(resampler), len(classes), values.shape[1]))
+    np.add.at(sums, resampler.person_index, is_member[:, :, None] * values[:, None, :])
+    whole = np.zeros((len(resampler), 1, values.shape[1]))
+    np.add.at(whole, resampler.person_index, values[:, None, :])
+    tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
+    resamples_by_stratum = resampler.resample(np.random.default_rng(seed), resamples)
 
-    def measured(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:
-        """Sums [..., G, values], of everybody [..., 1, values], tallies [..., 3, 18] -> [..., G] each."""
+    def statistics(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:
+        """Sums [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each."""
         rest = whole - sums
         with np.errstate(invalid="ignore"):
             accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
@@ -69,26 +70,26 @@ def by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.Da
         f1 = f1_per_class(tallies)
         return {
             "accuracy": accuracy,
-            "f1": np.stack([f1[..., of].mean(-1) for of in classes.values()], -1),
+            "f1": np.stack([f1[..., members].mean(-1) for members in classes.values()], -1),
             "gap": accuracy - others,
             "overconfidence": confidence - accuracy,
         }
 
-    found = measured(sums.sum(0), whole.sum(0), tallies.sum(0))
-    spread = measured(*(who.totals(each, drawn) for each in (sums, whole, tallies)))
+    estimates = statistics(sums.sum(0), whole.sum(0), tallies.sum(0))
+    replicates = statistics(*(resampler.totals(each, resamples_by_stratum) for each in (sums, whole, tallies)))
     people, photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
     table = pd.DataFrame({"group": list(classes), "people": people, "photos": photos})
-    for name, points in found.items():
+    for name, points in estimates.items():
         table[name] = points
-        ends = np.percentile(spread[name], (2.5, 97.5), axis=0).T
-        table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair.tolist() for pair in ends]
-    error = spread["gap"].std(0)
+        bounds = np.percentile(replicates[name], (2.5, 97.5), axis=0).T
+        table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair.tolist() for pair in bounds]
+    error = replicates["gap"].std(0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        away = np.abs(spread["gap"] - found["gap"]) / error
-    can_tell = people >= LEAST_PEOPLE
-    varies = can_tell & (error > 0)
-    farthest = np.percentile(away[:, varies].max(1), 95) if varies.any() else 0.0
-    table["most_gap"] = np.where(can_tell, found["gap"] + farthest * error, np.nan)
-    table["calibration_error"] = [reliability(oof.probs[mine], oof.label[mine]).error for mine in member.T]
+        deviation = np.abs(replicates["gap"] - estimates["gap"]) / error
+    is_tested = people >= MIN_PEOPLE
+    varies = is_tested & (error > 0)
+    critical = np.percentile(deviation[:, varies].max(1), 95) if varies.any() else 0.0
+    table["gap_upper95"] = np.where(is_tested, estimates["gap"] + critical * error, np.nan)
+    table["calibration_error"] = [reliability(oof.probs[rows], oof.label[rows]).error for rows in is_member.T]
     shares = sums.sum(0)[:, 3:] / sums.sum(0)[:, :1]
     return table.assign(**dict(zip(ERRORS, shares.T, strict=True))).set_index("group")

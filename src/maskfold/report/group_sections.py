@@ -1,4 +1,4 @@
-"""The report's sections on whom a run serves: by age, by photo, and by group with its findings; as HTML."""
+"""The sections of the report on performance by age, by photo type and by group, as HTML."""
 
 from html import escape
 
@@ -11,35 +11,38 @@ from maskfold.labels import AXES, KIND_MASK, decode
 from maskfold.loading.store import Store
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
-from maskfold.pages.figures import by_age, group_intervals
+from maskfold.pages.figures import accuracy_by_age, group_intervals
 from maskfold.pages.html_page import figure, note, table
 from maskfold.probabilities import OutOfFold
-from maskfold.report.group_findings import circumstances, findings
-from maskfold.report.group_scores import ERRORS, by_group
+from maskfold.report.group_findings import group_findings, possible_causes
+from maskfold.report.group_scores import ERRORS, scores_by_group
 
 
-def by_age_and_photo(oof: OutOfFold, prepared: Prepared) -> str:
+def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
+    """Accuracy by age in years, and per photo type (file stem) for the class and each axis."""
     ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
-    right = [a == b for a, b in zip(decode(oof.label), decode(oof.pred_labels), strict=True)]
-    drawn = by_age(ages, oof.pred_labels == oof.label, right[list(AXES).index("age")])
+    is_correct = [true == pred for true, pred in zip(decode(oof.label), decode(oof.pred_labels), strict=True)]
+    chart = accuracy_by_age(ages, oof.pred_labels == oof.label, is_correct[list(AXES).index("age")])
     rows, kinds = [], np.array([name.rpartition("/")[2] for name in oof.image_id])
     for kind in KIND_MASK:
-        mine = kinds == kind
-        if mine.any():
-            found = scores(oof.label[mine], oof.pred_labels[mine])
-            bounds = intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)["accuracy_ci95"]
+        is_kind = kinds == kind
+        if is_kind.any():
+            labels, predicted = oof.label[is_kind], oof.pred_labels[is_kind]
+            accuracy = scores(labels, predicted)["accuracy"]
+            bounds = intervals(labels, predicted, oof.person_id[is_kind], 0)["accuracy_ci95"]
             rows.append(
-                [kind, f"{found['accuracy']:.4f}", interval(bounds), *(f"{part[mine].mean():.4f}" for part in right)]
+                [kind, f"{accuracy:.4f}", interval(bounds), *(f"{axis[is_kind].mean():.4f}" for axis in is_correct)]
             )
-    head = ["photo", "accuracy", "95 %", *(f"{axis} right" for axis in AXES)]
-    return figure(drawn, "Accuracy by age in years") + table(head, rows)
+    header = ["photo type", "accuracy", "95 %", *(f"{axis} accuracy" for axis in AXES)]
+    return figure(chart, "Accuracy by age in years") + table("Accuracy by photo type", header, rows)
 
 
-def whom_it_serves(oof: OutOfFold, prepared: Prepared, store: Store, found: pd.DataFrame, fits: dict) -> str:
-    groups = by_group(oof)
-    said = findings(groups, oof, circumstances(found, fits, prepared, store))
-    lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-    summary = f"<ol>{lines}</ol>" if said else note("Of no group this can be told.")
+def group_section(oof: OutOfFold, prepared: Prepared, store: Store, suspects: pd.DataFrame, fits: dict) -> str:
+    """Groups with significantly lower accuracy, and the scores of all groups; suspects, fits: of find_suspects()."""
+    groups = scores_by_group(oof)
+    findings = group_findings(groups, oof, possible_causes(suspects, fits, prepared, store))
+    items = "".join(f"<li>{escape(finding)}</li>" for finding in findings)
+    summary = f"<ol>{items}</ol>" if findings else note("No group has significantly lower accuracy.")
     rows = [
         [
             name,
@@ -50,14 +53,10 @@ def whom_it_serves(oof: OutOfFold, prepared: Prepared, store: Store, found: pd.D
         ]
         for name, row in groups.iterrows()
     ]
-    head = ["group", "people", "accuracy", "F1 of its classes", "confidence over accuracy", "calibration error"]
-    words = (
-        "By the labels as given: a group's wrong labels may be those of other groups' people. Who is served worse than "
-    )
-    words += "everybody else, tested for all groups at once, the surest large gap first:"
+    header = ["group", "people", "accuracy", "mean F1 of its classes", "overconfidence", "calibration error (ECE)"]
+    header += [kind.replace("_", " ") for kind in ERRORS]
     return (
-        note(words)
-        + summary
+        summary
         + figure(group_intervals(groups), "Accuracy of each group with its 95 % interval")
-        + table([*head, *(kind.replace("_", " ") for kind in ERRORS)], rows)
+        + table("Scores by group; the last four columns are shares of the photos", header, rows)
     )

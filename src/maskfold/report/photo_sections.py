@@ -1,4 +1,4 @@
-"""Photos to look at: what the model saw, and where it looked. uint8 RGB, or pieces of a report's page."""
+"""The sections of the report that show photos: augmentation, mixing, and the most confident errors."""
 
 from html import escape
 
@@ -10,35 +10,36 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import sample_seeds, train_transform
-from maskfold.metrics.confusion import worst_mistakes
+from maskfold.metrics.confusion import most_confident_errors
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
 
-# Photos whose augmentations are shown, and how many of each.
-SAMPLES, VARIANTS = 6, 5
-# Mixed photos that are shown, in two lines.
-MIXED = 12
+# Photos whose augmentations are shown, and epochs per photo.
+NUM_PHOTOS, MAX_EPOCHS = 6, 5
+# Mixed photos that are shown, in two rows.
+MAX_MIXED = 12
 
 
-def augmented(config: Config, store: Store) -> np.ndarray:
-    """Some photos as the first epochs augment them, at the size the model sees: [H, W, 3]."""
-    rows, transform = np.linspace(0, len(store) - 1, SAMPLES).astype(int), train_transform(config.data)
-    lines, epochs = [], min(VARIANTS, config.optim.epochs)
+def augmentation_examples(config: Config, store: Store) -> np.ndarray:
+    """Some photos, augmented as in the first epochs, at the input size of the model: uint8 RGB [H, W, 3]."""
+    rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), train_transform(config.data)
+    lines, epochs = [], min(MAX_EPOCHS, config.optim.epochs)
     for row in rows:
         seeds = [
             sample_seeds(config.seed, epoch, np.array([row]), np.zeros(1, int))[0] for epoch in range(1, epochs + 1)
         ]
         lines.append(np.concatenate([transform(store[row], seed) for seed in seeds], 1))
-    half = SAMPLES // 2
+    half = NUM_PHOTOS // 2
     return np.concatenate([np.concatenate(lines[:half], 0), np.concatenate(lines[half:], 0)], 1)
 
 
-def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np.ndarray:
-    """Photos of a fold's first mixed batch, augmented and mixed as its model saw them: [H, W, 3].
+def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np.ndarray:
+    """Photos of the first mixed batch of a fold, augmented and mixed as in training: uint8 RGB [H, W, 3].
 
-    Pseudo-labelled photos are not among them. Raises UserError where the fold's people lend no such partner.
+    Pseudo-labelled photos are left out. Raises UserError where the fold has no partners of the kind that mix.partner
+    requires.
     """
-    # Here: a report without mixing does without torch.
+    # Imported here, since a report without mixing does not need torch.
     import torch
 
     from maskfold.loading.dataset import PhotoDataset
@@ -50,50 +51,54 @@ def mixed(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np
     labels, ages = images.label.to_numpy(), images.age.to_numpy()
     batches = train_batch_sampler(config, split(images, prepared.folds, fold)[0], labels)
     dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
-    truth, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
+    target_encoder, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
         batches.set_epoch(batches.epoch + 1)
         for batch, keys in enumerate(batches):
             size = batches.size(batch)
             if len(keys) > size:
-                photos, known, rows = dataset.__getitems__(keys)
-                seen, _ = mixer(photos, truth(known, rows), batches.epoch, batch, size)
-                shown = seen[:MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
-                # Two lines of one length, or one.
-                lines = np.array_split(shown[: len(shown) // 2 * 2], 2) if len(shown) > 1 else [shown]
+                photos, batch_labels, rows = dataset.__getitems__(keys)
+                mixed_photos, _ = mixer(photos, target_encoder(batch_labels, rows), batches.epoch, batch, size)
+                pixels = mixed_photos[:MAX_MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
+                # Two rows of equal length, or one row for a single photo.
+                lines = np.array_split(pixels[: len(pixels) // 2 * 2], 2) if len(pixels) > 1 else [pixels]
                 return np.concatenate([np.concatenate(list(line), 1) for line in lines], 0)
 
 
-def gallery(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
-    """The surest wrong answers, as HTML."""
-    place = prepared.row_indices(oof.image_id)
-    shown = [
-        f"<figure>{photo(store[place[row]], name)}<figcaption><code>{escape(name)}</code><br>is {escape(true)}<br>"
-        f"taken for {escape(said)} ({p:.2f})</figcaption></figure>"
-        for row, name, true, said, p in worst_mistakes(oof)
+def confident_errors_section(oof: OutOfFold, prepared: Prepared, store: Store) -> str:
+    """HTML: the incorrect predictions with the highest probability."""
+    store_rows = prepared.row_indices(oof.image_id)
+    cells = [
+        f"<figure>{photo(store[store_rows[row]], name)}<figcaption><code>{escape(name)}</code><br>true {escape(true)}"
+        f"<br>predicted {escape(predicted)} ({probability:.2f})</figcaption></figure>"
+        for row, name, true, predicted, probability in most_confident_errors(oof)
     ]
-    return f"<div class='row'>{''.join(shown)}</div>" if shown else "<p>There are none.</p>"
+    return f"<div class='row'>{''.join(cells)}</div>" if cells else note("There are no incorrect predictions.")
 
 
-def seen_by_the_model(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
-    """Augmented and, where the run mixes, mixed photos of a fold, as HTML."""
+def augmentation_section(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
+    """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
     from maskfold.training.fold_data import uses_cached_features
 
     if uses_cached_features(config):
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
-        flipped = "" if config.data.augment == "none" else " and flipped"
-        return note(f"Features of photos as they are{flipped}, computed once: nothing else is augmented.") + photo(
-            augmented(plain, store), "photos as they are"
-        )
-    how = config.data.augment if isinstance(config.data.augment, str) else "its own pipeline"
-    epochs = min(VARIANTS, config.optim.epochs)
-    said = f"Training photos as the first {epochs} epochs augment them ({how}), at the size the model sees."
-    shown = note(said) + photo(augmented(config, store), "augmented photos")
+        flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
+        text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."
+        return note(text) + _photos(augmentation_examples(plain, store), "photos without augmentation")
+    augment = config.data.augment if isinstance(config.data.augment, str) else "a pipeline of its own"
+    epochs = min(MAX_EPOCHS, config.optim.epochs)
+    text = f"Training photos in the first {epochs} epochs (data.augment: {augment}), at the input size of the model."
+    html = note(text) + _photos(augmentation_examples(config, store), "augmented photos")
     if config.mix.name != "none":
         try:
-            sheet = mixed(config, prepared, store, fold)
-        except UserError as fault:
-            return shown + note(f"No mixed batch can be shown: {fault}")
-        shown += note(f"The first batch of fold {fold} that is mixed ({config.mix.name}):")
-        shown += photo(sheet, "mixed photos")
-    return shown
+            pixels = mixing_examples(config, prepared, store, fold)
+        except UserError as error:
+            return html + note(f"No mixed batch can be shown: {error}")
+        html += note(f"Photos of the first mixed batch of fold {fold} (mix.name: {config.mix.name}).")
+        html += _photos(pixels, "mixed photos")
+    return html
+
+
+def _photos(pixels: np.ndarray, alt: str) -> str:
+    """A wide image of several photos, with the space below it of a figure."""
+    return f"<div class='scroll'>{photo(pixels, alt)}</div>"

@@ -1,4 +1,4 @@
-"""A run's report: one HTML page that a team reads first, with nothing to load from anywhere."""
+"""The report of a run: one self-contained HTML page."""
 
 from html import escape
 from pathlib import Path
@@ -6,128 +6,179 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from maskfold.audit.label_noise import PROPOSED, SURE, suspects
+from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_suspects
 from maskfold.config.experiment import Config, flatten
 from maskfold.evaluation.score_tables import interval
 from maskfold.fileio import write_text
-from maskfold.inference.cache import out_of_fold, prepared_of
+from maskfold.inference.cache import load_oof, prepared_of
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
-from maskfold.metrics.calibration import before_and_after
-from maskfold.metrics.confusion import confusions
+from maskfold.metrics.calibration import assess_calibration
+from maskfold.metrics.confusion import confusion_matrices
 from maskfold.metrics.scores import METRICS, class_table
 from maskfold.pages.figures import (
-    class_bars,
+    class_f1_bars,
     confusion_matrix,
-    curves,
+    learning_curves,
     reliability_diagram,
 )
-from maskfold.pages.html_page import figure, page, section, table
+from maskfold.pages.html_page import Section, figure, html_table, metric_name, page, table
 from maskfold.probabilities import OutOfFold
 from maskfold.report.data_card import data_card
-from maskfold.report.gradcam_section import where_it_looked
-from maskfold.report.group_sections import by_age_and_photo, whom_it_serves
-from maskfold.report.photo_sections import gallery, seen_by_the_model
+from maskfold.report.gradcam_section import gradcam_section
+from maskfold.report.group_sections import age_and_photo_section, group_section
+from maskfold.report.photo_sections import augmentation_section, confident_errors_section
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
 
 FILE = "report.html"
-# Keys that every run resolves: no choice of its owner's.
-CHOSEN_AT_START = ("data.root", "data.prepared", "run.precision", "run.predict_precision")
-LOSSES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
-# Of a run with a moving average: what it would score without.
-LOSSES |= {"raw_macro_f1": "macro F1 without the average"}
-WORK = {"lr": "learning rate", "grad_norm": "norm of the gradient", "images_per_second": "images/s"}
+# Keys that train.py fills in for every run: their values are not marked as changed by the user.
+RESOLVED_KEYS = ("data.root", "data.prepared", "run.precision", "run.predict_precision")
+CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
+# Only in runs with an exponential moving average (EMA) of the weights.
+CURVES |= {"raw_macro_f1": "macro F1 without EMA"}
+OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per_second": "images per second"}
 
 
 def write_report(run: RunFolder) -> Path:
-    """Write report.html into the run's folder. Raises UserError where the run has nothing finished to report."""
+    """Write report.html into the folder of the run. Raises UserError where no fold is finished."""
     summary, prepared = summarise(run), prepared_of(run)
-    oof = out_of_fold(run, prepared)
+    oof = load_oof(run, prepared)
     store = open_store(prepared, prepared.images, run.config.data)
     histories = {part: run.read_metrics(part) for part in run.finished_parts}
-    found, fits = suspects(oof)
-    wrong = {axis: fit.rate for axis, fit in fits.items() if axis in PROPOSED and fit.evidence > SURE}
+    suspects, fits = find_suspects(oof)
+    error_rates = {
+        axis: fit.rate for axis, fit in fits.items() if axis in CORRECTABLE_AXES and fit.evidence > MIN_EVIDENCE
+    }
     sections = [
-        _head(summary),
-        section("Training", figure(curves(histories, LOSSES), "Losses and macro F1 by epoch, a line a fold")),
-        section("What is taken for what", _confusion(oof)),
-        section("The 18 classes", figure(_bars(oof), "F1 of each class with its 95 % interval, photos in brackets")),
-        section("Do the probabilities mean what they say?", _calibration(oof)),
-        section("By age and by photo", by_age_and_photo(oof, prepared)),
-        section("Whom it serves, and whom worse", whom_it_serves(oof, prepared, store, found, fits)),
-        section("The surest mistakes", gallery(oof, prepared, store)),
-        section("Where it looked", where_it_looked(run, oof, prepared, store)),
-        section("What the model saw", seen_by_the_model(run.config, prepared, store, run.finished_folds[0])),
-        section("The work", figure(curves(histories, WORK), "Learning rate, gradient norm and throughput by epoch")),
-        section("Data card", data_card(prepared, wrong)),
-        section("Configuration", _configuration(run.config, summary)),
+        Section(
+            "Scores",
+            _scores(summary),
+            "Out-of-fold scores: each photo is predicted by the fold model that was not trained on its person; "
+            "intervals are 95 % over people.",
+        ),
+        Section(
+            "Learning curves",
+            figure(learning_curves(histories, CURVES), "Losses and macro F1 by epoch, one line per fold"),
+            "A validation loss that rises while the training loss falls is a sign of overfitting.",
+        ),
+        Section(
+            "Confusion matrices",
+            _confusion(oof),
+            "Each row is a true class: the number counts photos, the shade is the share of the row; errors are off the "
+            "diagonal.",
+        ),
+        Section(
+            "F1 per class",
+            figure(_class_f1(oof), "F1 of each class with its 95 % interval, photos in brackets"),
+            "Macro F1 is the mean of these bars, so a rare class counts as much as a frequent one.",
+        ),
+        Section(
+            "Calibration",
+            figure(reliability_diagram(*assess_calibration(oof)), "Reliability diagram"),
+            "Points below the diagonal are overconfident predictions; ECE is the expected calibration error.",
+        ),
+        Section(
+            "Performance by age and photo type",
+            age_and_photo_section(oof, prepared),
+            "Accuracy usually drops near the dotted borders, where one year changes the class.",
+        ),
+        Section(
+            "Performance by group",
+            group_section(oof, prepared, store, suspects, fits),
+            "The list holds the groups with significantly lower accuracy than all other people, tested for all groups "
+            "at once; groups follow the labels of the data set, which may be wrong.",
+        ),
+        Section(
+            "Most confident errors",
+            confident_errors_section(oof, prepared, store),
+            "The incorrect predictions with the highest probability (in brackets); check whether the label is wrong.",
+        ),
+        Section(
+            "Grad-CAM",
+            gradcam_section(run, oof, prepared, store),
+            "Incorrect predictions, each followed by a correct one of the same class: the model input, and beside it "
+            "the same photo with the parts dark that the prediction does not depend on.",
+        ),
+        Section(
+            "Augmentation",
+            augmentation_section(run.config, prepared, store, run.finished_folds[0]),
+            "Check that every photo still shows its class.",
+        ),
+        Section(
+            "Optimisation",
+            figure(learning_curves(histories, OPTIMISATION), "Learning rate, gradient norm and throughput by epoch"),
+            "A gradient norm that grows or jumps is a sign of a learning rate that is too high.",
+        ),
+        Section(
+            "Data card", data_card(prepared, error_rates), "What the data contains, and what it must not be used for."
+        ),
+        Section(
+            "Configuration",
+            _configuration(run.config, summary),
+            "All keys of the run; bold rows differ from the default.",
+        ),
     ]
     path = run.folder / FILE
-    write_text(path, page(run.name, sections))
+    write_text(path, page(f"Report: {run.name}", sections))
     return path
 
 
-def _head(summary: dict) -> str:
+def _scores(summary: dict) -> str:
     whole = summary["oof"]
-    rows = [[name.replace("_", " "), f"{whole[name]:.4f}", interval(whole[f"{name}_ci95"])] for name in METRICS]
-    board = ""
+    rows = [[metric_name(name), f"{whole[name]:.4f}", interval(whole[f"{name}_ci95"])] for name in METRICS]
+    leaderboard = ""
     if whole["board95"] is not None:
-        board = f" A new set like the eval side, by one fold's model: board95 {interval(whole['board95'])}, "
-        board += f"half {interval(whole['board_half95'])}."
-    unfinished = "" if summary["complete"] else " Not all folds are trained: these scores are of the finished ones."
+        leaderboard = "Expected leaderboard score of one fold model on a new test set of the size of the eval set: "
+        leaderboard += f"board95 {interval(whole['board95'])}; on half of it {interval(whole['board_half95'])}. "
+    unfinished = (
+        "" if summary["complete"] else " Not all folds are trained: the scores are those of the finished folds."
+    )
+    fold_rows = [
+        [
+            str(row["fold"]),
+            f"{row['macro_f1']:.4f}",
+            interval(row["macro_f1_ci95"]),
+            f"{row['accuracy']:.4f}",
+            str(row["best_epoch"]),
+            f"{row['seconds']:,.0f}",
+        ]
+        for row in summary["folds"]
+    ]
+    fold_header = ["fold", "macro F1", "95 %", "accuracy", "best epoch", "seconds"]
     return (
-        f"<h1>{escape(summary['name'])}</h1><p class='score'>macro F1 {whole['macro_f1']:.4f} "
-        f"{interval(whole['macro_f1_ci95'])}</p><p class='note'>Out-of-fold, with 95 % intervals over people."
-        f"{board} Weights: {escape(summary['selection'])}.{unfinished}</p>"
-        f"<div class='row'>{table(['metric', 'score', '95 %'], rows)}"
-        + table(
-            ["fold", "macro F1", "95 %", "accuracy", "best epoch", "seconds"],
-            [
-                [
-                    str(row["fold"]),
-                    f"{row['macro_f1']:.4f}",
-                    interval(row["macro_f1_ci95"]),
-                    f"{row['accuracy']:.4f}",
-                    str(row["best_epoch"]),
-                    f"{row['seconds']:,.0f}",
-                ]
-                for row in summary["folds"]
-            ],
-        )
-        + "</div>"
+        f"<p class='score'>macro F1 {whole['macro_f1']:.4f} {interval(whole['macro_f1_ci95'])}</p>"
+        f"<p class='note'>{leaderboard}Weights: {escape(summary['selection'])}.{unfinished}</p>"
+        f"<div class='row'>{table('All folds', ['metric', 'score', '95 %'], rows)}"
+        f"{table('By fold', fold_header, fold_rows)}</div>"
     )
 
 
 def _confusion(oof: OutOfFold) -> str:
-    found = {name: (names, np.array([row[1:] for row in rows])) for name, names, rows in confusions(oof)}
-    drawn = {
-        name: figure(confusion_matrix(counts, names), f"Confusion matrix: {name}")
-        for name, (names, counts) in found.items()
-    }
-    return f"<div class='row'>{''.join(drawn[axis] for axis in AXES)}</div>{drawn['classes']}"
+    charts = {}
+    for name, classes, rows in confusion_matrices(oof):
+        counts = np.array([row[1:] for row in rows])
+        title = "18 classes" if name == "classes" else name
+        charts[name] = figure(confusion_matrix(counts, classes, title), f"Confusion matrix: {name}")
+    return f"<div class='row'>{''.join(charts[axis] for axis in AXES)}</div>{charts['classes']}"
 
 
-def _bars(oof: OutOfFold) -> Figure:
-    return class_bars(
-        class_table(oof.label, oof.pred_labels), class_intervals(oof.label, oof.pred_labels, oof.person_id)
-    )
-
-
-def _calibration(oof: OutOfFold) -> str:
-    return figure(reliability_diagram(*before_and_after(oof)), "Reliability diagram")
+def _class_f1(oof: OutOfFold) -> Figure:
+    bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
+    return class_f1_bars(class_table(oof.label, oof.pred_labels), bounds)
 
 
 def _configuration(config: Config, summary: dict) -> str:
-    own, defaults = (flatten(each.model_dump(mode="json")) for each in (config, Config()))
-    changed = {key for key in own if own[key] != defaults[key] and key not in CHOSEN_AT_START}
+    values, defaults = (flatten(each.model_dump(mode="json")) for each in (config, Config()))
+    changed = {key for key in values if values[key] != defaults[key] and key not in RESOLVED_KEYS}
     rows = "".join(
-        f"<tr{' class=changed' if key in changed else ''}><td><code>{escape(key)}</code></td>"
+        f"<tr{' class=changed' if key in changed else ''}><th scope='row'><code>{escape(key)}</code></th>"
         f"<td><code>{escape(str(value))}</code></td><td><code>{escape(str(defaults[key]))}</code></td></tr>"
-        for key, value in own.items()
+        for key, value in values.items()
     )
-    known = {key: summary[key] for key in ("dataset", "config_hash", "git_commit", "threads") if key in summary}
-    known |= summary["versions"]
-    versions = ", ".join(f"{escape(key)} {escape(str(value))}" for key, value in known.items())
-    return f"<p class='note'>{versions}</p><table><tr><th>key</th><th>value</th><th>default</th></tr>{rows}</table>"
+    provenance = {key: summary[key] for key in ("dataset", "config_hash", "git_commit", "threads") if key in summary}
+    provenance |= summary["versions"]
+    versions = ", ".join(f"{escape(key)} {escape(str(value))}" for key, value in provenance.items())
+    head = "".join(f"<th scope='col'>{name}</th>" for name in ("key", "value", "default"))
+    return f"<p class='note'>{versions}</p>{html_table('Configuration keys', head, rows)}"

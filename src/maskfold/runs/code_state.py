@@ -1,4 +1,4 @@
-"""The state of the code that a run or a submission was made with."""
+"""The version of the code and of its main dependencies, recorded with a run or a submission."""
 
 import platform
 import subprocess
@@ -9,12 +9,12 @@ PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "num
 
 
 def code_state() -> dict:
-    """git_commit (None outside a checkout; -dirty with uncommitted changes) and versions."""
-    here = Path(__file__).parent
+    """git_commit (None outside a git checkout; ends in -dirty with uncommitted changes) and versions by package."""
+    folder = Path(__file__).parent
 
-    def git(*words: str) -> str | None:
+    def git(*args: str) -> str | None:
         try:
-            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+            return subprocess.run(["git", *args], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
         except (OSError, subprocess.CalledProcessError):
             return None
 
@@ -28,6 +28,6 @@ def code_state() -> dict:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
-            # Used from its source folder, as in a notebook without an installation.
+            # maskfold itself may be used from its source folder without an installation.
             versions[name] = None
     return {"git_commit": commit, "versions": versions}

@@ -1,4 +1,4 @@
-"""Finished parts of runs over rows of a store: what inference, pseudo-labels and the audit predict with."""
+"""Predict rows of a store with finished parts of runs, for inference, pseudo-labels and the audit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from maskfold.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PartRows:
-    """Rows of a store, int [N], that the model of a finished part is to look at; config: that of the run."""
+    """A request: the rows of a store, int [N], to predict with the model of a finished part. config: of the run."""
 
     run: RunFolder
     config: Config
@@ -32,50 +32,55 @@ class PartRows:
 
     @property
     def model_key(self) -> tuple[Path, str, Hardware]:
+        """Identifies the model."""
         return self.run.folder, self.part, self.hardware
 
     @property
     def photos_key(self) -> tuple:
-        """What the model sees, and in which batches: its output depends on no other model, not even in the last bit."""
+        """Identifies the photos, their preprocessing and the batches; requests with equal keys share one loader.
+
+        It includes the batch size, so that no other request changes the output of a model, not even in the last bit.
+        """
         config = self.config
         sizes = (config.data.image_size, config.optim.batch_size)
         return self.store.path, *sizes, self.rows.tobytes(), self.hardware
 
     def load(self) -> Classifier:
+        """Build the model and load its weights."""
         return finished_model(self.run, self.config, self.part, self.hardware.device)
 
 
 def predict_parts(
-    wanted: Sequence[PartRows],
+    requests: Sequence[PartRows],
     views: Sequence[str] = ("none",),
     output: str = "probs",
     on_batch: Callable[[int], object] = lambda photos: None,
 ) -> list[np.ndarray]:
-    """float32 [N, C] for each of `wanted`: its model's `output` (see models.prediction.OUTPUTS), the mean of the views.
+    """float32 [N, C] for each request: the model's `output` (see models.prediction.OUTPUTS), averaged over TTA views.
 
-    Photos are read once for all models that see them alike. A model is loaded when it is first needed, and freed after
-    the last photos that it is wanted for. on_batch is called with the number of photos times models after each batch.
+    Photos are read once for all models with the same preprocessing. A model is loaded when it is first needed and freed
+    after its last request. on_batch is called after each batch with the number of photos times models.
     """
     groups: dict[tuple, list[int]] = {}
-    for number, each in enumerate(wanted):
-        groups.setdefault(each.photos_key, []).append(number)
-    last_group = {wanted[number].model_key: key for key, numbers in groups.items() for number in numbers}
+    for index, request in enumerate(requests):
+        groups.setdefault(request.photos_key, []).append(index)
+    last_group = {requests[index].model_key: key for key, indices in groups.items() for index in indices}
     models: dict[tuple, Classifier] = {}
     outputs: dict[int, np.ndarray] = {}
-    for key, numbers in groups.items():
-        members, first = [wanted[number] for number in numbers], wanted[numbers[0]]
-        for member in members:
-            if member.model_key not in models:
-                models[member.model_key] = member.load()
+    for key, indices in groups.items():
+        group, first = [requests[index] for index in indices], requests[indices[0]]
+        for request in group:
+            if request.model_key not in models:
+                models[request.model_key] = request.load()
         device, data = first.hardware.device, first.config.data
         dataset = PhotoDataset(first.store, None, EvalTransform(data))
         batches = PhotoBatchSampler(first.rows, first.config.optim.batch_size, shuffle=False)
         workers = pick_workers(data.num_workers, device)
         with PhotoLoader(dataset, batches, workers, pin=device.type == "cuda") as loader:
-            group_models = [models[member.model_key] for member in members]
+            group_models = [models[request.model_key] for request in group]
             _, computed = predict(group_models, loader, first.hardware, views, output, on_batch)
-        outputs |= dict(zip(numbers, computed, strict=True))
+        outputs |= dict(zip(indices, computed, strict=True))
         models = {model_key: model for model_key, model in models.items() if last_group[model_key] != key}
         del group_models, loader
         free_device_memory(device)
-    return [outputs[number] for number in range(len(wanted))]
+    return [outputs[index] for index in range(len(requests))]

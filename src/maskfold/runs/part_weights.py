@@ -1,4 +1,4 @@
-"""The weights of finished parts on disk: written, read back, and made into a model."""
+"""Write the weights of finished parts, read them, and build a model from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,39 +24,42 @@ Weights = dict[str, torch.Tensor]
 
 
 def write_weights(path: Path, weights: Weights, architecture: Architecture | None = None) -> None:
-    """Write tensors as safetensors, with the architecture of a model that is not timm's own in the metadata."""
+    """Write tensors as safetensors. The metadata hold the architecture if the model is not one of timm's own."""
     tensors, storages = {}, set()
     for name, tensor in weights.items():
         tensor = tensor.cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
-        # A layer that two blocks share is there under two names; safetensors takes no memory twice.
+        # A layer that two blocks share has two names; safetensors refuses tensors that share memory.
         tensors[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
     content = save(tensors, architecture_to_metadata(architecture) or None)
-    write_atomic(path, lambda beside: beside.write_bytes(content))
+    write_atomic(path, lambda temporary: temporary.write_bytes(content))
 
 
 def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
-    """The model of a finished part, all of it from the run's own file: nothing is downloaded for it."""
+    """The model of a finished part, built from the run folder alone: nothing is downloaded.
+
+    Raises UserError if the weights are missing or do not fit.
+    """
     with _weights_of(run, part) as path, safe_open(path, "pt") as file:
         architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
     if config.model.pretrained or config.model.weights is not None:
         architecture = architecture.with_weights()
-    wanted = replaced(config, model={"pretrained": False, "weights": None})
-    model = build_classifier(wanted, architecture).to(device)
+    offline_config = replaced(config, model={"pretrained": False, "weights": None})
+    model = build_classifier(offline_config, architecture).to(device)
     load_part(model, run, part)
     return model
 
 
 def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:
-    """Put a finished part's weights into the model. Raises UserError where they are missing."""
+    """Load the weights of a finished part into the model. Raises UserError if they are missing or do not fit."""
     with _weights_of(run, part) as path:
         model.load_state_dict(load_file(path))
 
 
 @contextmanager
 def _weights_of(run: RunFolder, part: str) -> Iterator[Path]:
-    """The path of a finished part's weights; a UserError for a file that is missing or is not this model's."""
+    """Yield the path of a finished part's weights. Errors of reading them become a UserError."""
     path = run.weights_path(part)
     if not path.exists():
         raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")

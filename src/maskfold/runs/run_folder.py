@@ -1,4 +1,4 @@
-"""The run folder: what it holds, who may write it, and how a stopped run goes on."""
+"""The run folder: its files, its lock, and the checks that a run may be resumed."""
 
 import hashlib
 import json
@@ -17,51 +17,51 @@ from maskfold.format_version import KEY, RUN, check_format
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.code_state import code_state
 
-# The last character of a name is no dot, which some systems drop.
 FULL = "full"
+# A name must not end with a dot, which some systems drop.
 NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
 
 
 def fold_name(fold: int) -> str:
+    """The name of a fold's part: fold0, fold1, ..."""
     return f"fold{fold}"
 
 
 def fold_of(part: str) -> int | None:
-    """The fold of a part's name; None for the refit and for any other name."""
+    """The fold number in a part's name; None for the refit and for other names."""
     match = re.fullmatch(r"fold(\d+)", part)
     return int(match[1]) if match else None
 
 
 def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where run folders go: SM_MODEL_DIR where it is set, else runs/."""
+    """The folder for run folders: SM_MODEL_DIR if it is set, otherwise runs/."""
     return Path(environ.get("SM_MODEL_DIR") or "runs")
 
 
-def find_run(given: Path) -> Path:
-    """A run folder by its path, or by its name under runs_root().
+def find_run(path: Path) -> Path:
+    """Find a run folder by its path, or by its name under runs_root().
 
-    Raises UserError where there is none, and for one whose provenance.json is broken or of a newer format.
+    Raises UserError if there is none, and if its provenance.json is damaged or of a newer format.
     """
-    for folder in (given, runs_root() / given):
+    for folder in (path, runs_root() / path):
         if (folder / "config.yaml").is_file():
             read_provenance(folder)
             return folder
-    there = sorted(str(path.parent) for path in runs_root().glob("*/config.yaml"))
-    raise UserError(
-        f"{given}: no run folder (it has no config.yaml); there are {', '.join(there) or 'none yet: train one first'}"
-    )
+    available = sorted(str(config.parent) for config in runs_root().glob("*/config.yaml"))
+    fix = f"use one of {', '.join(available)}" if available else "there are none yet; train a run first"
+    raise UserError(f"{path}: no run folder (it has no config.yaml); {fix}")
 
 
 def read_provenance(folder: Path) -> dict:
-    """What a run was started with: data fingerprint, eval people, config hash, git commit, versions, threads.
+    """Data fingerprint, number of eval people, config hash, git commit, versions and threads of a run at its start.
 
-    Whatever opens a run reads it first. Raises UserError where it is missing, broken or of a newer format.
+    It is read before anything else of a run. Raises UserError if it is missing, damaged or of a newer format.
     """
-    path, mend = folder / "provenance.json", "start the run again with --fresh"
-    content = read_json(path, mend)
-    check_format(path, content, RUN, mend)
+    path, fix = folder / "provenance.json", "start the run again with --fresh"
+    content = read_json(path, fix)
+    check_format(path, content, RUN, fix)
     if missing := {"dataset", "identity", "eval_people", "config_hash", "config_sha256"} - content.keys():
-        raise UserError(f"{path}: {min(missing)} is missing; {mend}")
+        raise UserError(f"{path}: {min(missing)} is missing; {fix}")
     return content
 
 
@@ -79,6 +79,7 @@ class RunFolder:
         return self.folder / part
 
     def lock(self):
+        """Lock the run against other processes. Raises UserError if another process holds the lock."""
         return locked(
             self.folder, f"{self.folder}: another process is writing this run; wait for it, or give another --name"
         )
@@ -89,7 +90,7 @@ class RunFolder:
 
     @property
     def prepared_folder(self) -> Path:
-        """The data that the run was trained on. Raises UserError where config.yaml no longer names it."""
+        """The data that the run was trained on. Raises UserError if config.yaml no longer names it."""
         folder = self.config.data.prepared
         if folder is None:
             path = self.folder / "config.yaml"
@@ -98,7 +99,7 @@ class RunFolder:
 
     @property
     def provenance(self) -> dict:
-        """What the run was started with; raises what read_provenance does."""
+        """See read_provenance."""
         return read_provenance(self.folder)
 
     @property
@@ -106,6 +107,7 @@ class RunFolder:
         return (self.folder / "config.yaml").exists()
 
     def finished(self, part: str) -> bool:
+        """Whether a part (fold or refit) is trained to its end."""
         if part == FULL:
             return self.weights_path(part).exists() and not self.state_path(part).exists()
         return (self.part_dir(part) / "oof.npz").exists()
@@ -117,46 +119,44 @@ class RunFolder:
 
     @property
     def finished_parts(self) -> list[str]:
-        """The folds in order, then the refit on everybody if it is there."""
+        """The names of the finished folds in order, then of the refit if it is finished."""
         return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
-        """Raises UserError where the started run's configuration or data differ from these."""
+        """Raises UserError if the configuration or data of the started run differ from these."""
         self.check_unedited()
-        ways = "give another --name, or delete the run and start again with --fresh"
+        fix = "give another --name, or delete the run and start again with --fresh"
         old, new = fixed_values(self.config), fixed_values(config)
-        differing = [f"{key}: started with {old[key]}, asked for {new[key]}" for key in old if old[key] != new[key]]
+        differing = [f"{key}: started with {old[key]}, now {new[key]}" for key in old if old[key] != new[key]]
         if differing:
-            raise UserError(
-                f"{self.folder} was started with another configuration; {ways}:\n{indented_list(differing)}"
-            )
+            raise UserError(f"{self.folder} was started with another configuration; {fix}:\n{indented_list(differing)}")
         if self.provenance["identity"] != prepared.identity:
             raise UserError(
-                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started; {ways}"
+                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started; {fix}"
             )
 
     def check_unedited(self) -> None:
-        """Raises UserError where config.yaml is not what the run was started with."""
+        """Raises UserError if config.yaml has changed since the run was started."""
         path = self.folder / "config.yaml"
-        # By the file, not by the keys: a run outlives a schema that gets new ones.
+        # The hash of the file, not of the keys: a run stays valid when the schema gets new keys.
         if self.provenance["config_sha256"] != sha256(path):
             raise UserError(f"{path}: was edited since the run was started; restore it, or start again with --fresh")
 
     def start(self, config: Config, prepared: Prepared, threads: int) -> None:
-        """Write provenance.json and config.yaml. threads: those of each process."""
+        """Write provenance.json and config.yaml. threads: CPU threads of each process."""
         data = {"dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
         data["eval_people"] = prepared.num_eval_people
         text = config_text(config)
         hashes = {"config_hash": config_hash(config), "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
         write_json(self.folder / "provenance.json", {KEY: RUN, **data, **hashes, **code_state(), "threads": threads})
-        # Last: a run is started once its config is there.
+        # Written last: a run counts as started once it has a config.yaml.
         write_text(self.folder / "config.yaml", text)
 
     def clear(self) -> None:
-        """Delete all but the lock, which this process holds. Raises UserError for a folder that is no run's."""
-        strange = [path.name for path in self.folder.iterdir() if path.name not in (".lock", "provenance.json")]
-        if strange and not self.started:
-            raise UserError(f"{self.folder}: holds {min(strange)} and is no run folder; give another --name")
+        """Delete everything but the lock, which this process holds. Raises UserError if this is not a run folder."""
+        others = [path.name for path in self.folder.iterdir() if path.name not in (".lock", "provenance.json")]
+        if others and not self.started:
+            raise UserError(f"{self.folder}: contains {min(others)} and is not a run folder; give another --name")
         (self.folder / "config.yaml").unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.is_dir():
@@ -164,32 +164,35 @@ class RunFolder:
             elif path.name != ".lock":
                 path.unlink()
 
-    # A part (a fold, or everybody) on its way
-
     def state_path(self, part: str) -> Path:
+        """The checkpoint of an unfinished part, to resume from."""
         return self.part_dir(part) / "state" / "last.pt"
 
     def weights_path(self, part: str) -> Path:
         return self.part_dir(part) / "model.safetensors"
 
     def write_metrics(self, part: str, history: list[dict]) -> None:
-        """metrics.jsonl, an object an epoch, from the checkpoint's own list: no epoch is missing or there twice."""
+        """Write metrics.jsonl, one object per epoch.
+
+        It is rewritten from the checkpoint's list, so that no epoch is missing or duplicated after a resume.
+        """
         write_text(self.part_dir(part) / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 
     def read_metrics(self, part: str) -> list[dict]:
+        """Read metrics.jsonl, one object per epoch. Raises UserError if it is missing or damaged."""
         path = self.part_dir(part) / "metrics.jsonl"
-        mend = f"delete {path.parent} and train {part} again"
+        fix = f"delete {path.parent} and train {part} again"
         try:
             rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         except (OSError, ValueError) as fault:
-            raise UserError(f"{path}: not readable ({first_line(fault)}); {mend}") from fault
-        wanted = {"epoch", "seconds", "images_per_second"} | ({"macro_f1"} if part != FULL else set())
-        if not rows or any(not isinstance(row, dict) or wanted - row.keys() for row in rows):
-            raise UserError(f"{path}: an object an epoch with {', '.join(sorted(wanted))} is expected; {mend}")
+            raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
+        keys = {"epoch", "seconds", "images_per_second"} | ({"macro_f1"} if part != FULL else set())
+        if not rows or any(not isinstance(row, dict) or keys - row.keys() for row in rows):
+            raise UserError(f"{path}: not one object per epoch with {', '.join(sorted(keys))}; {fix}")
         return rows
 
     def finish(self, part: str, oof: OutOfFold | None) -> None:
-        """The last step of a part: a fold is finished with its oof.npz, the refit when its state is gone."""
+        """Mark a part as finished: write a fold's oof.npz, and delete the checkpoint. oof: None for the refit."""
         if oof is not None:
             oof.save(self.part_dir(part) / "oof.npz")
         self.state_path(part).unlink(missing_ok=True)

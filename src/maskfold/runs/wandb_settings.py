@@ -1,4 +1,4 @@
-"""How W&B is started: online, offline or not at all, under which project, and what it may collect."""
+"""Settings of Weights & Biases: the mode (online, offline, disabled), the project, and what it may collect."""
 
 import contextlib
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 from maskfold.config.experiment import Config, Run, flatten
 
-# The values of WANDB_MODE; dryrun and run are the older words for offline and online.
+# Valid values of WANDB_MODE; dryrun and run are old names of offline and online.
 MODES = {
     "online": "online",
     "run": "online",
@@ -20,10 +20,10 @@ MODES = {
     "disabled": "disabled",
 }
 DEFAULT_PROJECT = "maskfold"
-# The variables that W&B may read: who the user is, how the server is reached, and where W&B keeps its own files. Any
-# other one would be a setting, which could merge the folds into one run (WANDB_RUN_ID), prolong a wait
+# The variables that W&B may read: the user's identity, the connection to the server, and the folders of W&B's own
+# files. Other variables are settings that could merge the folds into one run (WANDB_RUN_ID), lengthen a wait
 # (WANDB_INIT_TIMEOUT) or send source code (WANDB_SAVE_CODE).
-VARIABLES = frozenset(
+ALLOWED_VARIABLES = frozenset(
     f"WANDB_{name}"
     for name in (
         *("API_KEY", "IDENTITY_TOKEN_FILE", "CREDENTIALS_FILE", "USERNAME", "USER_EMAIL"),
@@ -36,11 +36,11 @@ VARIABLES = frozenset(
 
 
 @contextlib.contextmanager
-def known_variables_only() -> Iterator[None]:
-    """Hide every variable of W&B that is not among VARIABLES."""
-    # W&B would wait once more for its reports on itself as the program ends.
+def hide_unknown_variables() -> Iterator[None]:
+    """Remove the variables of W&B that are not in ALLOWED_VARIABLES from the environment for a while."""
+    # Otherwise W&B waits for its own error reports when the program ends.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
-    names = [name for name in os.environ if name.startswith("WANDB_") and name not in VARIABLES]
+    names = [name for name in os.environ if name.startswith("WANDB_") and name not in ALLOWED_VARIABLES]
     hidden = {name: os.environ.pop(name) for name in names}
     try:
         yield
@@ -49,10 +49,10 @@ def known_variables_only() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def staged_in(folder: Path) -> Iterator[None]:
-    """Keep copies of artifacts' files there until they are sent, unless WANDB_DATA_DIR names a folder.
+def staging_dir(folder: Path) -> Iterator[None]:
+    """Let W&B copy the files of artifacts into `folder` until they are sent, unless WANDB_DATA_DIR is set.
 
-    W&B's own place is in the home directory, where photos would outlive the run folder.
+    By default W&B copies them into the home directory, where photos would stay after the run folder is deleted.
     """
     if os.environ.get("WANDB_DATA_DIR"):
         yield
@@ -65,17 +65,17 @@ def staged_in(folder: Path) -> Iterator[None]:
 
 
 def session_settings() -> Any:
-    """W&B's own settings for this process, from its settings files and the environment, which may have changed."""
+    """W&B's settings for this process, from its settings files and the current environment."""
     import wandb
     from wandb.sdk import wandb_setup
 
     if wandb.run is None and wandb_setup.singleton().did_environment_change():
-        restart()
+        restart_service()
     return wandb_setup.singleton().settings
 
 
-def restart() -> None:
-    """End W&B's service, which may have died: the next use of W&B starts another."""
+def restart_service() -> None:
+    """End W&B's service process, which may have died; the next use of W&B starts another."""
     with contextlib.suppress(Exception):
         from wandb.sdk import wandb_setup
 
@@ -83,40 +83,44 @@ def restart() -> None:
 
 
 def has_key() -> bool:
-    """Whether W&B can log in without a prompt: W&B is asked, which host a key is stored under is its own affair."""
+    """Whether W&B can log in without a prompt.
+
+    W&B's own functions decide this, because versions store the key under different hosts.
+    """
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     try:
-        with known_variables_only():
+        with hide_unknown_variables():
             settings = session_settings()
             return bool(settings.api_key or settings.identity_token_file or _stored_key(settings))
-    # A broken W&B, or one that reads its keys in another way, must not stop a run.
+    # A broken W&B, or a version with another API, must not stop a run.
     except Exception:
         return False
 
 
 def _stored_key(settings: Any) -> str | None:
-    """The key that `wandb login` left in the netrc file."""
-    # Where W&B reads it: from 0.24 on, in 0.23, and before.
+    """The key that `wandb login` stored in the netrc file."""
+    # The modules that read it: since 0.24, in 0.23, and before.
     for module in ("wandb.sdk.lib.wbauth", "wandb.sdk.lib.auth"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(module).read_netrc_auth(host=settings.base_url)
     return importlib.import_module("wandb.sdk.lib.apikey").api_key(settings)
 
 
-def _mode_of_settings_files() -> str:
-    """What `wandb offline` or `wandb disabled` left in W&B's settings files; without them online."""
+def _mode_from_settings_files() -> str:
+    """The mode that `wandb offline` or `wandb disabled` stored in W&B's settings files; online without one."""
     try:
-        with known_variables_only():
+        with hide_unknown_variables():
             return MODES.get(session_settings().mode, "online")
     except Exception:
         return "online"
 
 
 def wanted_mode(run: Run) -> str:
-    """online, offline or disabled. `auto` is WANDB_MODE, then W&B's settings files, then online where there is a key.
+    """The mode: online, offline or disabled.
 
-    `disabled` holds wherever it is said. A WANDB_MODE that W&B does not know disables it, with a message.
+    `auto` uses WANDB_MODE, then W&B's settings files, then online if there is a key. `disabled` in the configuration or
+    in a variable always applies. An invalid WANDB_MODE disables W&B, with a message.
     """
     variable = os.environ.get("WANDB_MODE", "").strip().lower()
     switched_off = os.environ.get("WANDB_DISABLED", "").strip().lower() in ("true", "1", "yes", "on")
@@ -125,23 +129,23 @@ def wanted_mode(run: Run) -> str:
     if run.wandb != "auto":
         return run.wandb
     if variable and variable not in MODES:
-        known = "use online, offline, dryrun or disabled"
-        print(f"W&B: WANDB_MODE {variable!r} is not valid, {known}; training goes on without it", file=sys.stderr)
+        fix = "use online, offline, dryrun or disabled"
+        print(f"W&B: WANDB_MODE {variable!r} is not valid; training continues without W&B; {fix}", file=sys.stderr)
         return "disabled"
     if variable:
         return MODES[variable]
-    mode = _mode_of_settings_files()
+    mode = _mode_from_settings_files()
     return "offline" if mode == "online" and not has_key() else mode
 
 
 def public_config(config: Config) -> dict[str, Any]:
-    """The configuration's keys, dotted, but for those that hold a path of this machine."""
+    """The configuration by dotted key, without the keys that hold paths of this machine."""
     paths = {key for key, value in flatten(config.model_dump()).items() if isinstance(value, Path)}
     return {key: value for key, value in flatten(config.model_dump(mode="json")).items() if key not in paths}
 
 
 def destination(run: Run) -> dict[str, Any]:
-    """Project, entity and tags for wandb.init: of the configuration, else of the environment."""
+    """Project, entity and tags for wandb.init, from the configuration, otherwise from the environment."""
     tags = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
     return {
         "project": run.wandb_project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
@@ -151,17 +155,17 @@ def destination(run: Run) -> dict[str, Any]:
 
 
 def init_settings(connect_seconds: float, finish_seconds: float) -> Any:
-    """wandb.Settings that bound W&B's waits and collect nothing of this machine: its paths may name people."""
+    """wandb.Settings that limit W&B's waits and collect nothing about this machine, whose paths may name people."""
     import wandb
 
-    wishes = {
+    values = {
         "init_timeout": connect_seconds,
         "finish_timeout": finish_seconds,
         "finish_timeout_raises": True,
         "silent": True,
         "console": "off",
         "x_disable_stats": True,
-        # The command line, the host, the programs and packages.
+        # Metadata are the command line, the host, the programs and the packages.
         "x_disable_meta": True,
         "x_disable_machine_info": True,
         "x_save_requirements": False,
@@ -169,5 +173,5 @@ def init_settings(connect_seconds: float, finish_seconds: float) -> Any:
         "disable_code": True,
         "save_code": False,
     }
-    # An older W&B has no finish_timeout.
-    return wandb.Settings(**{key: value for key, value in wishes.items() if key in wandb.Settings.model_fields})
+    # Older versions of W&B have no finish_timeout.
+    return wandb.Settings(**{key: value for key, value in values.items() if key in wandb.Settings.model_fields})

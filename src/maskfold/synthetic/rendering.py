@@ -1,10 +1,10 @@
-"""Draws a person's photo out of numbers: looks that lean on gender and age without giving them away, RGB 384x512."""
+"""Render synthetic people whose appearance correlates with gender and age, with a wide overlap of the classes."""
 
 import cv2
 import numpy as np
 
 from maskfold.synthetic import portrait
-from maskfold.synthetic.portrait import CX, HEIGHT, WIDTH, Look
+from maskfold.synthetic.portrait import CX, HEIGHT, WIDTH, Appearance
 
 SKIN = ((246, 214, 187), (236, 197, 165), (224, 180, 145), (205, 158, 122))
 HAIR = ((28, 24, 24), (45, 34, 30), (70, 48, 36), (96, 66, 44))
@@ -12,29 +12,30 @@ BLEACHED = ((150, 132, 112), (176, 160, 140), (128, 120, 122))
 CLOTH = ((40, 44, 60), (150, 40, 50), (60, 90, 70), (210, 205, 195), (90, 90, 95), (190, 150, 90), (120, 90, 140))
 
 
-def draw_look(female: bool, age: int, rng: np.random.Generator) -> Look:
-    """A look drawn given gender and age in years: every feature overlaps widely between the classes."""
+def sample_appearance(female: bool, age: int, rng: np.random.Generator) -> Appearance:
+    """Sample an appearance given gender and age in years; every feature overlaps widely between the classes."""
 
-    def lean(male: float, woman: float, spread: float) -> float:
-        return float(rng.normal(woman if female else male, spread))
+    def by_gender(male_mean: float, female_mean: float, std: float) -> float:
+        return float(rng.normal(female_mean if female else male_mean, std))
 
-    # Half of those who go grey dye it, and some of the young bleach theirs: the hair's colour alone tells little.
+    # Half of the people over 40 have no grey hair and some young people bleach theirs, so that the hair colour does not
+    # determine the age.
     grey = rng.uniform(0.15, 0.9) if age >= 40 and rng.random() < 0.5 else 0.0
     tones = BLEACHED if rng.random() < (0.3 if age < 40 else 0.1) else HAIR
     tone = np.array(tones[rng.integers(len(tones))], float)
     skin = np.array(SKIN[rng.integers(len(SKIN))], float) + rng.normal(0, 5, 3)
     receding = 0.0 if female else np.clip((age - 35) / 40 + rng.normal(0, 0.3), 0, 1)
-    return Look(
+    return Appearance(
         skin=tuple(skin),
         hair=tuple(tone * (1 - grey) + 190 * grey + rng.normal(0, 4)),
-        hair_length=np.clip(lean(0.12, 0.72, 0.22), 0, 1),
-        fringe=np.clip(lean(0.3, 0.4, 0.3), 0, 1),
+        hair_length=np.clip(by_gender(0.12, 0.72, 0.22), 0, 1),
+        fringe=np.clip(by_gender(0.3, 0.4, 0.3), 0, 1),
         hairline=receding * 0.6,
-        face_width=lean(88, 82, 4),
-        jaw=np.clip(lean(0.7, 0.35, 0.2), 0, 1),
-        brow=np.clip(lean(6.0, 3.8, 1.2), 2, 9),
-        eye=lean(10.5, 12.5, 1.3) - 1.5 * (age > 45),
-        lips=np.clip(lean(0.2, 0.6, 0.25), 0, 1),
+        face_width=by_gender(88, 82, 4),
+        jaw=np.clip(by_gender(0.7, 0.35, 0.2), 0, 1),
+        brow=np.clip(by_gender(6.0, 3.8, 1.2), 2, 9),
+        eye=by_gender(10.5, 12.5, 1.3) - 1.5 * (age > 45),
+        lips=np.clip(by_gender(0.2, 0.6, 0.25), 0, 1),
         stubble=0.0 if female else max(0.0, rng.normal(0.12, 0.15)),
         wrinkles=np.clip((age - 26) / 30 + rng.normal(0, 0.14), 0, 1.2),
         glasses=int(rng.integers(1, 3)) if rng.random() < 0.2 + 0.25 * (age > 45) else 0,
@@ -43,17 +44,20 @@ def draw_look(female: bool, age: int, rng: np.random.Generator) -> Look:
     )
 
 
-def draw_photo(look: Look, wearing: str, rng: np.random.Generator) -> np.ndarray:
-    """One photo, uint8 RGB [512, 384, 3]; `wearing` is right, nose (nose out), chin (mouth out) or none."""
+def render_photo(person: Appearance, wearing: str, rng: np.random.Generator) -> np.ndarray:
+    """One photo, RGB uint8 [512, 384, 3].
+
+    wearing: "correct", "nose" (nose uncovered), "chin" (mouth uncovered) or "none".
+    """
     image = _background(rng)
-    portrait.draw_hair_behind(image, look)
-    portrait.draw_clothes(image, look)
-    portrait.draw_face(image, look)
-    portrait.draw_features(image, look, rng)
-    portrait.draw_hair_before(image, look)
-    portrait.draw_glasses(image, look)
+    portrait.draw_hair_behind(image, person)
+    portrait.draw_clothes(image, person)
+    portrait.draw_face(image, person)
+    portrait.draw_features(image, person, rng)
+    portrait.draw_hair_before(image, person)
+    portrait.draw_glasses(image, person)
     if wearing != "none":
-        portrait.draw_mask(image, look, wearing, rng)
+        portrait.draw_mask(image, person, wearing, rng)
     return _camera(image, rng)
 
 

@@ -23,7 +23,7 @@ from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
 from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
-from maskfold.runs.summary import gather
+from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
 from maskfold.training.accelerators import process_state
@@ -122,7 +122,7 @@ def fit_run(
                     run_job(job, is_first=part is unfinished[0])
         if not processes.is_main_process:
             return run, None
-        summary = gather(run, prepared)
+        summary = write_summary(run, prepared)
         if offline := offline_runs(run.folder):
             print(f"W&B runs are kept offline; this sends them: wandb sync {shlex.join(offline)}", file=sys.stderr)
         return run, summary

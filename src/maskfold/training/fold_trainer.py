@@ -12,7 +12,7 @@ from maskfold.fileio import locked
 from maskfold.models.classifier import build_classifier
 from maskfold.progress import progress, report
 from maskfold.runs.summary import epoch_line
-from maskfold.runs.wandb_logger import Tracker
+from maskfold.runs.wandb_logger import WandbLogger
 from maskfold.training.accelerators import free_memory, make_accelerator
 from maskfold.training.checkpoints import load_checkpoint, pack_state, save_checkpoint, unpack_state
 from maskfold.training.engine import EpochSums, noise_seed, training_step
@@ -81,7 +81,7 @@ class FoldTrainer:
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
         # Silent until resume() knows the history.
-        self.tracker = Tracker(self.config, self.run.folder, self.part.name, silent=True)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, silent=True)
 
     def resume(self) -> None:
         """Load the last checkpoint if there is one, and start logging."""
@@ -95,7 +95,7 @@ class FoldTrainer:
             report(f"{self.part.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
         if self.is_main:
             self.run.write_metrics(self.part.name, self.history)
-        self.tracker = Tracker(self.config, self.run.folder, self.part.name, self.history, silent=not self.is_main)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, self.history, silent=not self.is_main)
 
     def save(self, sums: torch.Tensor | None) -> None:
         """Write a checkpoint. sums: EpochSums.values over all processes within an epoch, None between epochs."""

@@ -1,4 +1,4 @@
-"""A submission that can be traced: refused members, warnings, the index, what the board said, and the rebuilding."""
+"""Rebuilding from a manifest, refused members, warnings, leaderboard scores, and the comparison of runs."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from support import PATIENCE
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
 from maskfold.inference.submission_checks import unlikely_shares
-from maskfold.inference.submission_index import COLUMNS, history, read_index
+from maskfold.inference.submission_index import COLUMNS, read_index, score_history
 from maskfold.labels import KIND_MASK, encode
 from maskfold.probabilities import Predictions, load_predictions
 
@@ -28,12 +28,12 @@ def run(trained, tmp_path):
 
 @pytest.fixture
 def other(run, tmp_path):
-    """A second member of another seed and opinion: its head's answers are shifted."""
+    """A second member with another seed and other predictions: the bias of its head is changed."""
     other = Path(shutil.copytree(run, tmp_path / "runs" / "other"))
     config = other / "config.yaml"
     config.write_text(config.read_text().replace("seed: 42\ndata:", "seed: 43\ndata:"))
-    held = json.loads((other / "provenance.json").read_text())
-    (other / "provenance.json").write_text(json.dumps(held | {"config_sha256": sha256(config)}))
+    provenance = json.loads((other / "provenance.json").read_text())
+    (other / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(config)}))
     for fold in (0, 1):
         path = other / f"fold{fold}" / "model.safetensors"
         tensors = load_file(path)
@@ -55,45 +55,45 @@ def test_a_submission_is_rebuilt_byte_for_byte(script, run, other):
     assert Path("again.csv").read_bytes() == before
 
 
-def test_rebuilding_takes_the_manifests_weights_and_temperatures(script, run, other):
-    """A manifest whose weights say that the second member alone counts gives that member's submission."""
+def test_rebuilding_uses_the_weights_and_temperatures_of_the_manifest(script, run, other):
+    """A manifest in which only the second member has weight gives that member's submission."""
     assert script("submit", run, other, "--out", "both.csv").code == 0
     assert script("submit", other, "--out", "one.csv").code == 0
-    held, one = (json.loads(Path(f"{name}.json").read_text()) for name in ("both", "one"))
+    manifest, one = (json.loads(Path(f"{name}.json").read_text()) for name in ("both", "one"))
     assert Path("both.csv").read_bytes() != Path("one.csv").read_bytes()
-    held |= {"weights": [0.0, 1.0], "csv_sha256": one["csv_sha256"]}
-    Path("both.json").write_text(json.dumps(held))
+    manifest |= {"weights": [0.0, 1.0], "csv_sha256": one["csv_sha256"]}
+    Path("both.json").write_text(json.dumps(manifest))
     assert script("submit", "--from", "both.json", "--out", "again.csv").code == 0
     assert Path("again.csv").read_bytes() == Path("one.csv").read_bytes()
 
 
-def test_what_can_not_be_rebuilt_is_refused(script, run, other, tmp_path):
+def test_rebuilding_after_a_change_is_refused(script, run, other, tmp_path):
     assert script("submit", run, other, "--out", "a.csv").code == 0
     before = Path("a.csv").read_bytes()
     weights = other / "fold1" / "model.safetensors"
     kept = weights.read_bytes()
     shutil.copy(other / "fold0" / "model.safetensors", weights)
-    refused(script("submit", "--from", "a.json"), str(weights), "is another")
+    refused(script("submit", "--from", "a.json"), str(weights), "has changed")
     weights.write_bytes(kept)
-    held = json.loads(Path("a.json").read_text())
+    manifest = json.loads(Path("a.json").read_text())
     for change, words in (
-        ({"csv_sha256": "0" * 64}, ["answer differently"]),
+        ({"csv_sha256": "0" * 64}, ["predict other labels"]),
         ({"dataset": "another"}, ["dataset", "another"]),
-        ({"weights": [1.0]}, ["do not belong together"]),
-        ({"members": [held["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "no run folder"]),
+        ({"weights": [1.0]}, ["do not match"]),
+        ({"members": [manifest["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "no run folder"]),
     ):
-        Path("b.json").write_text(json.dumps(held | change))
+        Path("b.json").write_text(json.dumps(manifest | change))
         refused(script("submit", "--from", "b.json", "--out", "b.csv"), *words)
         assert not Path("b.csv").exists()
     Path("b.json").write_text("{}")
-    refused(script("submit", "--from", "b.json"), "b.json", "no manifest")
+    refused(script("submit", "--from", "b.json"), "b.json", "not a manifest")
     refused(script("submit", "--from", "a.csv"), "a.csv", ".json")
     refused(script("submit", run, "--from", "a.json"), "--from")
     assert Path("a.csv").read_bytes() == before
 
 
-def test_members_of_other_folds_or_data_are_refused_with_what_differs(script, run, other, trained, tmp_path):
-    """The second member is moved onto a prepared folder whose folds, or labels, are others."""
+def test_members_with_other_folds_or_data_are_refused(script, run, other, trained, tmp_path):
+    """The second member gets a prepared folder with other folds, then with other labels."""
     prepared = Path(shutil.copytree(trained.prepared, tmp_path / "elsewhere"))
     folds = pd.read_csv(prepared / "folds.csv", dtype={"person_id": str})
     folds["fold"] = 1 - folds.fold
@@ -102,12 +102,12 @@ def test_members_of_other_folds_or_data_are_refused_with_what_differs(script, ru
     def move(identity: str, dataset: str) -> None:
         text = (run / "config.yaml").read_text().replace(str(trained.prepared), str(prepared))
         (other / "config.yaml").write_text(text)
-        held = json.loads((run / "provenance.json").read_text())
-        held |= {"config_sha256": sha256(other / "config.yaml"), "identity": identity, "dataset": dataset}
-        (other / "provenance.json").write_text(json.dumps(held))
+        provenance = json.loads((run / "provenance.json").read_text())
+        provenance |= {"config_sha256": sha256(other / "config.yaml"), "identity": identity, "dataset": dataset}
+        (other / "provenance.json").write_text(json.dumps(provenance))
 
-    found = load_prepared(prepared)
-    move(found.identity, found.meta["fingerprint"])
+    changed = load_prepared(prepared)
+    move(changed.identity, changed.meta["fingerprint"])
     refused(script("submit", run, other, "--out", "a.csv"), "other", "12 of 12 people", "folds.csv")
     meta = json.loads((prepared / "dataset.json").read_text())
     (prepared / "dataset.json").write_text(json.dumps(meta | {"fingerprint": "feedbeef"}))
@@ -122,8 +122,8 @@ def test_members_of_other_folds_or_data_are_refused_with_what_differs(script, ru
 def test_faulty_predictions_are_named(script, run, fault):
     assert script("submit", run, "--out", "a.csv").code == 0
     path = run / "eval-none.npz"
-    held = load_predictions(path)
-    probs, ids = held.probs.copy(), held.image_id.copy()
+    predictions = load_predictions(path)
+    probs, ids = predictions.probs.copy(), predictions.image_id.copy()
     if fault == "nan":
         probs[3, 4] = np.nan
     elif fault == "sum":
@@ -134,12 +134,12 @@ def test_faulty_predictions_are_named(script, run, fault):
         probs, ids = probs[1:], ids[1:]
     else:
         probs = probs[:, :17]
-    replace(held, probs=probs, image_id=ids).save(path)
+    replace(predictions, probs=probs, image_id=ids).save(path)
     refused(script("submit", run, "--out", "b.csv"), "eval-none.npz")
     assert not Path("b.csv").exists()
 
 
-def test_the_index_keeps_every_submission_and_the_boards_word(script, run, other):
+def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
     for members, name in (([run], "a"), ([other], "b"), ([run, other], "c")):
         assert script("submit", *members, "--out", f"subs/{name}.csv").code == 0
     table = read_index(Path("subs"))
@@ -154,10 +154,10 @@ def test_the_index_keeps_every_submission_and_the_boards_word(script, run, other
     assert "a: expected" in done.out
     assert "OUTSIDE" in done.out
     assert "warning" not in done.out
-    # The same file again keeps the board's score; another file of that name does not.
+    # The same file keeps its leaderboard score; another file of the same name does not.
     assert script("submit", run, "--out", "subs/a.csv").code == 0
     assert read_index(Path("subs")).set_index("name").board_score["a"] == 0.99
-    assert "2 times in 2" in script("submit", "--record", "subs/b.csv", "1").out
+    assert "2 of 2 leaderboard scores" in script("submit", "--record", "subs/b.csv", "1").out
     assert script("submit", other, "--out", "subs/a.csv").code == 0
     assert np.isnan(read_index(Path("subs")).set_index("name").board_score["a"])
     for name, score, words in (
@@ -172,45 +172,45 @@ def test_the_index_keeps_every_submission_and_the_boards_word(script, run, other
     assert not list(Path("subs").glob("late.*"))
 
 
-def test_the_history_by_hand():
+def test_the_score_history_by_hand():
     row = dict.fromkeys(COLUMNS, "x") | {"board_half_low": 0.4, "board_half_high": 0.6}
     rows = [row | {"name": f"s{n}", "expected_macro_f1": 0.5 + n / 100, "board_score": 0.5 + n / 50} for n in range(4)]
-    lines = history(pd.DataFrame([*rows, row | {"name": "new", "expected_macro_f1": 0.5, "board_score": np.nan}]))
+    lines = score_history(pd.DataFrame([*rows, row | {"name": "new", "expected_macro_f1": 0.5, "board_score": np.nan}]))
     assert len(lines) == 5
-    assert lines[0] == "s0: expected 0.5000, board 0.5000, inside [0.4000, 0.6000]"
-    assert "by 1.00 over 4" in lines[4]
+    assert lines[0] == "s0: expected 0.5000, leaderboard 0.5000, inside board_half95 [0.4000, 0.6000]"
+    assert "correlation 1.00 over 4" in lines[4]
     rows[0]["board_score"] = rows[1]["board_score"] = 0.2
-    assert "warning" in history(pd.DataFrame(rows))[-1]
+    assert "warning" in score_history(pd.DataFrame(rows))[-1]
 
 
-def test_a_twin_is_noticed(script, run, other):
+def test_an_identical_submission_is_reported(script, run, other):
     assert script("submit", run, "--out", "subs/a.csv").code == 0
-    assert "warning: nearly the same as a in 100.0%" in script("submit", run, "--out", "subs/twin.csv").out
-    said = script("submit", other, "--out", "subs/b.csv").out
+    assert "warning: nearly the same as submission a: 100.0%" in script("submit", run, "--out", "subs/twin.csv").out
+    done = script("submit", other, "--out", "subs/b.csv")
     same = (pd.read_csv("subs/a.csv").ans == pd.read_csv("subs/b.csv").ans).mean()
-    assert f"agrees with a in {same:.1%}" in said
-    # An edited file is nobody's answers.
+    assert f"compared with submission a: {same:.1%}" in done.out
+    # An edited file is not compared.
     Path("subs/a.csv").write_text("ImageID,ans\n")
-    assert " a in" not in script("submit", other, "--out", "subs/c.csv").out
+    assert "submission a:" not in script("submit", other, "--out", "subs/c.csv").out
 
 
-def test_unlikely_shares_are_told_by_axis(trained):
+def test_unlikely_shares_are_reported_by_axis(trained):
     prepared = load_prepared(trained.prepared)
     images = prepared.images
     likely = np.tile(images.label.to_numpy(), 20)
     assert unlikely_shares(likely, prepared) == []
     masks = np.tile(list(KIND_MASK.values()), 240)
     female = encode(masks, 1, np.resize(images["label"] % 3, len(masks)))
-    [told] = unlikely_shares(female, prepared)
-    assert told.startswith("gender")
+    [warning] = unlikely_shares(female, prepared)
+    assert warning.startswith("gender")
     bare = np.where(np.arange(len(likely)) % 4 == 0, 12 + likely % 6, likely)
-    [told] = unlikely_shares(bare, prepared)
-    assert told.startswith("mask")
-    assert "expected 71.4%" in told
+    [warning] = unlikely_shares(bare, prepared)
+    assert warning.startswith("mask")
+    assert "expected 71.4%" in warning
 
 
-def test_repeats_tell_what_the_mean_adds(script, run, other, trained):
-    """Equal runs add nothing; runs that are right in turn add a lot; what is told stands in the manifest."""
+def test_the_gain_of_the_mean_is_estimated_from_repeats(script, run, other, trained):
+    """Equal runs gain nothing, runs with independent errors gain a lot; the manifest has the estimate."""
     from maskfold.inference.ensemble_gain import estimate_gain
 
     oof = load_predictions(run / "oof.npz", out_of_fold=True)
@@ -230,22 +230,22 @@ def test_repeats_tell_what_the_mean_adds(script, run, other, trained):
     assert "estimated from tiny, other" in done.out
     assert json.loads((run / "gain.json").read_text())["from"] == ["tiny", "other"]
     assert "estimated from tiny, other" in script("submit", run, "--out", "a.csv").out
-    held = json.loads(Path("a.json").read_text())["expected"]["mean_of_folds"]
-    assert held["gain"] == pytest.approx(json.loads((run / "gain.json").read_text())["gain"])
+    estimate = json.loads(Path("a.json").read_text())["expected"]["mean_of_folds"]
+    assert estimate["gain"] == pytest.approx(json.loads((run / "gain.json").read_text())["gain"])
 
 
-def test_evaluate_compares_runs_in_plain_words(script, run, other):
+def test_evaluate_compares_runs_in_sentences(script, run, other):
     done = script("evaluate", run, other)
     assert done.code == 0, done.err
-    assert "tiny is better than other by" in done.out or "no difference can be seen between tiny and other" in done.out
-    assert "classes that changed most" in done.out
-    assert "people: tiny has more of" in done.out
+    assert "tiny is better than other" in done.out or "no significant difference between tiny and other" in done.out
+    assert "largest change of F1 from other to tiny" in done.out
+    assert "people with more correct photos in tiny" in done.out
     assert "calibration: temperature" in done.out
     assert (run / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_runs_of_different_labels_are_compared_on_both(script, run, other):
-    """The other is right about every label of its own, which one photo in two shares with the first."""
+    """The other run is correct on all of its own labels; half of them are the first run's labels too."""
     oof = load_predictions(other / "oof.npz", out_of_fold=True)
     labels = np.where(np.arange(len(oof.label)) % 2, oof.label, (oof.label + 1) % 18)
     replace(oof, label=labels, probs=np.eye(18, dtype=np.float32)[labels]).save(other / "oof.npz")
@@ -253,15 +253,15 @@ def test_runs_of_different_labels_are_compared_on_both(script, run, other):
     assert done.code == 0, done.err
     assert f"{len(labels) // 2} photos of 12 people are labelled differently; on the labels of tiny:" in done.out
     first, second = done.out.split("on the labels of other:")
-    assert "classes that changed most" in first.split("on the labels of tiny:")[1]
-    assert "other is better than tiny by" in second
-    # No mean is made of answers to different questions.
-    assert "members, out-of-fold" not in done.out
+    assert "change of F1" in first.split("on the labels of tiny:")[1]
+    assert "other is better than tiny" in second
+    # Runs on different labels are not averaged.
+    assert "members: out-of-fold" not in done.out
 
 
 @pytest.mark.slow
 def test_two_full_size_runs_are_evaluated_in_seconds(script, run, other):
-    """18,900 rows each, 2,000 resamples: what grows with their product would take hours."""
+    """18,900 rows each, 2,000 resamples: a computation over their product would take hours."""
     rng, n = np.random.default_rng(0), 18_900
     people = np.arange(n) // 7
     labels = rng.integers(0, 6, 2700)[people] + 6 * np.tile([0, 0, 0, 0, 0, 1, 2], 2700)
