@@ -14,7 +14,7 @@ import pandas as pd
 
 from maskfold.config.cli import Parser, run
 from maskfold.inference.blend import Blend, blend_runs
-from maskfold.inference.cache import predict_runs, prepared_of
+from maskfold.inference.cached_predictions import predict_runs, prepared_of
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
 from maskfold.inference.submission_csv import read_submission
 from maskfold.metrics.bootstrap import compare

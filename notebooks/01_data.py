@@ -24,7 +24,7 @@ import numpy as np
 from maskfold.data.catalog import read_catalog
 from maskfold.data.prepare import describe
 from maskfold.data.raw_layout import find_layout
-from maskfold.inference.cache import prepared_of
+from maskfold.inference.cached_predictions import prepared_of
 from maskfold.labels import MASKS
 from maskfold.loading.store import open_store
 from maskfold.pages.figures import image_figure

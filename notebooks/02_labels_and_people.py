@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.data.folds import largest_share_difference
-from maskfold.inference.cache import prepared_of
+from maskfold.inference.cached_predictions import prepared_of
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, CLASS_NAMES, age_group
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import compare

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.config.experiment import replaced
-from maskfold.inference.cache import prepared_of
+from maskfold.inference.cached_predictions import prepared_of
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, train_transform
 from maskfold.pages.figures import image_figure

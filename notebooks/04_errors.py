@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.audit.label_noise import find_suspects
-from maskfold.inference.cache import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.labels import decode
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform

@@ -27,7 +27,8 @@ from maskfold.loading.mixing import Mixer
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
 from maskfold.synthetic.demo_data import make_demo
-from maskfold.training.engine import EpochSums, TrainState, training_step
+from maskfold.training.engine import EpochSums, training_step
+from maskfold.training.train_state import TrainState
 
 # Imported modules are never freed. Scanning them in each collection (one per trained fold) took a quarter of the time.
 gc.collect()

@@ -46,7 +46,7 @@ def until(condition: Callable[[], object], what: str) -> None:
     """Wait for a condition; fail after PATIENCE."""
     end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, f"waited in vain for {what}"
+        assert time.monotonic() < end, f"timed out waiting for {what}"
         time.sleep(0.005)
 
 

@@ -12,7 +12,7 @@ __all__ = ["load_run"]
 def load_run(folder: Any) -> Any:
     """Load a finished run for prediction.
 
-    folder: the run's folder, or its name under runs/. Returns a maskfold.inference.run_model.RunModel.
+    folder: the run's folder, or its name under runs/. Returns a maskfold.inference.loaded_run.RunModel.
     """
     # Imported here because torch takes seconds to import, and `import maskfold` must stay fast.
-    return importlib.import_module("maskfold.inference.run_model").RunModel(folder)
+    return importlib.import_module("maskfold.inference.loaded_run").RunModel(folder)

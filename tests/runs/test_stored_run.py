@@ -11,7 +11,7 @@ from conftest import ROOT
 import maskfold
 from maskfold import format_version
 from maskfold.fileio import sha256
-from maskfold.inference import forward
+from maskfold.inference import predict_members
 from maskfold.probabilities import load_predictions
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
@@ -67,7 +67,7 @@ def test_submit(script, stored):
 
 
 def test_cached_predictions_are_used(script, stored, monkeypatch):
-    monkeypatch.setattr(forward, "forward", None)
+    monkeypatch.setattr(predict_members, "forward", None)
     for name in ("eval", "oof"):
         shutil.copy(f"expected/{name}.npz", stored / f"{name}-none+hflip.npz")
     done = script("submit", "stored", *VIEWS, "--out", "new.csv")

@@ -16,7 +16,7 @@ import maskfold.training.fit as fit_module
 from maskfold.config.cli import Parser, add_config_flags, config_flags
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
-from maskfold.inference.forward import Member, forward
+from maskfold.inference.predict_members import Member, forward
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
 from maskfold.training.accelerators import make_accelerator

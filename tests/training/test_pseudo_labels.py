@@ -12,7 +12,7 @@ from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
-from maskfold.inference.cache import prepared_of
+from maskfold.inference.cached_predictions import prepared_of
 from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.pseudo_sources import find_sources
@@ -107,7 +107,7 @@ def test_pseudo_labelled_photos_have_their_weight_and_are_never_validated(script
     from maskfold.loading.store import open_store
     from maskfold.time_left import TimeLeft
     from maskfold.training.fold_job import FoldJob, Part
-    from maskfold.training.stopping import StopRequest
+    from maskfold.training.stop_request import StopRequest
 
     run, prepared = RunFolder(Path("runs/b")), load_prepared(Path("p"))
     train, valid = split(prepared.images, prepared.folds, 0)

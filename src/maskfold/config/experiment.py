@@ -60,7 +60,7 @@ class Config(Section):
         return self
 
 
-# Keys that may change when a run is resumed, because they do not change the result.
+# Keys that may change when a run is resumed: they do not change the result, run.device only its last digits.
 _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", "_entity", "_tags"))
 MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 

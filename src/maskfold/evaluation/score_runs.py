@@ -10,7 +10,7 @@ from maskfold.evaluation.compare import print_comparison
 from maskfold.evaluation.corrected_scores import print_corrected_scores
 from maskfold.evaluation.members import print_members
 from maskfold.evaluation.score_tables import gain_sentence, print_calibration, print_classes, print_summary
-from maskfold.inference.cache import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, load_gain, record_gain
 from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels

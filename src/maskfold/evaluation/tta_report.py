@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskfold.evaluation.score_tables import interval, wide_console
-from maskfold.inference.cache import predict_runs, prepared_of
+from maskfold.inference.cached_predictions import predict_runs, prepared_of
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views

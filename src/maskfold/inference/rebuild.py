@@ -5,7 +5,7 @@ from pathlib import Path
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.inference.blend import apply_blend
-from maskfold.inference.cache import checkpoint_hashes
+from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.cross_fit import BlendParams
 from maskfold.inference.manifest import read_manifest
 from maskfold.inference.submission import submission_table, write_submission

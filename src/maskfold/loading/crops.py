@@ -1,4 +1,7 @@
-"""Crop a photo and resize it to its stored size. Training, validation and prediction all begin with this."""
+"""The first of two steps of preprocessing: crop a photo and resize it to its stored size, once for all uses (store.py).
+
+The second step, from the stored size to the input size, is in transforms.py.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -10,7 +10,7 @@ from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_susp
 from maskfold.config.experiment import Config, flatten
 from maskfold.evaluation.score_tables import interval
 from maskfold.fileio import write_text
-from maskfold.inference.cache import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals

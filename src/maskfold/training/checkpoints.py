@@ -1,4 +1,4 @@
-"""Checkpoint of a part that is in training: everything that its next update depends on."""
+"""Checkpoint of a part that is in training: what cannot be computed again from config and update number."""
 
 import io
 import pickle
@@ -8,7 +8,7 @@ import torch
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.engine import TrainState
+from maskfold.training.train_state import TrainState
 
 
 def pack_state(state: TrainState) -> dict:

@@ -8,36 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
 
 from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
-from maskfold.loading.mixing import Mixer
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.models.heads import HeadOutput
-from maskfold.models.losses import BatchLoss, F1Sums, f1_sums
-from maskfold.models.targets import TargetEncoder, Targets
-
-
-@dataclass
-class TrainState:
-    """What a training step reads and updates.
-
-    model: the module whose parameters are optimised and saved. wrapped_model: what the step calls, which is the same
-    module, in DistributedDataParallel with several processes, and compiled with run.compile.
-    """
-
-    accelerator: Accelerator
-    model: torch.nn.Module
-    wrapped_model: torch.nn.Module
-    optimizer: torch.optim.Optimizer
-    loss_fn: BatchLoss
-    target_encoder: TargetEncoder
-    mixer: Mixer
-    ema: ModelEmaV3 | None = None
-    accum_steps: int = 1
-    clip_norm: float = 0.0
-    is_wrapped: bool = False
+from maskfold.models.losses import F1Sums, f1_sums
+from maskfold.models.targets import Targets
+from maskfold.training.train_state import TrainState
 
 
 @dataclass

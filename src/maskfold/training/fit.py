@@ -33,7 +33,7 @@ from maskfold.training.optim import make_optimizer
 from maskfold.training.parallel_folds import fit_parallel
 from maskfold.training.pseudo_labels import LABELS_FILE
 from maskfold.training.pseudo_sources import check_pseudo
-from maskfold.training.stopping import StopRequest
+from maskfold.training.stop_request import StopRequest
 
 
 def fit_run(

@@ -9,7 +9,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.loading.store import Store
 from maskfold.runs.run_folder import RunFolder
 from maskfold.time_left import TimeLeft
-from maskfold.training.stopping import StopRequest
+from maskfold.training.stop_request import StopRequest
 
 
 @dataclass(frozen=True)

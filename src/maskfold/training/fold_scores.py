@@ -10,9 +10,9 @@ from maskfold.models.classifier import Classifier
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.part_weights import Weights, load_part, write_weights
 from maskfold.runs.run_folder import fold_of
-from maskfold.training.engine import TrainState
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob
+from maskfold.training.train_state import TrainState
 
 
 def validation_scores(data: FoldData, state: TrainState) -> dict[str, float]:

@@ -24,7 +24,7 @@ from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.train_state import current_weights, make_train_state, set_frozen
 from maskfold.training.weight_selection import KeptWeights
 
-# Updates between two that print the loss and, with several processes, agree on stopping: both wait for the device.
+# Every this many updates the loss is printed and processes agree on stopping; both wait for the device.
 LOG_INTERVAL = 10
 
 
@@ -33,7 +33,7 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
 
     However it ends, completed updates are saved, the loaders' processes end and memory is freed.
     is_first: whether this is the process's first part. It makes at least one update even after the deadline, since a
-    time limit shorter than the start would otherwise never get on; later parts do not begin after it.
+    time limit shorter than the start would otherwise never make progress; later parts do not begin after it.
     """
     accelerator, trainer, folder = make_accelerator(job.config), None, job.run.part_dir(job.part.name)
     if not is_first and job.stop.is_requested(accelerator):

@@ -35,7 +35,7 @@ from maskfold.safe_streams import make_streams_safe
 from maskfold.time_left import TimeLeft
 from maskfold.training.fold_job import FoldJob, Part
 from maskfold.training.fold_trainer import run_job
-from maskfold.training.stopping import StopRequest
+from maskfold.training.stop_request import StopRequest
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """The TrainState of a part: model or head, optimiser, loss and EMA; freezing and unfreezing its backbone."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -12,10 +14,30 @@ from maskfold.loading.mixing import Mixer
 from maskfold.models.classifier import Classifier
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
-from maskfold.training.engine import TrainState
 from maskfold.training.fold_data import Photos, uses_cached_features
 from maskfold.training.fold_job import Part
 from maskfold.training.optim import make_optimizer
+
+
+@dataclass
+class TrainState:
+    """What a training step reads and updates.
+
+    model: the module whose parameters are optimised and saved. wrapped_model: what the step calls, which is the same
+    module, in DistributedDataParallel with several processes, and compiled with run.compile.
+    """
+
+    accelerator: Accelerator
+    model: torch.nn.Module
+    wrapped_model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_fn: BatchLoss
+    target_encoder: TargetEncoder
+    mixer: Mixer
+    ema: ModelEmaV3 | None = None
+    accum_steps: int = 1
+    clip_norm: float = 0.0
+    is_wrapped: bool = False
 
 
 def make_train_state(

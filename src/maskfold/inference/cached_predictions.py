@@ -59,7 +59,7 @@ def predict_runs(
     missing = [index for index, predictions in enumerate(cached) if predictions is None]
     if missing:
         # Imported only here, so that cached predictions are blended without importing torch.
-        from maskfold.inference.forward import Member, forward
+        from maskfold.inference.predict_members import Member, forward
 
         for group in _groups_within_memory([runs[index] for index in missing], missing):
             members = [Member(runs[index], runs[index].config, datasets[index], sources[index]) for index in group]

@@ -1,4 +1,4 @@
-"""Stop training early, on a signal or at a deadline: after the current update, which is saved."""
+"""Stop at a signal or a deadline: after the current update, whose state is saved. Early stopping is in optim.py."""
 
 import signal
 import time

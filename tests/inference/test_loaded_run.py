@@ -11,7 +11,7 @@ import pytest
 import maskfold
 from maskfold.data.images_table import load_prepared
 from maskfold.errors import UserError
-from maskfold.inference.cache import predict_runs
+from maskfold.inference.cached_predictions import predict_runs
 from maskfold.labels import marginals
 from maskfold.runs.run_folder import RunFolder
 
