@@ -69,7 +69,7 @@ class TrainTransform:
     def __init__(self, data: Data):
         self.data, self.compose = data, A.Compose(pipeline(data), strict=True)
         # All transforms share this generator, and each sample sets its state. set_random_seed would instead create two
-        # generators per transform forevery sample.
+        # generators per transform for every sample.
         self.bits = np.random.PCG64()
         self.compose.set_random_state(np.random.Generator(self.bits), _Random(self.bits))
 
