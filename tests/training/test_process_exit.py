@@ -342,7 +342,7 @@ def test_a_forked_child_does_not_hold_the_lock(tmp_path):
 
 
 def test_an_unclosed_loader_ends_with_its_process(trained, tmp_path):
-    """As in a notebook: without atexit Python would wait for ever for workers that ignore SIGTERM."""
+    """As in a notebook: without atexit Python would wait forever for workers that ignore SIGTERM."""
     code = """
 import sys
 import numpy as np

@@ -46,7 +46,7 @@ SECONDS_UNTIL_EXIT_IS_SEEN = 1
 
 @atexit.register
 def _close_open_loaders() -> None:
-    """Close what was left open, as in a notebook: at exit Python would wait for the workers for ever."""
+    """Close what was left open, as in a notebook: at exit Python would wait for the workers forever."""
     for loader in list(_open_loaders):
         loader.close()
 
@@ -150,7 +150,7 @@ class PhotoLoader:
     def close(self) -> None:
         """End the workers at once; they have nothing to save. Iterating again starts new ones.
 
-        They are ended by SIGKILL: torch's shutdown would wait for ever for a lock that a killed worker held.
+        They are ended by SIGKILL: torch's shutdown would wait forever for a lock that a killed worker held.
         """
         iterator, self._iterator = self._iterator, None
         _open_loaders.discard(self)
