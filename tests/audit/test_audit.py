@@ -37,7 +37,9 @@ def test_p_wrong_decreases_with_the_margin(slope, rate, margins):
     assert ((p_wrong >= 0) & (p_wrong <= 1)).all()
 
 
-@pytest.mark.parametrize("doubt", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize(
+    "doubt", [pytest.param(0.5, marks=pytest.mark.slow), 1.0, pytest.param(2.0, marks=pytest.mark.slow)]
+)
 def test_uncertain_models_do_not_cause_proposals(doubt):
     """Ten samples of correct labels, by confident and by uncertain models; the test has a level of 5 %."""
     shares = [find_suspects(people(doubt=doubt, seed=seed))[0].proposed.sum() / 300 for seed in range(10)]
