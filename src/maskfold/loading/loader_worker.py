@@ -5,6 +5,7 @@ import multiprocessing.queues
 import os
 import pickle
 import signal
+import sys
 import traceback
 from dataclasses import dataclass
 
@@ -63,6 +64,14 @@ def init_worker(_worker: int) -> None:
     """Make the worker exit when a batch can't be sent: Python would drop the batch, and its receiver would wait."""
     # A hook that typeshed does not list.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_exit_unsent)  # type: ignore[attr-defined]
+    # The thread that passes open files to the main process reports its errors here, and would go on without the batch.
+    sys.excepthook = _exit_if_too_many_files
+
+
+def _exit_if_too_many_files(kind, error, trace) -> None:
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        os._exit(EXIT_TOO_MANY_FILES)
+    sys.__excepthook__(kind, error, trace)
 
 
 def _exit_unsent(error: Exception, _batch: object) -> None:

@@ -35,8 +35,9 @@ from maskfold.machine_limits import (
     stop_signals_blocked,
 )
 
-# If creating an iterator fails, torch's clean-up reads this attribute, which is not set yet, and prints a traceback.
-_MultiProcessingDataLoaderIter._shutdown = True
+# If creating an iterator fails, torch's clean-up reads attributes that are not set yet, and prints a traceback.
+_MultiProcessingDataLoaderIter._shutdown, _MultiProcessingDataLoaderIter._workers_done_event = True, threading.Event()
+_MultiProcessingDataLoaderIter._workers = _MultiProcessingDataLoaderIter._index_queues = ()
 # Loaders with running workers, and whether the main process is waiting for a batch.
 _open_loaders: weakref.WeakSet["PhotoLoader"] = weakref.WeakSet()
 _is_waiting = False
