@@ -18,8 +18,8 @@ from maskfold.runs.summary import summarise
 
 STORED = ROOT / "tests" / "runs" / "stored_run"
 RUN, PREPARED, VIEWS = Path("runs/stored"), Path("prepared"), ("--tta", "none", "hflip")
-# The folder in which the run was made.
-MADE_IN = "/tmp/stored"
+# The folder in which the run was made, as its files record it.
+MADE_IN = str(Path(json.loads((STORED / PREPARED / "dataset.json").read_text())["root"]).parent)
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_submit(script, stored):
 
 
 def test_cached_predictions_are_used(script, stored, monkeypatch):
-    monkeypatch.setattr(predict_members, "forward", None)
+    monkeypatch.setattr(predict_members, "predict_members", None)
     for name in ("eval", "oof"):
         shutil.copy(f"expected/{name}.npz", stored / f"{name}-none+hflip.npz")
     done = script("submit", "stored", *VIEWS, "--out", "new.csv")

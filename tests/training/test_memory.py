@@ -16,7 +16,7 @@ import maskfold.training.fit as fit_module
 from maskfold.config.cli import Parser, add_config_flags, config_flags
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
-from maskfold.inference.predict_members import Member, forward
+from maskfold.inference.predict_members import Member, predict_members
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
 from maskfold.training.accelerators import make_accelerator
@@ -121,7 +121,7 @@ def test_models_are_loaded_when_needed_and_freed_after_predicting(trained, tmp_p
     first = Member(trained.run, config, fit_module.ensure_prepared(config.data), None)
     copied = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "copied")))
     other = replace(first, run=copied, config=replaced(config, optim={"batch_size": 7}))
-    forward([first, other], ("none",))
+    predict_members([first, other], ("none",))
     # Each member's two models predict the eval photos together, then each predicts its own fold.
     assert [count for count, _ in alive] == [2, 1, 1, 2, 1, 1]
     assert [there for _, there in alive] == [2, 2, 1, 2, 2, 1]

@@ -291,7 +291,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     assert json.loads(Path("before.json").read_text())["members"][0]["refit"] is False
     together = load_predictions(Path("runs/whole/eval-none.npz"))
     from maskfold.inference.cached_predictions import prepared_of
-    from maskfold.inference.predict_members import Member, forward
+    from maskfold.inference.predict_members import Member, predict_members
     from maskfold.runs.run_folder import RunFolder
 
     run = RunFolder(Path("runs/whole"))
@@ -302,7 +302,7 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     np.testing.assert_allclose(full.sum(1), 1, atol=1e-4)
     assert (full > -1e-4).all()
     assert "already finished" in script("train", *args, "--refit").err
-    [(evaluation, _)] = forward([Member(run, run.config, prepared_of(run), np.array(["x"]))], ("none",))
+    [(evaluation, _)] = predict_members([Member(run, run.config, prepared_of(run), np.array(["x"]))], ("none",))
     np.testing.assert_allclose(evaluation.probs, together.probs, atol=1e-6)
     refused(script("train", *args, "--refit", "--optim.schedule", "plateau"), "--refit", "plateau")
 

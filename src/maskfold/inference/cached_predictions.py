@@ -59,11 +59,11 @@ def predict_runs(
     missing = [index for index, predictions in enumerate(cached) if predictions is None]
     if missing:
         # Imported only here, so that cached predictions are blended without importing torch.
-        from maskfold.inference.predict_members import Member, forward
+        from maskfold.inference.predict_members import Member, predict_members
 
         for group in _groups_within_memory([runs[index] for index in missing], missing):
             members = [Member(runs[index], runs[index].config, datasets[index], sources[index]) for index in group]
-            for index, predictions in zip(group, forward(members, views), strict=True):
+            for index, predictions in zip(group, predict_members(members, views), strict=True):
                 cached[index] = predictions
                 for path, each in zip(_paths(runs[index], views), predictions, strict=True):
                     each.save(path)

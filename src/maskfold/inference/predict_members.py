@@ -28,7 +28,7 @@ class Member:
     source: np.ndarray
 
 
-def forward(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
+def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
     """(eval, out-of-fold) predictions of each member.
 
     Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the GPU's

@@ -93,7 +93,7 @@ def has_key() -> bool:
         with hide_unknown_variables():
             settings = session_settings()
             return bool(settings.api_key or settings.identity_token_file or _stored_key(settings))
-    # A broken W&B, or a version with another API, must not stop a run.
+    # A broken W&B, or a version with another API, must not stop a run: `auto` then logs offline.
     except Exception:
         return False
 
@@ -112,6 +112,7 @@ def _mode_from_settings_files() -> str:
     try:
         with hide_unknown_variables():
             return MODES.get(session_settings().mode, "online")
+    # As in has_key.
     except Exception:
         return "online"
 
