@@ -199,6 +199,14 @@ def test_log_loss_weights_are_the_optimum():
     assert -np.log(weights @ true).mean() <= best + 1e-6
 
 
+def test_a_search_for_weights_that_does_not_converge_is_reported(capfd):
+    """NaN stops the optimiser, as its limit of steps would. Files of predictions may not contain it."""
+    members = np.full((2, 3, 18), 1 / 18)
+    members[1, 0] = np.nan
+    assert log_loss_weights(members, np.zeros(3, int), np.arange(3)).tolist() == [0.5, 0.5]
+    assert "equal weights" in capfd.readouterr().err
+
+
 def test_a_hard_vote_by_hand():
     """Two of three members predict 4; of two different votes the more confident one counts."""
 
