@@ -75,6 +75,8 @@ def prepare(
             "corrections": applied,
             "warnings": catalog.warnings + warnings,
         }
+        # Otherwise a kill while the tables are replaced would leave new labels under the old fingerprint.
+        (folder / META).unlink(missing_ok=True)
         for name, table in ((IMAGES, images), (FOLDS, fold_table), (EVALUATION, catalog.evaluation)):
             if table is None:
                 (folder / name).unlink(missing_ok=True)
