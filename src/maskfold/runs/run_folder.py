@@ -12,12 +12,14 @@ from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import Config, config_hash, fixed_values
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, first_line, indented_list
-from maskfold.fileio import locked, read_json, sha256, write_json, write_text
+from maskfold.fileio import is_temporary, locked, read_json, sha256, write_json, write_text
 from maskfold.format_version import KEY, RUN, check_format
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.code_state import code_state
 
 FULL = "full"
+# What config.yaml is renamed to while a run is deleted. It is deleted last.
+DELETING = ".deleting"
 # A name must not end with a dot, which some systems drop.
 NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
 
@@ -153,16 +155,23 @@ class RunFolder:
         write_text(self.folder / "config.yaml", text)
 
     def clear(self) -> None:
-        """Delete everything but the lock, which this process holds. Raises UserError if this is not a run folder."""
-        others = [path.name for path in self.folder.iterdir() if path.name not in (".lock", "provenance.json")]
-        if others and not self.started:
+        """Delete everything but the lock, which this process holds. Raises UserError if this is not a run folder.
+
+        The next call finishes a deletion that was killed.
+        """
+        marker, own_files = self.folder / DELETING, (".lock", "provenance.json", DELETING)
+        if self.started:
+            # In one step the run is no longer started, and the folder is still known as a run folder.
+            (self.folder / "config.yaml").replace(marker)
+        others = [path.name for path in self.folder.iterdir() if path.name not in own_files and not is_temporary(path)]
+        if others and not marker.exists():
             raise UserError(f"{self.folder}: contains {min(others)} and is not a run folder; give another --name")
-        (self.folder / "config.yaml").unlink(missing_ok=True)
         for path in self.folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != ".lock":
+            elif path.name not in (".lock", DELETING):
                 path.unlink()
+        marker.unlink(missing_ok=True)
 
     def state_path(self, part: str) -> Path:
         """The checkpoint of an unfinished part, to resume from."""

@@ -1,0 +1,57 @@
+"""The deletion of a run folder: never of anything else, and resumed after a kill."""
+
+import pytest
+
+from maskfold.errors import UserError
+from maskfold.runs import run_folder
+from maskfold.runs.run_folder import RunFolder
+
+
+@pytest.fixture
+def run(tmp_path) -> RunFolder:
+    """A started run of three parts."""
+    for part in ("fold0", "fold1", "full"):
+        (tmp_path / "run" / part / "state").mkdir(parents=True)
+        (tmp_path / "run" / part / "state" / "last.pt").write_text("checkpoint")
+    for name in (".lock", "config.yaml", "provenance.json", "summary.json"):
+        (tmp_path / "run" / name).write_text("{}")
+    return RunFolder(tmp_path / "run")
+
+
+def test_everything_but_the_lock_is_deleted(run):
+    run.clear()
+    assert [path.name for path in run.folder.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("kills_at", range(3))
+def test_a_killed_deletion_is_finished_by_the_next_start(run, monkeypatch, kills_at):
+    remove, calls = run_folder.shutil.rmtree, []
+
+    def killed(path, *args, **keys):
+        calls.append(path)
+        if len(calls) > kills_at:
+            raise KeyboardInterrupt
+        remove(path, *args, **keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.clear()
+    assert not run.started
+    run.clear()
+    assert [path.name for path in run.folder.iterdir()] == [".lock"]
+
+
+def test_temporary_files_of_a_killed_start_are_deleted(tmp_path):
+    for name in (".4711.provenance.json", ".4711.config.yaml", "provenance.json"):
+        (tmp_path / name).write_text("{")
+    RunFolder(tmp_path).clear()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", ".thesis.tex", "4711.config.yaml"])
+def test_other_files_are_never_deleted(tmp_path, name):
+    (tmp_path / name).write_text("precious")
+    with pytest.raises(UserError, match=name):
+        RunFolder(tmp_path).clear()
+    assert (tmp_path / name).read_text() == "precious"
