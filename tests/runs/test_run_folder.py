@@ -1,6 +1,12 @@
-"""The deletion of a run folder: never of anything else, and resumed after a kill."""
+"""The deletion of a run folder: never of anything else, resumed after a kill, and never while a part is written."""
+
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
+from support import PATIENCE
 
 from maskfold.errors import UserError
 from maskfold.runs import run_folder
@@ -55,3 +61,24 @@ def test_other_files_are_never_deleted(tmp_path, name):
     with pytest.raises(UserError, match=name):
         RunFolder(tmp_path).clear()
     assert (tmp_path / name).read_text() == "precious"
+
+
+def test_a_part_that_is_still_being_saved_is_waited_for(run):
+    """A process that outlived its parent writes a checkpoint: it is not there again after the deletion."""
+    part = run.part_dir("fold1")
+    code = f"""
+from maskfold.fileio import locked, write_text
+with locked(Path({str(part)!r})):
+    print("locked", flush=True)
+    input()
+    write_text(Path({str(part)!r}) / "state" / "last.pt", "checkpoint")
+"""
+    orphan = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert orphan.stdout.readline() == "locked\n"
+    deletion = threading.Thread(target=run.clear)
+    deletion.start()
+    time.sleep(0.3)
+    orphan.communicate("\n", timeout=PATIENCE)
+    assert orphan.returncode == 0
+    deletion.join(PATIENCE)
+    assert [path.name for path in run.folder.iterdir()] == [".lock"]

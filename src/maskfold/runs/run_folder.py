@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from maskfold.config.config_file import config_text, load_config
@@ -33,6 +34,10 @@ def fold_of(part: str) -> int | None:
     """The fold number in a part's name; None for the refit and for other names."""
     match = re.fullmatch(r"fold(\d+)", part)
     return int(match[1]) if match else None
+
+
+def _is_part(name: str) -> bool:
+    return name == FULL or fold_of(name) is not None
 
 
 def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -168,7 +173,9 @@ class RunFolder:
             raise UserError(f"{self.folder}: contains {min(others)} and is not a run folder; give another --name")
         for path in self.folder.iterdir():
             if path.is_dir():
-                shutil.rmtree(path)
+                # A training process that outlived its killed parent may still be saving into a part.
+                with locked(path) if _is_part(path.name) else nullcontext():
+                    shutil.rmtree(path)
             elif path.name not in (".lock", DELETING):
                 path.unlink()
         marker.unlink(missing_ok=True)
