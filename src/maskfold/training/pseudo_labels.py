@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 
 from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared
+from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError
 from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
@@ -61,17 +62,22 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photo
 
 
 def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
-    selected = pd.read_csv(path, dtype={"image_id": str})
-    ids = pd.Index(prepared.eval_table.image_id)
+    ids, fix = pd.Index(prepared.eval_table.image_id), f"delete {path.parent} to train {part.name} again"
+    try:
+        # No row where no photo reached the threshold.
+        selected = read_table(path, ("image_id", "label"), may_be_empty=True)
+    except UserError as error:
+        raise UserError(f"{error}, or {fix}") from error
     rows, num_train = ids.get_indexer(selected.image_id), len(photos.labels)
-    if (rows < 0).any() or not selected.label.isin(range(NUM_CLASSES)).all():
+    are_known = (rows >= 0).all() and len(set(rows)) == len(rows)
+    if not are_known or not selected.label.isin([str(label) for label in range(NUM_CLASSES)]).all():
         raise UserError(
-            f"{path}: holds other photos than the eval set, or a label that is not 0 to {NUM_CLASSES - 1}; delete "
-            f"{path.parent} to train {part.name} again"
+            f"{path}: holds other photos than the eval set, a photo twice, or a label that is not 0 to "
+            f"{NUM_CLASSES - 1}; {fix}"
         )
     # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
-    labels[rows] = selected.label
+    labels[rows] = selected.label.astype(int)
     all_photos = Photos(
         (*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
         np.concatenate([photos.labels, labels]),
