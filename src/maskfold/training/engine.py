@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
@@ -94,12 +95,16 @@ def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
     try:
         return model(images, with_ages=True)
     except ValueError as error:
-        if len(images) > 1:
+        if len(images) > 1 or not _has_training_batch_norm(model):
             raise
         raise UserError(
             f"optim.batch_size: a micro-batch holds one photo, too few for batch norm ({first_line(error)}); "
             "choose another optim.batch_size, or a lower optim.accum_steps"
         ) from error
+
+
+def _has_training_batch_norm(model: torch.nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
 
 def noise_seed(seed: int, epoch: int, step: int, process: int) -> int:
