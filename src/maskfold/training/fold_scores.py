@@ -80,6 +80,6 @@ def memory_error(job: FoldJob) -> UserError:
 def divergence_error(job: FoldJob, epoch: int) -> UserError:
     return UserError(
         f"{job.run.folder}: loss, weights or predictions contain NaN or infinity in epoch {epoch} of {job.part.name}; "
-        f"lower optim.lr ({job.config.optim.lr}), lengthen optim.warmup_epochs, set optim.clip_norm, or use "
-        "--run.precision fp32; the last checkpoint is kept"
+        f"start again (--fresh, or another --name) with a lower optim.lr than {job.config.optim.lr}, a longer "
+        "optim.warmup_epochs, optim.clip_norm, or --run.precision fp32"
     )
