@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from maskfold.config.experiment import Config
@@ -14,6 +13,7 @@ from maskfold.loading.mixing import Mixer
 from maskfold.models.classifier import Classifier
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
+from maskfold.training.ema import ModelEma
 from maskfold.training.fold_data import Photos, uses_cached_features
 from maskfold.training.fold_job import Part
 from maskfold.training.optim import make_optimizer
@@ -34,7 +34,7 @@ class TrainState:
     loss_fn: BatchLoss
     target_encoder: TargetEncoder
     mixer: Mixer
-    ema: ModelEmaV3 | None = None
+    ema: ModelEma | None = None
     accum_steps: int = 1
     clip_norm: float = 0.0
     is_wrapped: bool = False
@@ -55,7 +55,7 @@ def make_train_state(
         loss_fn=BatchLoss(config.loss, counts, accelerator.device),
         target_encoder=TargetEncoder(config, photos.ages, photos.weights, accelerator.device),
         mixer=Mixer(config.mix, config.seed, accelerator.process_index, accelerator.num_processes),
-        ema=ModelEmaV3(model, decay=optim.ema_decay) if optim.ema_decay else None,
+        ema=ModelEma(model, optim.ema_decay) if optim.ema_decay else None,
         accum_steps=optim.accum_steps,
         clip_norm=optim.clip_norm,
     )
