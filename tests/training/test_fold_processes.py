@@ -4,7 +4,6 @@ import os
 import signal
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +13,8 @@ from support import PATIENCE, done, same_run, start, until, wait_for
 from maskfold.config.experiment import Config
 from maskfold.errors import ResourceError, UserError
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training import parallel_folds
-from maskfold.training.fold_job import Part
+from maskfold.training import child_process, parallel_folds
+from maskfold.training.fold_job import Part, TrainContext
 from maskfold.training.stop_request import StopRequest
 
 
@@ -74,14 +73,14 @@ def test_a_killed_fold_is_reported_and_the_other_saves(synthetic, tmp_path):
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers), "the end of the other fold")
 
 
-def fail_in_place_of_training(task, errors):
+def fail_in_place_of_training(job, slot, errors):
     """Run in a child process: fold1 fails at once, with more text than a pipe holds; fold0 when it is stopped."""
 
     def stop(*_):
         raise UserError("fold0 was stopped")
 
-    with parallel_folds._exit_status(errors):
-        if task.part.name == "fold1":
+    with child_process._exit_status(errors):
+        if job.part.name == "fold1":
             raise ResourceError("fold1 has no memory" + "." * 300_000)
         signal.signal(signal.SIGTERM, stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
@@ -89,9 +88,9 @@ def fail_in_place_of_training(task, errors):
 
 
 def test_the_error_of_the_fold_that_failed_first_is_raised_with_its_type(monkeypatch, tmp_path):
-    monkeypatch.setattr(parallel_folds, "_run_child", fail_in_place_of_training)
+    monkeypatch.setattr(parallel_folds, "run_child", fail_in_place_of_training)
     parts = [Part(name, np.arange(2), np.arange(1)) for name in ("fold0", "fold1")]
-    prepared, updates = SimpleNamespace(folder=tmp_path), {part.name: 1 for part in parts}
+    context = TrainContext(RunFolder(tmp_path), Config(), None, None, StopRequest())
     with pytest.raises(ResourceError, match=r"fold1 has no memory\.+$") as caught:
-        parallel_folds.fit_parallel(RunFolder(tmp_path), Config(), prepared, parts, 2, StopRequest(), updates)
+        parallel_folds.fit_parallel(context, parts, {part.name: 1 for part in parts}, 2)
     assert len(str(caught.value)) > 300_000

@@ -39,13 +39,13 @@ def fold_job(run, prepared, config):
     """The job of fold 0, whose list of pseudo-labels is already there."""
     from maskfold.loading.store import open_store
     from maskfold.time_left import TimeLeft
-    from maskfold.training.fold_job import FoldJob, Part
+    from maskfold.training.fold_job import FoldJob, Part, TrainContext
     from maskfold.training.stop_request import StopRequest
 
     config = replaced(config, pseudo={"runs": ["other"]})
     part = Part("fold0", *split(prepared.images, prepared.folds, 0))
     store = open_store(prepared, prepared.images, config.data)
-    return FoldJob(run, config, prepared, store, part, StopRequest(), TimeLeft({}))
+    return FoldJob(TrainContext(run, config, prepared, store, StopRequest()), part, TimeLeft({}))
 
 
 def set_keys(run, sections):

@@ -25,16 +25,23 @@ class Part:
 
 
 @dataclass(frozen=True)
-class FoldJob:
-    """The training of one part.
+class TrainContext:
+    """What the parts of a run have in common. It can be sent to another process.
 
-    config: resolved (see fit.resolve_config). stop: checked after each update. time_left: estimate for the whole run.
+    config: resolved (see fit.resolve_config). store: of the training photos. stop: checked after each update.
     """
 
     run: RunFolder
     config: Config
     prepared: Prepared
     store: Store
-    part: Part
     stop: StopRequest
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """The training of one part. time_left: estimate for the whole run."""
+
+    context: TrainContext
+    part: Part
     time_left: TimeLeft

@@ -54,32 +54,33 @@ def write_results(
 
     The weights are read back before predicting, so that oof.npz is what the saved file predicts.
     """
-    name, accelerator, images = data.part.name, data.accelerator, job.prepared.images
+    name, accelerator, run, images = data.part.name, data.accelerator, job.context.run, job.context.prepared.images
     if accelerator.is_main_process:
-        write_weights(job.run.weights_path(name), weights, classifier.architecture)
+        write_weights(run.weights_path(name), weights, classifier.architecture)
     accelerator.wait_for_everyone()
-    load_part(classifier, job.run, name)
+    load_part(classifier, run, name)
     rows, oof = data.part.val_rows, None
     if len(rows):
         rows, probs = data.predict(classifier, data.val_photo_loader)
         table, fold = images.iloc[rows], np.full(len(rows), fold_of(name))
         oof = OutOfFold(table.image_id.to_numpy(), probs, data.labels[rows], fold, table.person_id.to_numpy())
     if accelerator.is_main_process:
-        job.run.finish(name, oof)
+        run.finish(name, oof)
     return rows, oof
 
 
 def memory_error(job: FoldJob) -> UserError:
+    steps = job.context.config.optim.accum_steps
     return UserError(
-        f"optim.accum_steps: the GPU's memory does not hold {job.part.name} with "
-        f"{job.config.optim.accum_steps} micro-batches per batch; start again (--fresh) with more of them: the batch "
-        "size stays the same"
+        f"optim.accum_steps: the GPU's memory does not hold {job.part.name} with {steps} micro-batches per batch; "
+        "start again (--fresh) with more of them: the batch size stays the same"
     )
 
 
 def divergence_error(job: FoldJob, epoch: int) -> UserError:
+    folder, lr = job.context.run.folder, job.context.config.optim.lr
     return UserError(
-        f"{job.run.folder}: loss, weights or predictions contain NaN or infinity in epoch {epoch} of {job.part.name}; "
-        f"start again (--fresh, or another --name) with a lower optim.lr than {job.config.optim.lr}, a longer "
-        "optim.warmup_epochs, optim.clip_norm, or --run.precision fp32"
+        f"{folder}: loss, weights or predictions contain NaN or infinity in epoch {epoch} of {job.part.name}; start "
+        f"again (--fresh, or another --name) with a lower optim.lr than {lr}, a longer optim.warmup_epochs, "
+        "optim.clip_norm, or --run.precision fp32"
     )

@@ -36,12 +36,12 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
     least one update even after the deadline, so that a time limit shorter than the start-up still allows progress;
     later parts do not begin after the deadline.
     """
-    accelerator, trainer, folder = make_accelerator(job.config), None, job.run.part_dir(job.part.name)
-    if not is_first and job.stop.is_requested(accelerator):
-        job.stop.wait_and_raise(accelerator)
+    context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
+    if not is_first and context.stop.is_requested(accelerator):
+        context.stop.wait_and_raise(accelerator)
     try:
         # The run's lock is held already. The part may still be locked by a child of a killed process that is saving.
-        with locked(folder) if accelerator.is_main_process else contextlib.nullcontext():
+        with locked(context.run.part_dir(job.part.name)) if accelerator.is_main_process else contextlib.nullcontext():
             trainer = FoldTrainer(job, accelerator)
             trainer.resume()
             while not trainer.is_done():
@@ -50,16 +50,16 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
     except torch.OutOfMemoryError as error:
         raise memory_error(job) from error
     except Exception:
-        if trainer is not None and trainer.save_between_updates() and job.stop.signum:
+        if trainer is not None and trainer.save_between_updates() and context.stop.signum:
             # A loader that fails after a signal was most likely ended by the same signal.
-            job.stop.raise_if_requested()
+            context.stop.raise_if_requested()
         raise
     finally:
         if trainer is not None:
             trainer.close()
         # Drop all references to tensors before freeing memory.
         trainer = None
-        free_memory(accelerator, job.config.run.compile)
+        free_memory(accelerator, context.config.run.compile)
 
 
 class FoldTrainer:
@@ -67,16 +67,15 @@ class FoldTrainer:
 
     def __init__(self, job: FoldJob, accelerator: Accelerator):
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
-        self.run, self.config = job.run, job.config
+        self.run, self.config, self.stop = job.context.run, job.context.config, job.context.stop
         self.part, photos, pseudo_hash = training_photos(job, accelerator)
-        self.identity = f"{config_hash(self.config)} {job.prepared.identity} {self.part.name} {pseudo_hash}"
+        self.identity = f"{config_hash(self.config)} {job.context.prepared.identity} {self.part.name} {pseudo_hash}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
         self.data = FoldData(self.config, self.part, photos, self.classifier, accelerator)
         self.state = make_train_state(self.config, self.classifier, photos, self.part, accelerator)
         self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.is_main)
-        # One row of metrics per finished epoch.
-        self.history: list[dict] = []
+        self.history: list[dict] = []  # one row of metrics per finished epoch
         # Number of updates made in the current epoch, and the sums over them.
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
@@ -168,8 +167,8 @@ class FoldTrainer:
         self.kept.prune(self.history)
         self.tracker.log(self.history[-1])
         report(f"{self.part.name} {epoch_line(self.history[-1], optim.epochs)}", self.is_main)
-        if self.job.stop.is_requested(self.accelerator):
-            self.job.stop.wait_and_raise(self.accelerator)
+        if self.stop.is_requested(self.accelerator):
+            self.stop.wait_and_raise(self.accelerator)
 
     def lr_factor(self, step: int) -> float:
         """Factor on the peak learning rate for an update of the current epoch."""
@@ -179,12 +178,12 @@ class FoldTrainer:
     def after_update(self, is_log_step: bool) -> None:
         """Save a checkpoint if one is due, and stop if that is requested."""
         interval = self.config.run.checkpoint_updates
-        stops = (is_log_step or self.accelerator.num_processes == 1) and self.job.stop.is_requested(self.accelerator)
+        stops = (is_log_step or self.accelerator.num_processes == 1) and self.stop.is_requested(self.accelerator)
         if stops or (interval and self.step % interval == 0):
             self.sums = EpochSums(self.accelerator.reduce(self.sums.values, "sum") * self.is_main)
             self.save(self.sums.values)
         if stops:
-            self.job.stop.wait_and_raise(self.accelerator)
+            self.stop.wait_and_raise(self.accelerator)
         self.is_between_updates = True
         done = len(self.history) * len(self.data.train_loader.batch_sampler) + self.step
         val_share = len(self.part.val_rows) / len(self.part.train_rows)
@@ -196,5 +195,6 @@ class FoldTrainer:
         last = current_weights(self.classifier, self.state)
         weights = self.kept.final(self.history, last, lambda other: val_macro_f1(self.data, self.classifier, other))
         rows, oof = write_results(self.job, self.data, self.classifier, weights)
-        self.tracker.finish(self.history, oof, lambda row: self.job.store[int(rows[row])], self.config.run.wandb_oof)
+        store = self.job.context.store
+        self.tracker.finish(self.history, oof, lambda row: store[int(rows[row])], self.config.run.wandb_oof)
         self.accelerator.wait_for_everyone()

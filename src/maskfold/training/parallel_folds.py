@@ -1,74 +1,21 @@
 """Train several parts of a run at the same time, each in a process with its share of the cores and GPUs."""
 
 import contextlib
-import errno
 import multiprocessing
 import os
 import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
-import torch
-
-from maskfold import progress
-from maskfold.config.experiment import Config
-from maskfold.data.images_table import Prepared, load_prepared
-from maskfold.errors import TimeIsUp, UserError
-from maskfold.loading.store import open_store
-from maskfold.machine_limits import (
-    STOP_SIGNALS,
-    kill_child_processes,
-    process_start_error,
-    stop_signals_blocked,
-    too_many_files_error,
-)
-from maskfold.models.device import make_fast, pick_device, threads_per_process
-from maskfold.runs.run_folder import RunFolder
-from maskfold.safe_streams import make_streams_safe
+from maskfold.errors import UserError
+from maskfold.machine_limits import process_start_error, stop_signals_blocked
+from maskfold.models.device import threads_per_process
 from maskfold.time_left import TimeLeft
-from maskfold.training.fold_job import FoldJob, Part
-from maskfold.training.fold_trainer import run_job
-from maskfold.training.stop_request import StopRequest
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """A process's place among `slots` that run at the same time. start_method: of its own loader processes."""
-
-    number: int
-    slots: int
-    threads: int
-    start_method: str
-
-    def apply(self) -> None:
-        """Restrict this process to its share of the cores and to one GPU."""
-        # The parent's start method. This process was spawned, but spawned loader processes would start more slowly.
-        multiprocessing.set_start_method(self.start_method, force=True)
-        if hasattr(os, "sched_setaffinity"):
-            cores = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(0, cores[self.number :: self.slots] or [cores[self.number % len(cores)]])
-        torch.set_num_threads(self.threads)
-        if count := torch.cuda.device_count():
-            torch.cuda.set_device(self.number % count)
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a child process trains; it can be pickled."""
-
-    run_folder: Path
-    config: Config
-    prepared_folder: Path
-    part: Part
-    slot: _Slot
-    deadline: float | None
-    time_left: TimeLeft
+from maskfold.training.child_process import Slot, run_child
+from maskfold.training.fold_job import FoldJob, Part, TrainContext
 
 
 @dataclass(eq=False)
@@ -90,20 +37,13 @@ class _Child:
             self.errors.close()
 
 
-def fit_parallel(
-    run: RunFolder,
-    config: Config,
-    prepared: Prepared,
-    parts: Sequence[Part],
-    slots: int,
-    stop: StopRequest,
-    updates: Mapping[str, int],
-) -> None:
+def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[str, int], slots: int) -> None:
     """Train each part in a process of its own, up to `slots` at the same time.
 
     A signal is passed on to the children; each saves and ends. updates: part -> its number of optimiser updates, for
     the estimate of the time left. Raises UserError where a child raised one or was killed, after the others have saved.
     """
+    stop, run = context.stop, context.run
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
     running: list[_Child] = []
     failed: list[_Child] = []
@@ -115,10 +55,9 @@ def fit_parallel(
             while waiting and free_slots and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts)):
                 part, number = waiting.pop(0), free_slots.pop(0)
                 time_left = TimeLeft({other.name: updates[other.name] for other in (part, *waiting)}, slots)
-                slot = _Slot(number, slots, threads, method)
-                task = _Task(run.folder, config, prepared.folder, part, slot, stop.deadline, time_left)
+                job, slot = FoldJob(context, part, time_left), Slot(number, slots, threads, method)
                 receiver, sender = spawn.Pipe(duplex=False)
-                process: BaseProcess = spawn.Process(target=_run_child, args=(task, sender), name=part.name)
+                process: BaseProcess = spawn.Process(target=run_child, args=(job, slot, sender), name=part.name)
                 # Ctrl-C reaches the whole process group, children that still import too; the parent passes it on once.
                 with stop_signals_blocked():
                     process.start()
@@ -168,53 +107,3 @@ def _child_error(child: _Child) -> BaseException:
         )
     print(f"{name} ended with status {status}; its own message is above", file=sys.stderr)
     return SystemExit(1)
-
-
-def _run_child(task: _Task, errors: Connection) -> None:
-    """Train a part in this process, which ends with its parent. errors: where it sends its UserError."""
-    # A session of its own: signals then come from the parent only.
-    os.setsid()
-    make_streams_safe()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    progress.bars_enabled = False
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    with _exit_status(errors), StopRequest(task.deadline).listening() as stop:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        task.slot.apply()
-        # Only for a signal. A deadline still allows one update, or a limit shorter than the start would never get on.
-        if stop.signum:
-            stop.raise_if_requested()
-        make_fast(pick_device(task.config.run))
-        prepared = load_prepared(task.prepared_folder)
-        store = open_store(prepared, prepared.images, task.config.data)
-        run = RunFolder(task.run_folder)
-        run_job(FoldJob(run, task.config, prepared, store, task.part, stop, task.time_left))
-
-
-@contextmanager
-def _exit_status(errors: Connection) -> Iterator[None]:
-    """Exit with the status of an exception and send a UserError to the parent; end child processes."""
-    try:
-        yield
-    except UserError as error:
-        errors.send(error)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in (errno.EMFILE, errno.ENFILE):
-            raise
-        errors.send(too_many_files_error())
-        sys.exit(2)
-    except TimeIsUp:
-        sys.exit(0)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-    finally:
-        kill_child_processes()
-
-
-def _end_with_parent() -> None:
-    """Wait for the parent's end, then terminate this process."""
-    if parent := multiprocessing.parent_process():
-        wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -29,7 +29,7 @@ from maskfold.progress import progress
 from maskfold.runs.part_predictions import PartRows, predict_parts
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training.fold_data import Photos
-from maskfold.training.fold_job import FoldJob, Part
+from maskfold.training.fold_job import FoldJob, Part, TrainContext
 from maskfold.training.pseudo_sources import SOURCES_FILE, Source, find_sources
 
 # In the folder of a part: the eval photos that joined its training, with their labels.
@@ -43,17 +43,17 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photo
     part's train_rows. They are selected once and saved in the part's folder: pseudo.csv with the photos and labels,
     pseudo.json with the models that predicted them.
     """
-    run, config, prepared, store, part = job.run, job.config, job.prepared, job.store, job.part
-    images = prepared.images
-    photos = Photos((store,), images.label.to_numpy(), images.age.to_numpy(), np.ones(len(images)))
+    context, part = job.context, job.part
+    config, prepared, images = context.config, context.prepared, context.prepared.images
+    photos = Photos((context.store,), images.label.to_numpy(), images.age.to_numpy(), np.ones(len(images)))
     if not config.pseudo.runs:
         return part, photos, ""
-    path = run.part_dir(part.name) / LABELS_FILE
+    path = context.run.part_dir(part.name) / LABELS_FILE
     missing = not path.exists()
     # Every process must have looked before the main process writes the file.
     accelerator.wait_for_everyone()
     if missing:
-        _label_eval_photos(run, config, prepared, part.name, accelerator)
+        _label_eval_photos(context, part.name, accelerator)
     part, photos = _add_eval_photos(config, prepared, part, photos, path)
     if accelerator.is_main_process:
         num_added, num_eval = int((part.train_rows >= len(images)).sum()), len(prepared.eval_table)
@@ -87,11 +87,12 @@ def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Pho
     return replace(part, train_rows=np.concatenate([part.train_rows, num_train + np.sort(rows)])), all_photos
 
 
-def _label_eval_photos(run: RunFolder, config: Config, prepared: Prepared, part: str, accelerator: Accelerator) -> None:
+def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerator) -> None:
     """Predict the eval photos by the mean probability of the sources; write those that reach the threshold.
 
     Each process predicts its share of the photos; the main process writes.
     """
+    run, config, prepared = context.run, context.config, context.prepared
     sources = find_sources(run, config, prepared, part)
     views = canonical_views(config.pseudo.views, "pseudo.views")
     table = prepared.eval_table
@@ -107,31 +108,32 @@ def _label_eval_photos(run: RunFolder, config: Config, prepared: Prepared, part:
             own_probs += source_probs.astype(np.float64) / len(sources)
     probs = np.concatenate(gather_object([own_probs]) if accelerator.num_processes > 1 else [own_probs])
     if is_main:
-        _write(run, config, part, table, probs, sources, views)
+        selected = _select(table, probs, config.pseudo.threshold)
+        record = _record(sources, views, config.pseudo.threshold, selected, len(table))
+        write_json(run.part_dir(part) / SOURCES_FILE, record)
+        # The list is written last: it marks that the selection is complete.
+        write_atomic(run.part_dir(part) / LABELS_FILE, lambda beside: selected.to_csv(beside, index=False))
     accelerator.wait_for_everyone()
 
 
-def _write(
-    run: RunFolder,
-    config: Config,
-    part: str,
-    table: pd.DataFrame,
-    probs: np.ndarray,
-    sources: Sequence[Source],
-    views: Sequence[str],
-) -> None:
-    confidence, labels = probs.max(1), probs.argmax(1)
-    passes = confidence >= config.pseudo.threshold
-    selected = pd.DataFrame({"image_id": table.image_id, "label": labels, "confidence": confidence})[passes]
-    counts = np.bincount(labels[passes], minlength=NUM_CLASSES).tolist()
-    models = [{"run": s.name, "part": name, "checkpoint": sha256(s.weights_path(name))} for s, name in sources]
-    record = {"sources": models, "views": list(views), "threshold": config.pseudo.threshold, "of": len(table)}
-    record |= {"photos": len(selected), "classes": dict(zip(CLASS_NAMES, counts, strict=True))}
-    folder = run.part_dir(part)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SOURCES_FILE, record)
-    # The list is written last: it marks that the selection is complete.
-    write_atomic(folder / LABELS_FILE, lambda beside: selected.to_csv(beside, index=False))
+def _select(table: pd.DataFrame, probs: np.ndarray, threshold: float) -> pd.DataFrame:
+    """image_id, label and confidence of the eval photos whose most probable class reaches the threshold."""
+    confidence = probs.max(1)
+    labels = pd.DataFrame({"image_id": table.image_id, "label": probs.argmax(1), "confidence": confidence})
+    return labels[confidence >= threshold]
+
+
+def _record(sources: Sequence[Source], views: Sequence[str], threshold: float, selected: pd.DataFrame, of: int) -> dict:
+    """The content of pseudo.json. of: number of eval photos."""
+    counts = np.bincount(selected.label, minlength=NUM_CLASSES).tolist()
+    return {
+        "sources": [{"run": s.name, "part": name, "checkpoint": sha256(s.weights_path(name))} for s, name in sources],
+        "views": list(views),
+        "threshold": threshold,
+        "of": of,
+        "photos": len(selected),
+        "classes": dict(zip(CLASS_NAMES, counts, strict=True)),
+    }
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
