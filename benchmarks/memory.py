@@ -58,7 +58,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.models.classifier import build_classifier
     from maskfold.models.device import make_fast, pick_device, pick_precisions
     from maskfold.training.accelerators import make_accelerator
-    from maskfold.training.engine import EpochSums, training_step
+    from maskfold.training.engine import EpochSums, Update, training_step
     from maskfold.training.fold_data import Photos
     from maskfold.training.fold_job import Part
     from maskfold.training.train_state import make_train_state
@@ -90,7 +90,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(FewBatches()):
-            training_step(train_state, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, Update(0, step, loader.batch_sampler.size(step)), sums)
         peak.next()
     torch.manual_seed(0)
     return peak.epochs

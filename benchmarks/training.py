@@ -11,7 +11,7 @@ from maskfold.config.experiment import Config, replaced
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import make_fast, pick_device, pick_precisions, pick_workers
 from maskfold.training.accelerators import make_accelerator
-from maskfold.training.engine import EpochSums, training_step
+from maskfold.training.engine import EpochSums, Update, training_step
 from maskfold.training.fold_data import Photos
 from maskfold.training.fold_job import Part
 from maskfold.training.train_state import make_train_state
@@ -41,7 +41,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(loader):
-            training_step(train_state, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, Update(0, step, loader.batch_sampler.size(step)), sums)
         return BATCHES * size
 
     def bare() -> int:

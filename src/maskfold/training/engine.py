@@ -12,7 +12,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
-from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.models.heads import HeadOutput
 from maskfold.models.losses import F1Sums, f1_sums
 from maskfold.models.targets import Targets
@@ -44,39 +43,44 @@ class EpochSums:
         return loss / num_photos, norms / max(updates, 1)
 
 
-def training_step(
-    state: TrainState,
-    batch: Batch,
-    batch_sampler: PhotoBatchSampler,
-    step: int,
-    sums: EpochSums,
-    seed: int | None = None,
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class Update:
+    """An optimiser update: update `step` (from 0) of an epoch (from 1), made on a batch of `batch_size` photos.
+
+    batch_size: over all processes, without partners for mixing. dropout_seed: None leaves torch's generator as it is.
+    """
+
+    epoch: int
+    step: int
+    batch_size: int
+    dropout_seed: int | None = None
+
+
+def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSums) -> torch.Tensor:
     """Make one optimiser update on a whole batch; return this process's share of its mean loss, a scalar on the device.
 
     batch: this process's share. Its photos are mixed first, then split into `accum_steps` micro-batches. Each loss is
     divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, also for the last,
-    smaller batch of an epoch. seed: for the dropout of this update.
+    smaller batch of an epoch. sums: the update is added to them.
     """
     accelerator, model = state.accelerator, state.wrapped_model
-    _set_seed(seed)
-    batch_size = batch_sampler.size(step)
+    _set_seed(update.dropout_seed)
     images, labels, rows = (tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
     targets = state.target_encoder(labels, rows)
-    images, targets = state.mixer(images, targets, batch_sampler.epoch, step, batch_size)
+    images, targets = state.mixer(images, targets, update.epoch, update.step, update.batch_size)
     micro_batches = list(zip(images.chunk(state.accum_steps), targets.chunk(state.accum_steps), strict=True))
     batch_sums = None
     if state.loss_fn.needs_f1_sums and (len(micro_batches) > 1 or accelerator.num_processes > 1):
         batch_sums = _f1_sums_of_batch(state, micro_batches)
         # The training pass below must see the same dropout.
-        _set_seed(seed)
+        _set_seed(update.dropout_seed)
     batch_loss = torch.zeros((), device=accelerator.device)
     for micro_step, (micro_images, micro_targets) in enumerate(micro_batches, 1):
         is_last = micro_step == len(micro_batches)
         # DDP synchronises gradients once per update, in the last micro-batch.
         with nullcontext() if is_last else accelerator.no_sync(model):
             with accelerator.autocast():
-                loss = state.loss_fn(_forward(model, micro_images), micro_targets, batch_size, batch_sums)
+                loss = state.loss_fn(_forward(model, micro_images), micro_targets, update.batch_size, batch_sums)
             # DDP averages gradients over processes, but the loss of the batch is the sum over processes.
             accelerator.backward(loss * accelerator.num_processes)
         batch_loss += loss.detach()
@@ -86,7 +90,7 @@ def training_step(
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.update(state.model)
-    sums.add(batch_loss, norm, batch_size, accelerator.is_main_process)
+    sums.add(batch_loss, norm, update.batch_size, accelerator.is_main_process)
     return batch_loss
 
 

@@ -16,7 +16,7 @@ from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform, sample_seeds
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
-from maskfold.models.prediction import predict
+from maskfold.models.prediction import predict, reporting
 from maskfold.progress import progress
 
 
@@ -61,7 +61,7 @@ class Features:
             PhotoLoader(PhotoDataset(store, None, self.transform), batches, self.workers, pin=False) as loader,
             progress(f"features ({view})", len(store), "images") as advance,
         ):
-            _, [features] = predict([self.model], loader, hardware, (view,), "features", advance)
+            _, [features] = predict([self.model], reporting(loader, advance), hardware, (view,), "features")
         return features
 
 

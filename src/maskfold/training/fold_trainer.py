@@ -15,7 +15,7 @@ from maskfold.runs.summary import epoch_line
 from maskfold.runs.wandb_logger import WandbLogger
 from maskfold.training.accelerators import free_memory, make_accelerator
 from maskfold.training.checkpoints import load_checkpoint, pack_state, save_checkpoint, unpack_state
-from maskfold.training.engine import EpochSums, noise_seed, training_step
+from maskfold.training.engine import EpochSums, Update, noise_seed, training_step
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob
 from maskfold.training.fold_scores import divergence_error, memory_error, val_macro_f1, validation_scores, write_results
@@ -76,8 +76,7 @@ class FoldTrainer:
         self.state = make_train_state(self.config, self.classifier, photos, self.part, accelerator)
         self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.is_main)
         self.history: list[dict] = []  # one row of metrics per finished epoch
-        # Number of updates made in the current epoch, and the sums over them.
-        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
+        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates made in the current epoch
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
         # Silent until resume() knows the history.
@@ -141,11 +140,12 @@ class FoldTrainer:
                 self.is_between_updates = False
                 set_lr(self.state.optimizer, self.lr_factor(step))
                 seed = noise_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
-                loss = training_step(self.state, batch, batch_sampler, step, self.sums, seed)
+                update = Update(epoch, step, batch_sampler.size(step), seed)
+                loss = training_step(self.state, batch, update, self.sums)
                 self.step = step + 1
                 is_log_step = step % LOG_INTERVAL == 0
                 note = f"loss {float(loss):.3f}" if is_log_step else note
-                advance(batch_sampler.size(step), note)
+                advance(update.batch_size, note)
                 self.after_update(is_log_step)
         self.is_between_updates = False
         images_per_second = photos_left / (time.perf_counter() - start)
