@@ -14,6 +14,7 @@ from wrong_labels import names, people, turned
 from maskfold.audit.label_noise import find_suspects
 from maskfold.data.images_table import load_prepared
 from maskfold.labels import age_group, decode, encode
+from maskfold.metrics.bootstrap import Resampling
 from maskfold.probabilities import load_predictions
 from maskfold.report.data_card import data_card
 from maskfold.report.group_findings import PossibleCauses, group_findings, possible_causes
@@ -104,7 +105,7 @@ def even(n=600, seed=0):
 def test_equal_groups_have_no_findings():
     """The test has a level of 5 % for all eleven groups together, so 1 or 2 of 20 samples may have a finding."""
     has_findings = [
-        bool(group_findings(scores_by_group(oof, resamples=500), oof, no_causes(oof)))
+        bool(group_findings(scores_by_group(oof, Resampling(count=500)), oof, no_causes(oof)))
         for oof in (even(200, seed) for seed in range(20))
     ]
     assert sum(has_findings) <= 3

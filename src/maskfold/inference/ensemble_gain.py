@@ -36,16 +36,16 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
     """{gain, ci95} in macro F1 of the mean of `folds` models over one, from the repeats' out-of-fold predictions."""
     averaged = mean(oofs)
     singles = [oof.aligned(averaged.image_id) for oof in oofs]
-    who = People(averaged.label, averaged.person_id)
-    tallies = [who.tally(averaged.label, oof.pred_labels) for oof in (averaged, *singles)]
+    people = People(averaged.label, averaged.person_id)
+    tallies = [people.tally(averaged.label, oof.pred_labels) for oof in (averaged, *singles)]
     factor = (1 - 1 / folds) / (1 - 1 / len(oofs))
 
     def gain(totals: list[np.ndarray]) -> np.ndarray:
         whole, *each = (metrics_from_tally(total)["macro_f1"] for total in totals)
         return factor * (whole - np.mean(each, axis=0))
 
-    samples = who.resample(np.random.default_rng(seed), RESAMPLES)
-    resampled = gain([who.totals(tally, samples) for tally in tallies])
+    samples = people.resample(np.random.default_rng(seed), RESAMPLES)
+    resampled = gain([people.totals(tally, samples) for tally in tallies])
     return {"gain": float(gain([tally.sum(0) for tally in tallies])), "ci95": percentile_interval(resampled)}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
-from maskfold.metrics.bootstrap import RESAMPLES, People
+from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, People, Resampling
 from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
@@ -33,7 +33,7 @@ def groups_of_same_kind(name: str) -> list[str]:
     return next(sorted(kind) for kind in kinds if name in kind)
 
 
-def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING) -> pd.DataFrame:
     """One row per group that has people, with the name of the group as index.
 
     people, photos: counts, by the labels of the data set. accuracy; f1, the mean over the classes of the group; gap,
@@ -59,7 +59,7 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
     whole = np.zeros((len(resampler), 1, values.shape[1]))
     np.add.at(whole, resampler.person_index, values[:, None, :])
     tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
-    resamples_by_stratum = resampler.resample(np.random.default_rng(seed), resamples)
+    samples = resampler.resample(np.random.default_rng(resampling.seed), resampling.count)
 
     def statistics(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:
         """Sums [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each."""
@@ -76,7 +76,7 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
         }
 
     estimates = statistics(sums.sum(0), whole.sum(0), tallies.sum(0))
-    replicates = statistics(*(resampler.totals(each, resamples_by_stratum) for each in (sums, whole, tallies)))
+    replicates = statistics(*(resampler.totals(each, samples) for each in (sums, whole, tallies)))
     people, photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
     table = pd.DataFrame({"group": list(classes), "people": people, "photos": photos})
     for name, points in estimates.items():
