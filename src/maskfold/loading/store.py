@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -76,19 +76,8 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     at the same time wait for the one that builds. Raises UserError where the disk is too full, and where a photo has
     changed since the data was prepared.
     """
-    size = store_size(data)
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
-    preprocessing = {
-        "version": VERSION,
-        "photos": expected,
-        "ids": hashlib.sha256("\n".join(table.image_id).encode()).hexdigest(),
-        "crop": [data.crop, data.crop_size if data.crop != "none" else None],
-        "face": [data.face_margin, data.image_size] if CROPS[data.crop].needs_face else None,
-        "size": size,
-        "decoder": cv2.__version__,
-    }
-    name = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode()).hexdigest()[:12]
-    path = prepared.folder / "store" / f"{data.crop}-{size[0]}x{size[1]}-{name}.npy"
+    path = prepared.folder / "store" / store_name(data, expected, table.image_id)
     if not _is_complete(path):
         with locked(path.parent):
             # Temporary files of killed processes: a process that still builds would hold the lock.
@@ -97,6 +86,24 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
             if not _is_complete(path):
                 _build(path, prepared, table, data, expected)
     return Store(path)
+
+
+def store_name(data: Data, photos: str, image_id: Iterable[str]) -> str:
+    """The file name of a store. photos: fingerprint of the photos; image_id: their ids in order."""
+    size, keys = store_size(data), CROPS[data.crop].keys
+    # Two entries, because the names of existing stores must not change.
+    other_values = [getattr(data, key) for key in keys if key != "crop_size"]
+    preprocessing = {
+        "version": VERSION,
+        "photos": photos,
+        "ids": hashlib.sha256("\n".join(image_id).encode()).hexdigest(),
+        "crop": [data.crop, data.crop_size if "crop_size" in keys else None],
+        "face": other_values or None,
+        "size": size,
+        "decoder": cv2.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{data.crop}-{size[0]}x{size[1]}-{digest}.npy"
 
 
 def _is_complete(path: Path) -> bool:
