@@ -207,13 +207,13 @@ def test_eight_processes_build_one_store(prepared, tmp_path):
 
 
 def build_slowly(prepared, data) -> None:
-    read = store_module.read_photo
+    read = store_module.read_stored_photo
 
     def slow(*args):
         time.sleep(0.05)
         return read(*args)
 
-    store_module.read_photo = slow
+    store_module.read_stored_photo = slow
     open_store(prepared, prepared.images, data)
 
 

@@ -8,11 +8,9 @@ import pandas as pd
 import torch
 
 from maskfold.config.experiment import Config
-from maskfold.data.decode import read_photo
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
-from maskfold.loading.crops import crop_and_resize, reduction
-from maskfold.loading.faces import face_for_crop
+from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
 from maskfold.models.prediction import predict
@@ -69,15 +67,14 @@ class RunModel:
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
-        data, reduced = self.config.data, 1
+        data = self.config.data
         if isinstance(image, str | Path):
-            photo = read_photo(Path(image), lambda size: reduction(size, data))
-            image, reduced = photo.image, photo.reduced
+            return EvalTransform(data)(read_stored_photo(Path(image), data).pixels)
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
-        face = face_for_crop(image, data)
-        return EvalTransform(data)(crop_and_resize(np.ascontiguousarray(image), data, face, reduced))
+        pixels, _ = stored_pixels(np.ascontiguousarray(image), data)
+        return EvalTransform(data)(pixels)
 
 
 def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:

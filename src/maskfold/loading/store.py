@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.experiment import Data
-from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared, fingerprint
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
-from maskfold.loading.crops import CROPS, crop_and_resize, reduction, store_size
-from maskfold.loading.faces import face_for_crop, face_rate_by_mask
+from maskfold.loading.crops import CROPS, reduction, store_size
+from maskfold.loading.faces import face_rate_by_mask
+from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.progress import parallel_map
 
 # Increase it with every change that alters stored pixels.
@@ -124,15 +124,14 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         header = np.lib.format.open_memmap(beside, "w+", np.uint8, shape).offset
 
         # Cached, since nearly all photos have one size.
-        reduction_by_size = cache(lambda size: reduction(size, data))
+        reduction_of = cache(lambda size: reduction(size, data))
 
         def fill(row: int) -> tuple[str, bool]:
-            photo = read_photo(photos[row], reduction_by_size)
-            face = face_for_crop(photo.image, data)
-            image = np.ascontiguousarray(crop_and_resize(photo.image, data, face, photo.reduced))
+            photo = read_stored_photo(photos[row], data, reduction_of)
+            pixels = np.ascontiguousarray(photo.pixels)
             # Four times as fast as writing through a memory map, which takes a page fault per page.
-            os.pwrite(file.fileno(), image.data, header + row * image.nbytes)
-            return photo.sha1, face is not None
+            os.pwrite(file.fileno(), pixels.data, header + row * pixels.nbytes)
+            return photo.sha1, photo.has_face
 
         with beside.open("rb+") as file:
             hashes, has_face = zip(*parallel_map(fill, range(len(photos)), "building the store", "photos"), strict=True)
