@@ -1,5 +1,6 @@
 """Progress of long tasks on stderr: a bar on a terminal, otherwise a plain line every ten seconds."""
 
+import multiprocessing
 import os
 import sys
 import time
@@ -11,8 +12,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SECONDS_BETWEEN_LINES = 10
-# Set to False where several processes share a terminal; they print plain lines.
-bars_enabled = True
 MAX_CHUNK = 16
 
 
@@ -37,7 +36,8 @@ class Meter:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        has_bar = shown and bars_enabled and console.is_terminal
+        # Processes that train folds at the same time share a terminal, so they print plain lines.
+        has_bar = shown and console.is_terminal and multiprocessing.parent_process() is None
         self.writes_lines = shown and not has_bar
         self.bar = Progress(*columns, console=console, disable=not has_bar, transient=True)
         self.bar_task = self.bar.add_task(task, total=total, rate="")

@@ -13,7 +13,6 @@ from multiprocessing.connection import Connection, wait
 
 import torch
 
-from maskfold import progress
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.machine_limits import STOP_SIGNALS, kill_child_processes, too_many_files_error
 from maskfold.models.device import make_fast, pick_device
@@ -49,7 +48,6 @@ def run_child(job: FoldJob, slot: Slot, errors: Connection) -> None:
     os.setsid()
     make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    progress.bars_enabled = False
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     with _exit_status(errors), job.context.stop.listening() as stop:
