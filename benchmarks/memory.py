@@ -59,8 +59,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.models.device import make_fast, pick_device, pick_precisions
     from maskfold.training.accelerators import make_accelerator
     from maskfold.training.engine import EpochSums, Update, training_step
-    from maskfold.training.fold_data import Photos
-    from maskfold.training.fold_job import Part
+    from maskfold.training.fold_data import TrainingPhotos
     from maskfold.training.train_state import make_train_state
 
     peak = Peak()
@@ -69,9 +68,9 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     make_fast(device)
     config = replaced(config, run={"precision": pick_precisions(config.run, device)[0]})
     classifier = build_classifier(config).to(device)
-    everything = Photos((), np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS))
-    part = Part("fold0", np.arange(PHOTOS), np.arange(0))
-    train_state = make_train_state(config, classifier, everything, part, make_accelerator(config))
+    labels, ages, weights = np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS)
+    photos = TrainingPhotos((), labels, ages, weights, np.arange(PHOTOS), np.arange(0))
+    train_state = make_train_state(config, classifier, photos, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
     # The workers read photos of the whole store, but only BATCHES batches are trained on: more need no more memory.

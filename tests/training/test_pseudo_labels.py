@@ -130,10 +130,10 @@ def test_pseudo_labelled_photos_have_their_weight_and_are_never_validated(script
 
     run, prepared = RunFolder(Path("runs/b")), load_prepared(Path("p"))
     train, valid = split(prepared.images, prepared.folds, 0)
-    part, photos, _ = training_photos(fold_job(run, prepared, run.config), Accelerator(cpu=True))
+    photos = training_photos(fold_job(run, prepared, run.config), Accelerator(cpu=True))
     chosen, n = pd.read_csv("runs/b/fold0/pseudo.csv"), len(prepared.images)
-    joined = part.train_rows[part.train_rows >= n]
-    assert part.train_rows[: len(train)].tolist() == train.tolist()
+    joined = photos.train_rows[photos.train_rows >= n]
+    assert photos.train_rows[: len(train)].tolist() == train.tolist()
     assert prepared.evaluation.image_id.iloc[joined - n].tolist() == [
         name for name in prepared.evaluation.image_id if name in set(chosen.image_id)
     ]
@@ -143,7 +143,7 @@ def test_pseudo_labelled_photos_have_their_weight_and_are_never_validated(script
     assert set(photos.weights[train]) == {1.0}
     # Their age is unknown.
     assert set(photos.ages[joined]) == {0}
-    assert part.val_rows.tolist() == valid.tolist()
+    assert photos.val_rows.tolist() == valid.tolist()
     oof = np.load("runs/b/fold0/oof.npz")
     assert sorted(oof["image_id"]) == sorted(prepared.images.image_id.iloc[valid])
     # Training without them gives other weights.
@@ -237,8 +237,8 @@ def test_a_list_without_pseudo_labels_adds_no_photo(trained, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text("image_id,label,confidence\n")
     job = fold_job(RunFolder(tmp_path / "run"), prepared, trained.config)
-    part, _, _ = training_photos(job, Accelerator(cpu=True))
-    assert part.train_rows.tolist() == job.part.train_rows.tolist()
+    photos = training_photos(job, Accelerator(cpu=True))
+    assert photos.train_rows.tolist() == job.part.train_rows.tolist()
 
 
 @pytest.mark.parametrize("content", ["{}", '{"sources": [1]}', '{"sources": null}'])

@@ -17,20 +17,23 @@ from maskfold.models.classifier import Classifier
 from maskfold.models.device import DTYPES, Hardware, pick_workers
 from maskfold.models.prediction import predict
 from maskfold.training.feature_cache import FeatureLoader, Features
-from maskfold.training.fold_job import Part
 
 
 @dataclass(frozen=True)
-class Photos:
-    """All photos that a part may use: one or more stores, whose rows are numbered one store after the other.
+class TrainingPhotos:
+    """The photos of a part: one or more stores, whose rows are numbered one store after the other.
 
-    labels, ages, weights: [N] each, over the rows of all stores.
+    labels, ages, weights: [N] each, over the rows of all stores. train_rows, val_rows: int, the rows that the part
+    trains and validates on. pseudo_hash: of the list of pseudo-labels, empty without them.
     """
 
     stores: tuple[Store, ...]
     labels: np.ndarray
     ages: np.ndarray
     weights: np.ndarray
+    train_rows: np.ndarray
+    val_rows: np.ndarray
+    pseudo_hash: str = ""
 
 
 class FoldData:
@@ -40,14 +43,14 @@ class FoldData:
     val_photo_loader serves the predictions of the final weights, always from photos.
     """
 
-    def __init__(self, config: Config, part: Part, photos: Photos, model: Classifier, accelerator: Accelerator):
-        self.accelerator, self.part, self.labels = accelerator, part, photos.labels
+    def __init__(self, config: Config, photos: TrainingPhotos, model: Classifier, accelerator: Accelerator):
+        self.accelerator, self.photos = accelerator, photos
         self.hardware = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
         data, batch_size = config.data, config.optim.batch_size
         rank, world_size = accelerator.process_index, accelerator.num_processes
-        train_batches = train_batch_sampler(config, part.train_rows, photos.labels, rank, world_size)
+        train_batches = train_batch_sampler(config, photos.train_rows, photos.labels, rank, world_size)
         # Each process predicts neighbouring rows, so that the predictions of all processes in turn are in order.
-        val_rows = np.array_split(part.val_rows, world_size)[rank]
+        val_rows = np.array_split(photos.val_rows, world_size)[rank]
         val_batches = PhotoBatchSampler(val_rows, batch_size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
         store, labels = ConcatStore(photos.stores), photos.labels

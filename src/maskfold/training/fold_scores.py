@@ -21,7 +21,7 @@ def validation_scores(data: FoldData, state: TrainState) -> dict[str, float]:
     With an EMA they are the scores of the EMA weights; raw_val_loss and raw_macro_f1, those of the raw weights, show
     whether the EMA helps. val_loss is NaN where probabilities contain NaN or infinity.
     """
-    if not len(data.part.val_rows):
+    if not len(data.photos.val_rows):
         return {}
     raw = _evaluate(data, state.model)
     if state.ema is None:
@@ -36,7 +36,7 @@ def _evaluate(data: FoldData, model: torch.nn.Module) -> dict[str, float]:
     _, probs = data.predict(model, data.val_loader)
     if not np.isfinite(probs).all():
         return {"val_loss": np.nan}
-    labels = data.labels[data.part.val_rows]
+    labels = data.photos.labels[data.photos.val_rows]
     return {"val_loss": log_loss(probs, labels), **scores(labels, probs.argmax(1))}
 
 
@@ -44,7 +44,7 @@ def val_macro_f1(data: FoldData, classifier: Classifier, weights: Weights) -> fl
     """Load weights into the classifier and return their macro F1 on the validation photos."""
     classifier.load_state_dict(weights)
     rows, probs = data.predict(classifier, data.val_photo_loader)
-    return scores(data.labels[rows], probs.argmax(1))["macro_f1"]
+    return scores(data.photos.labels[rows], probs.argmax(1))["macro_f1"]
 
 
 def write_results(
@@ -54,16 +54,16 @@ def write_results(
 
     The weights are read back before predicting, so that oof.npz is what the saved file predicts.
     """
-    name, accelerator, run, images = data.part.name, data.accelerator, job.context.run, job.context.prepared.images
+    name, accelerator, run = job.part.name, data.accelerator, job.context.run
     if accelerator.is_main_process:
         write_weights(run.weights_path(name), weights, classifier.architecture)
     accelerator.wait_for_everyone()
     load_part(classifier, run, name)
-    rows, oof = data.part.val_rows, None
+    rows, oof = data.photos.val_rows, None
     if len(rows):
         rows, probs = data.predict(classifier, data.val_photo_loader)
-        table, fold = images.iloc[rows], np.full(len(rows), fold_of(name))
-        oof = OutOfFold(table.image_id.to_numpy(), probs, data.labels[rows], fold, table.person_id.to_numpy())
+        table, fold = job.context.prepared.images.iloc[rows], np.full(len(rows), fold_of(name))
+        oof = OutOfFold(table.image_id.to_numpy(), probs, data.photos.labels[rows], fold, table.person_id.to_numpy())
     if accelerator.is_main_process:
         run.finish(name, oof)
     return rows, oof

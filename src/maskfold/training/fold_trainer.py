@@ -68,40 +68,40 @@ class FoldTrainer:
     def __init__(self, job: FoldJob, accelerator: Accelerator):
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
         self.run, self.config, self.stop = job.context.run, job.context.config, job.context.stop
-        self.part, photos, pseudo_hash = training_photos(job, accelerator)
-        self.identity = f"{config_hash(self.config)} {job.context.prepared.identity} {self.part.name} {pseudo_hash}"
+        self.name, self.photos = job.part.name, training_photos(job, accelerator)
+        data_identity = f"{job.context.prepared.identity} {self.name} {self.photos.pseudo_hash}"
+        self.identity = f"{config_hash(self.config)} {data_identity}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
-        self.data = FoldData(self.config, self.part, photos, self.classifier, accelerator)
-        self.state = make_train_state(self.config, self.classifier, photos, self.part, accelerator)
-        self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.is_main)
+        self.data = FoldData(self.config, self.photos, self.classifier, accelerator)
+        self.state = make_train_state(self.config, self.classifier, self.photos, accelerator)
+        self.kept = KeptWeights(self.run, self.name, self.config.run, self.is_main)
         self.history: list[dict] = []  # one row of metrics per finished epoch
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates made in the current epoch
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
         # Silent until resume() knows the history.
-        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, silent=True)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.name, silent=True)
 
     def resume(self) -> None:
         """Load the last checkpoint if there is one, and start logging."""
-        checkpoint = load_checkpoint(self.run, self.part.name, self.identity)
+        checkpoint = load_checkpoint(self.run, self.name, self.identity)
         if checkpoint is not None:
             self.history, self.step = checkpoint["history"], checkpoint["step"]
             unpack_state(self.state, checkpoint["trainee"])
             if checkpoint["total"] is not None and self.is_main:
                 # The saved sums are over all processes; the main process resumes with them, the others with zeros.
                 self.sums = EpochSums(checkpoint["total"].to(self.accelerator.device))
-            report(f"{self.part.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
+            report(f"{self.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
         if self.is_main:
-            self.run.write_metrics(self.part.name, self.history)
-        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, self.history, silent=not self.is_main)
+            self.run.write_metrics(self.name, self.history)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.name, self.history, silent=not self.is_main)
 
     def save(self, sums: torch.Tensor | None) -> None:
         """Write a checkpoint. sums: EpochSums.values over all processes within an epoch, None between epochs."""
         if self.is_main:
-            progressed = {"history": self.history, "step": self.step, "total": sums}
-            checkpoint = {"belongs": self.identity, **progressed, "trainee": pack_state(self.state)}
-            save_checkpoint(self.run, self.part.name, checkpoint)
+            checkpoint = {"belongs": self.identity, "history": self.history, "step": self.step, "total": sums}
+            save_checkpoint(self.run, self.name, checkpoint | {"trainee": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
         """Save if an exception came between updates, so from the loader, in a single process; return whether it did."""
@@ -129,12 +129,12 @@ class FoldTrainer:
     def train_epoch(self) -> None:
         """Train the rest of an epoch, validate, and save metrics, weights and checkpoint."""
         start, epoch, optim = time.perf_counter(), len(self.history) + 1, self.config.optim
-        batch_sampler, num_photos = self.data.train_loader.batch_sampler, len(self.part.train_rows)
+        batch_sampler, num_photos = self.data.train_loader.batch_sampler, len(self.photos.train_rows)
         photos_left = max(0, num_photos - self.step * optim.batch_size)
         set_frozen(epoch, self.config, self.classifier, self.state)
         batch_sampler.set_epoch(epoch, self.step)
         self.state.wrapped_model.train()
-        task, note = f"{self.part.name} epoch {epoch}/{optim.epochs}", ""
+        task, note = f"{self.name} epoch {epoch}/{optim.epochs}", ""
         with progress(task, photos_left, "images", self.is_main) as advance:
             for step, batch in enumerate(self.data.train_loader, self.step):
                 self.is_between_updates = False
@@ -161,12 +161,12 @@ class FoldTrainer:
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
         if self.is_main:
             # Before the checkpoint, so that an epoch in the checkpoint is never missing from metrics.jsonl.
-            self.run.write_metrics(self.part.name, self.history)
+            self.run.write_metrics(self.name, self.history)
         self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)
         self.kept.prune(self.history)
         self.tracker.log(self.history[-1])
-        report(f"{self.part.name} {epoch_line(self.history[-1], optim.epochs)}", self.is_main)
+        report(f"{self.name} {epoch_line(self.history[-1], optim.epochs)}", self.is_main)
         if self.stop.is_requested(self.accelerator):
             self.stop.wait_and_raise(self.accelerator)
 
@@ -186,8 +186,8 @@ class FoldTrainer:
             self.stop.wait_and_raise(self.accelerator)
         self.is_between_updates = True
         done = len(self.history) * len(self.data.train_loader.batch_sampler) + self.step
-        val_share = len(self.part.val_rows) / len(self.part.train_rows)
-        self.job.time_left.after_update(self.part.name, done, val_share, self.is_main)
+        val_share = len(self.photos.val_rows) / len(self.photos.train_rows)
+        self.job.time_left.after_update(self.name, done, val_share, self.is_main)
 
     def finish(self) -> None:
         """Write the final weights and their out-of-fold predictions."""

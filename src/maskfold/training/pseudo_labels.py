@@ -6,7 +6,6 @@ fold k, and would leak their labels into the training of the model that is score
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError
@@ -28,41 +26,44 @@ from maskfold.models.tta import canonical_views
 from maskfold.progress import progress
 from maskfold.runs.part_predictions import PartRows, predict_parts
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training.fold_data import Photos
-from maskfold.training.fold_job import FoldJob, Part, TrainContext
+from maskfold.training.fold_data import TrainingPhotos
+from maskfold.training.fold_job import FoldJob, TrainContext
 from maskfold.training.pseudo_sources import SOURCES_FILE, Source, find_sources
 
 # In the folder of a part: the eval photos that joined its training, with their labels.
 LABELS_FILE = "pseudo.csv"
 
 
-def training_photos(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photos, str]:
-    """(part, its photos, hash of its pseudo-labels or an empty string).
+def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
+    """The photos of a part, with its pseudo-labelled eval photos.
 
-    With pseudo-labels the eval photos follow the training photos in `Photos`, and the confident ones are added to the
-    part's train_rows. They are selected once and saved in the part's folder: pseudo.csv with the photos and labels,
-    pseudo.json with the models that predicted them.
+    The eval photos follow the training photos, and the confident ones are added to train_rows. They are selected once
+    and saved in the part's folder: pseudo.csv with the photos and labels, pseudo.json with the models that predicted
+    them.
     """
     context, part = job.context, job.part
-    config, prepared, images = context.config, context.prepared, context.prepared.images
-    photos = Photos((context.store,), images.label.to_numpy(), images.age.to_numpy(), np.ones(len(images)))
-    if not config.pseudo.runs:
-        return part, photos, ""
+    images = context.prepared.images
+    labels, ages = images.label.to_numpy(), images.age.to_numpy()
+    photos = TrainingPhotos((context.store,), labels, ages, np.ones(len(images)), part.train_rows, part.val_rows)
+    if not context.config.pseudo.runs:
+        return photos
     path = context.run.part_dir(part.name) / LABELS_FILE
     missing = not path.exists()
     # Every process must have looked before the main process writes the file.
     accelerator.wait_for_everyone()
     if missing:
         _label_eval_photos(context, part.name, accelerator)
-    part, photos = _add_eval_photos(config, prepared, part, photos, path)
+    with_eval = _with_eval_photos(photos, context, path)
     if accelerator.is_main_process:
-        num_added, num_eval = int((part.train_rows >= len(images)).sum()), len(prepared.eval_table)
+        num_added, num_eval = len(with_eval.train_rows) - len(part.train_rows), len(context.prepared.eval_table)
         print(f"{part.name}: {num_added} of {num_eval} eval photos join with pseudo-labels", file=sys.stderr)
-    return part, photos, sha256(path)
+    return with_eval
 
 
-def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
-    ids, fix = pd.Index(prepared.eval_table.image_id), f"delete {path.parent} to train {part.name} again"
+def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path) -> TrainingPhotos:
+    """Add the eval photos, and to train_rows those that pseudo.csv (path) lists."""
+    config, prepared = context.config, context.prepared
+    ids, fix = pd.Index(prepared.eval_table.image_id), f"delete {path.parent} to train {path.parent.name} again"
     try:
         # No row where no photo reached the threshold.
         selected = read_table(path, ("image_id", "label"), may_be_empty=True)
@@ -78,13 +79,15 @@ def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Pho
     # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
     labels[rows] = selected.label.astype(int)
-    all_photos = Photos(
-        (*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
-        np.concatenate([photos.labels, labels]),
-        np.concatenate([photos.ages, np.full(len(ids), UNKNOWN_AGE)]),
-        np.concatenate([photos.weights, np.full(len(ids), config.pseudo.weight)]),
+    return TrainingPhotos(
+        stores=(*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
+        labels=np.concatenate([photos.labels, labels]),
+        ages=np.concatenate([photos.ages, np.full(len(ids), UNKNOWN_AGE)]),
+        weights=np.concatenate([photos.weights, np.full(len(ids), config.pseudo.weight)]),
+        train_rows=np.concatenate([photos.train_rows, num_train + np.sort(rows)]),
+        val_rows=photos.val_rows,
+        pseudo_hash=sha256(path),
     )
-    return replace(part, train_rows=np.concatenate([part.train_rows, num_train + np.sort(rows)])), all_photos
 
 
 def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerator) -> None:

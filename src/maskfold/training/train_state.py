@@ -14,8 +14,7 @@ from maskfold.models.classifier import Classifier
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
 from maskfold.training.ema import ModelEma
-from maskfold.training.fold_data import Photos, uses_cached_features
-from maskfold.training.fold_job import Part
+from maskfold.training.fold_data import TrainingPhotos, uses_cached_features
 from maskfold.training.optim import make_optimizer
 
 
@@ -41,10 +40,10 @@ class TrainState:
 
 
 def make_train_state(
-    config: Config, classifier: Classifier, photos: Photos, part: Part, accelerator: Accelerator
+    config: Config, classifier: Classifier, photos: TrainingPhotos, accelerator: Accelerator
 ) -> TrainState:
     """Build the TrainState. With cached features its model, and so the EMA, is the head alone."""
-    counts = np.bincount(photos.labels[part.train_rows], minlength=NUM_CLASSES)
+    counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
     model, optim = classifier.head if uses_cached_features(config) else classifier, config.optim
     return TrainState(
         accelerator=accelerator,
