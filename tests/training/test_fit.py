@@ -161,9 +161,14 @@ def test_a_damaged_or_foreign_checkpoint_is_an_error(script, synthetic, monkeypa
         refused(script("train", *args), "last.pt", "delete")
         assert state.read_bytes() == bad
     state.write_bytes(good)
-    foreign = torch.load(state, weights_only=True) | {"belongs": "another run"}
-    torch.save(foreign, state)
+    content = torch.load(state, weights_only=True)
+    torch.save(content | {"identity": "another run"}, state)
     refused(script("train", *args), "last.pt", "another run")
+    # The keys of an older version.
+    old_keys = {"identity": "belongs", "train_state": "trainee", "sums": "total"}
+    for old in ({old_keys.get(key, key): value for key, value in content.items()}, [1]):
+        torch.save(old, state)
+        refused(script("train", *args), "last.pt", "another version", "delete")
     state.write_bytes(good)
     assert script("train", *args).code == 0
     assert [row["epoch"] for row in metrics_of(Path("runs/broken/fold0"))] == [1, 2]

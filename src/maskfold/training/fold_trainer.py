@@ -88,10 +88,10 @@ class FoldTrainer:
         checkpoint = load_checkpoint(self.run, self.name, self.identity)
         if checkpoint is not None:
             self.history, self.step = checkpoint["history"], checkpoint["step"]
-            unpack_state(self.state, checkpoint["trainee"])
-            if checkpoint["total"] is not None and self.is_main:
+            unpack_state(self.state, checkpoint["train_state"])
+            if checkpoint["sums"] is not None and self.is_main:
                 # The saved sums are over all processes; the main process resumes with them, the others with zeros.
-                self.sums = EpochSums(checkpoint["total"].to(self.accelerator.device))
+                self.sums = EpochSums(checkpoint["sums"].to(self.accelerator.device))
             report(f"{self.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
         if self.is_main:
             self.run.write_metrics(self.name, self.history)
@@ -100,8 +100,8 @@ class FoldTrainer:
     def save(self, sums: torch.Tensor | None) -> None:
         """Write a checkpoint. sums: EpochSums.values over all processes within an epoch, None between epochs."""
         if self.is_main:
-            checkpoint = {"belongs": self.identity, "history": self.history, "step": self.step, "total": sums}
-            save_checkpoint(self.run, self.name, checkpoint | {"trainee": pack_state(self.state)})
+            checkpoint = {"identity": self.identity, "history": self.history, "step": self.step, "sums": sums}
+            save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
         """Save if an exception came between updates, so from the loader, in a single process; return whether it did."""
