@@ -10,6 +10,7 @@ import torch
 from maskfold.config.experiment import Config
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
+from maskfold.loading.dataset import NO_LABEL, Batch
 from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
@@ -57,13 +58,14 @@ class RunModel:
             probs = model_probs.astype(np.float64).mean(0).astype(np.float32)
         return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
 
-    def _batches(self, images: Sequence[Image]) -> Iterator[tuple[torch.Tensor, None, torch.Tensor]]:
-        """Yield batches for models.prediction.predict: (uint8 RGB [B, 3, H, W], None for the labels, rows)."""
+    def _batches(self, images: Sequence[Image]) -> Iterator[Batch]:
+        """Yield batches of the images without labels."""
         size = self.config.optim.batch_size
         for start in range(0, len(images), size):
             rows = range(start, min(start + size, len(images)))
             photos = np.stack([self._preprocess(images[row], row) for row in rows])
-            yield torch.from_numpy(photos).permute(0, 3, 1, 2), None, torch.tensor(rows)
+            labels = torch.full((len(rows),), NO_LABEL)
+            yield Batch(torch.from_numpy(photos).permute(0, 3, 1, 2), labels, torch.tensor(rows))
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""

@@ -42,7 +42,7 @@ SECONDS_UNTIL_EXIT_IS_SEEN = 1
 
 
 class PhotoLoader:
-    """Yield batches (RGB images uint8 [B, 3, H, W], labels int64 [B], rows int64 [B]) in the sampler's order.
+    """Yield a Batch for each batch of the sampler, in its order.
 
     workers: processes that load batches; 0 for none. They run until close() is called, or the end of a `with` block. An
     exception in a worker is raised here with its own type; ResourceError where a worker was killed, or where files,
@@ -94,7 +94,7 @@ class PhotoLoader:
             if isinstance(batch, WorkerException):
                 raise batch.exception
             images, labels, rows = batch
-            yield images, torch.from_numpy(labels), torch.from_numpy(rows)
+            yield Batch(images, torch.from_numpy(labels), torch.from_numpy(rows))
 
     @contextmanager
     def _raising_cause(self) -> Iterator[None]:

@@ -3,9 +3,10 @@
 All of it is a function of seed, epoch and batch, so that a resumed run continues with the same batches.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,13 +19,33 @@ from maskfold.labels import is_old
 # Last number of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
 PARTNER_STREAM, MIX_STREAM = 1, 2
 
-# (epoch, row, visit) of a sample; a negative row stands for ~row without its label.
-Key = tuple[int, int, int]
+
+class SampleKey(NamedTuple):
+    """A sample. row: negative for the photo ~row without its label. visit: see PhotoBatchSampler."""
+
+    epoch: int
+    row: int
+    visit: int
+
+
+class BatchKeys(NamedTuple):
+    """The keys of a batch of one epoch. rows: int [B], at least 0; visits: int [B]; has_label: bool [B]."""
+
+    epoch: int
+    rows: np.ndarray
+    visits: np.ndarray
+    has_label: np.ndarray
+
+
+def unpack_keys(keys: Sequence[SampleKey]) -> BatchKeys:
+    epochs, signed_rows, visits = np.array(keys).T
+    has_label = signed_rows >= 0
+    return BatchKeys(int(epochs[0]), np.where(has_label, signed_rows, ~signed_rows), visits, has_label)
 
 
 @dataclass(eq=False)
 class PhotoBatchSampler(Sampler):
-    """Yield this process's share of each batch, as a list of keys (epoch, row, visit).
+    """Yield this process's share of each batch, as a list of SampleKey.
 
     rows: int [N], what an epoch goes through. batch_size: over all `world_size` processes; the last batch may be
     smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its label
@@ -61,7 +82,7 @@ class PhotoBatchSampler(Sampler):
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         rows = self._order(np.random.default_rng((self.seed, self.epoch))) if self.shuffle else self.rows
         visits = pd.Series(rows).groupby(rows).cumcount().to_numpy()
         for batch in range(self.first, len(self)):
@@ -77,10 +98,11 @@ class PhotoBatchSampler(Sampler):
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         return rng.permutation(self.rows) if self.sample is None else self.sample(self.rows, rng)
 
-    def _share(self, rows: np.ndarray, visits: np.ndarray) -> list[Key]:
+    def _share(self, rows: np.ndarray, visits: np.ndarray) -> list[SampleKey]:
         own = slice(self.rank, None, self.world_size)
-        keys = [(self.epoch, row, visit) for row, visit in zip(rows[own].tolist(), visits[own].tolist(), strict=True)]
-        return keys or [(self.epoch, ~int(rows[0]), int(visits[0]))]
+        pairs = zip(rows[own].tolist(), visits[own].tolist(), strict=True)
+        keys = [SampleKey(self.epoch, row, visit) for row, visit in pairs]
+        return keys or [SampleKey(self.epoch, ~int(rows[0]), int(visits[0]))]
 
 
 def train_batch_sampler(

@@ -48,6 +48,6 @@ def predict(
 
 def reporting(batches: Iterable, on_batch: Callable[[int], object], num_models: int = 1) -> Iterator:
     """Yield the batches, and call on_batch after each one with its number of photos times the number of models."""
-    for batch in batches:
-        yield batch
-        on_batch(len(batch[2]) * num_models)
+    for images, labels, rows in batches:
+        yield images, labels, rows
+        on_batch(len(rows) * num_models)
