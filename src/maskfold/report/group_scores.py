@@ -1,5 +1,7 @@
 """Scores, calibration and kinds of error by gender, age group and their combinations."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -61,22 +63,9 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
     samples = resampler.resample(np.random.default_rng(resampling.seed), resampling.count)
 
-    def statistics(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:
-        """Sums [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each."""
-        rest = whole - sums
-        with np.errstate(invalid="ignore"):
-            accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
-            confidence = sums[..., 2] / sums[..., 0]
-        f1 = f1_per_class(tallies)
-        return {
-            "accuracy": accuracy,
-            "f1": np.stack([f1[..., members].mean(-1) for members in classes.values()], -1),
-            "gap": accuracy - others,
-            "overconfidence": confidence - accuracy,
-        }
-
-    estimates = statistics(sums.sum(0), whole.sum(0), tallies.sum(0))
-    replicates = statistics(*(resampler.totals(each, samples) for each in (sums, whole, tallies)))
+    members = list(classes.values())
+    estimates = _statistics(sums.sum(0), whole.sum(0), tallies.sum(0), members)
+    replicates = _statistics(*(resampler.totals(each, samples) for each in (sums, whole, tallies)), members)
     people, photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
     table = pd.DataFrame({"group": list(classes), "people": people, "photos": photos})
     for name, points in estimates.items():
@@ -93,3 +82,23 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     table["calibration_error"] = [reliability(oof.probs[rows], oof.label[rows]).error for rows in is_member.T]
     shares = sums.sum(0)[:, 3:] / sums.sum(0)[:, :1]
     return table.assign(**dict(zip(ERRORS, shares.T, strict=True))).set_index("group")
+
+
+def _statistics(
+    sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray, classes: Sequence[Sequence[int]]
+) -> dict[str, np.ndarray]:
+    """Sums of the groups [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each.
+
+    classes: of each group.
+    """
+    rest = whole - sums
+    with np.errstate(invalid="ignore"):
+        accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
+        confidence = sums[..., 2] / sums[..., 0]
+    f1 = f1_per_class(tallies)
+    return {
+        "accuracy": accuracy,
+        "f1": np.stack([f1[..., members].mean(-1) for members in classes], -1),
+        "gap": accuracy - others,
+        "overconfidence": confidence - accuracy,
+    }

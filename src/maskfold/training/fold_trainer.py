@@ -138,7 +138,7 @@ class FoldTrainer:
         with progress(task, photos_left, "images", self.is_main) as advance:
             for step, batch in enumerate(self.data.train_loader, self.step):
                 self.is_between_updates = False
-                set_lr(self.state.optimizer, self.lr_factor(step))
+                set_lr(self.state.optimizer, self.current_lr_factor(step))
                 seed = noise_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
                 update = Update(epoch, step, batch_sampler.size(step), seed)
                 loss = training_step(self.state, batch, update, self.sums)
@@ -154,7 +154,7 @@ class FoldTrainer:
         val_scores = validation_scores(self.data, self.state) if is_finite else {}
         if not (is_finite and np.isfinite(val_scores.get("val_loss", 0.0))):
             raise divergence_error(self.job, epoch)
-        factor = self.lr_factor(0)
+        factor = self.current_lr_factor(0)
         rates = {"lr": factor * optim.lr, "head_lr": factor * (optim.head_lr or optim.lr)}
         row = {"epoch": epoch, **rates, "train_loss": loss, "grad_norm": norm, **val_scores}
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
@@ -170,7 +170,7 @@ class FoldTrainer:
         if self.stop.is_requested(self.accelerator):
             self.stop.wait_and_raise(self.accelerator)
 
-    def lr_factor(self, step: int) -> float:
+    def current_lr_factor(self, step: int) -> float:
         """Factor on the peak learning rate for an update of the current epoch."""
         per_epoch = len(self.data.train_loader.batch_sampler)
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
