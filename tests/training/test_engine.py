@@ -246,7 +246,7 @@ def test_missing_hardware_is_a_user_error(monkeypatch):
 def test_workers_by_device(monkeypatch):
     assert devices.pick_workers("auto", SimpleNamespace(type="cpu")) == 0
     assert devices.pick_workers(3, SimpleNamespace(type="cpu")) == 3
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(32)))
+    monkeypatch.setattr("maskfold.machine_limits.os.sched_getaffinity", lambda _: set(range(32)))
     assert devices.pick_workers("auto", SimpleNamespace(type="cuda")) == 8
 
 

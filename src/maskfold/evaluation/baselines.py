@@ -20,7 +20,7 @@ from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, Hardware, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import pick_device, pick_precisions, pick_workers, prediction_hardware
 from maskfold.models.input_size import check_input_size
 from maskfold.progress import report
 from maskfold.training.feature_cache import Features
@@ -98,11 +98,12 @@ def thumbnails(store: Store) -> np.ndarray:
 
 def frozen_features(config: Config, store: Store) -> np.ndarray:
     """float32 [N, F]: features of each photo from the backbone without fine-tuning."""
-    device = pick_device(config.run)
+    _, precision = pick_precisions(config.run, pick_device(config.run))
+    hardware = prediction_hardware(config.run, precision)
     torch.manual_seed(config.seed)
     model = build_classifier(config)
     check_input_size(model, config)
-    model.to(device)
-    workers = pick_workers(config.data.num_workers, device)
+    model.to(hardware.device)
+    workers = pick_workers(config.data.num_workers, hardware.device)
     features = Features(model, [store], config.data, config.optim.batch_size, workers)
-    return features.view("none", Hardware(device, DTYPES[pick_precisions(config.run, device)[1]]))
+    return features.view("none", hardware)

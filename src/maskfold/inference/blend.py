@@ -81,7 +81,7 @@ def _apply(params: BlendParams, eval_predictions: Sequence[Predictions]) -> tupl
 
 def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:
     """Raises UserError for members whose photos, labels or folds differ from those of the first."""
-    first, folds = datasets[0], _fold_by_person(datasets[0])
+    first, folds = datasets[0], datasets[0].fold_by_person
     for run, prepared in zip(runs[1:], datasets[1:], strict=True):
         for key, what in (("fingerprint", "training photos or labels"), ("eval_fingerprint", "eval photos")):
             if prepared.meta[key] != first.meta[key]:
@@ -89,7 +89,7 @@ def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) ->
                     f"{run.folder}: has different {what} ({prepared.folder}: {key} {prepared.meta[key]}) from "
                     f"{runs[0].folder} ({first.folder}: {first.meta[key]}); blend runs on the same data"
                 )
-        other = _fold_by_person(prepared)
+        other = prepared.fold_by_person
         moved = [person for person, fold in folds.items() if other[person] != fold]
         if moved:
             raise UserError(
@@ -97,7 +97,3 @@ def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) ->
                 f"({prepared.folder / 'folds.csv'}) than {runs[0].folder} ({first.folder / 'folds.csv'}); blend runs "
                 "with the same folds, otherwise people used for fitting are also used for scoring"
             )
-
-
-def _fold_by_person(prepared: Prepared) -> dict[str, int]:
-    return dict(zip(prepared.folds.person_id, prepared.folds.fold, strict=True))

@@ -16,6 +16,7 @@ from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
 from maskfold.models.prediction import predict
 from maskfold.models.tta import canonical_views
+from maskfold.probabilities import mean_probs
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, find_run
 
@@ -55,7 +56,7 @@ class RunModel:
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
             _, model_probs = predict(self.models, self._batches(images), self.hardware, views)
-            probs = model_probs.astype(np.float64).mean(0).astype(np.float32)
+            probs = mean_probs(model_probs)
         return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
 
     def _batches(self, images: Sequence[Image]) -> Iterator[Batch]:

@@ -78,9 +78,7 @@ def confident_errors_section(oof: OutOfFold, prepared: Prepared, store: Store) -
 
 def augmentation_section(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
     """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
-    from maskfold.training.fold_data import uses_cached_features
-
-    if uses_cached_features(config):
+    if config.uses_cached_features:
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
         flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
         text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."

@@ -14,7 +14,7 @@ from maskfold.loading.sampler import PhotoBatchSampler, train_batch_sampler
 from maskfold.loading.store import ConcatStore, Store
 from maskfold.loading.transforms import EvalTransform, train_transform
 from maskfold.models.classifier import Classifier
-from maskfold.models.device import DTYPES, Hardware, pick_workers
+from maskfold.models.device import Hardware, pick_workers
 from maskfold.models.prediction import predict
 from maskfold.training.feature_cache import FeatureLoader, Features
 
@@ -45,7 +45,7 @@ class FoldData:
 
     def __init__(self, config: Config, photos: TrainingPhotos, model: Classifier, accelerator: Accelerator):
         self.accelerator, self.photos = accelerator, photos
-        self.hardware = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
+        self.hardware = Hardware.of(accelerator.device, config.run.predict_precision)
         data, batch_size = config.data, config.optim.batch_size
         rank, world_size = accelerator.process_index, accelerator.num_processes
         train_batches = train_batch_sampler(config, photos.train_rows, photos.labels, rank, world_size)
@@ -58,7 +58,7 @@ class FoldData:
         self.val_photo_loader = PhotoLoader(val_dataset, val_batches, workers, pin)
         self.train_loader: PhotoLoader | FeatureLoader
         self.val_loader: PhotoLoader | FeatureLoader
-        if uses_cached_features(config):
+        if config.uses_cached_features:
             features = Features(model, photos.stores, data, batch_size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
             self.train_loader = FeatureLoader(features, labels, train_batches, views, self.hardware)
@@ -79,8 +79,3 @@ class FoldData:
         gathered = gather_object(predictions) if self.accelerator.num_processes > 1 else predictions
         rows, probs = zip(*gathered, strict=True)
         return np.concatenate(rows), np.concatenate(probs, axis=1)[0]
-
-
-def uses_cached_features(config: Config) -> bool:
-    """Whether only the head is trained, on features that are computed once."""
-    return config.model.frozen_epochs == "all" and config.model.cache_features

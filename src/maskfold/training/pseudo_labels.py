@@ -20,7 +20,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
 from maskfold.loading.store import open_store
-from maskfold.models.device import DTYPES, Hardware
+from maskfold.models.device import Hardware
 from maskfold.models.targets import UNKNOWN_AGE
 from maskfold.models.tta import canonical_views
 from maskfold.progress import progress
@@ -143,4 +143,4 @@ def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray
     """Rows of the eval photos for one model, with the preprocessing and precision of its run."""
     config = source.config
     store = open_store(prepared, prepared.evaluation, config.data)
-    return PartRows(source, config, part, store, rows, Hardware(device, DTYPES[config.run.predict_precision]))
+    return PartRows(source, config, part, store, rows, Hardware.of(device, config.run.predict_precision))

@@ -14,7 +14,7 @@ from maskfold.models.classifier import Classifier
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
 from maskfold.training.ema import ModelEma
-from maskfold.training.fold_data import TrainingPhotos, uses_cached_features
+from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.optim import make_optimizer
 
 
@@ -44,7 +44,7 @@ def make_train_state(
 ) -> TrainState:
     """Build the TrainState. With cached features its model, and so the EMA, is the head alone."""
     counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
-    model, optim = classifier.head if uses_cached_features(config) else classifier, config.optim
+    model, optim = classifier.head if config.uses_cached_features else classifier, config.optim
     return TrainState(
         accelerator=accelerator,
         model=model,
