@@ -64,9 +64,9 @@ class RunModel:
         size = self.config.optim.batch_size
         for start in range(0, len(images), size):
             rows = range(start, min(start + size, len(images)))
-            photos = np.stack([self._preprocess(images[row], row) for row in rows])
+            pixels = np.stack([self._preprocess(images[row], row) for row in rows])
             labels = torch.full((len(rows),), NO_LABEL)
-            yield Batch(torch.from_numpy(photos).permute(0, 3, 1, 2), labels, torch.tensor(rows))
+            yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, torch.tensor(rows))
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""

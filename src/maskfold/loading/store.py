@@ -31,27 +31,27 @@ class Store:
 
     def __init__(self, path: Path):
         self.path = path
-        self._photos: np.ndarray | None = None
+        self._pixels: np.ndarray | None = None
 
     @property
-    def photos(self) -> np.ndarray:
-        if self._photos is None:
+    def pixels(self) -> np.ndarray:
+        if self._pixels is None:
             try:
-                self._photos = np.load(self.path, mmap_mode="r")
+                self._pixels = np.load(self.path, mmap_mode="r")
             except (ValueError, EOFError, OSError) as error:
                 raise UserError(
                     f"{self.path}: not a readable store ({first_line(error)}); delete the file to build it again"
                 ) from error
-        return self._photos
+        return self._pixels
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.pixels)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return self.photos[row]
+        return self.pixels[row]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "_photos": None}
+        return {"path": self.path, "_pixels": None}
 
 
 class ConcatStore:
@@ -88,14 +88,14 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     return Store(path)
 
 
-def store_name(data: Data, photos: str, image_id: Iterable[str]) -> str:
-    """The file name of a store. photos: fingerprint of the photos; image_id: their ids in order."""
+def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
+    """The file name of a store. image_id: the ids of the photos in order."""
     size, keys = store_size(data), CROPS[data.crop].keys
     # Two entries, because the names of existing stores must not change.
     other_values = [getattr(data, key) for key in keys if key != "crop_size"]
     preprocessing = {
         "version": VERSION,
-        "photos": photos,
+        "photos": photos_fingerprint,
         "ids": hashlib.sha256("\n".join(image_id).encode()).hexdigest(),
         "crop": [data.crop, data.crop_size if "crop_size" in keys else None],
         "face": other_values or None,
@@ -111,8 +111,8 @@ def _is_complete(path: Path) -> bool:
 
 
 def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
-    photos = prepared.photo_paths(table)
-    shape = (len(photos), *store_size(data), 3)
+    paths = prepared.photo_paths(table)
+    shape = (len(paths), *store_size(data), 3)
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
         raise UserError(
@@ -127,14 +127,14 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         reduction_of = cache(lambda size: reduction(size, data))
 
         def fill(row: int) -> tuple[str, bool]:
-            photo = read_stored_photo(photos[row], data, reduction_of)
+            photo = read_stored_photo(paths[row], data, reduction_of)
             pixels = np.ascontiguousarray(photo.pixels)
             # Four times as fast as writing through a memory map, which takes a page fault per page.
             os.pwrite(file.fileno(), pixels.data, header + row * pixels.nbytes)
             return photo.sha1, photo.has_face
 
         with beside.open("rb+") as file:
-            hashes, has_face = zip(*parallel_map(fill, range(len(photos)), "building the store", "photos"), strict=True)
+            hashes, has_face = zip(*parallel_map(fill, range(len(paths)), "building the store", "photos"), strict=True)
         if fingerprint(table, hashes) != expected:
             raise UserError(
                 f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "

@@ -46,8 +46,8 @@ def possible_causes(
     people = np.unique(suspects.person_id)
     images = prepared.images
     rows = np.flatnonzero(images.person_id.isin(people))
-    photos = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
-    values = np.array([(photo.mean(), cv2.Laplacian(photo, cv2.CV_32F).std()) for photo in photos])
+    greys = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
+    values = np.array([(grey.mean(), cv2.Laplacian(grey, cv2.CV_32F).std()) for grey in greys])
     means = pd.DataFrame(values, columns=["brightness", "sharpness"]).groupby(images.person_id.to_numpy()[rows]).mean()
     return PossibleCauses(
         people,

@@ -66,8 +66,8 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     members = list(classes.values())
     estimates = _statistics(sums.sum(0), whole.sum(0), tallies.sum(0), members)
     replicates = _statistics(*(resampler.totals(each, samples) for each in (sums, whole, tallies)), members)
-    people, photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
-    table = pd.DataFrame({"group": list(classes), "people": people, "photos": photos})
+    num_people, num_photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
+    table = pd.DataFrame({"group": list(classes), "people": num_people, "photos": num_photos})
     for name, points in estimates.items():
         table[name] = points
         bounds = np.percentile(replicates[name], (2.5, 97.5), axis=0).T
@@ -75,7 +75,7 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     error = replicates["gap"].std(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.abs(replicates["gap"] - estimates["gap"]) / error
-    is_tested = people >= MIN_PEOPLE
+    is_tested = num_people >= MIN_PEOPLE
     varies = is_tested & (error > 0)
     critical = np.percentile(deviation[:, varies].max(1), 95) if varies.any() else 0.0
     table["gap_upper95"] = np.where(is_tested, estimates["gap"] + critical * error, np.nan)
