@@ -56,7 +56,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.loading.store import Store
     from maskfold.loading.transforms import train_transform
     from maskfold.models.classifier import build_classifier
-    from maskfold.models.device import make_fast, pick_device, pick_precisions
+    from maskfold.models.device import configure_process, pick_device, pick_precisions
     from maskfold.training.accelerators import make_accelerator
     from maskfold.training.engine import EpochSums, Update, training_step
     from maskfold.training.fold_data import TrainingPhotos
@@ -65,7 +65,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     peak = Peak()
     config = replaced(Config(), model={"backbone": backbone})
     device = pick_device(config.run)
-    make_fast(device)
+    configure_process(device)
     config = replaced(config, run={"precision": pick_precisions(config.run, device)[0]})
     classifier = build_classifier(config).to(device)
     labels, ages, weights = np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS)

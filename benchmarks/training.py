@@ -9,7 +9,7 @@ from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import configure_process, pick_device, pick_precisions, pick_workers
 from maskfold.training.accelerators import make_accelerator
 from maskfold.training.engine import EpochSums, Update, training_step
 from maskfold.training.fold_data import TrainingPhotos
@@ -21,7 +21,7 @@ BATCHES = 8
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
     ours = Pipeline(data, scratch, backbone)
     device = pick_device(ours.config.run)
-    make_fast(device)
+    configure_process(device)
     precision, _ = pick_precisions(ours.config.run, device)
     config: Config = replaced(ours.config, run={"precision": precision})
     accelerator = make_accelerator(config)

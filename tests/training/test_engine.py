@@ -266,14 +266,14 @@ def test_batch_size_and_other_models_change_no_prediction():
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_the_allocator_keeps_freed_memory():
-    """In a separate process: 200 MB that were freed stay allocated after make_fast, and are returned without it."""
+    """In a separate process: 200 MB that were freed stay allocated after configure_process, and are returned without it."""
     code = """
 import sys, torch
-from maskfold.models.device import make_fast
+from maskfold.models.device import configure_process
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 if sys.argv[1] == "fast":
-    make_fast(torch.device("cpu"))
+    configure_process(torch.device("cpu"))
 before = resident()
 block = torch.ones(50 * 2**20)
 del block

@@ -125,7 +125,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
         )
         tables.append(findings.table())
         fits[axis] = fit_contamination(margins)
-    tables.append(_exchanged_photos(oof, people, of_photo, probs["mask"]))
+    tables.append(_swapped_photos(oof, people, of_photo, probs["mask"]))
     fits["mask"] = fit_contamination(tables[-1].margin.to_numpy())
     suspects = pd.concat(
         [_ranked(table, fits[table.axis.iloc[0]]) for table in tables if len(table)], ignore_index=True
@@ -133,7 +133,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     return suspects[list(COLUMNS)], fits
 
 
-def _exchanged_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
+def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Rows of the mask axis: whether the incorrect_mask and normal photos of a person are exchanged.
 
     Only people with both photos have a row.

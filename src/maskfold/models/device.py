@@ -38,12 +38,12 @@ class Hardware:
 
 
 def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
-    """Hardware for predictions, after make_fast. Raises UserError as pick_device does.
+    """Hardware for predictions, after configure_process. Raises UserError as pick_device does.
 
     precision: a key of DTYPES, by default run.predict_precision, which must be resolved (not auto).
     """
     device = pick_device(run)
-    make_fast(device)
+    configure_process(device)
     return Hardware.of(device, precision or run.predict_precision)
 
 
@@ -87,7 +87,7 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
     return train, predict
 
 
-def make_fast(device: torch.device) -> None:
+def configure_process(device: torch.device) -> None:
     """Set this process up for speed, whatever the environment variables say. Costs only memory.
 
     GPU: cudnn benchmarks its algorithms for each shape, and float32 matrix products use TF32. CPU: the allocator keeps

@@ -15,7 +15,7 @@ import torch
 
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.machine_limits import STOP_SIGNALS, kill_child_processes, too_many_files_error
-from maskfold.models.device import make_fast, pick_device
+from maskfold.models.device import configure_process, pick_device
 from maskfold.safe_streams import make_streams_safe
 from maskfold.training.fold_job import FoldJob
 from maskfold.training.fold_trainer import run_job
@@ -56,7 +56,7 @@ def run_child(job: FoldJob, slot: Slot, errors: Connection) -> None:
         # Only for a signal. A deadline still allows one update, or a limit shorter than the start would never get on.
         if stop.signum:
             stop.raise_if_requested()
-        make_fast(pick_device(job.context.config.run))
+        configure_process(pick_device(job.context.config.run))
         run_job(job)
 
 

@@ -111,7 +111,7 @@ def _has_training_batch_norm(model: torch.nn.Module) -> bool:
     return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
 
 
-def noise_seed(seed: int, epoch: int, step: int, process: int) -> int:
+def dropout_seed(seed: int, epoch: int, step: int, process: int) -> int:
     """Seed for the dropout of one update, the same after a resume."""
     return int(np.random.SeedSequence((seed, epoch, step, process)).generate_state(1)[0])
 

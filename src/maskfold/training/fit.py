@@ -22,7 +22,7 @@ from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_per_process
+from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
 from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
@@ -65,7 +65,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     deadline = None if request.stop_after is None else time.time() + request.stop_after
     _check_request(config, name, request)
     run, device = RunFolder(runs_root() / name), pick_device(config.run)
-    make_fast(device)
+    configure_process(device)
     if request.fresh or not run.started:
         # Find what can't be trained before anything is deleted or written.
         pick_precisions(config.run, device)

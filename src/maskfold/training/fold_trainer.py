@@ -15,7 +15,7 @@ from maskfold.runs.summary import epoch_line
 from maskfold.runs.wandb_logger import WandbLogger
 from maskfold.training.accelerators import free_memory, make_accelerator
 from maskfold.training.checkpoints import load_checkpoint, pack_state, save_checkpoint, unpack_state
-from maskfold.training.engine import EpochSums, Update, noise_seed, training_step
+from maskfold.training.engine import EpochSums, Update, dropout_seed, training_step
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob
 from maskfold.training.fold_scores import divergence_error, memory_error, val_macro_f1, validation_scores, write_results
@@ -139,7 +139,7 @@ class FoldTrainer:
             for step, batch in enumerate(self.data.train_loader, self.step):
                 self.is_between_updates = False
                 set_lr(self.state.optimizer, self.current_lr_factor(step))
-                seed = noise_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
+                seed = dropout_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
                 update = Update(epoch, step, batch_sampler.size(step), seed)
                 loss = training_step(self.state, batch, update, self.sums)
                 self.step = step + 1
