@@ -6,21 +6,18 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 
 from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import Config, config_hash, fixed_values
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, first_line, indented_list
-from maskfold.fileio import is_temporary, locked, read_json, sha256, write_json, write_text
+from maskfold.fileio import locked, read_json, sha256, write_json, write_text
 from maskfold.format_version import KEY, RUN, check_format
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.code_state import code_state
 
 FULL = "full"
-# What config.yaml is renamed to while a run is deleted. It is deleted last.
-DELETING = ".deleting"
 # A name must not end with a dot, which some systems drop.
 NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
 
@@ -34,10 +31,6 @@ def fold_of(part: str) -> int | None:
     """The fold number in a part's name; None for the refit and for other names."""
     match = re.fullmatch(r"fold(\d+)", part)
     return int(match[1]) if match else None
-
-
-def _is_part(name: str) -> bool:
-    return name == FULL or fold_of(name) is not None
 
 
 def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -158,27 +151,6 @@ class RunFolder:
         write_json(self.folder / "provenance.json", {KEY: RUN, **data, **hashes, **code_state(), "threads": threads})
         # Written last: a run counts as started once it has a config.yaml.
         write_text(self.folder / "config.yaml", text)
-
-    def clear(self) -> None:
-        """Delete everything but the lock, which this process holds. Raises UserError if this is not a run folder.
-
-        The next call finishes a deletion that was killed.
-        """
-        marker, own_files = self.folder / DELETING, (".lock", "provenance.json", DELETING)
-        if self.started:
-            # In one step the run is no longer started, and the folder is still known as a run folder.
-            (self.folder / "config.yaml").replace(marker)
-        others = [path.name for path in self.folder.iterdir() if path.name not in own_files and not is_temporary(path)]
-        if others and not marker.exists():
-            raise UserError(f"{self.folder}: contains {min(others)} and is not a run folder; give another --name")
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                # A training process that outlived its killed parent may still be saving into a part.
-                with locked(path) if _is_part(path.name) else nullcontext():
-                    shutil.rmtree(path)
-            elif path.name not in (".lock", DELETING):
-                path.unlink()
-        marker.unlink(missing_ok=True)
 
     def state_path(self, part: str) -> Path:
         """The checkpoint of an unfinished part, to resume from."""

@@ -24,6 +24,7 @@ from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
+from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
@@ -90,7 +91,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             # Asked again, since another process may have started the run before this one had its lock.
             if request.fresh or not run.started:
                 started_config = resolve_config(config, prepared, device)
-                run.clear()
+                delete_run(run)
                 run.start(started_config, prepared, threads)
             else:
                 _check_resumable(run, resolve_config(config, prepared, device, run.config), prepared, threads, device)

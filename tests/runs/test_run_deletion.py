@@ -9,7 +9,8 @@ import pytest
 from support import PATIENCE
 
 from maskfold.errors import UserError
-from maskfold.runs import run_folder
+from maskfold.runs import run_deletion
+from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import RunFolder
 
 
@@ -25,13 +26,13 @@ def run(tmp_path) -> RunFolder:
 
 
 def test_everything_but_the_lock_is_deleted(run):
-    run.clear()
+    delete_run(run)
     assert [path.name for path in run.folder.iterdir()] == [".lock"]
 
 
 @pytest.mark.parametrize("kills_at", range(3))
 def test_a_killed_deletion_is_finished_by_the_next_start(run, monkeypatch, kills_at):
-    remove, calls = run_folder.shutil.rmtree, []
+    remove, calls = run_deletion.shutil.rmtree, []
 
     def killed(path, *args, **keys):
         calls.append(path)
@@ -40,18 +41,18 @@ def test_a_killed_deletion_is_finished_by_the_next_start(run, monkeypatch, kills
         remove(path, *args, **keys)
 
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder.shutil, "rmtree", killed)
+        patch.setattr(run_deletion.shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            run.clear()
+            delete_run(run)
     assert not run.started
-    run.clear()
+    delete_run(run)
     assert [path.name for path in run.folder.iterdir()] == [".lock"]
 
 
 def test_temporary_files_of_a_killed_start_are_deleted(tmp_path):
     for name in (".4711.provenance.json", ".4711.config.yaml", "provenance.json"):
         (tmp_path / name).write_text("{")
-    RunFolder(tmp_path).clear()
+    delete_run(RunFolder(tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -59,7 +60,7 @@ def test_temporary_files_of_a_killed_start_are_deleted(tmp_path):
 def test_other_files_are_never_deleted(tmp_path, name):
     (tmp_path / name).write_text("precious")
     with pytest.raises(UserError, match=name):
-        RunFolder(tmp_path).clear()
+        delete_run(RunFolder(tmp_path))
     assert (tmp_path / name).read_text() == "precious"
 
 
@@ -75,7 +76,7 @@ with locked(Path({str(part)!r})):
 """
     orphan = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert orphan.stdout.readline() == "locked\n"
-    deletion = threading.Thread(target=run.clear)
+    deletion = threading.Thread(target=delete_run, args=(run,))
     deletion.start()
     time.sleep(0.3)
     orphan.communicate("\n", timeout=PATIENCE)
