@@ -68,6 +68,7 @@ def test_a_part_that_is_still_being_saved_is_waited_for(run):
     """A process that outlived its parent writes a checkpoint: it is not there again after the deletion."""
     part = run.part_dir("fold1")
     code = f"""
+from pathlib import Path
 from maskfold.fileio import locked, write_text
 with locked(Path({str(part)!r})):
     print("locked", flush=True)

@@ -13,7 +13,7 @@ from support import PATIENCE, done, same_run, start, until, wait_for
 from maskfold.config.experiment import Config
 from maskfold.errors import ResourceError, UserError
 from maskfold.runs.run_folder import RunFolder
-from maskfold.training import child_process, parallel_folds
+from maskfold.training import parallel_folds
 from maskfold.training.fold_job import Part, TrainContext
 from maskfold.training.stop_request import StopRequest
 
@@ -79,7 +79,7 @@ def fail_in_place_of_training(job, slot, errors):
     def stop(*_):
         raise UserError("fold0 was stopped")
 
-    with child_process._exit_status(errors):
+    with parallel_folds._exit_status(errors):
         if job.part.name == "fold1":
             raise ResourceError("fold1 has no memory" + "." * 300_000)
         signal.signal(signal.SIGTERM, stop)
@@ -88,7 +88,7 @@ def fail_in_place_of_training(job, slot, errors):
 
 
 def test_the_error_of_the_fold_that_failed_first_is_raised_with_its_type(monkeypatch, tmp_path):
-    monkeypatch.setattr(parallel_folds, "run_child", fail_in_place_of_training)
+    monkeypatch.setattr(parallel_folds, "_run_child", fail_in_place_of_training)
     parts = [Part(name, np.arange(2), np.arange(1)) for name in ("fold0", "fold1")]
     context = TrainContext(RunFolder(tmp_path), Config(), None, None, StopRequest())
     with pytest.raises(ResourceError, match=r"fold1 has no memory\.+$") as caught:

@@ -11,9 +11,9 @@ from maskfold.config.experiment import Config
 from maskfold.labels import NUM_CLASSES
 from maskfold.loading.mixing import Mixer
 from maskfold.models.classifier import Classifier
+from maskfold.models.ema import ModelEma
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
-from maskfold.training.ema import ModelEma
 from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.optim import make_optimizer
 

@@ -4,7 +4,7 @@ from timm.utils import ModelEmaV3
 
 from maskfold.config.experiment import Config, Data, Model
 from maskfold.models.classifier import build_classifier
-from maskfold.training.ema import ModelEma
+from maskfold.models.ema import ModelEma
 
 DECAY = 0.75
 
