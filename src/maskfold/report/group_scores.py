@@ -65,7 +65,8 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
 
     members = list(classes.values())
     estimates = _statistics(sums.sum(0), whole.sum(0), tallies.sum(0), members)
-    replicates = _statistics(*(resampler.totals(each, samples) for each in (sums, whole, tallies)), members)
+    resampled = [resampler.totals(each, samples) for each in (sums, whole, tallies)]
+    replicates = _statistics(resampled[0], resampled[1], resampled[2], members)
     num_people, num_photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
     table = pd.DataFrame({"group": list(classes), "people": num_people, "photos": num_photos})
     for name, points in estimates.items():
