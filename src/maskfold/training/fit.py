@@ -9,11 +9,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from maskfold.config.experiment import Config, replaced
-from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepare import ensure_prepared
 from maskfold.environment import check_compile, check_launch
@@ -25,12 +23,12 @@ from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
 from maskfold.runs.run_deletion import delete_run
-from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
+from maskfold.runs.run_folder import NAME, RunFolder, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
 from maskfold.training.accelerators import process_state
-from maskfold.training.fold_job import FoldJob, Part, TrainContext
+from maskfold.training.fold_job import FoldJob, TrainContext, requested_parts
 from maskfold.training.fold_trainer import run_job
 from maskfold.training.optim import make_optimizer
 from maskfold.training.parallel_folds import fit_parallel
@@ -43,9 +41,9 @@ from maskfold.training.stop_request import StopRequest
 class TrainRequest:
     """What fit_run trains, and how.
 
-    folds: their numbers, None for all. refit: also train one model on everybody. fresh: delete the run first. parallel:
-    how many parts are trained at the same time, each in its own process. stop_after: seconds after which training saves
-    and raises TimeIsUp.
+    folds: their numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
+    parallel: how many parts are trained at the same time, each in its own process. stop_after: seconds after which
+    training saves and raises TimeIsUp.
     """
 
     folds: Sequence[int] | None = None
@@ -68,7 +66,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     run, device = RunFolder(runs_root() / name), pick_device(config.run)
     configure_process(device)
     if request.fresh or not run.started:
-        # Find what can't be trained before anything is deleted or written.
+        # Check that training can start before deleting or writing anything.
         pick_precisions(config.run, device)
         _check_model(config)
         check_compiler(config.run, device)
@@ -77,8 +75,8 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     processes = process_state(device)
     with processes.main_process_first():
         prepared = ensure_prepared(config.data)
-    parts = _requested_parts(prepared, request)
-    # Building the samplers finds errors of every fold before the first one is trained.
+    parts = requested_parts(prepared, request.folds, request.refit)
+    # Building the samplers finds the errors of all folds before the first fold is trained.
     labels = prepared.images.label.to_numpy()
     updates = {p.name: config.optim.epochs * len(train_batch_sampler(config, p.train_rows, labels)) for p in parts}
     new_parts = [part.name for part in parts if request.fresh or not (run.part_dir(part.name) / LABELS_FILE).exists()]
@@ -96,7 +94,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             else:
                 _check_resumable(run, resolve_config(config, prepared, device, run.config), prepared, threads, device)
         processes.wait_for_everyone()
-        # From this call's config: keys that may change when a run is resumed (workers, device, W&B) take effect.
+        # This call's config, not the recorded one: keys that may change on resume (workers, device) take effect.
         resolved = resolve_config(config, prepared, device, run.config)
         with processes.main_process_first():
             store = open_store(prepared, prepared.images, resolved.data)
@@ -128,7 +126,10 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
 def _check_request(config: Config, name: str, request: TrainRequest) -> None:
     """Raise UserError for what is wrong with the call itself, whatever the data and the run folder."""
     if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError("--parallel-folds: torchrun already trains each fold on all processes; use only one of them")
+        raise UserError(
+            "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
+            "not both"
+        )
     check_launch()
     if config.run.compile:
         check_compile()
@@ -136,28 +137,17 @@ def _check_request(config: Config, name: str, request: TrainRequest) -> None:
         raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if request.refit and config.optim.schedule == "plateau":
         raise UserError(
-            "--refit: nobody is left to validate on, but optim.schedule plateau needs a score; choose another schedule"
+            "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
+            "schedule"
         )
     if request.refit and config.run.keep == "soup":
-        raise UserError("--refit: nobody is left to validate on, but run.keep soup needs a score; use run.keep mean")
-
-
-def _requested_parts(prepared: Prepared, request: TrainRequest) -> list[Part]:
-    """The folds in order, then the refit. Raises UserError for a fold that does not exist."""
-    all_folds = range(prepared.num_folds)
-    folds = all_folds if request.folds is None else sorted(set(request.folds))
-    if unknown := [fold for fold in folds if fold not in all_folds]:
-        path = prepared.folder / "folds.csv"
-        raise UserError(f"--folds {unknown[0]}: there are folds 0 to {prepared.num_folds - 1} in {path}")
-    parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in folds]
-    if request.refit:
-        all_rows = np.arange(len(prepared.images))
-        parts.append(Part(FULL, all_rows, all_rows[:0]))
-    return parts
+        raise UserError(
+            "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
+        )
 
 
 def _check_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and predict blank photos. Raises UserError if one of them fails."""
+    """Build augmentation, model and optimiser and predict on blank photos. Raises UserError if one of them fails."""
     train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
@@ -171,15 +161,16 @@ def _check_resumable(run: RunFolder, config: Config, prepared: Prepared, threads
     if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":
         print(
             f"warning: {run.folder} was started with {before} CPU threads and resumes with {threads}; the last digits "
-            f"of its results may differ (set OMP_NUM_THREADS={before} for the same ones)",
+            f"of its results may differ (set OMP_NUM_THREADS={before} to avoid this)",
             file=sys.stderr,
         )
 
 
 def resolve_config(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
-    """The config with absolute paths, the folds that exist, and precisions instead of auto.
+    """Return the config with absolute paths, the number of existing folds, and a concrete precision for auto.
 
-    recorded: the resolved config of the run's first start, from which precisions that are auto are taken.
+    recorded: the resolved config that the run was first started with; it gives the precisions that are auto in
+    `config`.
     """
     run_keys = config.run
     if recorded is not None:
