@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, flatten
+from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError, did_you_mean
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import scores

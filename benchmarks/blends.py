@@ -17,10 +17,10 @@ from draws import RECIPE, add_draw_flags, sample_people, write_draw
 from scipy.stats import t
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
 from maskfold.inference.blend import Blend, apply_blend, blend_runs

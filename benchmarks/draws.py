@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
 from maskfold.inference.submission import make_submission

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader

@@ -131,7 +131,7 @@ def script(capfd, monkeypatch, tmp_path):
 def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Do not change it."""
     from maskfold.config.cli import Parser, add_config_flags, config_flags
-    from maskfold.config.config_file import load_config
+    from maskfold.config.yaml_file import load_config
     from maskfold.training.fit import fit_run
 
     home = tmp_path_factory.mktemp("학습 runs")

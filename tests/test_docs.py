@@ -16,10 +16,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from maskfold.commands.maskfold import VERBS
+from maskfold.commands.console import VERBS
 from maskfold.config.cli import Parser, config_flags
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import KEYS, Config, Section
+from maskfold.config.yaml_file import load_config
 from maskfold.loading.augmentations import pipeline
 
 README, KOREAN, DOCS = ROOT / "README.md", ROOT / "README.ko.md", ROOT / "docs"

@@ -10,8 +10,8 @@ import pytest
 from conftest import refused
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, Section
+from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError
 from maskfold.inference.decision import DECISIONS
 from maskfold.inference.ensemble_weights import BLENDS

@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import KEYS, Config, Section, config_hash
+from maskfold.config.yaml_file import config_text, load_config
 from maskfold.errors import UserError
 
 # Importing any of these takes longer than everything that `--help` needs.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from maskfold.config.experiment import Config, Data
 from maskfold.data.decode import photo_fault, read_photo
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.loading.crops import crop_and_resize, reduction, store_size

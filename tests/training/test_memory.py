@@ -14,8 +14,8 @@ from conftest import ROOT
 import maskfold.runs.part_predictions as part_predictions
 import maskfold.training.fit as fit_module
 from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.inference.predict_members import Member, predict_members
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer

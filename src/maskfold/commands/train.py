@@ -35,7 +35,7 @@ def main() -> None:
     add_config_flags(parser)
     args = parser.parse_args()
 
-    from maskfold.config.config_file import load_config
+    from maskfold.config.yaml_file import load_config
 
     if args.parallel_folds < 1:
         raise UserError(f"--parallel-folds {args.parallel_folds} is not valid; use at least 1")

@@ -13,7 +13,7 @@ import torch
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
-from maskfold.data.prepare import ensure_prepared
+from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.environment import check_compile, check_launch
 from maskfold.errors import UserError
 from maskfold.loading.sampler import train_batch_sampler

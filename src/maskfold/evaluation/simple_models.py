@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
-from maskfold.data.prepare import ensure_prepared
+from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.evaluation.baseline_scores import write_baselines
 from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import intervals
