@@ -16,7 +16,7 @@ import pandas as pd
 from draws import RECIPE, add_draw_flags, sample_people, write_draw
 from scipy.stats import t
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, replaced
 from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import load_prepared
@@ -48,7 +48,7 @@ def main() -> None:
     folder = args.out / "prepared"
     whole = load_prepared(folder) if folder.exists() else prepare(find_layout(args.raw), folder)
     write_text(args.out / "recipe.yaml", RECIPE)
-    experiment, rows = load_config(args.out / "recipe.yaml", config_flags(args)), []
+    experiment, rows = load_config(args.out / "recipe.yaml", config_overrides(args)), []
     for number, people in enumerate(
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
     ):

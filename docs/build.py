@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 import pandas as pd
 from pydantic.fields import FieldInfo
 
-from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, Config, Section
-from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode
+from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, Config, ConfigSection
+from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo
 
 DOCS = Path(__file__).parent
@@ -39,10 +39,10 @@ def configuration() -> str:
     """The text of configuration.md."""
     parts = [HEAD]
     fields = Config.model_fields
-    single = {name: field for name, field in fields.items() if not isinstance(field.default, Section)}
+    single = {name: field for name, field in fields.items() if not isinstance(field.default, ConfigSection)}
     parts.append(_table("Top level", "", single))
     for name, field in fields.items():
-        if isinstance(field.default, Section):
+        if isinstance(field.default, ConfigSection):
             parts.append(_table(f"`{name}`", f"{name}.", type(field.default).model_fields))
     return "\n".join(parts)
 
@@ -121,7 +121,7 @@ def write_picture(path: Path) -> None:
         for row, person in zip(axes, table.itertuples(), strict=True):
             for axis, (kind, mask) in zip(row, KIND_MASK.items(), strict=True):
                 [photo] = (train / "images" / person.path).glob(f"{kind}.*")
-                label = int(encode(mask, GENDERS.index(person.gender), age_group(person.age)))
+                label = int(encode_label(mask, GENDERS.index(person.gender), age_group(person.age)))
                 axis.imshow(plt.imread(photo, format=photo.suffix[1:].lower()))
                 axis.set_xticks([])
                 axis.set_yticks([])

@@ -130,7 +130,7 @@ def script(capfd, monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Do not change it."""
-    from maskfold.config.cli import Parser, add_config_flags, config_flags
+    from maskfold.config.cli import Parser, add_config_flags, config_overrides
     from maskfold.config.yaml_file import load_config
     from maskfold.training.fit import fit_run
 
@@ -138,7 +138,7 @@ def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
     parser = Parser()
     add_config_flags(parser)
     places = ["--data.root", str(synthetic), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
-    config = load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([*TINY, *places])))
+    config = load_config(ROOT / "configs" / "demo.yaml", config_overrides(parser.parse_args([*TINY, *places])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SM_MODEL_DIR", str(home / "runs"))
         run, summary = fit_run(config, "tiny")

@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 from conftest import ROOT
@@ -97,6 +98,29 @@ def test_module_names_are_distinct():
         stem = ENDING.sub("", name)
         assert stem not in stems, f"{name} and {stems[stem]}"
         stems[stem] = name
+
+
+def public_names(path):
+    """The functions, classes and variables that a module defines, without the private ones; an overload counts once."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_public_names_are_distinct():
+    """No name stands for two things: a search for it, and a line that imports it, need no second look."""
+    modules_by_name = defaultdict(list)
+    for path in MODULES:
+        for name in public_names(path):
+            # Every module of commands/ has the function main.
+            if (path.parent.name, name) != ("commands", "main"):
+                modules_by_name[name].append(module_of(path))
+    assert not {name: modules for name, modules in modules_by_name.items() if len(modules) > 1}
 
 
 def test_scores_import_only_labels():

@@ -9,8 +9,8 @@ from typing import Literal, get_args, get_origin
 import pytest
 from conftest import refused
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.experiment import Config, Section
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.experiment import Config, ConfigSection
 from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError
 from maskfold.inference.decision import DECISIONS
@@ -64,7 +64,7 @@ def literals(annotation) -> set[str]:
 OFFERED = {
     f"{section}.{key}": names
     for section, value in Config()
-    if isinstance(value, Section)
+    if isinstance(value, ConfigSection)
     for key, field in type(value).model_fields.items()
     if (names := literals(field.annotation))
 }
@@ -85,7 +85,7 @@ def test_an_unknown_choice_lists_the_valid_ones(tmp_path, key):
     parser = Parser(prog="train.py")
     add_config_flags(parser)
     with pytest.raises(UserError) as error:
-        load_config(tmp_path / "x.yaml", config_flags(parser.parse_args([f"--{key}", "no_such_name"])))
+        load_config(tmp_path / "x.yaml", config_overrides(parser.parse_args([f"--{key}", "no_such_name"])))
     for name in (f"--{key}", "no_such_name", *CHOICES[key]):
         assert name in str(error.value)
 

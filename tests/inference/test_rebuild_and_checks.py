@@ -16,8 +16,8 @@ from support import PATIENCE
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
 from maskfold.inference.submission_checks import unlikely_shares
-from maskfold.inference.submission_index import COLUMNS, read_index, score_history
-from maskfold.labels import KIND_MASK, encode
+from maskfold.inference.submission_index import INDEX_COLUMNS, read_index, score_history
+from maskfold.labels import KIND_MASK, encode_label
 from maskfold.probabilities import Predictions, load_predictions
 
 
@@ -143,7 +143,7 @@ def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
     for members, name in (([run], "a"), ([other], "b"), ([run, other], "c")):
         assert script("submit", *members, "--out", f"subs/{name}.csv").code == 0
     table = read_index(Path("subs"))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == INDEX_COLUMNS
     assert table["name"].tolist() == ["a", "b", "c"]
     assert table.members.tolist() == ["tiny", "other", "tiny other"]
     expected = json.loads(Path("subs/a.json").read_text())["expected"]
@@ -173,7 +173,7 @@ def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
 
 
 def test_the_score_history_by_hand():
-    row = dict.fromkeys(COLUMNS, "x") | {"board_half_low": 0.4, "board_half_high": 0.6}
+    row = dict.fromkeys(INDEX_COLUMNS, "x") | {"board_half_low": 0.4, "board_half_high": 0.6}
     rows = [row | {"name": f"s{n}", "expected_macro_f1": 0.5 + n / 100, "board_score": 0.5 + n / 50} for n in range(4)]
     lines = score_history(pd.DataFrame([*rows, row | {"name": "new", "expected_macro_f1": 0.5, "board_score": np.nan}]))
     assert len(lines) == 5
@@ -200,7 +200,7 @@ def test_unlikely_shares_are_reported_by_axis(trained):
     likely = np.tile(images.label.to_numpy(), 20)
     assert unlikely_shares(likely, prepared) == []
     masks = np.tile(list(KIND_MASK.values()), 240)
-    female = encode(masks, 1, np.resize(images["label"] % 3, len(masks)))
+    female = encode_label(masks, 1, np.resize(images["label"] % 3, len(masks)))
     [warning] = unlikely_shares(female, prepared)
     assert warning.startswith("gender")
     bare = np.where(np.arange(len(likely)) % 4 == 0, 12 + likely % 6, likely)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, refused, tiny_args
 
-from maskfold.environment import check_compile, check_launch, ignore_variables
+from maskfold.environment import check_compile_variables, check_launch, ignore_variables
 from maskfold.errors import UserError
 from maskfold.models.device import make_fast, threads_per_process
 
@@ -130,9 +130,9 @@ def test_the_error_is_printed_on_every_rank(script, synthetic, monkeypatch):
 
 
 def test_compiler_variables_are_a_user_error():
-    check_compile({"TORCHINDUCTOR_CACHE_DIR": "/x", "TORCH_LOGS": "dynamo"})
+    check_compile_variables({"TORCHINDUCTOR_CACHE_DIR": "/x", "TORCH_LOGS": "dynamo"})
     with pytest.raises(UserError, match="TORCH_COMPILE_DISABLE"):
-        check_compile({"TORCH_COMPILE_DISABLE": "1"})
+        check_compile_variables({"TORCH_COMPILE_DISABLE": "1"})
 
 
 def test_matrix_products_are_exact_on_a_cpu():

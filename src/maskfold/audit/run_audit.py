@@ -11,7 +11,7 @@ import pandas as pd
 from maskfold.audit.audit_page import PORTRAIT, audit_page, axis_summary, evidence
 from maskfold.audit.duplicate_people import find_duplicates
 from maskfold.audit.label_noise import CORRECTABLE_AXES, find_suspects
-from maskfold.data.corrections import COLUMNS
+from maskfold.data.corrections import CORRECTION_COLUMNS
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
@@ -63,7 +63,7 @@ def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.Da
     for row in suspects[suspects.proposed].itertuples():
         if rows.pop((row.person_id, row.field), None) is None:
             rows[row.person_id, row.field] = (row.person_id, row.field, row.value, evidence(row))
-    return pd.DataFrame(list(rows.values()), columns=COLUMNS)
+    return pd.DataFrame(list(rows.values()), columns=CORRECTION_COLUMNS)
 
 
 def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame:

@@ -7,7 +7,7 @@ overrides the file.
 
 from pathlib import Path
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
 
 
 def main() -> None:
@@ -18,7 +18,7 @@ def main() -> None:
 
     from maskfold.config.yaml_file import load_config
 
-    config = load_config(args.file, config_flags(args))
+    config = load_config(args.file, config_overrides(args))
     from maskfold.evaluation.score_tables import print_baselines
     from maskfold.evaluation.simple_models import score_baselines
 

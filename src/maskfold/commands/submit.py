@@ -45,7 +45,7 @@ def main() -> None:
     tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.evaluation.members import decision_sentence, print_blends, print_members
-    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence, interval
+    from maskfold.evaluation.score_tables import ci_text, expected_sentence, gain_sentence
     from maskfold.evaluation.tta_report import print_tta_report
     from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
@@ -73,7 +73,7 @@ def main() -> None:
         print_blends(blend.member_probs, oof.label, oof.person_id, {blend_method: blend.cross_fitted})
     if blend.decision_gain is not None:
         print(decision_sentence(blend.decision_gain))
-    bounds = interval(expected["macro_f1_ci95"])
+    bounds = ci_text(expected["macro_f1_ci95"])
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % interval {bounds}")
     print(expected_sentence(expected))
     print(gain_sentence(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))

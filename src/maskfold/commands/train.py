@@ -5,7 +5,7 @@ Every configuration key is also a flag: --section.key VALUE overrides the file.
 
 from pathlib import Path
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.errors import UserError
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     from maskfold.time_left import parse_duration
 
     stop_after = None if args.stop_after is None else parse_duration(args.stop_after, "--stop-after")
-    config = load_config(args.file, config_flags(args))
+    config = load_config(args.file, config_overrides(args))
     from maskfold.evaluation.score_tables import print_summary
     from maskfold.training.fit import fit_run
 

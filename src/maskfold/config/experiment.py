@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from maskfold.config.field_types import MAX_SEED, Int, Section
+from maskfold.config.field_types import MAX_SEED, ConfigSection, Int
 from maskfold.config.schema import Data, Loss, Mix, Model, Optim, Pseudo, Run
 
-__all__ = ["Config", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run", "Section"]
+__all__ = ["Config", "ConfigSection", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run"]
 
 
-class Config(Section):
+class Config(ConfigSection):
     """All keys of an experiment: `seed` and one attribute per section."""
 
     seed: Int = Field(

@@ -13,12 +13,12 @@ def _no_bool(value: Any) -> Any:
 
 
 Preset = Literal["none", "light", "strong", "randaugment"]
-PRESETS = get_args(Preset)
+AUGMENTS = get_args(Preset)
 
 
 def _preset_or_list(value: Any) -> Any:
-    if not isinstance(value, list) and value not in PRESETS:
-        raise ValueError(f"{', '.join(PRESETS)} or a list of albumentations transforms is expected")
+    if not isinstance(value, list) and value not in AUGMENTS:
+        raise ValueError(f"{', '.join(AUGMENTS)} or a list of albumentations transforms is expected")
     return value
 
 
@@ -32,7 +32,7 @@ WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
 MAX_SEED = 2**32 - 1
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """Base of all sections: unknown keys are errors, values cannot be changed, numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

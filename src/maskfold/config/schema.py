@@ -5,10 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from maskfold.config.field_types import MAX_SEED, PRESETS, Augment, Float, Int, NoBool, Pixels, Section, WandbName
+from maskfold.config.field_types import MAX_SEED, Augment, ConfigSection, Float, Int, NoBool, Pixels, WandbName
 
 
-class Data(Section):
+class Data(ConfigSection):
     root: Path | None = Field(None, description="raw data folder; none: SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
     prepared: Path | None = Field(None, description="prepared folder; none: data/prepared/<name of root>")
     folds: Int = Field(5, ge=2, le=1000, description="number of folds over people; ignored if folds.csv exists")
@@ -24,7 +24,8 @@ class Data(Section):
     face_margin: Float = Field(0.25, ge=0, le=4, description="crop face: margin above and below, in face heights")
     augment: Augment = Field(
         "light",
-        description=f"training augmentation: {', '.join(PRESETS)}, or (YAML only) a list of albumentations transforms",
+        description="training augmentation: none, light, strong, randaugment, or (YAML only) a list of albumentations "
+        "transforms",
     )
     randaugment_ops: Int = Field(2, ge=1, le=9, description="augment randaugment: number of operations per photo")
     randaugment_magnitude: Float = Field(0.5, gt=0, le=1, description="augment randaugment: maximum strength")
@@ -39,7 +40,7 @@ class Data(Section):
     corrections: Path | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
 
 
-class Model(Section):
+class Model(ConfigSection):
     backbone: str = Field("resnet18", description="any timm model name, hf-hub:OWNER/NAME or local-dir:FOLDER")
     pretrained: bool = Field(False, description="start from timm's pretrained weights (downloads them)")
     weights: Path | None = Field(
@@ -70,7 +71,7 @@ class Model(Section):
 LossName = Literal["cross_entropy", "focal", "soft_f1"]
 
 
-class Loss(Section):
+class Loss(ConfigSection):
     name: LossName = Field(
         "cross_entropy", description="the loss; soft_f1: 1 - macro F1 computed from the probabilities of a batch"
     )
@@ -92,7 +93,7 @@ class Loss(Section):
     )
 
 
-class Mix(Section):
+class Mix(ConfigSection):
     name: Literal["none", "mixup", "cutmix", "half_cutmix"] = Field(
         "none", description="mixes each training photo with a partner; half_cutmix pastes one half of the partner"
     )
@@ -106,7 +107,7 @@ class Mix(Section):
     clean: Float = Field(0.0, ge=0, lt=1, description="share of batches that are not mixed")
 
 
-class Pseudo(Section):
+class Pseudo(ConfigSection):
     runs: tuple[str, ...] = Field(
         (), description="finished runs on the same folds; their fold-k models label eval photos to train fold k on"
     )
@@ -115,7 +116,7 @@ class Pseudo(Section):
     views: tuple[str, ...] = Field(("none", "hflip"), min_length=1, description="TTA views to average for the labels")
 
 
-class Optim(Section):
+class Optim(ConfigSection):
     name: str = Field("adamw", description="any timm optimiser: adamw, sgd, lion, ...")
     lr: Float = Field(1e-3, gt=0, description="peak learning rate of the backbone")
     head_lr: Annotated[float, NoBool, Field(gt=0)] | None = Field(
@@ -164,7 +165,7 @@ class Optim(Section):
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-class Run(Section):
+class Run(ConfigSection):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
     precision: Precision = Field(
         "auto",

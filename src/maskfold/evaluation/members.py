@@ -6,10 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from maskfold.evaluation.score_tables import interval, wide_console
+from maskfold.evaluation.score_tables import ci_text, wide_console
 from maskfold.inference.cross_fit import TOLERATED_LOSS, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
-from maskfold.metrics.bootstrap import Comparison, compare, intervals
+from maskfold.metrics.bootstrap import Comparison, compare, score_intervals
 from maskfold.metrics.scores import macro_f1
 
 
@@ -55,7 +55,7 @@ def print_members(
             f"{macro_f1(labels, crossed.calibrated[index].argmax(1)):.4f}",
             f"{weights[index]:.3f}",
             f"{temperatures[index]:.3f}",
-            f"{cost.difference:+.4f} {interval(cost.ci95)}",
+            f"{cost.difference:+.4f} {ci_text(cost.ci95)}",
         )
     console.print(table)
     correlations = Table(title="correlation of the members' probabilities of the true class", title_justify="left")
@@ -85,9 +85,9 @@ def print_blends(
         labels_by_blend[name] = crossed.probs.argmax(1)
     labels_by_blend["hard vote"] = hard_vote(members)
     for name, pred_labels in labels_by_blend.items():
-        bounds = interval(intervals(labels, pred_labels, people, 0)["macro_f1_ci95"])
+        bounds = ci_text(score_intervals(labels, pred_labels, people, 0)["macro_f1_ci95"])
         comparison = compare(labels, pred_labels, labels_by_blend["mean"], people)
-        difference = "" if name == "mean" else f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+        difference = "" if name == "mean" else f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"
         title = {"mean": "mean (soft vote)", "hard vote": "(hard vote)"}.get(name, name)
         table.add_row(title, f"{macro_f1(labels, pred_labels):.4f} {bounds}", difference)
     console.print(table)
@@ -95,7 +95,7 @@ def print_blends(
 
 def decision_sentence(gain: Comparison) -> str:
     """Whether the decision for macro F1 is used, and why, as a sentence."""
-    size = f"{gain.difference:+.4f} {interval(gain.ci95)} macro F1, cross-fitted"
+    size = f"{gain.difference:+.4f} {ci_text(gain.ci95)} macro F1, cross-fitted"
     if accepts_decision(gain):
         return f"decision macro-f1 is used: it gains {size}"
     reason = "it gains nothing" if gain.difference <= 0 else f"it may lose more than {TOLERATED_LOSS}"

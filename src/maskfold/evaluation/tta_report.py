@@ -6,7 +6,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from maskfold.evaluation.score_tables import interval, wide_console
+from maskfold.evaluation.score_tables import ci_text, wide_console
 from maskfold.inference.cached_predictions import predict_runs, prepared_of
 from maskfold.metrics.bootstrap import compare
 from maskfold.metrics.scores import macro_f1
@@ -39,7 +39,7 @@ def _table(name: str, oof_by_view: dict[str, OutOfFold], views: Sequence[str]) -
 
     def difference(one: np.ndarray, other: np.ndarray) -> str:
         comparison = compare(labels, one, other, people)
-        return f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+        return f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"
 
     for view, oof in oof_by_view.items():
         rest = [oof_by_view[other] for other in views if other != view]

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
+from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode_label
 from maskfold.metrics.bootstrap import RESAMPLES, People
 from maskfold.metrics.calibration import reliability
-from maskfold.metrics.scores import COLUMNS, f1_per_class
+from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
 
 # The bootstrap interval of a group of fewer people is not reliable.
@@ -16,7 +16,7 @@ ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
 def classes_by_group() -> dict[str, list[int]]:
     """Name of a group -> its classes: the two genders, the three age groups and their six combinations."""
-    _, gender, age = decode(range(NUM_CLASSES))
+    _, gender, age = decode_label(range(NUM_CLASSES))
     is_member = {name: gender == index for index, name in enumerate(GENDERS)}
     is_member |= {name: age == index for index, name in enumerate(AGE_GROUPS)}
     is_member |= {
@@ -46,8 +46,8 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
     deviation of the bootstrap in standard errors (Westfall & Young 1993); NaN for a group of fewer than MIN_PEOPLE.
     """
     resampler = People(oof.label, oof.person_id)
-    mask, gender, age = decode(oof.label)
-    pred_mask, pred_gender, pred_age = decode(oof.pred_labels)
+    mask, gender, age = decode_label(oof.label)
+    pred_mask, pred_gender, pred_age = decode_label(oof.pred_labels)
     columns = [np.ones(len(oof.label)), oof.pred_labels == oof.label, oof.probs.max(1)]
     columns += [pred_mask != mask, pred_gender != gender, pred_age < age, pred_age > age]
     classes = {name: members for name, members in classes_by_group().items() if np.isin(oof.label, members).any()}
@@ -58,7 +58,7 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
     np.add.at(sums, resampler.person_index, is_member[:, :, None] * values[:, None, :])
     whole = np.zeros((len(resampler), 1, values.shape[1]))
     np.add.at(whole, resampler.person_index, values[:, None, :])
-    tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
+    tallies = resampler.tally(oof.label, oof.pred_labels)[..., TALLY_COLUMNS["all"]]
     resamples_by_stratum = resampler.resample(np.random.default_rng(seed), resamples)
 
     def statistics(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:

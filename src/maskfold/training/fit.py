@@ -14,11 +14,11 @@ from maskfold.config.experiment import Config, replaced
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
-from maskfold.environment import check_compile, check_launch
+from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
 from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import train_transform
+from maskfold.loading.transforms import make_train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
@@ -58,7 +58,7 @@ def fit_run(
         raise UserError("--parallel-folds: torchrun already trains each fold on all processes; use only one of them")
     check_launch()
     if config.run.compile:
-        check_compile()
+        check_compile_variables()
     if not NAME.fullmatch(name):
         raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if refit and config.optim.schedule == "plateau":
@@ -130,7 +130,7 @@ def fit_run(
 
 def _check_model(config: Config) -> None:
     """Build augmentation, model and optimiser and predict blank photos. Raises UserError if one of them fails."""
-    train_transform(config.data)
+    make_train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
     check_input_size(model, config)
