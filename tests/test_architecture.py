@@ -10,7 +10,8 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "maskfold"
-# From the lowest layer up; "" stands for the modules beside the folders. Folders of one layer do not import each other.
+# From the lowest layer up: folders, "" for the modules beside them, "__init__" for maskfold/__init__.py, which offers the
+# Python API. Folders of one layer do not import each other.
 LAYERS = (
     ("",),
     ("config", "metrics"),
@@ -24,8 +25,10 @@ LAYERS = (
     ("audit",),
     ("report",),
     ("commands",),
+    ("__init__",),
 )
 LAYER = {folder: number for number, folders in enumerate(LAYERS) for folder in folders}
+FOLDERS = sorted(set(LAYER) - {"", "__init__"})
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 MAX_MODULES, MAX_LINES = 16, 200
 ENDING = re.compile(r"(ations?|ates?|ings?|ions?|ers?|ors?|ed|es|e|s)$")
@@ -38,9 +41,11 @@ def module_of(path):
 
 
 def folder_of(module: str) -> str:
-    """The folder of a module, or of a package itself."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in LAYER else ""
+    """The folder of a module, or of a folder's __init__.py, as LAYERS names it."""
+    _, *parts = module.split(".")
+    if not parts:
+        return "__init__"
+    return parts[0] if parts[0] in FOLDERS else ""
 
 
 def imports(path):
@@ -63,8 +68,7 @@ def test_imports_go_down_only(path):
 
 
 def test_every_folder_has_a_layer():
-    folders = {path.parent.name for path in PACKAGE.glob("*/*.py")}
-    assert folders == set(LAYER) - {""}
+    assert {path.parent.name for path in PACKAGE.glob("*/*.py")} == set(FOLDERS)
 
 
 def test_contributing_shows_the_layers():
@@ -72,14 +76,14 @@ def test_contributing_shows_the_layers():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     block = text.split("<!-- layers -->")[1].split("```")[1]
     rows = [line.split("|")[0].split() for line in block.strip().splitlines() if "|" in line]
-    diagram = [tuple(word.rstrip("/") for word in words) for words in reversed(rows)]
+    diagram = [tuple(word.removesuffix("/").removesuffix(".py") for word in words) for words in reversed(rows)]
     assert [tuple(sorted(words)) for words in diagram] == [
         tuple(sorted(folder or "maskfold" for folder in folders)) for folders in LAYERS
     ]
 
 
 def test_folders_and_modules_are_small():
-    for folder in LAYER:
+    for folder in ("", *FOLDERS):
         modules = [path for path in MODULES if (path.parent.name if path.parent != PACKAGE else "") == folder]
         assert len(modules) <= MAX_MODULES or folder == "commands", folder
     too_long = {module_of(path): n for path in MODULES if (n := len(path.read_text().splitlines())) > MAX_LINES}
@@ -88,7 +92,7 @@ def test_folders_and_modules_are_small():
 
 def test_module_names_are_distinct():
     """No two modules or folders have the same name or differ only by an ending; none hides a standard library module."""
-    names = sorted([*(path.stem for path in MODULES), *(folder for folder in LAYER if folder)])
+    names = sorted([*(path.stem for path in MODULES), *FOLDERS])
     assert not set(names) & set(sys.stdlib_module_names)
     for verb, folder in FOLDER_BY_VERB.items():
         assert (PACKAGE / "commands" / f"{verb}.py").exists()
