@@ -5,6 +5,7 @@ Or rebuild a submission from its manifest (--from), or record its leaderboard sc
 
 from pathlib import Path
 
+from maskfold.config.choices import dict_names
 from maskfold.config.cli import Parser
 
 
@@ -19,12 +20,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--blend",
-        choices=("mean", "oof", "logloss"),
+        choices=dict_names("inference/ensemble_weights.py", "BLENDS"),
         help="weights of the runs: equal, or fitted out-of-fold for macro F1 or log loss (default: mean)",
     )
     parser.add_argument(
         "--decision",
-        choices=("argmax", "macro-f1"),
+        choices=dict_names("inference/decision.py", "DECISIONS"),
         help="argmax: the most probable label; macro-f1: after class factors fitted out-of-fold (default: argmax)",
     )
     parser.add_argument("--out", type=Path, help="submission CSV to write (default: submissions/<runs>.csv)")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
+from maskfold.config.choices import names_of
 from maskfold.config.experiment import Config, ConfigSection
 from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
 from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error
@@ -62,14 +63,14 @@ def add_config_flags(parser: Parser) -> None:
 
 
 def _add_flag(group, dotted: str, field) -> None:
-    literals = [value for value in get_args(field.annotation) if isinstance(value, str)]
+    names = names_of(field)
     several, open_ended = isinstance(field.default, tuple), Ellipsis in get_args(field.annotation)
     default = (" ".join(map(str, field.default)) or None) if several else field.default
     group.add_argument(
         f"--{dotted}",
         # Values stay text, because the schema converts and checks them like the values of a file.
         nargs="+" if open_ended else len(field.default) if several else None,
-        metavar="{" + ",".join(literals) + "}" if literals else ("H", "W") if several and not open_ended else "VALUE",
+        metavar="{" + ",".join(names) + "}" if names else ("H", "W") if several and not open_ended else "VALUE",
         default=argparse.SUPPRESS,
         help=f"{field.description} (default: {'none' if default is None else default})".replace("%", "%%"),
     )

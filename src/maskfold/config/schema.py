@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from maskfold.config.choices import Choice
 from maskfold.config.field_types import MAX_SEED, Augment, ConfigSection, Float, Int, NoBool, Pixels, WandbName
 
 
@@ -16,7 +17,7 @@ class Data(ConfigSection):
         42, ge=0, le=MAX_SEED, description="seed of the assignment of people to folds; ignored if folds.csv exists"
     )
     image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width of the model's input, in pixels")
-    crop: Literal["none", "center", "face"] = Field(
+    crop: Annotated[str, Choice("loading/crops.py", "CROPS")] = Field(
         "center",
         description="crop before resizing; center: crop_size; face: around the face, or center if none is detected",
     )
@@ -24,12 +25,11 @@ class Data(ConfigSection):
     face_margin: Float = Field(0.25, ge=0, le=4, description="crop face: margin above and below, in face heights")
     augment: Augment = Field(
         "light",
-        description="training augmentation: none, light, strong, randaugment, or (YAML only) a list of albumentations "
-        "transforms",
+        description="training augmentation: a preset, none, or (YAML only) a list of albumentations transforms",
     )
     randaugment_ops: Int = Field(2, ge=1, le=9, description="augment randaugment: number of operations per photo")
     randaugment_magnitude: Float = Field(0.5, gt=0, le=1, description="augment randaugment: maximum strength")
-    sampling: Literal["all", "balanced"] = Field(
+    sampling: Annotated[str, Choice("loading/sampler.py", "SAMPLINGS")] = Field(
         "all",
         description="photos of an epoch; all: each once; balanced: the same number, with equal class frequencies",
     )
@@ -46,7 +46,7 @@ class Model(ConfigSection):
     weights: Path | None = Field(
         None, description="file of backbone weights (safetensors, .pth, .bin) to start from; overrides pretrained"
     )
-    head: Literal["joint", "factored"] = Field(
+    head: Annotated[str, Choice("models/heads.py", "HEADS")] = Field(
         "joint",
         description="joint: one layer of 18 logits; factored: mask, gender and a distribution over ages, separately",
     )
@@ -68,7 +68,7 @@ class Model(ConfigSection):
     grad_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
 
 
-LossName = Literal["cross_entropy", "focal", "soft_f1"]
+LossName = Annotated[str, Choice("models/losses.py", "PHOTO_LOSSES", "BATCH_LOSSES")]
 
 
 class Loss(ConfigSection):
@@ -79,7 +79,7 @@ class Loss(ConfigSection):
     plus_weight: Float = Field(1.0, gt=0, description="weight of the second loss; the first has 1")
     gamma: Float = Field(2.0, ge=0, description="focusing parameter of the focal loss; 0: cross entropy")
     label_smoothing: Float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
-    class_weights: Literal["none", "inverse", "effective"] = Field(
+    class_weights: Annotated[str, Choice("models/losses.py", "CLASS_WEIGHTS")] = Field(
         "none",
         description="inverse: 1 / class count; effective: 1 / effective number of samples (Cui et al. 2019)",
     )
@@ -94,14 +94,14 @@ class Loss(ConfigSection):
 
 
 class Mix(ConfigSection):
-    name: Literal["none", "mixup", "cutmix", "half_cutmix"] = Field(
+    name: Annotated[str, Choice("loading/mixing.py", "MIXES", without="none")] = Field(
         "none", description="mixes each training photo with a partner; half_cutmix pastes one half of the partner"
     )
     alpha: Float = Field(1.0, gt=0, description="mixup, cutmix: shares are sampled from Beta(alpha, alpha)")
-    halves: Literal["left_right", "upper_lower", "both"] = Field(
+    halves: Annotated[str, Choice("loading/mixing.py", "SIDEWAYS")] = Field(
         "both", description="half_cutmix: direction in which the photos are halved; both: sampled"
     )
-    partner: Literal["any", "same", "old"] = Field(
+    partner: Annotated[str, Choice("loading/sampler.py", "PARTNERS")] = Field(
         "any", description="any: any training photo; same: one of the same class; old: one of a person of 60 or more"
     )
     clean: Float = Field(0.0, ge=0, lt=1, description="share of batches that are not mixed")
@@ -139,7 +139,7 @@ class Optim(ConfigSection):
         lt=1,
         description="decay of the moving average of the weights; 0: no average",
     )
-    schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
+    schedule: Annotated[str, Choice("training/optim.py", "SCHEDULES")] = Field(
         "cosine",
         description="learning rate after the warm-up; plateau: by the macro F1 of its own validation fold",
     )
@@ -191,7 +191,7 @@ class Run(ConfigSection):
     wandb_tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), description="tags of the W&B runs; none: the variable WANDB_TAGS, separated by commas"
     )
-    keep: Literal["last", "best", "mean", "soup"] = Field(
+    keep: Annotated[str, Choice("training/weight_selection.py", "SELECTIONS")] = Field(
         "last",
         description="weights to save: of the last epoch, of the best epoch, the mean of the last keep_epochs, or a "
         "greedy soup of them; best and soup are selected on their own validation fold",
