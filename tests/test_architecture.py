@@ -71,6 +71,11 @@ def test_every_folder_has_a_layer():
     assert {path.parent.name for path in PACKAGE.glob("*/*.py")} == set(FOLDERS)
 
 
+def test_the_tests_have_the_folders_of_the_package():
+    tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert set(FOLDERS) - tests == set()
+
+
 def test_contributing_shows_the_layers():
     """The diagram of CONTRIBUTING.md names the folders of each layer, the lowest last."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

@@ -1,11 +1,9 @@
 """The choices of the schema and the command line are those that the code implements."""
 
-import re
 import shutil
 from typing import Literal, get_args, get_origin
 
 import pytest
-from conftest import refused
 
 from maskfold.config import choices
 from maskfold.config.choices import choice_in, dict_names, names_of
@@ -13,15 +11,12 @@ from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.experiment import Config, ConfigSection, replaced, selects_on_validation
 from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError
-from maskfold.inference.decision import DECISIONS
-from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.loading.augmentations import PRESETS
 from maskfold.loading.crops import CROPS
 from maskfold.loading.mixing import MIXES, SIDEWAYS
 from maskfold.loading.sampler import PARTNERS, SAMPLINGS
 from maskfold.models.heads import HEADS
 from maskfold.models.losses import BATCH_LOSSES, CLASS_WEIGHTS, PHOTO_LOSSES
-from maskfold.models.tta import VIEWS
 from maskfold.training.optim import SCHEDULES, make_optimizer
 from maskfold.training.weight_selection import SELECTIONS
 
@@ -121,17 +116,6 @@ def test_an_unknown_choice_lists_the_valid_ones(tmp_path, key):
         load_config(tmp_path / "x.yaml", config_overrides(parser.parse_args([f"--{key}", "no_such_name"])))
     for name in (f"--{key}", "no_such_name", *CHOICES[key]):
         assert name in str(error.value)
-
-
-@pytest.mark.parametrize(("flag", "methods"), [("--blend", BLENDS), ("--decision", DECISIONS)])
-def test_submit_has_the_choices_of_the_code(script, flag, methods):
-    offered = re.search(rf"{flag} {{([^}}]+)}}", script("submit", "--help").out)[1]
-    assert set(offered.split(",")) == set(methods)
-    refused(script("submit", "a", flag, "no_such_name"), flag, "no_such_name", *methods)
-
-
-def test_an_unknown_tta_view_lists_the_valid_ones(script, trained):
-    refused(script("submit", trained.run.folder, "--tta", "mirror"), "--tta", "mirror", *VIEWS)
 
 
 def test_an_unknown_optimiser_lists_valid_ones(trained):

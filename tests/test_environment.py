@@ -12,7 +12,6 @@ from conftest import ROOT, refused, tiny_args
 
 from maskfold.environment import check_compile_variables, check_launch, ignore_variables
 from maskfold.errors import UserError
-from maskfold.models.device import make_fast, threads_per_process
 
 ACCELERATE = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -135,14 +134,6 @@ def test_compiler_variables_are_a_user_error():
         check_compile_variables({"TORCH_COMPILE_DISABLE": "1"})
 
 
-def test_matrix_products_are_exact_on_a_cpu():
-    import torch
-
-    torch.set_float32_matmul_precision("medium")
-    make_fast(torch.device("cpu"))
-    assert torch.get_float32_matmul_precision() == "highest"
-
-
 def test_threads_are_recorded_and_another_number_is_reported(script, synthetic, monkeypatch):
     import torch
 
@@ -156,12 +147,3 @@ def test_threads_are_recorded_and_another_number_is_reported(script, synthetic, 
     resumed = script("train", *again)
     assert resumed.code == 0
     assert [line for line in resumed.err.splitlines() if "64 CPU threads" in line and "OMP_NUM_THREADS=64" in line]
-
-
-def test_parallel_folds_share_the_threads(monkeypatch):
-    import torch
-
-    monkeypatch.setattr("maskfold.models.device.num_cores", lambda: 16)
-    for threads, processes, expected in ((16, 2, 8), (1, 2, 1), (16, 5, 3), (16, 32, 1)):
-        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
-        assert threads_per_process(processes) == expected
