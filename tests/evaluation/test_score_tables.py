@@ -1,8 +1,12 @@
 """The scores of runs and submissions, with scripts/evaluate.py."""
 
 import pandas as pd
+import pytest
 from conftest import refused
 from sklearn.metrics import f1_score
+
+from maskfold.config.experiment import replaced
+from maskfold.evaluation.score_tables import print_summary
 
 
 def test_a_submission_with_known_labels_is_scored(script, run, trained):
@@ -21,6 +25,14 @@ def test_a_submission_with_known_labels_is_scored(script, run, trained):
     refused(script("evaluate", "--submission", "short.csv", "--truth", truth), "short.csv", "missing")
     refused(script("evaluate", "--submission", "a.csv"), "--truth")
     refused(script("evaluate"), "runs")
+
+
+@pytest.mark.parametrize(("keep", "is_selected"), [("best", True), ("last", False)])
+def test_scores_of_selected_weights_have_a_warning(trained, capsys, keep, is_selected):
+    """By the configuration, whatever words the summary has for the weights."""
+    summary = trained.summary | {"selection": "the words of a summary"}
+    print_summary(summary, replaced(trained.config, run={"keep": keep}))
+    assert ("the words of a summary" in capsys.readouterr().out) == is_selected
 
 
 def test_evaluate_prints_the_scores_of_training(script, run, trained):

@@ -56,5 +56,5 @@ def main() -> None:
         stop_after,
     )
     if summary is not None:
-        print_summary(summary)
+        print_summary(summary, trained.config)
         print(f"run: {trained.folder}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import AXES
@@ -12,7 +13,6 @@ from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import assess_calibration, cross_fit_temperatures, log_loss
 from maskfold.metrics.scores import class_table, scores
 from maskfold.probabilities import OutOfFold
-from maskfold.runs.summary import SELECTED
 
 # Title of the column by metric.
 METRIC_TITLES = {
@@ -36,14 +36,15 @@ def wide_console() -> Console:
 
 def print_summary(
     summary: dict,
+    config: Config,
     console: Console | None = None,
     baseline: tuple[str, float] | None = None,
     gain: dict | None = None,
 ) -> None:
     """Print a run's out-of-fold scores by fold and overall, and the scores to expect on a new set.
 
-    summary: content of summary.json. baseline: (name, macro F1) that the run should beat. gain: the estimated gain of
-    the mean of the fold models, as in gain.json.
+    summary: content of summary.json. config: of the run. baseline: (name, macro F1) that the run should beat. gain: the
+    estimated gain of the mean of the fold models, as in gain.json.
     """
     console = console or wide_console()
     table = Table(title=f"{summary['name']}: out-of-fold", title_justify="left")
@@ -68,7 +69,7 @@ def print_summary(
     console.print(f"out-of-fold macro F1 {whole['macro_f1']:.4f}, 95 % interval {ci_text(whole['macro_f1_ci95'])}")
     console.print(expected_sentence(whole))
     console.print(gain_sentence(gain, len(summary["folds"])))
-    if summary["selection"] == SELECTED:
+    if selects_on_validation(config):
         console.print(f"these scores are optimistically biased: {summary['selection']}")
     if baseline is not None and whole["macro_f1"] <= baseline[1]:
         console.print(f"this run does not beat the baseline '{baseline[0]}', macro F1 {baseline[1]:.4f}")
