@@ -1,22 +1,35 @@
 """The comparison of runs with scripts/evaluate.py."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
-import pytest
-from support import PATIENCE
+from support import line_with
 
-from maskfold.probabilities import Predictions, load_predictions
+from maskfold.evaluation.compare import differences
+from maskfold.metrics import bootstrap
+from maskfold.metrics.bootstrap import RESAMPLES, compare
+from maskfold.metrics.scores import tally
+from maskfold.probabilities import load_predictions
 
 
-def test_evaluate_compares_runs_in_sentences(script, run, other):
+def test_evaluate_prints_the_difference_and_who_changed(script, run, other):
+    """In the other run all photos of one person are correct, and all those of another person are incorrect."""
+    oof = load_predictions(run / "oof.npz", out_of_fold=True)
+    gained, lost = np.unique(oof.person_id)[:2]
+    labels = np.where(oof.person_id == gained, oof.label, oof.pred_labels)
+    labels = np.where(oof.person_id == lost, (oof.label + 1) % 18, labels)
+    replace(oof, probs=np.eye(18, dtype=np.float32)[labels]).save(other / "oof.npz")
     done = script("evaluate", run, other)
     assert done.code == 0, done.err
-    assert "tiny is better than other" in done.out or "no significant difference between tiny and other" in done.out
-    assert "largest change of F1 from other to tiny" in done.out
-    assert "people with more correct photos in tiny" in done.out
-    assert "calibration: temperature" in done.out
+    difference = compare(oof.label, oof.pred_labels, labels, oof.person_id)
+    line = line_with(done.out, "tiny", "other", f"{abs(difference.difference):.4f} [")
+    assert all(f"{abs(end):.4f}" in line for end in difference.ci95)
+    correct = oof.pred_labels == oof.label
+    changes = [
+        f"{person} {(correct & (oof.person_id == person)).sum() - num_correct:+d}"
+        for person, num_correct in ((gained, 7), (lost, 0))
+    ]
+    assert all(change in done.out for change in changes if not change.endswith("+0"))
     assert (run / "reliability.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -24,29 +37,30 @@ def test_runs_of_different_labels_are_compared_on_both(script, run, other):
     """The other run is correct on all of its own labels; half of them are the first run's labels too."""
     oof = load_predictions(other / "oof.npz", out_of_fold=True)
     labels = np.where(np.arange(len(oof.label)) % 2, oof.label, (oof.label + 1) % 18)
-    replace(oof, label=labels, probs=np.eye(18, dtype=np.float32)[labels]).save(other / "oof.npz")
+    new = replace(oof, label=labels, probs=np.eye(18, dtype=np.float32)[labels])
+    new.save(other / "oof.npz")
     done = script("evaluate", run, other)
     assert done.code == 0, done.err
-    assert f"{len(labels) // 2} photos of 12 people are labelled differently; on the labels of tiny:" in done.out
-    first, second = done.out.split("on the labels of other:")
-    assert "change of F1" in first.split("on the labels of tiny:")[1]
-    assert "other is better than tiny" in second
+    lines = differences(("tiny", "other"), oof, new)
+    assert f"{len(labels) // 2} photos of 12 people" in lines[0]
+    # The verdict, the classes and the people on the labels of each run.
+    assert len(lines) == 2 * 4
+    assert "\n".join(lines) in done.out
+    better = compare(labels, oof.pred_labels, labels, oof.person_id)
+    assert f"{-better.difference:.4f}" in lines[5]
     # Runs on different labels are not averaged.
-    assert "members: out-of-fold" not in done.out
+    assert "members" not in done.out
 
 
-@pytest.mark.slow
-def test_two_full_size_runs_are_evaluated_in_seconds(script, run, other):
-    """18,900 rows each, 2,000 resamples: a computation over their product would take hours."""
-    rng, n = np.random.default_rng(0), 18_900
-    people = np.arange(n) // 7
-    labels = rng.integers(0, 6, 2700)[people] + 6 * np.tile([0, 0, 0, 0, 0, 1, 2], 2700)
-    for folder in (run, other):
-        probs = rng.dirichlet(np.full(18, 0.1), n)
-        probs[np.arange(n), labels] += 0.3
-        ids = np.array([f"photo{row}" for row in range(n)])
-        Predictions(ids, probs / probs.sum(1, keepdims=True), labels, people % 2, people).save(folder / "oof.npz")
-    start = time.perf_counter()
+def test_photos_are_not_counted_again_for_each_resample(script, run, other, monkeypatch):
+    """A resample adds up the counts of its people: with a pass over all photos it would take minutes."""
+    passes = []
+
+    def counting(*args):
+        passes.append(args)
+        return tally(*args)
+
+    monkeypatch.setattr(bootstrap, "tally", counting)
     done = script("evaluate", run, other)
     assert done.code == 0, done.err
-    assert time.perf_counter() - start < PATIENCE
+    assert 0 < len(passes) < RESAMPLES / 10

@@ -1,7 +1,6 @@
 """Ensemble weights and decisions chosen out-of-fold: they find real effects, and report no gain without one."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,14 @@ from conftest import refused, tiny_args
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_members import simulate_people, simulate_probs, softmax
-from support import PATIENCE
 
-from maskfold.evaluation.members import leave_one_out
-from maskfold.inference.cross_fit import accepts_decision, assign_groups, cross_fit, decision_gain, fit
+from maskfold.inference import decision, ensemble_weights
+from maskfold.inference.cross_fit import NUM_GROUPS, accepts_decision, assign_groups, cross_fit, decision_gain, fit
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
 from maskfold.labels import joint_log_probs
 from maskfold.metrics.bootstrap import Comparison
-from maskfold.metrics.scores import macro_f1
+from maskfold.metrics.scores import macro_f1, quick_macro_f1
 from maskfold.probabilities import Predictions
 
 
@@ -262,15 +260,25 @@ def test_a_member_without_its_weights_is_refused(script, two):
     assert not Path("y.csv").exists()
 
 
-@pytest.mark.slow
-def test_blending_ten_members_of_18900_photos_is_fast():
+def test_a_blend_scores_a_fixed_number_of_candidates(monkeypatch):
+    """However many photos there are: the time of a blend grows with them no faster than one macro F1 does."""
+    calls = {ensemble_weights: 0, decision: 0}
+
+    def count(module):
+        def counting(*args):
+            calls[module] += 1
+            return quick_macro_f1(*args)
+
+        monkeypatch.setattr(module, "quick_macro_f1", counting)
+
+    for module in calls:
+        count(module)
     rng = np.random.default_rng(0)
-    labels, people = simulate_people(2700, rng)
-    members = np.stack([simulate_probs(labels, rng, skill) for skill in np.linspace(1, 2.5, 10)])
-    start = time.perf_counter()
-    crossed = cross_fit(members, labels, people, "oof", "macro-f1")
-    fit(members, labels, people, "oof", "macro-f1")
-    blended = time.perf_counter() - start
-    leave_one_out(crossed, labels, people)
-    print(f"blend and decision {blended:.1f} s, leave-one-out {time.perf_counter() - start - blended:.1f} s")
-    assert time.perf_counter() - start < PATIENCE
+    labels, people = simulate_people(40, rng)
+    members = np.stack([simulate_probs(labels, rng, skill) for skill in (1.0, 1.5, 2.0)])
+    cross_fit(members, labels, people, "oof", "macro-f1")
+    candidates = len(members) * ensemble_weights.NUM_STEPS
+    assert calls[ensemble_weights] == NUM_GROUPS * ensemble_weights.NUM_WEIGHT_BAGS * candidates
+    # Five factors are free.
+    steps = 1 + decision.NUM_SWEEPS * 5 * len(decision.STEPS)
+    assert 0 < calls[decision] <= NUM_GROUPS * decision.NUM_FACTOR_BAGS * steps
