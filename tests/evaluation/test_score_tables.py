@@ -52,4 +52,5 @@ def test_the_manifest_of_another_file_is_ignored(script, run, trained):
     table.to_csv("a.csv", index=False)
     done = script("evaluate", "--submission", "a.csv", "--truth", trained.raw / "answers.csv")
     assert done.code == 0
-    assert "is the manifest of another file" in done.out
+    assert "a.json" in done.out
+    assert "board95" not in done.out

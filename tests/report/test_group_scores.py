@@ -174,11 +174,11 @@ def test_small_groups_and_dark_photos_are_possible_causes():
     [first, *_] = group_findings(
         scores_by_group(oof), oof, PossibleCauses(ids, np.zeros(len(ids)), {"brightness": dark})
     )
-    assert first.startswith(">=60: accuracy 0.0%")
-    assert "age too young (100.0% of the photos)" in first
-    assert f"{len(np.unique(oof.person_id[old]))} of 300 people" in first
-    assert "the brightness of its photos differs" in first
-    assert "overconfident by 100.0 percentage points" in first
+    assert first.startswith(">=60:")
+    # Accuracy, the share of the most frequent error, and the overconfidence.
+    for words in ("accuracy 0.0%", "too young (100.0%", "by 100.0", "brightness"):
+        assert words in first
+    assert f"{len(np.unique(oof.person_id[old]))} of 300" in first
     assert names([0])[0] not in first
 
 

@@ -17,6 +17,7 @@ from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
 from maskfold.probabilities import load_predictions
+from maskfold.runs.summary import SELECTED
 from maskfold.training.optim import lr_factor, make_optimizer, num_plateau_reductions, should_stop_early
 
 
@@ -265,7 +266,7 @@ def test_early_stopping_ends_a_fold_and_reports_selection(script, synthetic):
     done = script("train", *args)
     assert done.code == 0, done.err
     assert len(rows_of("runs/e/fold0")) == 3
-    assert "selected on its own validation fold" in done.out
+    assert SELECTED in done.out
     # The same command again finds the fold finished.
     assert "already finished" in script("train", *args).err
 
@@ -310,7 +311,7 @@ def test_a_plateau_run_reduces_its_rate_and_reports_selection(script, synthetic)
     args = tiny_args(synthetic, "--name", "p", "--folds", 0, "--optim.epochs", 4, "--optim.schedule", "plateau")
     done = script("train", *args, "--optim.plateau_patience", 0, "--optim.lr", 1e-12)
     assert done.code == 0, done.err
-    assert "selected on its own validation fold" in done.out
+    assert SELECTED in done.out
     assert [row["lr"] / 1e-12 for row in rows_of("runs/p/fold0")] == pytest.approx([1, 1, 0.5, 0.25])
 
 
