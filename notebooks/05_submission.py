@@ -22,13 +22,14 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.evaluation.members import decision_sentence, print_blends
-from maskfold.evaluation.score_tables import ci_text, gain_sentence
+from maskfold.evaluation.score_tables import gain_sentence
 from maskfold.evaluation.tta_report import print_tta_report
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.labels import CLASS_NAMES
 from maskfold.metrics.bootstrap import compare, score_intervals
 from maskfold.metrics.confusion import confusion_matrices
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.pages.figures import confusion_matrix
 from maskfold.runs.run_folder import RunFolder, find_run

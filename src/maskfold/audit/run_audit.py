@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from maskfold.data.corrections import CORRECTION_COLUMNS
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
-from maskfold.fileio import write_atomic, write_text
+from maskfold.fileio import write_csv, write_text
 from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof, prepared_of
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
@@ -41,7 +40,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     html = audit_page(" + ".join(run.name for run in runs), suspects, fits, pairs, prepared, store)
     folder = runs[0].folder / FOLDER
     for name, table in (("suspects", suspects), ("corrections", corrections), ("duplicates", pairs)):
-        write_atomic(folder / f"{name}.csv", partial(table.to_csv, index=False))
+        write_csv(folder / f"{name}.csv", table)
     write_text(folder / PAGE, html)
     for axis in suspects.axis.unique():
         print(axis_summary(axis, fits[axis], suspects[suspects.axis == axis]))

@@ -46,11 +46,12 @@ def main() -> None:
     tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.evaluation.members import decision_sentence, print_blends, print_members
-    from maskfold.evaluation.score_tables import ci_text, expected_sentence, gain_sentence
+    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence
     from maskfold.evaluation.tta_report import print_tta_report
     from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
     from maskfold.inference.submission_index import record_score
+    from maskfold.metrics.score_text import ci_text
     from maskfold.runs.run_folder import RunFolder, find_run
 
     if args.record:

@@ -1,7 +1,6 @@
 """Raw folder -> prepared folder. All checks come before the first write."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,7 +23,7 @@ from maskfold.data.images_table import (
 )
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
-from maskfold.fileio import locked, sha256, write_atomic, write_json
+from maskfold.fileio import locked, sha256, write_csv, write_json
 from maskfold.format_version import KEY, PREPARED
 from maskfold.progress import parallel_map
 
@@ -79,7 +78,7 @@ def prepare(
             if table is None:
                 (folder / name).unlink(missing_ok=True)
             else:
-                write_atomic(folder / name, partial(table.to_csv, index=False))
+                write_csv(folder / name, table)
         # Written last: its presence means that the other files are complete.
         write_json(folder / META_FILE, meta)
     return Prepared(folder, images, fold_table, catalog.evaluation, meta)

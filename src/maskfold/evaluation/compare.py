@@ -6,8 +6,9 @@ import numpy as np
 from rich.console import Console
 
 from maskfold.errors import UserError
-from maskfold.evaluation.score_tables import ci_text, wide_console
+from maskfold.evaluation.score_tables import wide_console
 from maskfold.metrics.bootstrap import Comparison, compare
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from maskfold.evaluation.score_tables import ci_text, wide_console
+from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cross_fit import TOLERATED_LOSS, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
 from maskfold.metrics.bootstrap import Comparison, compare, score_intervals
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 
 
@@ -45,10 +45,8 @@ def print_members(
 ) -> None:
     """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation."""
     console = console or wide_console()
-    table = Table(title="members: out-of-fold", title_justify="left")
-    table.add_column("run")
-    for title in ("macro F1", "weight", "temperature", "cost of leaving it out [95 %]"):
-        table.add_column(title, justify="right")
+    columns = ("run", "macro F1", "weight", "temperature", "cost of leaving it out [95 %]")
+    table = terminal_table("members: out-of-fold", *columns)
     for index, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, people), strict=True)):
         table.add_row(
             name,
@@ -58,10 +56,7 @@ def print_members(
             f"{cost.difference:+.4f} {ci_text(cost.ci95)}",
         )
     console.print(table)
-    correlations = Table(title="correlation of the members' probabilities of the true class", title_justify="left")
-    correlations.add_column("run")
-    for name in names:
-        correlations.add_column(name, justify="right")
+    correlations = terminal_table("correlation of the members' probabilities of the true class", "run", *names)
     for index, (name, row) in enumerate(zip(names, member_correlation(crossed, labels), strict=True)):
         correlations.add_row(name, *(f"{value:.3f}" for value in row[: index + 1]))
     console.print(correlations)
@@ -75,10 +70,8 @@ def print_blends(
     members: float [M, N, 18]; computed: results that are already there, by name of the blend.
     """
     console = console or wide_console()
-    table = Table(title="ways of blending: cross-fitted", title_justify="left")
-    table.add_column("--blend")
-    for title in ("macro F1 [95 %]", "difference from mean [95 %]"):
-        table.add_column(title, justify="right")
+    columns = ("--blend", "macro F1 [95 %]", "difference from mean [95 %]")
+    table = terminal_table("ways of blending: cross-fitted", *columns)
     labels_by_blend = {}
     for name in BLENDS:
         crossed = computed[name] if name in computed else cross_fit(members, labels, people, name, "argmax")

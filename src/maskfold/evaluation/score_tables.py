@@ -11,27 +11,22 @@ from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import AXES
 from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import assess_calibration, cross_fit_temperatures, log_loss
+from maskfold.metrics.score_text import METRIC_TITLES, ci_text
 from maskfold.metrics.scores import class_table, scores
 from maskfold.probabilities import OutOfFold
-
-# Title of the column by metric.
-METRIC_TITLES = {
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
-    "mask_accuracy": "mask",
-    "gender_accuracy": "gender",
-    "age_accuracy": "age",
-}
-
-
-def ci_text(bounds: list[float] | None, digits: int = 4) -> str:
-    """[low, high] as text."""
-    return "none (no eval set)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
 
 def wide_console() -> Console:
     """A console whose tables are not cut at 80 columns in a pipe; the terminal wraps long sentences."""
     return Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=True)
+
+
+def terminal_table(title: str, *columns: str) -> Table:
+    """An empty table: text in the first column, numbers in the others."""
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left")
+    return table
 
 
 def print_summary(
@@ -47,12 +42,8 @@ def print_summary(
     estimated gain of the mean of the fold models, as in gain.json.
     """
     console = console or wide_console()
-    table = Table(title=f"{summary['name']}: out-of-fold", title_justify="left")
-    table.add_column("fold")
-    for title in METRIC_TITLES.values():
-        table.add_column(title, justify="right")
-    table.add_column("macro F1, 95 %", justify="right")
-    table.add_column("images/s", justify="right")
+    columns = ("fold", *METRIC_TITLES.values(), "macro F1, 95 %", "images/s")
+    table = terminal_table(f"{summary['name']}: out-of-fold", *columns)
     for row in summary["folds"]:
         bounds = ci_text(row["macro_f1_ci95"], 3)
         table.add_row(
@@ -101,10 +92,7 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
 def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
     """Print photos, precision, recall and F1 with its 95 % interval for each of the 18 classes."""
     console = console or wide_console()
-    table = Table(title="classes: out-of-fold", title_justify="left")
-    table.add_column("class")
-    for title in ("photos", "precision", "recall", "F1 [95 %]"):
-        table.add_column(title, justify="right")
+    table = terminal_table("classes: out-of-fold", "class", "photos", "precision", "recall", "F1 [95 %]")
     bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
     for row, f1_bounds in zip(class_table(oof.label, oof.pred_labels), bounds, strict=True):
         numbers = (f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f} {ci_text(f1_bounds, 3)}")
@@ -156,11 +144,7 @@ def print_submission_score(submission: Path, truth: Path) -> None:
 def print_baselines(scores_by_name: dict[str, dict], console: Console | None = None) -> None:
     """Print the scores of baselines, with the interval of their macro F1."""
     console = console or wide_console()
-    table = Table(title="baselines: out-of-fold", title_justify="left")
-    table.add_column("baseline")
-    table.add_column("macro F1 [95 %]", justify="right")
-    for title in list(METRIC_TITLES.values())[1:]:
-        table.add_column(title, justify="right")
+    table = terminal_table("baselines: out-of-fold", "baseline", "macro F1 [95 %]", *list(METRIC_TITLES.values())[1:])
     for name, row in scores_by_name.items():
         rest = [f"{row[key]:.3f}" for key in list(METRIC_TITLES)[1:]]
         table.add_row(name, f"{row['macro_f1']:.3f} {ci_text(row['macro_f1_ci95'], 3)}", *rest)

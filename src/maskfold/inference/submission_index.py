@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from maskfold.errors import UserError, did_you_mean, first_line
-from maskfold.fileio import locked, write_atomic
+from maskfold.fileio import locked, write_csv
+from maskfold.metrics.score_text import ci_text
 
 INDEX_FILE = "index.csv"
 TEXT_COLUMNS = ("name", "created", "members", "tta", "csv_sha256")
@@ -92,7 +93,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
         if not np.isnan(row.board_half_low):
             inside = row.board_half_low <= row.board_score <= row.board_half_high
             outside += not inside
-            bounds = f"[{row.board_half_low:.4f}, {row.board_half_high:.4f}]"
+            bounds = ci_text((row.board_half_low, row.board_half_high))
             where = f"{'inside' if inside else 'OUTSIDE'} board_half95 {bounds}"
         lines.append(f"{row.name}: expected {row.expected_macro_f1:.4f}, leaderboard {row.board_score:.4f}, {where}")
     expected, scores = recorded.expected_macro_f1, recorded.board_score
@@ -109,4 +110,4 @@ def score_history(table: pd.DataFrame) -> list[str]:
 
 
 def _write(folder: Path, table: pd.DataFrame) -> None:
-    write_atomic(folder / INDEX_FILE, lambda temporary: table.to_csv(temporary, index=False))
+    write_csv(folder / INDEX_FILE, table)

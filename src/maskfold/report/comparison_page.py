@@ -13,8 +13,8 @@ import numpy as np
 from maskfold.config.experiment import flatten
 from maskfold.errors import UserError
 from maskfold.evaluation.compare import differences
-from maskfold.evaluation.score_tables import ci_text
 from maskfold.fileio import write_text
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import CURVES, class_f1_dots, learning_curves
 from maskfold.pages.html_page import PERSON_ID_NOTICE, Section, figure, metric_name, note, page, table

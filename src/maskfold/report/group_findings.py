@@ -11,6 +11,7 @@ from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination
 from maskfold.data.images_table import Prepared
 from maskfold.labels import stratum
 from maskfold.loading.store import Store
+from maskfold.metrics.score_text import ci_text
 from maskfold.probabilities import OutOfFold
 from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
@@ -91,7 +92,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     text = (
         f"{name}: accuracy {row.accuracy:.1%}, {-100 * row.gap:.1f} percentage points lower than for all other people"
     )
-    text += f" [{-100 * high:.1f}, {-100 * low:.1f}]. The most frequent error is {kinds[most_frequent]} "
+    text += f" {ci_text((-100 * high, -100 * low), 1)}. The most frequent error is {kinds[most_frequent]} "
     text += f"({row[most_frequent]:.1%} of the photos)."
     text += "" if other == name else f" Incorrect predictions are most often {other}."
     if row.overconfidence_ci95[0] > 0:

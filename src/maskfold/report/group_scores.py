@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode_label
-from maskfold.metrics.bootstrap import RESAMPLES, People
+from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
 from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
@@ -81,8 +81,8 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
     table = pd.DataFrame({"group": list(classes), "people": people, "photos": photos})
     for name, points in estimates.items():
         table[name] = points
-        bounds = np.percentile(replicates[name], (2.5, 97.5), axis=0).T
-        table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair.tolist() for pair in bounds]
+        bounds = [percentile_interval(values) for values in replicates[name].T]
+        table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair for pair in bounds]
     error = replicates["gap"].std(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.abs(replicates["gap"] - estimates["gap"]) / error

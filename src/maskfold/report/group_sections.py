@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.data.images_table import Prepared
-from maskfold.evaluation.score_tables import ci_text
 from maskfold.labels import AXES, KIND_MASK, decode_label
 from maskfold.loading.store import Store
 from maskfold.metrics.bootstrap import score_intervals
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import scores
 from maskfold.pages.figures import accuracy_by_age, group_intervals
 from maskfold.pages.html_page import figure, note, table

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_suspects
 from maskfold.config.experiment import Config, flatten
-from maskfold.evaluation.score_tables import ci_text
 from maskfold.fileio import write_text
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.labels import AXES
@@ -16,6 +15,7 @@ from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import assess_calibration
 from maskfold.metrics.confusion import confusion_matrices
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import METRICS, class_table
 from maskfold.pages.figures import (
     CURVES,

@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.fileio import sha256, write_atomic, write_json
+from maskfold.fileio import sha256, write_csv, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
 from maskfold.loading.store import open_store
 from maskfold.models.device import DTYPES, Hardware
@@ -125,7 +125,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / SOURCES_FILE, record)
     # The list is written last: it marks that the selection is complete.
-    write_atomic(folder / LABELS_FILE, lambda beside: selected.to_csv(beside, index=False))
+    write_csv(folder / LABELS_FILE, selected)
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
