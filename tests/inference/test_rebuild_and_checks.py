@@ -14,8 +14,8 @@ from support import line_with
 
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
-from maskfold.inference.submission_checks import unlikely_shares
 from maskfold.inference.submission_index import INDEX_COLUMNS, read_index, score_history
+from maskfold.inference.suspicious_submission import unlikely_shares
 from maskfold.labels import KIND_MASK, encode_label
 from maskfold.probabilities import load_predictions
 

@@ -16,9 +16,9 @@ from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.inference.submission_checks import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
+from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views

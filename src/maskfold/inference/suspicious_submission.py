@@ -1,4 +1,4 @@
-"""Checks that find a suspicious submission before it is scored: class shares, near-identical submissions."""
+"""What is suspicious about a submission before it is scored: unlikely class shares, a near-identical submission."""
 
 from pathlib import Path
 
