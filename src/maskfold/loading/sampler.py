@@ -15,10 +15,10 @@ from maskfold.config.experiment import Config, Mix
 from maskfold.errors import UserError
 from maskfold.labels import is_old
 
-# Last number of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
+# Last element of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
 PARTNER_STREAM, MIX_STREAM = 1, 2
 
-# (epoch, row, visit) of a sample; a negative row stands for ~row without its label.
+# (epoch, row, visit) of a sample; a negative row means: load photo ~row but ignore its label.
 Key = tuple[int, int, int]
 
 
@@ -26,16 +26,17 @@ Key = tuple[int, int, int]
 class PhotoBatchSampler(Sampler):
     """Yield this process's share of each batch, as a list of keys (epoch, row, visit).
 
-    rows: int [N], what an epoch goes through. batch_size: over all `world_size` processes; the last batch may be
-    smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its label
-    (~row), so that every process takes part in every update.
+    rows: int [N], the rows that one epoch iterates over. batch_size: over all `world_size` processes; the last batch
+    may be smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its
+    label (~row), so that every process takes part in every update.
 
-    A key contains the epoch because persistent workers keep the dataset that they started with, and `visit` to tell
-    apart the occurrences of one photo in an epoch.
+    A key contains the epoch, because persistent workers keep the dataset that they started with. It contains `visit` to
+    distinguish the occurrences of one photo in an epoch.
 
-    sample: (rows, random generator) -> as many rows, the order of a shuffled epoch; a permutation without it.
-    partners: (random generator, rows of the whole batch) -> a partner for each row, or None for a batch that is not
-    mixed; a share then contains its partners after its own rows.
+    sample: function (rows, random generator) -> len(rows) rows in the order of a shuffled epoch. None: a random
+    permutation of rows.
+    partners: function (random generator, rows of the whole batch) -> a partner for each row, or None if the batch is
+    not mixed. If a batch is mixed, each share lists its own rows first and their partners after them.
     """
 
     rows: np.ndarray
@@ -51,7 +52,7 @@ class PhotoBatchSampler(Sampler):
     first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Call before each pass. first: number of the batch to begin with, for a resumed epoch."""
+        """Call before each pass. first: index of the first batch, for a resumed epoch."""
         self.epoch, self.first = epoch, first
 
     def size(self, batch: int) -> int:
@@ -70,7 +71,8 @@ class PhotoBatchSampler(Sampler):
             if self.partners is not None:
                 rng = np.random.default_rng((self.seed, self.epoch, batch, PARTNER_STREAM))
                 partners = self.partners(rng, rows[positions])
-                # len(rows) + position is larger than every visit of the epoch's own rows.
+                # len(rows) + position is larger than every visit of the epoch's own rows, so the keys of partners are
+                # unique.
                 share += [] if partners is None else self._share(partners, len(rows) + positions)
             yield share
 
@@ -86,7 +88,10 @@ class PhotoBatchSampler(Sampler):
 def train_batch_sampler(
     config: Config, rows: np.ndarray, labels: np.ndarray, rank: int = 0, world_size: int = 1
 ) -> PhotoBatchSampler:
-    """Batch sampler of the training photos `rows`, as data.sampling and mix.* say; labels: int [N] of all photos."""
+    """Batch sampler of the training photos `rows`, configured by data.sampling and mix.*.
+
+    labels: int [N] of all photos.
+    """
     partners = None if config.mix.name == "none" else Partners(config.mix, rows, labels)
     sample = partial(SAMPLINGS[config.data.sampling], labels)
     return PhotoBatchSampler(rows, config.optim.batch_size, True, config.seed, rank, world_size, sample, partners)
@@ -95,7 +100,7 @@ def train_batch_sampler(
 def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sample len(rows) rows, class-balanced, in random order.
 
-    labels: int [N] of all photos. Every class that occurs gets an equal number of rows, or one more. A photo is
+    labels: int [N] of all photos. Every class that occurs gets the same number of rows, give or take one. A photo is
     repeated only after all photos of its class have been sampled.
     """
     row_labels = labels[rows]
@@ -109,7 +114,7 @@ def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generat
     return rng.permutation(np.concatenate(sampled))
 
 
-# Values of data.sampling: (labels int [N] of all photos, rows, random generator) -> as many rows in random order.
+# Values of data.sampling: (labels int [N] of all photos, rows, random generator) -> len(rows) rows in random order.
 SAMPLINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
     "all": lambda labels, rows, rng: rng.permutation(rows),
     "balanced": sample_balanced,

@@ -61,8 +61,8 @@ class People:
 def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
     """Yield `count` bootstrap samples of the people, each as the rows of their photos, int [about N].
 
-    This is bagging (Breiman 1996), without strata: parameters fitted on a bag should also see other proportions of the
-    strata. people: [N], the person of each photo.
+    This is bagging (Breiman 1996), without strata: the bags should also vary in the proportions of the strata. people:
+    [N], the person of each photo.
     """
     rng = np.random.default_rng(seed)
     names, person_index = np.unique(people, return_inverse=True)
@@ -83,8 +83,9 @@ def score_intervals(
 
     labels, pred_labels: int [N]; people: [N], the person of each photo; eval_people: the number of people in the eval
     set, 0 without one.
-    Returns <metric>_ci95 for each of METRICS, and board95 and board_half95 for the macro F1 of a new set of as many
-    people as the eval set has, or half as many, drawn from each resample; None without an eval set.
+    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of a new set that is sampled from each
+    resample: board95 (as many people as the eval set) and board_half95 (half as many). Both are None without an eval
+    set.
     """
     who = People(labels, people)
     tallies, rng = who.tally(labels, pred_labels), np.random.default_rng(seed)

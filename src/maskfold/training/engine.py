@@ -54,7 +54,7 @@ def training_step(
     """Make one optimiser update on a whole batch; return this process's share of its mean loss, a scalar on the device.
 
     batch: this process's share. Its photos are mixed first, then split into `accum_steps` micro-batches. Each loss is
-    divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, also for the last,
+    divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, including the last,
     smaller batch of an epoch. seed: for the dropout of this update.
     """
     accelerator, model = state.accelerator, state.wrapped_model
@@ -67,7 +67,7 @@ def training_step(
     batch_sums = None
     if state.loss_fn.needs_f1_sums and (len(micro_batches) > 1 or accelerator.num_processes > 1):
         batch_sums = _f1_sums_of_batch(state, micro_batches)
-        # The training pass below must see the same dropout.
+        # The training pass below must use the same dropout masks.
         _set_seed(seed)
     batch_loss = torch.zeros((), device=accelerator.device)
     for micro_step, (micro_images, micro_targets) in enumerate(micro_batches, 1):
@@ -90,7 +90,7 @@ def training_step(
 
 
 def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
-    """Call the model. Raises UserError where batch norm gets a single value per channel, which has no variance."""
+    """Call the model. Raises UserError if batch norm gets a single value per channel, which has no variance."""
     try:
         return model(images, with_ages=True)
     except ValueError as error:
@@ -114,10 +114,10 @@ def _set_seed(seed: int | None) -> None:
 
 @torch.no_grad()
 def _f1_sums_of_batch(state: TrainState, micro_batches: Sequence[tuple[torch.Tensor, Targets]]) -> F1Sums:
-    """F1Sums of the whole batch, by a forward pass over all micro-batches; each one's loss needs them."""
+    """F1Sums of the whole batch, from a forward pass over all micro-batches; each micro-batch's loss needs them."""
     buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
     with state.accelerator.autocast():
-        # Not the wrapped model: after a forward pass without gradients DDP would skip its next broadcast of buffers.
+        # Not the wrapped model: after a forward pass without gradients, DDP would skip its next broadcast of buffers.
         sums = [f1_sums(state.model(images), targets.classes) for images, targets in micro_batches]
     # Undo the update of batch norm's statistics, so that each photo counts only once in them.
     for buffer, before in buffers:

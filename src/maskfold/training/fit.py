@@ -47,15 +47,19 @@ def fit_run(
 ) -> tuple[RunFolder, dict | None]:
     """Train the unfinished folds of a run; return its folder and its summary.
 
-    folds: None for all. refit: also train one model on everybody. fresh: delete the run first. parallel: how many parts
-    are trained at the same time, each in its own process. stop_after: seconds after which training saves and raises
-    TimeIsUp. Under torchrun every process calls this function; only the main process writes and gets the summary.
+    folds: None for all. refit: also train one model on all people. fresh: delete the run first. parallel: how many
+    parts are trained at the same time, each in its own process. stop_after: seconds after which training saves and
+    raises TimeIsUp. Under torchrun every process calls this function; only the main process writes and gets the
+    summary.
 
     Raises UserError if the run can't be started or resumed, before anything in its folder is changed.
     """
     deadline = None if stop_after is None else time.time() + stop_after
     if parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError("--parallel-folds: torchrun already trains each fold on all processes; use only one of them")
+        raise UserError(
+            "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
+            "not both"
+        )
     check_launch()
     if config.run.compile:
         check_compile_variables()
@@ -63,15 +67,18 @@ def fit_run(
         raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if refit and config.optim.schedule == "plateau":
         raise UserError(
-            "--refit: nobody is left to validate on, but optim.schedule plateau needs a score; choose another schedule"
+            "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
+            "schedule"
         )
     if refit and config.run.keep == "soup":
-        raise UserError("--refit: nobody is left to validate on, but run.keep soup needs a score; use run.keep mean")
+        raise UserError(
+            "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
+        )
     run = RunFolder(runs_root() / name)
     device = pick_device(config.run)
     make_fast(device)
     if fresh or not run.started:
-        # Find what can't be trained before anything is deleted or written.
+        # Check that training can start before deleting or writing anything.
         pick_precisions(config.run, device)
         _check_model(config)
         check_compiler(config.run, device)
@@ -88,7 +95,7 @@ def fit_run(
     if refit:
         all_rows = np.arange(len(prepared.images))
         parts.append(Part(FULL, all_rows, all_rows[:0]))
-    # Building the samplers finds errors of every fold before the first one is trained.
+    # Building the samplers finds the errors of all folds before the first fold is trained.
     labels = prepared.images.label.to_numpy()
     updates = {p.name: config.optim.epochs * len(train_batch_sampler(config, p.train_rows, labels)) for p in parts}
     new_parts = [part.name for part in parts if fresh or not (run.part_dir(part.name) / LABELS_FILE).exists()]
@@ -100,7 +107,8 @@ def fit_run(
             threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
             _start_or_check(run, config, prepared, device, fresh, threads)
         processes.wait_for_everyone()
-        # From this call's config: keys that may change when a run is resumed (workers, device, W&B) take effect.
+        # Resolve this call's config, not the recorded one: keys that may change on resume take effect (workers,
+        # device).
         config = resolve_config(config, prepared, device, run.config)
         with processes.main_process_first():
             store = open_store(prepared, prepared.images, config.data)
@@ -129,7 +137,7 @@ def fit_run(
 
 
 def _check_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and predict blank photos. Raises UserError if one of them fails."""
+    """Build augmentation, model and optimiser and predict on blank photos. Raises UserError if one of them fails."""
     make_train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
@@ -146,7 +154,7 @@ def _start_or_check(
         if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":
             print(
                 f"warning: {run.folder} was started with {before} CPU threads and resumes with {threads}; the last "
-                f"digits of its results may differ (set OMP_NUM_THREADS={before} for the same ones)",
+                f"digits of its results may differ (set OMP_NUM_THREADS={before} to avoid this)",
                 file=sys.stderr,
             )
     else:
@@ -156,9 +164,10 @@ def _start_or_check(
 
 
 def resolve_config(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
-    """The config with absolute paths, the folds that exist, and precisions instead of auto.
+    """Return the config with absolute paths, the number of existing folds, and a concrete precision for auto.
 
-    recorded: the resolved config of the run's first start, from which precisions that are auto are taken.
+    recorded: the resolved config that the run was first started with; it gives the precisions that are auto in
+    `config`.
     """
     run = config.run
     if recorded is not None:

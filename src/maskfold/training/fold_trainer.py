@@ -24,23 +24,25 @@ from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.train_state import current_weights, make_train_state, set_frozen
 from maskfold.training.weight_selection import KeptWeights
 
-# Every so many updates the loss is read and several processes agree on whether to stop: both wait for the device.
+# Number of updates between two reads of the loss, and, with several processes, between two checks for a stop request.
+# Both make the host wait for the device.
 LOG_INTERVAL = 10
 
 
 def run_job(job: FoldJob, is_first: bool = True) -> None:
     """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
 
-    On a stop request, and on an error between updates in a single process, completed updates are saved. On every exit
-    the loaders' processes end and memory is freed. is_first: whether this is the process's first part. It makes at
-    least one update even after the deadline, so that a time limit shorter than the start-up still allows progress;
-    later parts do not begin after the deadline.
+    A stop request saves the completed updates. So does an error that is raised between two updates, if training uses a
+    single process. On every exit the loaders' processes end and memory is freed. is_first: whether this is the
+    process's first part. The first part makes at least one update even after the deadline, so that a time limit shorter
+    than the start-up still allows progress; later parts do not begin after the deadline.
     """
     accelerator, trainer, folder = make_accelerator(job.config), None, job.run.part_dir(job.part.name)
     if not is_first and job.stop.is_requested(accelerator):
         job.stop.wait_and_raise(accelerator)
     try:
-        # The run's lock is held already. The part may still be locked by a child of a killed process that is saving.
+        # The run's lock is held already. The part may still be locked by a child process that is saving after its
+        # parent was killed.
         with locked(folder) if accelerator.is_main_process else contextlib.nullcontext():
             trainer = FoldTrainer(job, accelerator)
             trainer.resume()
@@ -51,7 +53,7 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
         raise memory_error(job) from error
     except Exception:
         if trainer is not None and trainer.save_between_updates() and job.stop.signum:
-            # A loader that fails after a signal was most likely ended by the same signal.
+            # If a loader fails after a signal, the same signal most likely ended its processes.
             job.stop.raise_if_requested()
         raise
     finally:
@@ -81,7 +83,7 @@ class FoldTrainer:
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
-        # Silent until resume() knows the history.
+        # Silent until resume() has loaded the history.
         self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, silent=True)
 
     def resume(self) -> None:
@@ -106,7 +108,7 @@ class FoldTrainer:
             save_checkpoint(self.run, self.part.name, checkpoint)
 
     def save_between_updates(self) -> bool:
-        """Save if an exception came between updates, so from the loader, in a single process; return whether it did."""
+        """Save if an exception came from the loader, between two updates of a single process; return whether it did."""
         # With several processes, their sums can't be reduced after an exception.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
