@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from maskfold.config import choices
-from maskfold.config.choices import choice_in, dict_names, names_of
+from maskfold.config.choices import choice_in, names_by_dict, names_of
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.experiment import Config, ConfigSection, replaced, selects_on_validation
 from maskfold.config.yaml_file import load_config
@@ -83,7 +83,7 @@ def test_a_choice_is_one_line(tmp_path, monkeypatch):
     assert line in heads.read_text()
     heads.write_text(heads.read_text().replace(line, line + '"conditional": JointHead, '))
     monkeypatch.setattr(choices, "PACKAGE", tmp_path)
-    dict_names.cache_clear()
+    names_by_dict.cache_clear()
     try:
         path = tmp_path / "x.yaml"
         path.write_text("model: {head: conditional}")
@@ -95,7 +95,7 @@ def test_a_choice_is_one_line(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"'joint', 'conditional' or 'factored', not 'no_such_name'"):
             load_config(path)
     finally:
-        dict_names.cache_clear()
+        names_by_dict.cache_clear()
 
 
 def test_weights_that_are_chosen_by_their_score_count_as_selected():

@@ -17,14 +17,21 @@ PACKAGE = Path(__file__).parents[1]
 
 
 @cache
-def dict_names(module: str, variable: str) -> tuple[str, ...]:
-    """The keys of a dict at the top of a module: ("models/heads.py", "HEADS") -> ("joint", "factored")."""
+def names_by_dict(module: str) -> dict[str, tuple[str, ...]]:
+    """The keys of each dict at the top of a module, in order; module: path in the package."""
+    names = {}
     for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
-        if names == [variable] and isinstance(value := getattr(node, "value", None), ast.Dict):
-            return tuple(ast.literal_eval(key) for key in value.keys if key is not None)
-    raise LookupError(f"{module} has no dict {variable}")
+        value = getattr(node, "value", None)
+        if isinstance(targets[0], ast.Name) and isinstance(value, ast.Dict):
+            keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
+            names[targets[0].id] = tuple(key for key in keys if isinstance(key, str))
+    return names
+
+
+def dict_names(module: str, variable: str) -> tuple[str, ...]:
+    """The keys of a module's dict: ("models/heads.py", "HEADS") -> ("joint", "factored")."""
+    return names_by_dict(module)[variable]
 
 
 class Choice:
@@ -39,7 +46,7 @@ class Choice:
     @property
     def names(self) -> tuple[str, ...]:
         names = [name for variable in self.variables for name in dict_names(self.module, variable)]
-        return (*names,) if self.without is None else (self.without, *names)
+        return tuple(names) if self.without is None else (self.without, *names)
 
     def check(self, value: Any) -> Any:
         """Return a valid name. Raises ValueError that lists the valid ones, in pydantic's words."""
