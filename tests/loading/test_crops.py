@@ -17,7 +17,7 @@ from support import until
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import jpeg_size, read_photo
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import may_be_incomplete
 from maskfold.loading import store as store_module

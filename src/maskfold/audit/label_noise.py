@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from maskfold.data.corrections import SWAPS
-from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode, marginals
+from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode_label, marginals
 from maskfold.metrics.calibration import MIN_PROB
 from maskfold.probabilities import OutOfFold
 
@@ -99,7 +99,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)
     photos = np.bincount(of_photo)
     probs = marginals(oof.probs)
-    labels = dict(zip(AXES, (axis[first] for axis in decode(oof.label)), strict=True))
+    labels = dict(zip(AXES, (axis[first] for axis in decode_label(oof.label)), strict=True))
     tables, fits = [], {}
     for axis in ("gender", "age"):
         logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
@@ -140,7 +140,7 @@ def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, pr
     Only people with both photos have a row.
     """
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
-    mask = decode(oof.label)[0]
+    mask = decode_label(oof.label)[0]
     rows = np.flatnonzero(mask > 0)
     other = MASKS.index("incorrect") + MASKS.index("not worn") - mask[rows]
     margins = np.bincount(of_photo[rows], logs[rows, mask[rows]] - logs[rows, other], minlength=len(people))

@@ -12,13 +12,13 @@ from maskfold.data.folds import check_folds
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
-from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
+from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
 
-IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
-COLUMNS = {
-    IMAGES: ("image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"),
-    FOLDS: ("person_id", "gender", "age", "fold"),
-    EVALUATION: ("image_id", "path"),
+IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
+PREPARED_COLUMNS = {
+    IMAGES_FILE: ("image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"),
+    FOLDS_FILE: ("person_id", "gender", "age", "fold"),
+    EVAL_FILE: ("image_id", "path"),
 }
 TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
 META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
@@ -100,10 +100,10 @@ def _fix(folder: Path) -> str:
 
 def read_meta(folder: Path) -> dict:
     """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
-    meta = read_json(folder / META, _fix(folder))
-    check_format(folder / META, meta, PREPARED, _fix(folder))
+    meta = read_json(folder / META_FILE, _fix(folder))
+    check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
     if missing := [key for key in META_KEYS if key not in meta]:
-        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {_fix(folder)}")
+        raise UserError(f"{folder / META_FILE}: {', '.join(missing)} is missing; {_fix(folder)}")
     return meta
 
 
@@ -115,10 +115,12 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     except (OSError, ValueError) as fault:
         reason = str(fault).rpartition("error: ")[2].strip()
         raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
-    if missing := [column for column in COLUMNS[name] if column not in table]:
+    if missing := [column for column in PREPARED_COLUMNS[name] if column not in table]:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
     for column in ("fold", "age", "mask", "label"):
-        if column in COLUMNS[name] and (not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()):
+        if column in PREPARED_COLUMNS[name] and (
+            not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()
+        ):
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
     if table.empty:
         raise UserError(f"{path}: has no rows; {_fix(folder)}")
@@ -128,14 +130,14 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
 def load_prepared(folder: Path) -> Prepared:
     """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
-    evaluation = read_prepared_table(folder, EVALUATION) if meta["counts"].get("eval_images") else None
-    images = read_prepared_table(folder, IMAGES)
+    evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
+    images = read_prepared_table(folder, IMAGES_FILE)
     try:
-        expected = encode(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
+        expected = encode_label(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
     except (ValueError, TypeError):
         expected = None
     if expected is None or (expected != images.label).any():
-        raise UserError(f"{folder / IMAGES}: a label does not match its mask, gender and age; {_fix(folder)}")
-    folds = read_prepared_table(folder, FOLDS)
+        raise UserError(f"{folder / IMAGES_FILE}: a label does not match its mask, gender and age; {_fix(folder)}")
+    folds = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, folds)
     return Prepared(folder, images, folds, evaluation, meta)

@@ -9,7 +9,7 @@ import torch
 
 from maskfold.config.experiment import Config
 from maskfold.errors import UserError
-from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
+from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode_label, marginals
 from maskfold.loading.dataset import NO_LABEL, Batch
 from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
@@ -83,7 +83,7 @@ class RunModel:
 def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:
     labels = probs.argmax(1)
     columns = {"path": paths, "label": labels}
-    for (axis, names), index in zip(AXES.items(), decode(labels), strict=True):
+    for (axis, names), index in zip(AXES.items(), decode_label(labels), strict=True):
         columns[axis] = [AGE_NAMES.get(names[n], names[n]) for n in index]
     for axis, values in marginals(probs).items():
         columns |= dict(zip(PROB_COLUMNS[axis], values.T, strict=True))

@@ -16,10 +16,10 @@ from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.inference.submission_checks import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
-from maskfold.metrics.bootstrap import intervals
+from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
+from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
 from maskfold.runs.code_state import code_state
@@ -64,7 +64,7 @@ def make_submission(
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
-            **intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
+            **score_intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": load_gain(runs),
         },
         "dataset": prepared.meta["fingerprint"],

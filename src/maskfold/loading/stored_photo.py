@@ -8,7 +8,7 @@ import numpy as np
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
-from maskfold.loading.crops import Size, crop_and_resize, reduction
+from maskfold.loading.crops import PhotoSize, crop_and_resize, reduction
 from maskfold.loading.faces import face_for_crop
 
 
@@ -20,7 +20,7 @@ class StoredPhoto(NamedTuple):
     has_face: bool
 
 
-def read_stored_photo(path: Path, data: Data, reduction_of: Callable[[Size], int] | None = None) -> StoredPhoto:
+def read_stored_photo(path: Path, data: Data, reduction_of: Callable[[PhotoSize], int] | None = None) -> StoredPhoto:
     """Read a photo file, shrunk while decoding as far as its crop allows.
 
     reduction_of: crops.reduction by size, for a caller that caches it. Raises UserError as read_photo does.

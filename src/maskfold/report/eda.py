@@ -14,7 +14,7 @@ from maskfold.config.experiment import Data
 from maskfold.data.decode import jpeg_size, read_photo
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
-from maskfold.evaluation.baselines import thumbnails
+from maskfold.evaluation.simple_models import thumbnails
 from maskfold.labels import AGE_BORDERS, CLASS_NAMES, GENDERS, NUM_CLASSES
 from maskfold.loading.crops import resize
 from maskfold.loading.store import Store
