@@ -11,7 +11,7 @@ from maskfold.runs.run_folder import RunFolder
 from maskfold.training.train_state import TrainState
 
 # The keys of a checkpoint.
-KEYS = {"identity", "history", "step", "sums", "train_state"}
+CHECKPOINT_KEYS = {"identity", "history", "step", "sums", "train_state"}
 
 
 def pack_state(state: TrainState) -> dict:
@@ -38,7 +38,7 @@ def unpack_state(state: TrainState, packed: dict) -> None:
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
-    """Write a checkpoint, a dict with KEYS."""
+    """Write a checkpoint, a dict with CHECKPOINT_KEYS."""
     # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
     torch.save(checkpoint, content)
@@ -59,7 +59,7 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a readable checkpoint ({first_line(error)}); {fix}") from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= KEYS:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS:
         raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {fix}")
     if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {fix}")
