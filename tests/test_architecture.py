@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "maskfold"
 # From the lowest layer up; "" stands for the modules beside the folders. Folders of one layer do not import each other.
 LAYERS = (
     ("",),
-    ("config", "metrics"),
+    ("config", "metrics", "photos"),
     ("data", "models"),
     ("loading", "synthetic"),
     ("runs",),

@@ -71,7 +71,7 @@ class RunModel:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
         data, reduced = self.config.data, 1
         if isinstance(image, str | Path):
-            photo = read_photo(Path(image), lambda size: reduction(size, data))
+            photo = read_photo(Path(image), lambda size: reduction(size, data), check_damage=True)
             image, reduced = photo.image, photo.reduced
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__

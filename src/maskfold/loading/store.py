@@ -23,7 +23,7 @@ from maskfold.loading.faces import face_for_crop, face_rate_by_mask
 from maskfold.progress import parallel_map
 
 # Increase it with every change that alters stored pixels.
-VERSION = 2
+VERSION = 3
 
 
 class Store:
