@@ -51,7 +51,7 @@ class RunModel:
 
         images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
-        Raises UserError for an unreadable file, an array of another shape or dtype, and an unknown TTA view.
+        Raises UserError for an unreadable or damaged file, an array of another shape or dtype, and an unknown TTA view.
         """
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
