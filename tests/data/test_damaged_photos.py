@@ -71,10 +71,11 @@ def test_skip_damaged_leaves_out_people_and_eval_photos(script, spoiled):
 
 
 def test_without_damage_the_flag_changes_nothing(script, raw):
-    assert script("prepare", "--data", raw, "--folds", 2).code == 0
-    before = {path.name: path.read_bytes() for path in OUT.iterdir() if path.is_file()}
-    assert script("prepare", "--data", raw, "--skip-damaged").code == 0
-    assert {path.name: path.read_bytes() for path in OUT.iterdir() if path.is_file()} == before
+    flags = {"one": (), "other": ("--skip-damaged",)}
+    for out, flag in flags.items():
+        assert script("prepare", "--data", raw, "--folds", 2, "--out", out, *flag).code == 0
+    one, other = ({path.name: path.read_bytes() for path in Path(out).iterdir() if path.is_file()} for out in flags)
+    assert one == other
 
 
 def test_other_faults_stay_errors(script, spoiled):
