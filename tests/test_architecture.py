@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "maskfold"
 # Python API. Folders of one layer do not import each other.
 LAYERS = (
     ("",),
-    ("config", "metrics"),
+    ("config", "metrics", "photos"),
     ("data", "models"),
     ("loading", "synthetic"),
     ("runs",),

@@ -180,8 +180,8 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def raise_faults(faults: list[str], root: Path) -> None:
-    """Raise one UserError that lists all faults, if there are any."""
+def raise_faults(faults: list[str], root: Path, hint: str = "") -> None:
+    """Raise one UserError that lists all faults, if there are any. hint: another way than to fix the files."""
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError(f"{root}: {count} in the data; fix the files and run again:\n{indented_list(faults)}")
+        raise UserError(f"{root}: {count} in the data; fix the files and run again{hint}:\n{indented_list(faults)}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from maskfold.data.damaged_photos import skipped_eval_ids
 from maskfold.data.folds import check_folds
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
@@ -68,9 +69,15 @@ class Prepared:
         return self.evaluation
 
     @property
+    def skipped_eval_ids(self) -> list[str]:
+        """ImageIDs of info.csv that are not in the table of eval photos, because they cannot be read."""
+        return skipped_eval_ids(self.meta)
+
+    @property
     def num_eval_people(self) -> int:
         """Number of people in the eval set, from its number of photos; 0 without an eval set."""
-        return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
+        num_photos = 0 if self.evaluation is None else len(self.evaluation) + len(self.skipped_eval_ids)
+        return round(num_photos / PHOTOS_PER_PERSON)
 
     def row_indices(self, image_id: Iterable[str]) -> np.ndarray:
         """Rows of images.csv and of its store, int [N]. Raises KeyError for an unknown id."""

@@ -7,6 +7,7 @@ import pandas as pd
 
 from maskfold.data.catalog import Catalog, raise_faults, read_catalog, with_labels
 from maskfold.data.corrections import CORRECTION_COLUMNS, SWAPS, apply_corrections
+from maskfold.data.damaged_photos import skipped_people
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
@@ -48,6 +49,10 @@ def _raw(prepared: Prepared) -> Catalog:
     catalog = read_catalog(layout)
     # Faults of the eval set do not matter for training labels.
     raise_faults(catalog.train_faults, layout.root)
+    if skipped := skipped_people(prepared.meta):
+        # Only these people: other differences from the raw folder are still reported.
+        catalog.images = catalog.images[~catalog.images.person_id.isin(skipped)]
+        catalog.people = catalog.people[~catalog.people.person_id.isin(skipped)]
     images = prepared.images.set_index("image_id")
     changed = set(catalog.images.image_id) ^ set(images.index)
     if not changed and prepared.meta["corrections"] is None:

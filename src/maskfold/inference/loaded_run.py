@@ -51,7 +51,7 @@ class RunModel:
 
         images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
-        Raises UserError for an unreadable file, an array of another shape or dtype, and an unknown TTA view.
+        Raises UserError for an unreadable or damaged file, an array of another shape or dtype, and an unknown TTA view.
         """
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
@@ -72,7 +72,8 @@ class RunModel:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
         data = self.config.data
         if isinstance(image, str | Path):
-            return EvalTransform(data)(read_stored_photo(Path(image), data).pixels)
+            photo = read_stored_photo(Path(image), data, check_damage=True)
+            return EvalTransform(data)(photo.pixels)
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
