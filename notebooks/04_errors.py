@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maskfold.audit.audit_page import axis_summary
 from maskfold.audit.label_noise import find_suspects
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.labels import decode_label
@@ -111,7 +112,7 @@ print("\n".join(group_findings(groups, oof, possible_causes(suspected, fits, pre
 group_intervals(groups)
 
 # %%
-print({axis: f"{fit.rate:.1%} wrong, evidence {fit.evidence:.1f}" for axis, fit in fits.items()})
+print("\n".join(axis_summary(axis, fits[axis], table) for axis, table in suspected.groupby("axis", sort=False)))
 suspected[suspected.axis == "gender"].head(8)
 
 # %% [markdown]
