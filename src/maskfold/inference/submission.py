@@ -16,6 +16,7 @@ from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.submission_checks import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
@@ -51,6 +52,7 @@ def make_submission(
     oof, prepared, oof_labels = blended.oof, blended.prepared, blended.cross_fitted.pred_labels
     table, info = submission_table(blended.eval_predictions.image_id, blended.pred_labels, prepared)
     people = len(set(oof.person_id))
+    shift, messages = check_shift(prepared)
     manifest = {
         "name": out.stem,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,6 +69,7 @@ def make_submission(
             **intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": load_gain(runs),
         },
+        "shift": shift,
         "dataset": prepared.meta["fingerprint"],
         "eval": prepared.meta["eval_fingerprint"],
         "git_commit": code_state()["git_commit"],
@@ -77,7 +80,7 @@ def make_submission(
     manifest["csv_sha256"] = sha256(out)
     write_json(out.with_suffix(".json"), manifest)
     add_to_index(out.parent, manifest)
-    messages = [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]
+    messages += [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]
     for name, share in agreements(out, manifest["eval"]):
         prefix = "warning: nearly the same as" if share >= NEAR_IDENTICAL else "compared with"
         messages.append(f"{prefix} submission {name}: {share:.1%} of the labels are equal")
