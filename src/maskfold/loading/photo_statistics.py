@@ -7,8 +7,8 @@ import numpy as np
 
 from maskfold.data.decode import read_photo
 
-# Longer side in pixels from which a photo is shrunk while it is decoded.
-MAX_SIDE = 2048
+# A photo is shrunk while it is decoded if its longer side stays at least this, in pixels.
+MIN_SIDE = 1024
 JPEG_BLOCK = 8
 # Mean responses below this are rounding: a flat photo has no detail to take the logarithm of.
 MIN_RESPONSE = 0.05
@@ -40,10 +40,11 @@ MEANINGS = {
 STATISTICS = tuple(MEANINGS)
 
 
-def photo_statistics(image: np.ndarray) -> np.ndarray:
+def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
     """RGB uint8 [H, W, 3] -> the STATISTICS as float [S].
 
-    area, aspect, detail, noise and jpeg_blocks are logarithms; the others are in grey levels.
+    reduced: factor by which decoding has shrunk the photo. area, aspect, detail, noise and jpeg_blocks are logarithms;
+    the others are in grey levels.
     """
     luma, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
     height, width = luma.shape
@@ -53,7 +54,7 @@ def photo_statistics(image: np.ndarray) -> np.ndarray:
     eighth = _half(quarter)
     coarse = cv2.resize(eighth, (3, 3), interpolation=cv2.INTER_AREA).astype(float)
     values = {
-        "area": np.log(height * width),
+        "area": np.log(height * width * reduced**2),
         "aspect": np.log(width / height),
         "brightness": brightness,
         "contrast": contrast,
@@ -80,11 +81,12 @@ def photo_statistics(image: np.ndarray) -> np.ndarray:
 
 def statistics_of_file(path: Path) -> np.ndarray:
     """photo_statistics of a file. Raises UserError if it is missing or damaged."""
-    return photo_statistics(read_photo(path, _reduction).image)
+    photo = read_photo(path, _reduction)
+    return photo_statistics(photo.image, photo.reduced)
 
 
 def _reduction(size: tuple[int, int]) -> int:
-    return next((factor for factor in (8, 4, 2) if max(size) >= factor * MAX_SIDE / 2), 1)
+    return next((factor for factor in (8, 4, 2) if max(size) >= factor * MIN_SIDE), 1)
 
 
 def _mean_and_deviation(plane: np.ndarray) -> tuple[float, float]:

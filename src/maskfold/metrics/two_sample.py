@@ -7,6 +7,7 @@ A classifier tries to tell training photos from eval photos by some statistics o
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from maskfold.labels import PHOTOS_PER_PERSON
@@ -18,13 +19,15 @@ MIN_PEOPLE = 10
 SPLITS = 60
 # Comparisons with the eval photos, each with other training people; their mean AUC is reported.
 COMPARISONS = 5
-# The threshold is this many standard deviations above the mean AUC of the random splits, and at least MIN_THRESHOLD.
-DEVIATIONS = 4.0
+# The threshold is this many standard deviations above the mean of the random splits, and at least MIN_THRESHOLD.
+DEVIATIONS = 3.0
 MIN_THRESHOLD = 0.6
+# Clips the AUC of a random split, so that its logit is finite.
+MAX_AUC = 0.999
 # Standardised statistics are clipped to this, so that a few extreme photos do not decide.
 MAX_STANDARDISED = 5.0
 # Added to the variances of the standardised statistics, many of which are correlated.
-RIDGE = 0.01
+RIDGE = 0.1
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarra
     if num_eval_people < MIN_PEOPLE:
         return None
     rng = np.random.default_rng(seed)
-    features = _features(np.concatenate([train, evaluation]))
-    train, evaluation = features[: len(train)], features[len(train) :]
+    standardised = _standardise(np.concatenate([train, evaluation]))
+    train, evaluation = standardised[: len(train)], standardised[len(train) :]
 
     def random_auc() -> float:
         taken = rng.permutation(num_people)[person] < num_eval_people
@@ -67,8 +70,9 @@ def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarra
         photos = rng.permutation(len(evaluation))[: taken.sum()]
         return _cross_validated_auc(train[~taken], person[~taken], evaluation[photos], rng)
 
-    by_chance = np.array([random_auc() for _ in range(SPLITS)])
-    threshold = max(MIN_THRESHOLD, by_chance.mean() + DEVIATIONS * by_chance.std(ddof=1))
+    # As logits, since with few people the standard deviation is large and the threshold must stay below 1.
+    by_chance = logit(np.clip([random_auc() for _ in range(SPLITS)], 1 - MAX_AUC, MAX_AUC))
+    threshold = max(MIN_THRESHOLD, expit(by_chance.mean() + DEVIATIONS * by_chance.std(ddof=1)))
     return TwoSample(float(np.mean([eval_auc() for _ in range(COMPARISONS)])), float(threshold))
 
 
@@ -78,12 +82,11 @@ def auc(low: np.ndarray, high: np.ndarray) -> float:
     return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
 
 
-def _features(statistics: np.ndarray) -> np.ndarray:
-    """[N, S] -> [N, 2 S]: standardised statistics, and their absolute values, which show a wider or narrower spread."""
+def _standardise(statistics: np.ndarray) -> np.ndarray:
+    """Each column [N, S] with mean 0 and standard deviation 1, clipped; a constant column becomes 0."""
     deviations = statistics.std(0)
     standardised = (statistics - statistics.mean(0)) / np.where(deviations > 0, deviations, 1)
-    standardised = standardised.clip(-MAX_STANDARDISED, MAX_STANDARDISED)
-    return np.concatenate([standardised, np.abs(standardised)], 1)
+    return standardised.clip(-MAX_STANDARDISED, MAX_STANDARDISED)
 
 
 def _cross_validated_auc(
@@ -101,6 +104,6 @@ def _cross_validated_auc(
 
 
 def _discriminant(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Fisher's linear discriminant [F] of two samples [N, F] and [M, F], with a ridge."""
+    """Fisher's linear discriminant [S] of two samples [N, S] and [M, S], with a ridge."""
     within = (np.cov(first.T) + np.cov(second.T)) / 2
     return np.linalg.solve(within + RIDGE * np.eye(len(within)), second.mean(0) - first.mean(0))
