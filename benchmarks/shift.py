@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 
 from maskfold.config.cli import Parser, run
 from maskfold.data.decode import read_photo
@@ -23,8 +24,6 @@ from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.inference.photo_shift import measure_shift, sample_photos
 from maskfold.loading.photo_statistics import photo_statistics
-
-CHANGED_SPLITS = 3
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -92,6 +91,7 @@ def main() -> None:
     parser.add_argument("--train-people", type=int, default=300, help="training people per split (default: 300)")
     parser.add_argument("--eval-people", type=int, default=200, help="eval people per split (default: 200)")
     parser.add_argument("--splits", type=int, default=20, help="random splits (default: 20)")
+    parser.add_argument("--changed-splits", type=int, default=3, help="splits per changed case (default: 3)")
     parser.add_argument("--only-splits", action="store_true", help="measure the false alarms alone (default: no)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -117,15 +117,15 @@ def main() -> None:
     row("not changed", samples, [statistics(list(evaluation.path)) for _, evaluation in samples])
     if args.only_splits:
         return
-    chosen = samples[:CHANGED_SPLITS]
+    chosen = samples[: args.changed_splits]
     for name, change in CHANGES.items():
         row(name, chosen, [statistics(list(evaluation.path), name, change) for _, evaluation in chosen])
     for raw, other in zip(args.other, others, strict=True):
-        everybody = [split(other, 0, args.eval_people, seed) for seed in range(CHANGED_SPLITS)]
+        everybody = [split(other, 0, args.eval_people, seed) for seed in range(args.changed_splits)]
         paths = [list(sample_photos(each)[1].path) for each in everybody]
         row(f"of {raw.name}", chosen, [Statistics(Path(other.meta["root"]))(each) for each in paths])
     for title, chosen_rows in groups(prepared).items():
-        row(title, chosen, [statistics(list(part(each, chosen_rows).path)) for each in splits[:CHANGED_SPLITS]])
+        row(title, chosen, [statistics(list(part(each, chosen_rows).path)) for each in splits[: args.changed_splits]])
 
 
 def split(prepared: Prepared, train_people: int, eval_people: int, seed: int) -> Prepared:
@@ -151,7 +151,7 @@ def groups(prepared: Prepared) -> dict[str, Callable]:
     }
 
 
-def part(prepared: Prepared, rows: Callable) -> "np.ndarray":
+def part(prepared: Prepared, rows: Callable) -> pd.DataFrame:
     """The sampled eval photos of a part of the eval set."""
     evaluation = prepared.eval_table
     return sample_photos(replace(prepared, evaluation=evaluation[rows(evaluation)]))[1]
