@@ -23,7 +23,7 @@ from maskfold.data.corrections import COLUMNS, SWAPS
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import write_atomic
-from maskfold.labels import GENDERS, decode
+from maskfold.labels import GENDERS, decode_label
 from maskfold.probabilities import OutOfFold, load_predictions
 from maskfold.training.fit import fit_run
 
@@ -83,7 +83,7 @@ def table_rows(name: str, oof: OutOfFold, planted: dict[str, np.ndarray]) -> lis
     """One row per axis. first: planted errors among the first suspects, twice as many as were planted; correct: planted
     errors among the proposals."""
     suspects, fits = find_suspects(oof)
-    labels, predictions = decode(oof.label), decode(oof.pred_labels)
+    labels, predictions = decode_label(oof.label), decode_label(oof.pred_labels)
     accuracy = {"mask": np.mean(labels[0] == predictions[0]), "gender": np.mean(labels[1] == predictions[1])}
     rows = []
     for axis in CORRECTABLE_AXES:
