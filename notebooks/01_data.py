@@ -43,7 +43,7 @@ prepared, data = prepared_of(run), run.config.data
 
 # %%
 print("\n".join(describe(prepared)))
-catalog = read_catalog(find_layout(Path(prepared.meta["root"])))
+catalog = read_catalog(find_layout(prepared.root))
 faults = catalog.train_faults + catalog.eval_faults
 print(len(faults), "faults,", len(catalog.warnings), "warnings")
 print("\n".join(faults + catalog.warnings))

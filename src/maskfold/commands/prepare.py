@@ -6,6 +6,7 @@ All faults of the data are reported in one error, before anything is written. An
 from pathlib import Path
 
 from maskfold.config.cli import Parser
+from maskfold.config.place_flags import add_cache_flags, places_of
 
 
 def main() -> None:
@@ -15,15 +16,22 @@ def main() -> None:
     parser.add_argument("--folds", type=int, help="number of folds over people, if there is no folds.csv (default: 5)")
     parser.add_argument("--seed", type=int, help="seed of the folds, if there is no folds.csv (default: 42)")
     parser.add_argument("--corrections", type=Path, help="CSV of label corrections (default: none)")
+    add_cache_flags(parser, with_cache=False)
     args = parser.parse_args()
+    places_of(args)
 
+    from maskfold.data.images_table import META
     from maskfold.data.prepare import default_folder, describe, prepare
     from maskfold.data.raw_layout import find_layout
     from maskfold.errors import UserError
+    from maskfold.fileio import check_output
 
     for flag, value, minimum in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
         if value is not None and value < minimum:
             raise UserError(f"{flag} {value} is not valid; use at least {minimum}")
     layout = find_layout(args.data)
-    prepared = prepare(layout, args.out or default_folder(layout), args.folds, args.seed, args.corrections)
+    folder = args.out or default_folder(layout)
+    if not (folder / META).exists():
+        check_output(folder, "--out")
+    prepared = prepare(layout, folder, args.folds, args.seed, args.corrections)
     print("\n".join(describe(prepared)))

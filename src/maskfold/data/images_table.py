@@ -1,18 +1,21 @@
 """Read and check a prepared folder: images.csv, folds.csv, eval.csv and dataset.json."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from maskfold.data.folds import check_folds
+from maskfold.data.raw_layout import channel_eval, channel_root
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
+from maskfold.places import Places, possible_places
 
 IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 COLUMNS = {
@@ -26,13 +29,62 @@ META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta."""
+    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta.
+
+    places: the places that the command's flags name.
+    """
 
     folder: Path
     images: pd.DataFrame
     folds: pd.DataFrame
     evaluation: pd.DataFrame | None
     meta: dict
+    places: Places = field(default_factory=Places)
+
+    @cached_property
+    def root(self) -> Path:
+        """The raw data folder: --data.root, else where dataset.json says, else of SM_CHANNEL_TRAIN.
+
+        Raises UserError if the photos are in none of them.
+        """
+        folder = PurePosixPath(self.images.path.iloc[0]).parent
+        if self.places.root is not None:
+            if not (self.places.root / folder).is_dir():
+                raise UserError(
+                    f"--data.root {self.places.root}: has no {folder}, so {self.folder} was prepared from other data; "
+                    "give the data folder that it was prepared from"
+                )
+            return self.places.root
+        recorded = Path(self.meta["root"])
+        for place in [*possible_places(recorded, self.folder), *channel_root()]:
+            if (place / folder).is_dir():
+                return place
+        raise UserError(
+            f"{recorded}: the raw data is no longer there ({self.folder / META} names this place); give its new place "
+            "with --data.root"
+        )
+
+    @cached_property
+    def eval_dir(self) -> Path:
+        """The folder of info.csv and the eval photos, in the raw data folder or elsewhere.
+
+        Raises UserError if there is none.
+        """
+        recorded = Path(self.meta["eval"])
+        for place in self._possible_eval_dirs(recorded):
+            if (place / "info.csv").is_file():
+                return place
+        raise UserError(
+            f"{recorded}: the eval set is no longer there ({self.folder / META} names this place); give the folder "
+            "that contains eval/ with --data.root"
+        )
+
+    def _possible_eval_dirs(self, recorded: Path) -> Iterator[Path]:
+        if self.places.root is not None:
+            yield self.places.root / "eval"
+        yield from possible_places(recorded, self.folder)
+        yield self.root / "eval"
+        yield from channel_eval()
 
     @property
     def num_folds(self) -> int:
@@ -74,7 +126,13 @@ class Prepared:
         return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
-        return [Path(self.meta["root"]) / path for path in table.path]
+        """The files of training photos or of eval photos; table: rows of `images` or `evaluation`."""
+        if "person_id" in table:
+            return [self.root / path for path in table.path]
+        photos = self.eval_dir / "images"
+        # The recorded path may be absolute, of a place where the eval set no longer is: only its end counts.
+        names = zip(table.image_id, table.path, strict=True)
+        return [photos.joinpath(*PurePosixPath(path).parts[-len(PurePosixPath(name).parts) :]) for name, path in names]
 
 
 def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
@@ -91,7 +149,7 @@ def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
 
 
 def _fix(folder: Path) -> str:
-    return f"delete {folder} and prepare the data again (scripts/prepare.py), which makes new folds"
+    return f"restore {folder}, or prepare the data again into another folder (scripts/prepare.py --out)"
 
 
 def read_meta(folder: Path) -> dict:
@@ -121,7 +179,7 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     return table
 
 
-def load_prepared(folder: Path) -> Prepared:
+def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
     """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
     evaluation = read_prepared_table(folder, EVALUATION) if meta["counts"].get("eval_images") else None
@@ -134,4 +192,4 @@ def load_prepared(folder: Path) -> Prepared:
         raise UserError(f"{folder / IMAGES}: a label does not match its mask, gender and age; {_fix(folder)}")
     folds = read_prepared_table(folder, FOLDS)
     check_folds(images, folds)
-    return Prepared(folder, images, folds, evaluation, meta)
+    return Prepared(folder, images, folds, evaluation, meta, places or Places())

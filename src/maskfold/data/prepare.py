@@ -1,16 +1,18 @@
 """Raw folder -> prepared folder. All checks come before the first write."""
 
 import sys
-from functools import partial
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import labelled, raise_faults, read_catalog
 from maskfold.data.corrections import apply_corrections
 from maskfold.data.decode import check_photo
-from maskfold.data.folds import check_folds, largest_share_difference, make_folds
+from maskfold.data.folds import check_folds, fold_warnings, largest_share_difference, make_folds
 from maskfold.data.images_table import (
     EVALUATION,
     FOLDS,
@@ -23,9 +25,11 @@ from maskfold.data.images_table import (
     read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
+from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_place
 from maskfold.errors import UserError
-from maskfold.fileio import locked, sha256, write_atomic, write_json
+from maskfold.fileio import check_output, json_text, locked, sha256, why_not_writable, write_if_changed
 from maskfold.format_version import KEY, PREPARED
+from maskfold.places import Places, recorded_path
 from maskfold.progress import parallel_map
 
 
@@ -39,26 +43,39 @@ def prepare(
 ) -> Prepared:
     """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
 
-    folds, seed: for new folds (None: the defaults of the schema). Raises UserError, before anything is written, that
-    lists all faults, or if the folder was prepared from another root.
+    folds, seed: for new folds (None: the defaults of the schema). Files that would not change are not written, so a
+    folder that is prepared already may be read-only. Raises UserError, before anything is written, that lists all
+    faults, or if the folder was prepared from other photos in another place.
     """
-    places = _places(layout)
-    _refuse_other_root(folder, places)
+    _refuse_file(folder)
+    # Read before the photos, which may take minutes: a damaged dataset.json is an error.
+    before = read_meta(folder) if (folder / META).exists() else None
+    has_moved = before is not None and not is_recorded_place(folder, layout)
+    places = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
+    if before is not None and not has_moved:
+        # The same bytes, wherever the project lies and this command is started.
+        places |= {key: before[key] for key in places if not Path(before[key]).is_absolute()}
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
     contents = _read_photos(catalog.images, layout, catalog.train_faults)
     eval_contents = _read_photos(evaluation, layout, catalog.eval_faults)
     raise_faults(catalog.train_faults + catalog.eval_faults, layout.root)
+    if has_moved:
+        photos, eval_photos = (
+            dict(zip(table.image_id, hashes, strict=True))
+            for table, hashes in ((catalog.images, contents), (evaluation, eval_contents))
+        )
+        check_same_photos(folder, layout, photos, eval_photos)
     people, applied = catalog.people, None
     swapped: set[str] = set()
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
-        applied["sha256"] = sha256(corrections)
+        applied |= {"file": str(recorded_path(corrections, folder)), "sha256": sha256(corrections)}
     images = labelled(catalog.images, people, swapped)
     if not (folder / FOLDS).exists():
         # Raises the error for more folds than people before the folder is created.
         make_folds(people, folds or Config().data.folds, 0)
-    with locked(folder):
+    with locked(folder) if why_not_writable(folder) is None else nullcontext():
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
             KEY: PREPARED,
@@ -73,34 +90,37 @@ def prepare(
             "fingerprint": fingerprint(images, contents),
             "eval_fingerprint": fingerprint(evaluation, eval_contents),
             "corrections": applied,
-            "warnings": catalog.warnings + warnings,
+            "warnings": [text.replace(str(layout.root), places["root"]) for text in catalog.warnings] + warnings,
         }
         for name, table in ((IMAGES, images), (FOLDS, fold_table), (EVALUATION, catalog.evaluation)):
             if table is None:
                 (folder / name).unlink(missing_ok=True)
             else:
-                write_atomic(folder / name, partial(table.to_csv, index=False))
+                write_if_changed(folder / name, table.to_csv(index=False))
         # Written last: its presence means that the other files are complete.
-        write_json(folder / META, meta)
-    return Prepared(folder, images, fold_table, catalog.evaluation, meta)
+        write_if_changed(folder / META, json_text(meta))
+    return Prepared(folder, images, fold_table, catalog.evaluation, meta, Places(root=layout.root))
 
 
-def ensure_prepared(data: Data) -> Prepared:
-    """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing.
+def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
+    """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing. cache: of --cache.
 
-    Raises UserError if it was prepared from another root, or with other corrections than data.corrections.
+    Raises UserError if it was prepared from other photos, or with other corrections than data.corrections.
     """
+    places = Places(data.root, data.prepared, cache or CacheFolder())
     if data.root is None and data.prepared is not None and (data.prepared / META).exists():
-        prepared = load_prepared(data.prepared)
+        prepared = load_prepared(data.prepared, places)
     else:
         layout = find_layout(data.root)
         folder = data.prepared or default_folder(layout)
+        _refuse_file(folder)
         if not (folder / META).exists():
+            check_output(folder, "--data.prepared")
             prepared = prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
             print("\n".join(describe(prepared)), file=sys.stderr)
-            return prepared
-        _refuse_other_root(folder, _places(layout))
-        prepared = load_prepared(folder)
+            return replace(prepared, places=places)
+        check_same_data(folder, layout)
+        prepared = load_prepared(folder, places)
     if data.corrections is not None:
         _check_corrections(prepared, data.corrections)
     return prepared
@@ -118,22 +138,9 @@ def _check_corrections(prepared: Prepared, corrections: Path) -> None:
         )
 
 
-def _places(layout: Layout) -> dict[str, str]:
-    return {"root": str(layout.root.resolve()), "eval": str(layout.eval_dir.resolve())}
-
-
-def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
+def _refuse_file(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another prepared folder")
-    if not (folder / META).exists():
-        return
-    meta = read_meta(folder)
-    for key, place in places.items():
-        if meta[key] != place:
-            raise UserError(
-                f"{folder}: was prepared from {meta[key]}, not from {place}; choose another prepared folder, or delete "
-                "this one"
-            )
 
 
 def _read_photos(table: pd.DataFrame, layout: Layout, faults: list[str]) -> list[str]:
@@ -175,4 +182,4 @@ def _make_or_keep_folds(
     count = int(kept.fold.max()) + 1
     kept_seed = read_meta(folder)["fold_seed"] if (folder / META).exists() else seed
     warning = f"{path} has {count} folds and is kept, although {folds} folds are requested"
-    return kept, kept_seed, [warning] if folds not in (None, count) else []
+    return kept, kept_seed, fold_warnings(people, count) + ([warning] if folds not in (None, count) else [])

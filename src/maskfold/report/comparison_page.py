@@ -14,7 +14,7 @@ from maskfold.config.experiment import flatten
 from maskfold.errors import UserError
 from maskfold.evaluation.compare import differences
 from maskfold.evaluation.score_tables import interval
-from maskfold.fileio import write_text
+from maskfold.fileio import check_output, write_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import class_f1_dots, learning_curves
 from maskfold.pages.html_page import PERSON_ID_NOTICE, Section, figure, metric_name, note, page, table
@@ -36,6 +36,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
         raise UserError(
             f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
         )
+    check_output(path.parent, "--out")
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]

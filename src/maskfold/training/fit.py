@@ -10,18 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepare import ensure_prepared
 from maskfold.environment import check_compile, check_launch
 from maskfold.errors import UserError
+from maskfold.fileio import check_output, why_not_writable
 from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, make_fast, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
+from maskfold.places import possible_places, recorded_path
 from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
@@ -44,12 +47,15 @@ def fit_run(
     fresh: bool = False,
     parallel: int = 1,
     stop_after: float | None = None,
+    out: Path | None = None,
+    cache: CacheFolder | None = None,
 ) -> tuple[RunFolder, dict | None]:
     """Train the unfinished folds of a run; return its folder and its summary.
 
     folds: None for all. refit: also train one model on everybody. fresh: delete the run first. parallel: how many parts
     are trained at the same time, each in its own process. stop_after: seconds after which training saves and raises
-    TimeIsUp. Under torchrun every process calls this function; only the main process writes and gets the summary.
+    TimeIsUp. out: the run folder, by default `name` in runs_root(). cache: of --cache. Under torchrun every process
+    calls this function; only the main process writes and gets the summary.
 
     Raises UserError if the run can't be started or resumed, before anything in its folder is changed.
     """
@@ -67,7 +73,7 @@ def fit_run(
         )
     if refit and config.run.keep == "soup":
         raise UserError("--refit: nobody is left to validate on, but run.keep soup needs a score; use run.keep mean")
-    run = RunFolder(runs_root() / name)
+    run = RunFolder(runs_root() / name if out is None else out)
     device = pick_device(config.run)
     make_fast(device)
     if fresh or not run.started:
@@ -79,7 +85,7 @@ def fit_run(
         read_provenance(run.folder)
     processes = process_state(device)
     with processes.main_process_first():
-        prepared = ensure_prepared(config.data)
+        prepared = ensure_prepared(config.data, cache)
     folds = list(range(prepared.num_folds)) if folds is None else sorted(set(folds))
     if unknown := [fold for fold in folds if fold not in range(prepared.num_folds)]:
         path = prepared.folder / "folds.csv"
@@ -95,15 +101,18 @@ def fit_run(
     check_pseudo(run, config, prepared, new_parts)
     # Finished parts count too, so that a resumed run keeps its number of threads.
     num_processes = min(parallel, len(parts))
-    with run.lock() if processes.is_main_process else nullcontext():
+    is_finished = run.started and not fresh and all(run.finished(part.name) for part in parts)
+    # A finished run may be on a read-only disk.
+    writes = processes.is_main_process and not (is_finished and why_not_writable(run.folder))
+    if writes:
+        check_output(run.folder, "--out")
+    with run.lock() if writes else nullcontext():
         if processes.is_main_process:
             threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
             _start_or_check(run, config, prepared, device, fresh, threads)
         processes.wait_for_everyone()
         # From this call's config: keys that may change when a run is resumed (workers, device, W&B) take effect.
-        config = resolve_config(config, prepared, device, run.config)
-        with processes.main_process_first():
-            store = open_store(prepared, prepared.images, config.data)
+        config = resolve_config(config, run, prepared, device, run.config)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: already finished", file=sys.stderr)
@@ -111,15 +120,17 @@ def fit_run(
         if unfinished:
             # A resumed run was not checked above, and may be on another machine now.
             check_compiler(config.run, device)
-        (run.folder / UNREACHED).unlink(missing_ok=True)
-        with StopRequest(deadline).listening() as stop:
-            if num_processes > 1:
-                fit_parallel(run, config, prepared, unfinished, num_processes, stop, updates)
-            else:
-                time_left = TimeLeft({part.name: updates[part.name] for part in unfinished})
-                for part in unfinished:
-                    job = FoldJob(run, config, prepared, store, part, stop, time_left)
-                    run_job(job, is_first=part is unfinished[0])
+            with processes.main_process_first():
+                store = open_store(prepared, prepared.images, config.data)
+            (run.folder / UNREACHED).unlink(missing_ok=True)
+            with StopRequest(deadline).listening() as stop:
+                if num_processes > 1:
+                    fit_parallel(run, config, prepared, unfinished, num_processes, stop, updates)
+                else:
+                    time_left = TimeLeft({part.name: updates[part.name] for part in unfinished})
+                    for part in unfinished:
+                        job = FoldJob(run, config, prepared, store, part, stop, time_left)
+                        run_job(job, is_first=part is unfinished[0])
         if not processes.is_main_process:
             return run, None
         summary = write_summary(run, prepared)
@@ -141,7 +152,7 @@ def _start_or_check(
 ) -> None:
     """Start a new run, or check that a started one has the same config and data."""
     if run.started and not fresh:
-        run.check_same(resolve_config(config, prepared, device, run.config), prepared)
+        run.check_same(resolve_config(config, run, prepared, device, run.config), prepared)
         # Runs of earlier versions have no record of their threads.
         if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":
             print(
@@ -150,13 +161,15 @@ def _start_or_check(
                 file=sys.stderr,
             )
     else:
-        config = resolve_config(config, prepared, device)
+        config = resolve_config(config, run, prepared, device)
         run.clear()
         run.start(config, prepared, threads)
 
 
-def resolve_config(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
-    """The config with absolute paths, the folds that exist, and precisions instead of auto.
+def resolve_config(
+    config: Config, run_folder: RunFolder, prepared: Prepared, device: torch.device, recorded: Config | None = None
+) -> Config:
+    """The config with the places of the data, the folds that exist, and precisions instead of auto.
 
     recorded: the resolved config of the run's first start, from which precisions that are auto are taken.
     """
@@ -165,12 +178,14 @@ def resolve_config(config: Config, prepared: Prepared, device: torch.device, rec
         auto_keys = [key for key in ("precision", "predict_precision") if getattr(run, key) == "auto"]
         run = run.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
     precision, predict_precision = pick_precisions(run, device)
-    seed = prepared.meta["fold_seed"]
+    seed, recorded_root = prepared.meta["fold_seed"], Path(prepared.meta["root"])
+    roots = [config.data.root] if config.data.root else possible_places(recorded_root, prepared.folder)
+    root = next((place for place in roots if place.is_dir()), recorded_root)
     return replaced(
         config,
         data={
-            "root": Path(prepared.meta["root"]),
-            "prepared": prepared.folder.absolute(),
+            "root": recorded_path(root, run_folder.folder, prepared.folder),
+            "prepared": recorded_path(prepared.folder, run_folder.folder),
             "folds": prepared.num_folds,
             # None if folds.csv was there before the data was prepared; its seed is then unknown.
             "fold_seed": config.data.fold_seed if seed is None else seed,

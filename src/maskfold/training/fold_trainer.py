@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from maskfold.config.experiment import config_hash
 from maskfold.fileio import locked
 from maskfold.models.classifier import build_classifier
 from maskfold.progress import progress, report
@@ -69,7 +68,8 @@ class FoldTrainer:
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
         self.run, self.config = job.run, job.config
         self.part, photos, pseudo_hash = training_photos(job, accelerator)
-        self.identity = f"{config_hash(self.config)} {job.prepared.identity} {self.part.name} {pseudo_hash}"
+        # Not computed from the config: the schema may have new keys since the run was started.
+        self.identity = f"{self.run.provenance['config_hash']} {job.prepared.identity} {self.part.name} {pseudo_hash}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
         self.data = FoldData(self.config, self.part, photos, self.classifier, accelerator)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import torch
 
-from maskfold import progress
+from maskfold import fileio, progress
 from maskfold.config.experiment import Config
-from maskfold.data.images_table import Prepared, load_prepared
+from maskfold.data.images_table import Prepared
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.loading.store import open_store
 from maskfold.machine_limits import (
@@ -65,12 +65,13 @@ class _Task:
 
     run_folder: Path
     config: Config
-    prepared_folder: Path
+    prepared: Prepared
     part: Part
     slot: _Slot
     messages: multiprocessing.queues.SimpleQueue
     deadline: float | None
     time_left: TimeLeft
+    has_locks: bool
 
 
 def fit_parallel(
@@ -90,7 +91,7 @@ def fit_parallel(
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
     running: dict[BaseProcess, tuple[Part, int]] = {}
     is_stopping, failed = False, []
-    threads, method = threads_per_process(slots), multiprocessing.get_start_method()
+    threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), fileio.locks_enabled
     try:
         messages = spawn.SimpleQueue()
         # The children check the deadline themselves. The first part starts even if it has passed, for one update.
@@ -99,7 +100,7 @@ def fit_parallel(
                 part, number = waiting.pop(0), free_slots.pop(0)
                 time_left = TimeLeft({other.name: updates[other.name] for other in (part, *waiting)}, slots)
                 slot = _Slot(number, slots, threads, method)
-                task = _Task(run.folder, config, prepared.folder, part, slot, messages, stop.deadline, time_left)
+                task = _Task(run.folder, config, prepared, part, slot, messages, stop.deadline, time_left, has_locks)
                 process: BaseProcess = spawn.Process(target=_run_child, args=(task,), name=part.name)
                 # Ctrl-C reaches the whole process group, children that still import too; the parent passes it on once.
                 with stop_signals_blocked():
@@ -164,10 +165,10 @@ def _run_child(task: _Task) -> None:
         if stop.signum:
             stop.raise_if_requested()
         make_fast(pick_device(task.config.run))
-        prepared = load_prepared(task.prepared_folder)
-        store = open_store(prepared, prepared.images, task.config.data)
+        fileio.enable_locks(task.has_locks)
+        store = open_store(task.prepared, task.prepared.images, task.config.data)
         run = RunFolder(task.run_folder)
-        run_job(FoldJob(run, task.config, prepared, store, task.part, stop, task.time_left))
+        run_job(FoldJob(run, task.config, task.prepared, store, task.part, stop, task.time_left))
 
 
 @contextmanager
