@@ -2,18 +2,21 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
 from maskfold.data.damaged_photos import skipped_eval_ids
 from maskfold.data.folds import check_folds
+from maskfold.data.raw_places import find_eval_dir, find_root
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
+from maskfold.places import Places
 
 IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 PREPARED_COLUMNS = {
@@ -27,13 +30,28 @@ META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta."""
+    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta.
+
+    places: the places that the command's flags name.
+    """
 
     folder: Path
     images: pd.DataFrame
     folds: pd.DataFrame
     evaluation: pd.DataFrame | None
     meta: dict
+    places: Places = field(default_factory=Places)
+
+    @cached_property
+    def root(self) -> Path:
+        """The raw data folder. Raises UserError if it is not found."""
+        person = PurePosixPath(self.images.path.iloc[0]).parent
+        return find_root(Path(self.meta["root"]), self.folder / META_FILE, person, self.places)
+
+    @cached_property
+    def eval_dir(self) -> Path:
+        """The folder of info.csv and the eval photos. Raises UserError if it is not found."""
+        return find_eval_dir(Path(self.meta["eval"]), self.folder / META_FILE, lambda: self.root, self.places)
 
     @property
     def num_folds(self) -> int:
@@ -85,7 +103,13 @@ class Prepared:
         return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
-        return [Path(self.meta["root"]) / path for path in table.path]
+        """The files of training photos or of eval photos; table: rows of `images` or `evaluation`."""
+        if "person_id" in table:
+            return [self.root / path for path in table.path]
+        photos = self.eval_dir / "images"
+        # The recorded path may be absolute, of a place where the eval set no longer is: only its end counts.
+        names = zip(table.image_id, table.path, strict=True)
+        return [photos.joinpath(*PurePosixPath(path).parts[-len(PurePosixPath(name).parts) :]) for name, path in names]
 
 
 def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
@@ -102,7 +126,7 @@ def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
 
 
 def _fix(folder: Path) -> str:
-    return f"delete {folder} and prepare the data again (scripts/prepare.py), which makes new folds"
+    return f"restore {folder}, or prepare the data again into another folder (scripts/prepare.py --out)"
 
 
 def read_meta(folder: Path) -> dict:
@@ -134,7 +158,7 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     return table
 
 
-def load_prepared(folder: Path) -> Prepared:
+def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
     """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
     evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
@@ -147,4 +171,4 @@ def load_prepared(folder: Path) -> Prepared:
         raise UserError(f"{folder / IMAGES_FILE}: a label does not match its mask, gender and age; {_fix(folder)}")
     folds = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, folds)
-    return Prepared(folder, images, folds, evaluation, meta)
+    return Prepared(folder, images, folds, evaluation, meta, places or Places())

@@ -48,3 +48,13 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
     if evaluation and not Path(evaluation).is_dir():
         raise UserError(f"SM_CHANNEL_EVAL={evaluation}: no such folder; it must contain info.csv and images/")
     return Layout(train.parent, train / "train.csv", images, Path(evaluation) if evaluation else train.parent / "eval")
+
+
+def channel_root(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """The raw data folder of SM_CHANNEL_TRAIN if it is set."""
+    return [Path(environ["SM_CHANNEL_TRAIN"]).parent.parent] if environ.get("SM_CHANNEL_TRAIN") else []
+
+
+def channel_eval(environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """The folder of SM_CHANNEL_EVAL if it is set."""
+    return [Path(environ["SM_CHANNEL_EVAL"])] if environ.get("SM_CHANNEL_EVAL") else []
