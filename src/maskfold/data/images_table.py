@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from maskfold.data.cell_values import whole_number
 from maskfold.data.folds import check_folds
+from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
@@ -20,7 +22,7 @@ COLUMNS = {
     FOLDS: ("person_id", "gender", "age", "fold"),
     EVALUATION: ("image_id", "path"),
 }
-TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
+INTEGERS = ("age", "mask", "label", "fold")
 META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
 
 
@@ -107,17 +109,13 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
     path = folder / name
     try:
-        table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
-    except (OSError, ValueError) as fault:
-        reason = str(fault).rpartition("error: ")[2].strip()
-        raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
-    if missing := [column for column in COLUMNS[name] if column not in table]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
-    for column in ("fold", "age", "mask", "label"):
-        if column in COLUMNS[name] and (not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()):
+        table = read_table(path, COLUMNS[name]).reset_index(drop=True)
+    except UserError as fault:
+        raise UserError(f"{fault}; to make the file again, {_fix(folder)}") from None
+    for column in set(INTEGERS) & set(COLUMNS[name]):
+        table[column] = table[column].map(whole_number)
+        if table[column].isna().any():
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
-    if table.empty:
-        raise UserError(f"{path}: has no rows; {_fix(folder)}")
     return table
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.experiment import config_hash
+from maskfold.data.catalog import read_info
 from maskfold.data.images_table import Prepared
-from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
 from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
@@ -92,7 +92,7 @@ def make_submission(
 def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Prepared) -> tuple[pd.DataFrame, Path]:
     """(ImageID and ans in the order of info.csv, path of info.csv). Raises UserError if its ids have changed."""
     info = Path(prepared.meta["eval"]) / "info.csv"
-    ids = read_table(info, EVAL_COLUMNS).ImageID.to_numpy()
+    ids = read_info(info, info.parent / "images").ImageID.to_numpy()
     if set(ids) != set(image_id):
         raise UserError(f"{info}: its ids have changed since the data was prepared; prepare the data and train again")
     by_id = pd.Series(pred_labels, index=image_id)

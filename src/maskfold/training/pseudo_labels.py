@@ -16,7 +16,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from maskfold.config.experiment import Config
+from maskfold.data.cell_values import whole_number
 from maskfold.data.images_table import Prepared
+from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError
 from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
@@ -61,17 +63,18 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photo
 
 
 def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
-    selected = pd.read_csv(path, dtype={"image_id": str})
+    selected = read_table(path, ("image_id", "label"), may_be_empty=True)
+    selected_labels = selected.label.map(whole_number)
     ids = pd.Index(prepared.eval_table.image_id)
     rows, num_train = ids.get_indexer(selected.image_id), len(photos.labels)
-    if (rows < 0).any() or not selected.label.isin(range(NUM_CLASSES)).all():
+    if (rows < 0).any() or not selected_labels.isin(range(NUM_CLASSES)).all():
         raise UserError(
             f"{path}: holds other photos than the eval set, or a label that is not 0 to {NUM_CLASSES - 1}; delete "
             f"{path.parent} to train {part.name} again"
         )
     # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
-    labels[rows] = selected.label
+    labels[rows] = selected_labels.to_numpy(int)
     all_photos = Photos(
         (*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
         np.concatenate([photos.labels, labels]),
