@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from maskfold.errors import UserError
+from maskfold.errors import LockedError, UserError
 
 SECONDS_TO_REACH_DISK = 120
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
@@ -82,14 +82,14 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
     """Lock `folder` against other processes; the folder is created if it is missing.
 
     The lock ends with the process, even if the process is killed. If another process holds the lock: raises
-    UserError(busy), or waits if `busy` is None.
+    LockedError(busy), or waits if `busy` is None.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("a") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
-            raise UserError(busy) from None
+            raise LockedError(busy) from None
         _locks.add(handle)
         try:
             yield
