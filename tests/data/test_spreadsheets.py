@@ -148,7 +148,7 @@ REFUSED = {
         lambda text: text.replace("Asian,22", '"As\nian",22', 1).replace(",40,", ",forty,", 1).encode(),
         ["line 4", "age 'forty'"],
     ),
-    "no age in a cut row": (lambda text: text + "9,male\n", ["line 6", "age ''", "path is empty"]),
+    "no age in a cut row": (lambda text: text + "9,male\n", ["line 6", "age ''", "path ''"]),
     "decimal comma": (lambda text: text.replace(",22,", ",22,0,", 1).encode(), ["line 2", "6 cells"]),
     "leading zeros of a folder lost": (None, ["line 2", "7", "did you mean 000007", "format the column as text"]),
     "one folder in two spellings": (

@@ -132,9 +132,6 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
     line_by_photo: dict[object, int] = {}
     for line, name in table.ImageID.items():
         where, path = f"{layout.info_csv} line {line}", None
-        if not name.strip():
-            faults.append(f"{where}: ImageID is empty; write the name of the file")
-            continue
         if points_outside(name):
             faults.append(f"{where}: ImageID {name!r} points outside eval/images; write the name of the file")
             continue

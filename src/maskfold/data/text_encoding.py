@@ -49,6 +49,8 @@ def read_text(path: Path, fix: str) -> tuple[str, str]:
         raise UserError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so it is not this table; {fix}")
     _check_other_formats(path, content, fix)
     encoding = _encoding_of(content)
+    if encoding == "utf-8" and b"\0" in content:
+        raise _nul_error(path, content.partition(b"\0")[0].decode(errors="replace"), fix)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as fault:
@@ -60,8 +62,12 @@ def read_text(path: Path, fix: str) -> tuple[str, str]:
             raise not_utf8(path, content[: fault.start].decode(errors="replace"), fix) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
-        raise UserError(f"{path} line {_last_line(text.partition(chr(0))[0])}: is not text (it has a NUL byte); {fix}")
+        raise _nul_error(path, text.partition("\0")[0], fix)
     return text, encoding
+
+
+def _nul_error(path: Path, text_before: str, fix: str) -> UserError:
+    return UserError(f"{path} line {_last_line(text_before)}: is not text, because it has a NUL byte; {fix}")
 
 
 def not_utf8(path: Path, text_before: str, fix: str) -> UserError:

@@ -1,6 +1,7 @@
 """The table of what runs and prepared folders take on disk."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.table import Table
 
@@ -17,13 +18,15 @@ def size_text(size: int) -> str:
 def print_disk_usage(folders: Sequence[FolderUsage]) -> None:
     """Print the size of each folder by kind and in all; kinds that nothing belongs to are left out."""
     kinds = [kind for kind in KINDS if any(usage.size_of(kind) for usage in folders)]
+    here = Path.cwd()
     table = Table(title="disk space", title_justify="left")
     table.add_column("folder")
     for title in (*kinds, "other", "total"):
         table.add_column(title, justify="right")
     for usage in folders:
         sizes = [usage.size_of(kind) for kind in kinds]
-        table.add_row(str(usage.folder), *_cells([*sizes, usage.size - sum(sizes), usage.size]))
+        folder = usage.folder.relative_to(here) if usage.folder.is_relative_to(here) else usage.folder
+        table.add_row(str(folder), *_cells([*sizes, usage.size - sum(sizes), usage.size]))
     table.add_section()
     sums = [sum(usage.size_of(kind) for usage in folders) for kind in kinds]
     total = sum(usage.size for usage in folders)
