@@ -93,7 +93,8 @@ def _find_photos(
         remaining = photos_by_stem(folder)
         stems = Names(remaining)
         for kind in KIND_MASK:
-            paths = remaining.pop(stems.find(kind), [])
+            stem = stems.find(kind)
+            paths = [] if stem is None else remaining.pop(stem, [])
             if not paths:
                 others = Names(stem for stem in remaining if stem not in KIND_MASK)
                 fix = others.hint(kind) or "; restore it (jpg, jpeg or png)"

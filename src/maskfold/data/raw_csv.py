@@ -138,7 +138,7 @@ def _records(text: str, separator: str, path: Path, line: int, fix: str) -> Reco
     """
     blanks = rf"[^\S\n{separator}]*+"
     quoted = re.compile(rf'{blanks}"([^"]*+(?:""[^"]*+)*+)"{blanks}(?=[{separator}\n]|\Z)')
-    plain = re.compile(rf"[^{separator}\n]*+")
+    cell_end = re.compile(rf"[{separator}\n]")
     start = 0
     while start < len(text):
         end = text.find("\n", start)
@@ -148,17 +148,20 @@ def _records(text: str, separator: str, path: Path, line: int, fix: str) -> Reco
         else:
             cells, end = [], start - 1
             while not cells or (end < len(text) and text[end] == separator):
-                if match := quoted.match(text, end + 1):
+                begin = end + 1
+                if match := quoted.match(text, begin):
+                    end = match.end()
                     cells.append(match[1].replace('""', '"'))
-                else:
-                    match = plain.match(text, end + 1)
-                    if match[0].lstrip().startswith('"'):
-                        raise UserError(
-                            f"{path} line {line}: the quote of cell {len(cells) + 1} is not closed before a separator; "
-                            f"delete the quote, or double a quote inside a cell; {fix}"
-                        )
-                    cells.append(match[0])
-                end = match.end()
+                    continue
+                match = cell_end.search(text, begin)
+                end = match.start() if match else len(text)
+                cell = text[begin:end]
+                if cell.lstrip().startswith('"'):
+                    raise UserError(
+                        f"{path} line {line}: the quote of cell {len(cells) + 1} is not closed before a separator; "
+                        f"delete the quote, or double a quote inside a cell; {fix}"
+                    )
+                cells.append(cell)
         yield line, cells
         line += text.count("\n", start, end) + 1
         start = end + 1
