@@ -16,29 +16,30 @@ from maskfold.labels import NUM_CLASSES
 def check_submission(path: Path, info: Path) -> pd.DataFrame:
     """Read a submission. Raises UserError unless it has the ids of info.csv in their order and labels 0..17."""
     info_ids = read_info(info, info.parent / "images").ImageID
-    table = read_submission(path)
+    table = read_submission(path, as_uploaded=True)
     if len(table) != len(info_ids) or (table.ImageID.to_numpy() != info_ids.to_numpy()).any():
         raise UserError(f"{path}: its ImageIDs are not those of {info} in the same order; make the submission again")
     return table
 
 
-def read_submission(path: Path) -> pd.DataFrame:
+def read_submission(path: Path, as_uploaded: bool = False) -> pd.DataFrame:
     """Read a CSV of ImageID (text) and ans (int).
 
+    as_uploaded: accept labels only as a leaderboard does, 3 but not 3.0.
     Raises UserError that lists duplicate ids and labels other than 0..17.
     """
     faults: list[str] = []
     table = read_table(path, EVAL_COLUMNS, faults=faults, names_exist=_has_ascii_names)
-    labels = table.ans.map(whole_number)
+    labels = list(map(whole_number, table.ans))
     line_by_id: dict[str, int] = {}
     for line, name, cell, label in zip(table.index, table.ImageID, table.ans, labels, strict=True):
         where, first_line = f"{path} line {line}", line_by_id.setdefault(name, line)
-        if label not in range(NUM_CLASSES):
+        if label not in range(NUM_CLASSES) or (as_uploaded and cell != str(label)):
             faults.append(f"{where}: ans {cell!r} is not valid; use an integer from 0 to {NUM_CLASSES - 1}")
         if first_line != line:
             faults.append(f"{where}: ImageID {name} is already listed in line {first_line}; delete one of the rows")
     raise_row_faults(path, faults)
-    return table.assign(ans=labels.astype(int))
+    return table.assign(ans=np.array(labels, int))
 
 
 def _has_ascii_names(table: pd.DataFrame) -> bool:
