@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
 from maskfold.inference.submission import make_submission
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import stratum
 from maskfold.metrics.scores import macro_f1
-from maskfold.training.fit import fit_run
+from maskfold.training.fit import TrainRequest, fit_run
 
 # Heads on frozen features take half a minute per sample.
 RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wandb: disabled}\n"
@@ -43,7 +43,7 @@ def main() -> None:
     if args.recipe is None:
         write_text(recipe, RECIPE)
     whole = _prepared(args.raw, args.out / "prepared")
-    experiment, rows = load_config(recipe, config_flags(args)), []
+    experiment, rows = load_config(recipe, config_overrides(args)), []
     for number, people in enumerate(
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
     ):
@@ -106,7 +106,9 @@ def score_draw(config: Config, folder: Path) -> dict:
     shutil.rmtree(folder / "prepared", ignore_errors=True)
     scores = {}
     for name, folds in (("one", [0]), ("mean", None)):
-        trained, _ = fit_run(config, f"{folder.parent.name}-{folder.name}", folds, fresh=folds is not None)
+        trained, _ = fit_run(
+            config, f"{folder.parent.name}-{folder.name}", TrainRequest(folds, fresh=folds is not None)
+        )
         out = folder / f"{name}.csv"
         manifest, _, _ = make_submission([trained], ["none"], out)
         scores[name] = macro_f1(*load_true_and_submitted(out, folder / "raw" / "answers.csv"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from maskfold.labels import KIND_MASK, decode, encode
+from maskfold.labels import KIND_MASK, decode_label, encode_label
 from maskfold.probabilities import Predictions
 
 KINDS = list(KIND_MASK)
@@ -27,7 +27,7 @@ def people(n=300, doubt=1.0, seed=0):
             ages = np.full(3, 0.15)
             ages[age[person]] = 0.7
             probs.append((mask[:, None, None] * np.array([1 - p, p])[:, None] * ages).ravel())
-            labels.append(encode(KIND_MASK[kind], gender[person], age[person]))
+            labels.append(encode_label(KIND_MASK[kind], gender[person], age[person]))
             ids.append(f"{person:03d}/{kind}")
     person_id = np.repeat([f"{person:03d}" for person in range(n)], len(KINDS))
     return Predictions(
@@ -37,10 +37,10 @@ def people(n=300, doubt=1.0, seed=0):
 
 def turned(oof, genders=(), swaps=()):
     """The same predictions with wrong labels: genders flipped, incorrect_mask and normal exchanged."""
-    mask, gender, age = decode(oof.label)
+    mask, gender, age = decode_label(oof.label)
     gender = np.where(np.isin(oof.person_id, genders), 1 - gender, gender)
     mask = np.where(np.isin(oof.person_id, swaps) & (mask > 0), 3 - mask, mask)
-    return replace(oof, label=encode(mask, gender, age))
+    return replace(oof, label=encode_label(mask, gender, age))
 
 
 def names(numbers):

@@ -4,13 +4,17 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from maskfold.errors import LockedError, UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
@@ -38,6 +42,11 @@ def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True
         temporary.unlink(missing_ok=True)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether this is the temporary file of a write_atomic, which a killed process leaves."""
+    return re.fullmatch(r"\.\d+\..+", path.name) is not None
+
+
 def may_be_incomplete(path: Path) -> bool:
     """Whether a file was written shortly before the last boot, so that parts of it may not have reached the disk.
 
@@ -52,6 +61,11 @@ def may_be_incomplete(path: Path) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table without its index."""
+    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -69,6 +83,15 @@ def read_json(path: Path, fix: str) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object; {fix}")
     return content
+
+
+def read_json_or_none(path: Path) -> dict | None:
+    """Read a JSON object; None if the file is missing or is not a JSON object. For files that are not essential."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def sha256(path: Path) -> str:

@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from conftest import refused
 
-from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
+from maskfold.data.images_table import load_prepared
+from maskfold.errors import UserError
+from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
 
 OUT = Path("data/prepared/raw data 사본")
 
@@ -46,7 +48,7 @@ def test_prepared_files_have_the_documented_format(script, raw):
     assert len(images) == 12 * 7
     assert (images.image_id == images.person_id + "/" + images.kind).all()
     assert all((raw / path).is_file() for path in images.path)
-    expected = encode(images.kind.map(KIND_MASK), images.gender.map(GENDERS.index), age_group(images.age))
+    expected = encode_label(images.kind.map(KIND_MASK), images.gender.map(GENDERS.index), age_group(images.age))
     assert (images.label == expected).all()
     # Two people share an id, but remain two people.
     assert images.person_id.nunique() == 12
@@ -280,6 +282,29 @@ def test_folds_are_kept_when_prepared_again(script, raw):
     assert done.code == 0
     assert "3 folds and is kept" in done.out
     assert (OUT / "folds.csv").read_text() == before
+
+
+def test_a_kill_while_preparing_again_leaves_no_valid_folder(script, raw, monkeypatch):
+    """New labels never stand beside the fingerprint of the old ones: the folder is incomplete until the last write."""
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    table = table_of(raw)
+    Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[0]},age,61,so\n")
+    write = pd.DataFrame.to_csv
+
+    def killed_at_folds(self, path, *args, **keys):
+        if Path(path).name.endswith("folds.csv"):
+            raise KeyboardInterrupt
+        return write(self, path, *args, **keys)
+
+    before = (OUT / "images.csv").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", killed_at_folds)
+        assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 130
+    assert (OUT / "images.csv").read_bytes() != before
+    with pytest.raises(UserError, match=r"dataset\.json"):
+        load_prepared(OUT)
+    assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 0
+    assert load_prepared(OUT).num_folds == 3
 
 
 def test_other_people_than_folds_csv_are_refused(script, raw):

@@ -2,7 +2,6 @@ import math
 import platform
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +9,9 @@ import torch
 from conftest import plain_train_state, train_one_epoch
 from torch.utils.data import DataLoader
 
-from maskfold.config.experiment import Config, Data, Loss, Model, Optim, Run, replaced
+from maskfold.config.experiment import Config, Data, Loss, Model, Optim, replaced
 from maskfold.errors import UserError
 from maskfold.loading.sampler import PhotoBatchSampler
-from maskfold.models import device as devices
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
 from maskfold.models.prediction import predict
@@ -103,6 +101,31 @@ def test_soft_f1_with_accumulation_updates_batch_norm_once():
         torch.testing.assert_close(buffer, seen[1][name], msg=name)
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
+@pytest.mark.parametrize("own_error", [False, True])
+def test_an_error_on_a_single_photo_is_only_reported_as_that_of_batch_norm_with_batch_norm(backbone, own_error):
+    """A net without batch norm trains on one photo, and its errors keep their type."""
+    torch.manual_seed(0)
+    model = build_classifier(replaced(CONFIG, model={"backbone": backbone}))
+    has_batch_norm = backbone == "test_resnet"
+
+    def fail(*_):
+        raise ValueError("an error of the backbone")
+
+    if own_error:
+        model.backbone.register_forward_pre_hook(fail)
+    loader = DataLoader(KeyedPhotos(photos(1)), batch_sampler=PhotoBatchSampler(np.arange(1), 4, shuffle=False))
+    ours = plain_train_state(model, torch.optim.SGD(model.parameters(), lr=0.0))
+    if has_batch_norm:
+        with pytest.raises(UserError, match=r"optim\.batch_size.*batch norm"):
+            train_one_epoch(ours, loader)
+    elif own_error:
+        with pytest.raises(ValueError, match="an error of the backbone"):
+            train_one_epoch(ours, loader)
+    else:
+        train_one_epoch(ours, loader)
+
+
 def test_the_mean_gradient_norm_ignores_infinite_norms(monkeypatch):
     """The norm of the first of two updates is infinite, so the mean norm is that of the second."""
     torch.manual_seed(0)
@@ -182,49 +205,6 @@ def test_the_optimiser_follows_the_schedule_and_does_not_decay_biases():
         assert {group["lr"] for group in optimizer.param_groups} == {0.01 * lr_factor(optim, update, 5)}
 
 
-@pytest.mark.parametrize(
-    ("keys", "bf16", "expected"),
-    [
-        ({}, True, ("fp32", "bf16")),
-        ({}, False, ("fp32", "fp32")),
-        ({"precision": "fp32"}, True, ("fp32", "fp32")),
-        ({"precision": "bf16"}, False, ("bf16", "bf16")),
-        ({"predict_precision": "fp32"}, True, ("fp32", "fp32")),
-    ],
-)
-def test_precision_on_a_cpu(monkeypatch, keys, bf16, expected):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    assert devices.pick_precisions(Run(**keys), torch.device("cpu")) == expected
-
-
-@pytest.mark.parametrize(("capability", "expected"), [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp16")])
-def test_precision_on_a_gpu(monkeypatch, capability, expected):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert devices.pick_precisions(Run(), torch.device("cuda")) == (expected, expected)
-    assert devices.pick_precisions(Run(precision="fp32"), torch.device("cuda")) == ("fp32", "fp32")
-
-
-def test_missing_hardware_is_a_user_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"run\.device.*no GPU"):
-        devices.pick_device(Run(device="cuda"))
-    with pytest.raises(UserError, match="fp16 needs a GPU"):
-        devices.pick_precisions(Run(precision="fp16"), torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_120a"])
-    with pytest.raises(UserError, match=r"compute capability 7\.0.*7\.5.*2\.8"):
-        devices.pick_device(Run())
-    assert devices.pick_device(Run(device="cpu")) == torch.device("cpu")
-
-
-def test_workers_by_device(monkeypatch):
-    assert devices.pick_workers("auto", SimpleNamespace(type="cpu")) == 0
-    assert devices.pick_workers(3, SimpleNamespace(type="cpu")) == 3
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(32)))
-    assert devices.pick_workers("auto", SimpleNamespace(type="cuda")) == 8
-
-
 def test_batch_size_and_other_models_change_no_prediction():
     """Batches of one, three or seven photos, one model or two in one pass: equal probabilities."""
     torch.manual_seed(0)
@@ -241,14 +221,14 @@ def test_batch_size_and_other_models_change_no_prediction():
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_the_allocator_keeps_freed_memory():
-    """In a separate process: 200 MB that were freed stay allocated after make_fast, and are returned without it."""
+    """In a separate process: 200 MB that were freed stay allocated after configure_process, and are returned without it."""
     code = """
 import sys, torch
-from maskfold.models.device import make_fast
+from maskfold.models.device import configure_process
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 if sys.argv[1] == "fast":
-    make_fast(torch.device("cpu"))
+    configure_process(torch.device("cpu"))
 before = resident()
 block = torch.ones(50 * 2**20)
 del block

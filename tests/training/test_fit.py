@@ -22,7 +22,7 @@ from maskfold.fileio import sha256
 from maskfold.metrics.scores import METRICS
 from maskfold.probabilities import load_predictions
 from maskfold.runs.run_folder import RunFolder
-from maskfold.runs.summary import summarise
+from maskfold.runs.summary import SELECTED, summarise
 from maskfold.training import fold_trainer
 
 
@@ -161,9 +161,14 @@ def test_a_damaged_or_foreign_checkpoint_is_an_error(script, synthetic, monkeypa
         refused(script("train", *args), "last.pt", "delete")
         assert state.read_bytes() == bad
     state.write_bytes(good)
-    foreign = torch.load(state, weights_only=True) | {"belongs": "another run"}
-    torch.save(foreign, state)
+    content = torch.load(state, weights_only=True)
+    torch.save(content | {"identity": "another run"}, state)
     refused(script("train", *args), "last.pt", "another run")
+    # The keys of an older version.
+    old_keys = {"identity": "belongs", "train_state": "trainee", "sums": "total"}
+    for old in ({old_keys.get(key, key): value for key, value in content.items()}, [1]):
+        torch.save(old, state)
+        refused(script("train", *args), "last.pt", "another version", "delete")
     state.write_bytes(good)
     assert script("train", *args).code == 0
     assert [row["epoch"] for row in metrics_of(Path("runs/broken/fold0"))] == [1, 2]
@@ -180,7 +185,8 @@ def test_changed_data_is_an_error(script, raw):
 
 def test_a_nan_loss_stops_the_run(script, synthetic):
     result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0, "--optim.lr", "1e30"))
-    refused(result, "loss", "epoch", "optim.lr")
+    # Other keys are refused for a started run.
+    refused(result, "loss", "epoch", "optim.lr", "--fresh", "--name")
 
 
 def test_the_number_of_workers_changes_no_probability(script, synthetic):
@@ -201,9 +207,9 @@ def test_keep_best_saves_the_best_epoch_and_reports_it(script, synthetic, traine
     )
     done = script("train", *args)
     assert done.code == 0, done.err
-    assert "selected on its own validation fold" in done.out
+    assert SELECTED in done.out
     summary = json.loads(Path("runs/best/summary.json").read_text())
-    assert summary["selection"] == "selected on its own validation fold"
+    assert summary["selection"] == SELECTED
     rows = metrics_of(Path("runs/best/fold0"))
     assert summary["oof"]["macro_f1"] == pytest.approx(max(row["macro_f1"] for row in rows))
 

@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--corrections", type=Path, help="CSV of label corrections (default: none)")
     args = parser.parse_args()
 
-    from maskfold.data.prepare import default_folder, describe, prepare
+    from maskfold.data.prepared_folder import default_folder, describe, prepare
     from maskfold.data.raw_layout import find_layout
     from maskfold.errors import UserError
 

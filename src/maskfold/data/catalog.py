@@ -11,11 +11,11 @@ import pandas as pd
 from maskfold.data.name_matching import DiskNames, Names, name_key, near_match_warning, points_outside
 from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.data.raw_layout import Layout
-from maskfold.data.train_csv import PEOPLE, read_people
+from maskfold.data.train_csv import PEOPLE_COLUMNS, read_people
 from maskfold.errors import UserError, indented_list
-from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
+from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
 
-IMAGES = ("image_id", "path", "person_id", "kind")
+IMAGE_COLUMNS = ("image_id", "path", "person_id", "kind")
 PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
@@ -41,7 +41,7 @@ def read_catalog(layout: Layout) -> Catalog:
     train_faults: list[str] = []
     eval_faults: list[str] = []
     warnings: list[str] = []
-    people, images, evaluation = pd.DataFrame(columns=PEOPLE), pd.DataFrame(columns=IMAGES), None
+    people, images, evaluation = pd.DataFrame(columns=PEOPLE_COLUMNS), pd.DataFrame(columns=IMAGE_COLUMNS), None
     # Each table is read on its own, so that an unreadable one does not hide the faults of the other.
     try:
         people, folders = read_people(layout, train_faults, warnings)
@@ -55,16 +55,16 @@ def read_catalog(layout: Layout) -> Catalog:
     return Catalog(people, images, evaluation, train_faults, eval_faults, warnings)
 
 
-def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str] = frozenset()) -> pd.DataFrame:
+def with_labels(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str] = frozenset()) -> pd.DataFrame:
     """Add gender, age, mask 0..2 and label 0..17 to the photos.
 
     swapped: people whose incorrect_mask and normal photos exchange their mask classes.
     """
     table = images.merge(people[["person_id", "gender", "age"]], on="person_id", how="left", validate="many_to_one")
     mask = table.kind.map(KIND_MASK)
-    exchange = table.person_id.isin(swapped) & (mask > 0)
-    table["mask"] = mask.where(~exchange, 3 - mask)
-    table["label"] = encode(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
+    is_swapped = table.person_id.isin(swapped) & (mask > 0)
+    table["mask"] = mask.where(~is_swapped, 3 - mask)
+    table["label"] = encode_label(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
     return table
 
 
@@ -115,7 +115,7 @@ def _find_photos(
         warnings.append(
             f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, first {printable(unlisted[0])}"
         )
-    return pd.DataFrame(rows, columns=IMAGES)
+    return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
 
 
 def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame | None:
@@ -154,7 +154,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
             warnings.append(
                 f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, first {printable(unlisted[0])}"
             )
-    return pd.DataFrame(rows, columns=IMAGES[:2])
+    return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])
 
 
 def read_info(info_csv: Path, eval_images: Path, faults: list[str] | None = None) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from maskfold.data.name_matching import Names
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, indented_list
 
-COLUMNS = ("person_id", "field", "value", "reason")
+CORRECTION_COLUMNS = ("person_id", "field", "value", "reason")
 SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
 
 
@@ -24,7 +24,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
     changes: dict[tuple[str, str], tuple[str | int | None, int]] = {}
     absent = []
     ids = PersonIds(people)
-    table = read_table(path, COLUMNS, may_be_empty=True, faults=faults, names_exist=ids.has_all)
+    table = read_table(path, CORRECTION_COLUMNS, may_be_empty=True, faults=faults, names_exist=ids.has_all)
     for row in table.itertuples():
         line, field = row.Index, row.field.strip().lower()
         where = f"{path} line {line}"

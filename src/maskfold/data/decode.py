@@ -79,7 +79,7 @@ def jpeg_size(content: bytes) -> tuple[int, int] | None:
     return None
 
 
-def decode(content: bytes, reduced: int = 1) -> np.ndarray | None:
+def decode_photo(content: bytes, reduced: int = 1) -> np.ndarray | None:
     """Decode to uint8 RGB [H, W, 3], or None if it is not an image.
 
     reduced: 1, 2, 4 or 8; shrinking a JPEG while decoding takes a half to a fifth of the time.
@@ -90,11 +90,11 @@ def decode(content: bytes, reduced: int = 1) -> np.ndarray | None:
         return None
 
 
-def check_photo(path: Path) -> tuple[str, str | None]:
+def inspect_photo(path: Path) -> tuple[str, str | None]:
     """Read and decode a photo: (sha1 of its bytes, what is wrong with it or None)."""
     content = path.read_bytes()
     fault = photo_fault(content)
-    if fault is None and decode(content, 8 if content.startswith(JPEG) else 1) is None:
+    if fault is None and decode_photo(content, 8 if content.startswith(JPEG) else 1) is None:
         fault = "cannot be decoded"
     return hashlib.sha1(content).hexdigest(), fault and f"{path}: {fault}; replace the photo"
 
@@ -111,7 +111,7 @@ def read_photo(path: Path, reduction: Callable[[tuple[int, int]], int] = lambda 
     fault = photo_fault(content)
     size = None if fault or not content.startswith(JPEG) else jpeg_size(content)
     reduced = reduction(size) if size else 1
-    image = None if fault else decode(content, reduced)
+    image = None if fault else decode_photo(content, reduced)
     if image is None:
         reason = fault or "cannot be decoded"
         raise UserError(f"{path}: {reason}; replace the photo and prepare the data again")

@@ -14,13 +14,13 @@ from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
-from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
+from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
 
-IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
-COLUMNS = {
-    IMAGES: ("image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"),
-    FOLDS: ("person_id", "gender", "age", "fold"),
-    EVALUATION: ("image_id", "path"),
+IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
+PREPARED_COLUMNS = {
+    IMAGES_FILE: ("image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"),
+    FOLDS_FILE: ("person_id", "gender", "age", "fold"),
+    EVAL_FILE: ("image_id", "path"),
 }
 INTEGERS = ("age", "mask", "label", "fold")
 META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
@@ -55,6 +55,10 @@ class Prepared:
         """
         labels = self.images.drop_duplicates("person_id")[["person_id", "gender", "age"]]
         return labels.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
+
+    @property
+    def fold_by_person(self) -> dict[str, int]:
+        return dict(zip(self.folds.person_id, self.folds.fold, strict=True))
 
     @property
     def eval_table(self) -> pd.DataFrame:
@@ -98,10 +102,10 @@ def _fix(folder: Path) -> str:
 
 def read_meta(folder: Path) -> dict:
     """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
-    meta = read_json(folder / META, _fix(folder))
-    check_format(folder / META, meta, PREPARED, _fix(folder))
+    meta = read_json(folder / META_FILE, _fix(folder))
+    check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
     if missing := [key for key in META_KEYS if key not in meta]:
-        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {_fix(folder)}")
+        raise UserError(f"{folder / META_FILE}: {', '.join(missing)} is missing; {_fix(folder)}")
     return meta
 
 
@@ -109,10 +113,10 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
     path = folder / name
     try:
-        table = read_table(path, COLUMNS[name]).reset_index(drop=True)
+        table = read_table(path, PREPARED_COLUMNS[name]).reset_index(drop=True)
     except UserError as fault:
         raise UserError(f"{fault}; to make the file again, {_fix(folder)}") from None
-    for column in set(INTEGERS) & set(COLUMNS[name]):
+    for column in set(INTEGERS) & set(PREPARED_COLUMNS[name]):
         table[column] = table[column].map(whole_number)
         if table[column].isna().any():
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
@@ -122,14 +126,14 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
 def load_prepared(folder: Path) -> Prepared:
     """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
-    evaluation = read_prepared_table(folder, EVALUATION) if meta["counts"].get("eval_images") else None
-    images = read_prepared_table(folder, IMAGES)
+    evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
+    images = read_prepared_table(folder, IMAGES_FILE)
     try:
-        expected = encode(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
+        expected = encode_label(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
     except (ValueError, TypeError):
         expected = None
     if expected is None or (expected != images.label).any():
-        raise UserError(f"{folder / IMAGES}: a label does not match its mask, gender and age; {_fix(folder)}")
-    folds = read_prepared_table(folder, FOLDS)
+        raise UserError(f"{folder / IMAGES_FILE}: a label does not match its mask, gender and age; {_fix(folder)}")
+    folds = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, folds)
     return Prepared(folder, images, folds, evaluation, meta)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.data.catalog import Catalog, labelled, raise_faults, read_catalog
-from maskfold.data.corrections import COLUMNS, SWAPS, apply_corrections
+from maskfold.data.catalog import Catalog, raise_faults, read_catalog, with_labels
+from maskfold.data.corrections import CORRECTION_COLUMNS, SWAPS, apply_corrections
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
@@ -23,7 +23,7 @@ def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series,
     people, report = catalog.people, {"changed": [], "already_so": 0, "not_in_data": []}
     if corrections is not None:
         people, swapped, report = apply_corrections(people, corrections)
-    table = labelled(catalog.images, people, swapped)
+    table = with_labels(catalog.images, people, swapped)
     return table.set_index("image_id").label, report
 
 
@@ -31,16 +31,16 @@ def applied_corrections(prepared: Prepared) -> pd.DataFrame:
     """The corrections between the raw labels and those of the prepared folder: person_id, field, value, reason."""
     catalog, rows = _raw(prepared), []
     raw, current = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
-    raw_mask = labelled(catalog.images, catalog.people).set_index("image_id")["mask"]
+    raw_mask = with_labels(catalog.images, catalog.people).set_index("image_id")["mask"]
     changed = raw_mask.loc[prepared.images.image_id].to_numpy() != prepared.images["mask"]
-    exchanged = set(prepared.images.person_id[changed])
+    swapped_people = set(prepared.images.person_id[changed])
     for person in current.index:
         for field in ("gender", "age"):
             if raw.loc[person, field] != current.loc[person, field]:
                 rows.append((person, field, str(current.loc[person, field]), "corrected before"))
-        if person in exchanged:
+        if person in swapped_people:
             rows.append((person, "swap", SWAPS[0], "corrected before"))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CORRECTION_COLUMNS)
 
 
 def _raw(prepared: Prepared) -> Catalog:
@@ -51,7 +51,7 @@ def _raw(prepared: Prepared) -> Catalog:
     images = prepared.images.set_index("image_id")
     changed = set(catalog.images.image_id) ^ set(images.index)
     if not changed and prepared.meta["corrections"] is None:
-        labels = labelled(catalog.images, catalog.people).set_index("image_id").label
+        labels = with_labels(catalog.images, catalog.people).set_index("image_id").label
         changed = set(labels.index[labels != images.label.reindex(labels.index)])
     if changed:
         raise UserError(

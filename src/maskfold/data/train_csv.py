@@ -9,7 +9,7 @@ from maskfold.data.name_matching import DiskNames, near_match_warning, points_ou
 from maskfold.data.raw_csv import TRAIN_COLUMNS, read_table
 from maskfold.data.raw_layout import Layout
 
-PEOPLE = ("id", "person_id", "gender", "age")
+PEOPLE_COLUMNS = ("id", "person_id", "gender", "age")
 
 
 def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple[pd.DataFrame, dict[str, Path | None]]:
@@ -57,4 +57,4 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
             if path is not None and not disk.is_exact(folder):
                 near.append(f"{folder} (on disk {path.relative_to(layout.train_images)})")
     warnings += near_match_warning(near, layout.train_csv)
-    return pd.DataFrame(rows, columns=PEOPLE), folders
+    return pd.DataFrame(rows, columns=PEOPLE_COLUMNS), folders

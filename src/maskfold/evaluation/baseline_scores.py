@@ -6,19 +6,19 @@ from maskfold.data.images_table import Prepared
 from maskfold.fileio import read_json, write_json
 from maskfold.runs.run_folder import RunFolder
 
-FILE = "baselines.json"
+BASELINES_FILE = "baselines.json"
 
 
 def write_baselines(prepared: Prepared, scores_by_name: dict[str, dict]) -> Path:
     """Write {name: scores} into the prepared folder and return the file's path."""
-    path = prepared.folder / FILE
+    path = prepared.folder / BASELINES_FILE
     write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": scores_by_name})
     return path
 
 
 def best_baseline(run: RunFolder) -> tuple[str, float] | None:
     """(name, macro F1) of the best recorded baseline on a run's data, None if there is none."""
-    path = run.prepared_folder / FILE
+    path = run.prepared_folder / BASELINES_FILE
     if not path.exists():
         return None
     content = read_json(path, "run scripts/baselines.py again")

@@ -3,9 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
-from maskfold.evaluation.score_tables import wide_console
+from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.runs.disk_kinds import KINDS
 from maskfold.runs.disk_usage import FolderUsage
 
@@ -19,10 +17,7 @@ def print_disk_usage(folders: Sequence[FolderUsage]) -> None:
     """Print the size of each folder by kind and in all; kinds that nothing belongs to are left out."""
     kinds = [kind for kind in KINDS if any(usage.size_of(kind) for usage in folders)]
     here = Path.cwd()
-    table = Table(title="disk space", title_justify="left")
-    table.add_column("folder")
-    for title in (*kinds, "other", "total"):
-        table.add_column(title, justify="right")
+    table = terminal_table("disk space", "folder", *kinds, "other", "total")
     for usage in folders:
         sizes = [usage.size_of(kind) for kind in kinds]
         folder = usage.folder.relative_to(here) if usage.folder.is_relative_to(here) else usage.folder

@@ -30,7 +30,7 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
     for run, summary, oof in zip(runs, summaries, oofs, strict=True):
-        print_summary(summary, baseline=best_baseline(run), gain=load_gain([run]))
+        print_summary(summary, run.config, baseline=best_baseline(run), gain=load_gain([run]))
         print_classes(oof)
         print_calibration(oof, run.folder / FIGURE)
         if corrections is not None:
@@ -51,4 +51,4 @@ def _print_members(names: Sequence[str], oofs: Sequence[OutOfFold]) -> None:
     labels, people, members = joined[0].label, joined[0].person_id, np.stack([oof.probs for oof in joined])
     fitted = fit(members, labels, people, "mean", "argmax")
     crossed = cross_fit(members, labels, people, "mean", "argmax")
-    print_members(names, crossed, labels, people, fitted.weights, fitted.temperatures)
+    print_members(names, crossed, joined[0], fitted)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.config.experiment import config_hash
+from maskfold.config.experiment import config_hash, selects_on_validation
 from maskfold.data.catalog import read_info
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
@@ -16,15 +16,15 @@ from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.inference.submission_checks import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
-from maskfold.metrics.bootstrap import intervals
+from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
+from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
 from maskfold.runs.code_state import code_state
 from maskfold.runs.run_folder import FULL, RunFolder
-from maskfold.runs.summary import selection
+from maskfold.runs.summary import SELECTED, selection
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -64,7 +64,7 @@ def make_submission(
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
-            **intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
+            **score_intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": load_gain(runs),
         },
         "dataset": prepared.meta["fingerprint"],
@@ -81,6 +81,8 @@ def make_submission(
     for name, share in agreements(out, manifest["eval"]):
         prefix = "warning: nearly the same as" if share >= NEAR_IDENTICAL else "compared with"
         messages.append(f"{prefix} submission {name}: {share:.1%} of the labels are equal")
+    if selected := [run.name for run in runs if selects_on_validation(run.config)]:
+        messages.append(f"note: the expected score is optimistically biased: {', '.join(selected)}: {SELECTED}")
     if people < len(prepared.folds):
         messages.append(
             f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those in a validation "

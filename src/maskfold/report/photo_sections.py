@@ -9,7 +9,7 @@ from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.loading.store import Store
-from maskfold.loading.transforms import sample_seeds, train_transform
+from maskfold.loading.transforms import make_train_transform, sample_seeds
 from maskfold.metrics.confusion import most_confident_errors
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
@@ -22,7 +22,7 @@ MAX_MIXED = 12
 
 def augmentation_examples(config: Config, store: Store) -> np.ndarray:
     """Some photos, augmented as in the first epochs, at the input size of the model: uint8 RGB [H, W, 3]."""
-    rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), train_transform(config.data)
+    rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), make_train_transform(config.data)
     lines, epochs = [], min(MAX_EPOCHS, config.optim.epochs)
     for row in rows:
         seeds = [
@@ -47,19 +47,19 @@ def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int 
     from maskfold.loading.sampler import train_batch_sampler
     from maskfold.models.targets import TargetEncoder
 
-    images = prepared.images
-    labels, ages = images.label.to_numpy(), images.age.to_numpy()
-    batches = train_batch_sampler(config, split(images, prepared.folds, fold)[0], labels)
-    dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
+    table = prepared.images
+    labels, ages = table.label.to_numpy(), table.age.to_numpy()
+    batches = train_batch_sampler(config, split(table, prepared.folds, fold)[0], labels)
+    dataset = PhotoDataset(store, labels, make_train_transform(config.data), config.seed)
     target_encoder, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
         batches.set_epoch(batches.epoch + 1)
         for batch, keys in enumerate(batches):
             size = batches.size(batch)
             if len(keys) > size:
-                photos, batch_labels, rows = dataset.__getitems__(keys)
-                mixed_photos, _ = mixer(photos, target_encoder(batch_labels, rows), batches.epoch, batch, size)
-                pixels = mixed_photos[:MAX_MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
+                images, batch_labels, rows = dataset.__getitems__(keys)
+                mixed, _ = mixer(images, target_encoder(batch_labels, rows), batches.epoch, batch, size)
+                pixels = mixed[:MAX_MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
                 # Two rows of equal length, or one row for a single photo.
                 lines = np.array_split(pixels[: len(pixels) // 2 * 2], 2) if len(pixels) > 1 else [pixels]
                 return np.concatenate([np.concatenate(list(line), 1) for line in lines], 0)
@@ -78,9 +78,7 @@ def confident_errors_section(oof: OutOfFold, prepared: Prepared, store: Store) -
 
 def augmentation_section(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
     """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
-    from maskfold.training.fold_data import uses_cached_features
-
-    if uses_cached_features(config):
+    if config.uses_cached_features:
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
         flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
         text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from maskfold.errors import LockedError, UserError, indented_list
 from maskfold.fileio import locked
-from maskfold.runs.disk_usage import Entry, FolderUsage, prepared_of_run
+from maskfold.runs.disk_usage import DiskEntry, FolderUsage, part_folders, prepared_of_run
+from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import RunFolder, runs_root
 
 # The kind of an entry that is a run folder itself.
@@ -19,7 +20,7 @@ WHOLE_RUN = "runs"
 class Cleanup:
     """What was deleted, and a note on each folder that was left alone because it is in use."""
 
-    deleted: list[Entry]
+    deleted: list[DiskEntry]
     skipped: list[str]
 
     @property
@@ -47,27 +48,27 @@ def delete(
         if not chosen[usage.folder]:
             continue
         try:
-            # Held while deleting, so that no run starts to use the files.
             with ExitStack() as locks:
+                # Held while deleting, so that no run starts to use the files.
                 for run in _runs_using(usage):
                     locks.enter_context(run.lock())
-                if usage.run is None:
-                    locks.enter_context(locked(usage.folder, f"{usage.folder}: is being prepared"))
-                    locks.enter_context(locked(usage.folder / "store", f"{usage.folder}: its store is being built"))
+                for folder in _inner_folders(usage):
+                    with locked(folder, f"{folder}: another process is writing into it"):
+                        pass
                 for entry in chosen[usage.folder]:
-                    _remove(entry.path)
+                    _remove(entry)
                     deleted.append(entry)
         except LockedError as error:
             skipped.append(f"{usage.folder}: left alone, because it is in use ({error})")
     return Cleanup(deleted, skipped)
 
 
-def _chosen(usage: FolderUsage, kinds: set[str], whole_runs: bool) -> list[Entry]:
+def _chosen(usage: FolderUsage, kinds: set[str], whole_runs: bool) -> list[DiskEntry]:
     if not (whole_runs and usage.run):
         return [entry for entry in usage.entries if entry.kind in kinds]
     finished = usage.run.finished_parts
     cost = f"{', '.join(finished)} finished" if finished else ""
-    return [Entry(usage.folder, WHOLE_RUN, usage.size, cost)]
+    return [DiskEntry(usage.folder, WHOLE_RUN, usage.size, cost)]
 
 
 def _runs_using(usage: FolderUsage) -> list[RunFolder]:
@@ -78,8 +79,21 @@ def _runs_using(usage: FolderUsage) -> list[RunFolder]:
     return [run for run in runs if (used := prepared_of_run(run)) and used.resolve() == usage.folder.resolve()]
 
 
-def _remove(path: Path) -> None:
+def _inner_folders(usage: FolderUsage) -> list[Path]:
+    """Folders with a lock of their own: the parts of a run, which an orphaned process may still train, or the store."""
+    if usage.run is not None:
+        return part_folders(usage.folder)
+    return [path for path in (usage.folder, usage.folder / "store") if path.is_dir() and not path.is_symlink()]
+
+
+def _remove(entry: DiskEntry) -> None:
     """Delete a file or folder, and the folder of a training state that is left empty; links are not followed."""
+    path = entry.path
+    if entry.kind == WHOLE_RUN:
+        delete_run(RunFolder(path))
+        (path / ".lock").unlink()
+        path.rmdir()
+        return
     if path.is_dir():
         shutil.rmtree(path)
         return

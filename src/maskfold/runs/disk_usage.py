@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskfold.data.images_table import META, read_meta
+from maskfold.data.images_table import META_FILE, read_meta
 from maskfold.errors import UserError
+from maskfold.fileio import is_temporary
 from maskfold.models.tta import VIEWS
 from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_of, runs_root
 
-STATE = re.compile(r"last\.pt|epoch-\d+\.safetensors")
-STORE = re.compile(r"[a-z_]+-\d+x\d+-[0-9a-f]{12}\.(npy|json)")
-FEATURES = re.compile(r"features-[0-9a-f]{16}\.npy")
-PREDICTIONS = re.compile(r"(?:eval|oof)-([a-z_+]+)\.npz")
-TEMPORARY = re.compile(r"\.(\d+)\..+")
+STATE_NAME = re.compile(r"last\.pt|epoch-\d+\.safetensors")
+STORE_NAME = re.compile(r"[a-z_]+-\d+x\d+-[0-9a-f]{12}\.(npy|json)")
+FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.npy")
+PREDICTIONS_NAME = re.compile(r"(?:eval|oof)-([a-z_+]+)\.npz")
 # A process on another machine may still write a younger temporary file.
 MIN_TEMPORARY_SECONDS = 600
-PREPARED_ROOT = Path("data/prepared")
+PREPARED_FOLDERS = Path("data/prepared")
 
 
 @dataclass(frozen=True)
-class Entry:
+class DiskEntry:
     """A file, or a folder, that can be deleted. cost: why it can't be made again; empty if it can."""
 
     path: Path
@@ -39,7 +39,7 @@ class FolderUsage:
     folder: Path
     run: RunFolder | None
     size: int
-    entries: list[Entry]
+    entries: list[DiskEntry]
 
     def size_of(self, kind: str) -> int:
         return sum(entry.size for entry in self.entries if entry.kind == kind)
@@ -51,7 +51,7 @@ def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
     paths: run folders, names of runs or prepared folders; empty for all runs and for all prepared folders in
     data/prepared or used by a run. With runs, their prepared folders are added. Raises UserError for an unknown path.
     """
-    is_prepared = {path: (path / META).is_file() for path in paths}
+    is_prepared = {path: (path / META_FILE).is_file() for path in paths}
     runs = [find_run(path) for path in paths if not is_prepared[path]]
     prepared = [path for path in paths if is_prepared[path]]
     notes: list[str] = []
@@ -61,8 +61,10 @@ def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
                 runs.append(find_run(config.parent))
             except UserError as error:
                 notes.append(f"{config.parent}: left alone, because it is not a readable run ({error})")
-        prepared = sorted(meta.parent for meta in PREPARED_ROOT.glob(f"*/{META}"))
-    prepared += [folder for run in runs if (folder := prepared_of_run(RunFolder(run))) and (folder / META).is_file()]
+        prepared = sorted(meta.parent for meta in PREPARED_FOLDERS.glob(f"*/{META_FILE}"))
+    prepared += [
+        folder for run in runs if (folder := prepared_of_run(RunFolder(run))) and (folder / META_FILE).is_file()
+    ]
     links = [folder for folder in (*runs, *prepared) if folder.is_symlink()]
     notes += [f"{folder}: is a symbolic link, which is not followed" for folder in dict.fromkeys(links)]
     runs, prepared = (
@@ -89,33 +91,40 @@ def run_usage(run: RunFolder) -> FolderUsage:
     else:
         cost = "the weights that predicted it are missing"
     entries = [
-        Entry(path, "caches", size, cost)
+        DiskEntry(path, "caches", size, cost)
         for path, size in _files(folder)
-        if (match := PREDICTIONS.fullmatch(path.name)) and set(match[1].split("+")) <= VIEWS.keys()
+        if (match := PREDICTIONS_NAME.fullmatch(path.name)) and set(match[1].split("+")) <= VIEWS.keys()
     ]
-    parts = [path for path in _folders(folder) if path.name == FULL or fold_of(path.name) is not None]
+    parts = part_folders(folder)
     for part in parts:
-        entries += [Entry(path, "states", size) for path, size in _files(part / "state") if STATE.fullmatch(path.name)]
+        entries += [
+            DiskEntry(path, "states", size) for path, size in _files(part / "state") if STATE_NAME.fullmatch(path.name)
+        ]
         weights = run.weights_path(part.name)
         cost = f"{part.name} has to be trained again"
-        entries += [Entry(path, "weights", size, cost) for path, size in _files(part) if path == weights]
+        entries += [DiskEntry(path, "weights", size, cost) for path, size in _files(part) if path == weights]
     for path in [path for path in _folders(folder) if path.name == "wandb"]:
         offline = [each for each in _folders(path) if each.name.startswith("offline-run-")]
         is_uploaded = all(any(each.glob("*.wandb.synced")) for each in offline)
         cost = "" if is_uploaded else "it has an offline run that was not uploaded"
-        entries.append(Entry(path, "wandb", _size(path), cost))
+        entries.append(DiskEntry(path, "wandb", _size(path), cost))
     for place in (folder, folder / "audit", *parts, *[part / "state" for part in parts]):
         entries += _temporary(place)
     return FolderUsage(folder, run, _size(folder), entries)
+
+
+def part_folders(folder: Path) -> list[Path]:
+    """The folders of the parts in a run folder."""
+    return [path for path in _folders(folder) if path.name == FULL or fold_of(path.name) is not None]
 
 
 def prepared_usage(folder: Path) -> FolderUsage:
     """The size of a prepared folder and what can be deleted in it."""
     cost = missing_raw_data(folder)
     entries = [
-        Entry(path, "stores" if STORE.fullmatch(path.name) else "caches", size, cost)
+        DiskEntry(path, "stores" if STORE_NAME.fullmatch(path.name) else "caches", size, cost)
         for path, size in _files(folder / "store")
-        if STORE.fullmatch(path.name) or FEATURES.fullmatch(path.name)
+        if STORE_NAME.fullmatch(path.name) or FEATURES_NAME.fullmatch(path.name)
     ]
     return FolderUsage(folder, None, _size(folder), [*entries, *_temporary(folder), *_temporary(folder / "store")])
 
@@ -129,13 +138,13 @@ def missing_raw_data(prepared: Path) -> str:
     return "" if root.is_dir() else f"the raw data {root} is missing"
 
 
-def _temporary(folder: Path) -> Iterator[Entry]:
+def _temporary(folder: Path) -> Iterator[DiskEntry]:
     """Temporary files of write_atomic whose process has ended."""
     for path, size in _files(folder):
-        match = TEMPORARY.fullmatch(path.name)
-        is_old = match and time.time() - path.stat().st_mtime > MIN_TEMPORARY_SECONDS
-        if match and is_old and not _is_running(int(match[1])):
-            yield Entry(path, "temporary", size)
+        is_old = time.time() - path.stat().st_mtime > MIN_TEMPORARY_SECONDS
+        # write_atomic puts the number of its process into the name.
+        if is_temporary(path) and is_old and not _is_running(int(path.name.split(".")[1])):
+            yield DiskEntry(path, "temporary", size)
 
 
 def _is_running(pid: int) -> bool:

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import Config, config_hash, fixed_values
+from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, first_line, indented_list
 from maskfold.fileio import locked, read_json, sha256, write_json, write_text
@@ -151,18 +151,6 @@ class RunFolder:
         write_json(self.folder / "provenance.json", {KEY: RUN, **data, **hashes, **code_state(), "threads": threads})
         # Written last: a run counts as started once it has a config.yaml.
         write_text(self.folder / "config.yaml", text)
-
-    def clear(self) -> None:
-        """Delete everything but the lock, which this process holds. Raises UserError if this is not a run folder."""
-        others = [path.name for path in self.folder.iterdir() if path.name not in (".lock", "provenance.json")]
-        if others and not self.started:
-            raise UserError(f"{self.folder}: contains {min(others)} and is not a run folder; give another --name")
-        (self.folder / "config.yaml").unlink(missing_ok=True)
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
 
     def state_path(self, part: str) -> Path:
         """The checkpoint of an unfinished part, to resume from."""

@@ -10,6 +10,9 @@ from maskfold.fileio import write_atomic
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training.train_state import TrainState
 
+# The keys of a checkpoint.
+KEYS = {"identity", "history", "step", "sums", "train_state"}
+
 
 def pack_state(state: TrainState) -> dict:
     """State dicts of model, optimiser, EMA and gradient scaler.
@@ -35,6 +38,7 @@ def unpack_state(state: TrainState, packed: dict) -> None:
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
+    """Write a checkpoint, a dict with KEYS."""
     # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
     torch.save(checkpoint, content)
@@ -44,7 +48,8 @@ def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
 def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     """Return the last checkpoint, or None where there is none yet.
 
-    identity: what the checkpoint's `belongs` must be. Raises UserError for a file that is damaged or of another run.
+    identity: what its `identity` must be. Raises UserError for a file that is damaged, of another run
+    or of an older version.
     """
     path = run.state_path(part)
     if not path.exists():
@@ -52,9 +57,10 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     fix = f"delete {path.parent} to train {part} again"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        owner = checkpoint["belongs"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(f"{path}: not a readable checkpoint ({first_line(error)}); {fix}") from error
-    if owner != identity:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= KEYS:
+        raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {fix}")
+    if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {fix}")
     return checkpoint

@@ -67,7 +67,10 @@ def _check_ancestors(source: RunFolder, part: str) -> None:
         return
     path = source.part_dir(part) / SOURCES_FILE
     record = read_json(path, f"it records which models labelled photos for {part}; train {source.folder} again")
-    other_parts = [model["part"] for model in record["sources"] if model["part"] != part]
+    models = record.get("sources")
+    if not isinstance(models, list) or not all(isinstance(model, dict) and "part" in model for model in models):
+        raise UserError(f"{path}: has no list of sources; train {source.folder} again")
+    other_parts = [model["part"] for model in models if model["part"] != part]
     if other_parts:
         raise UserError(
             f"pseudo.runs: {source.folder}: {part} was itself trained on pseudo-labels of {other_parts[0]}, whose "

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from maskfold.config.experiment import KEYS, Config, Section
+from maskfold.config.experiment import KEYS, Config, ConfigSection
 from maskfold.errors import UserError, did_you_mean, indented_list, one_line
 
 
@@ -68,7 +68,7 @@ def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
         raise UserError(_explain(fault, path, flags)) from None
 
 
-_SECTIONS = tuple(key for key, value in Config() if isinstance(value, Section))
+_SECTIONS = tuple(key for key, value in Config() if isinstance(value, ConfigSection))
 
 
 def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:

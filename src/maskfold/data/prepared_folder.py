@@ -1,21 +1,20 @@
 """Raw folder -> prepared folder. All checks come before the first write."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from maskfold.config.experiment import Config, Data
-from maskfold.data.catalog import labelled, raise_faults, read_catalog
+from maskfold.data.catalog import raise_faults, read_catalog, with_labels
 from maskfold.data.corrections import apply_corrections
-from maskfold.data.decode import check_photo
+from maskfold.data.decode import inspect_photo
 from maskfold.data.folds import check_folds, largest_share_difference, make_folds
 from maskfold.data.images_table import (
-    EVALUATION,
-    FOLDS,
-    IMAGES,
-    META,
+    EVAL_FILE,
+    FOLDS_FILE,
+    IMAGES_FILE,
+    META_FILE,
     Prepared,
     fingerprint,
     load_prepared,
@@ -24,7 +23,7 @@ from maskfold.data.images_table import (
 )
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.errors import UserError
-from maskfold.fileio import locked, sha256, write_atomic, write_json
+from maskfold.fileio import locked, sha256, write_csv, write_json
 from maskfold.format_version import KEY, PREPARED
 from maskfold.progress import parallel_map
 
@@ -39,8 +38,8 @@ def prepare(
 ) -> Prepared:
     """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
 
-    folds, seed: for new folds (None: the defaults of the schema). Raises UserError, before anything is written, that
-    lists all faults, or if the folder was prepared from another root.
+    folds, seed: for new folds (None: the defaults of the schema). Raises UserError before anything is written: for
+    faults in the data (the message lists all of them), or if the folder was prepared from another root.
     """
     places = _places(layout)
     _refuse_other_root(folder, places)
@@ -54,9 +53,9 @@ def prepare(
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
         applied["sha256"] = sha256(corrections)
-    images = labelled(catalog.images, people, swapped)
-    if not (folder / FOLDS).exists():
-        # Raises the error for more folds than people before the folder is created.
+    images = with_labels(catalog.images, people, swapped)
+    if not (folder / FOLDS_FILE).exists():
+        # If there are more folds than people, raise the error before the folder is created.
         make_folds(people, folds or Config().data.folds, 0)
     with locked(folder):
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
@@ -75,27 +74,29 @@ def prepare(
             "corrections": applied,
             "warnings": catalog.warnings + warnings,
         }
-        for name, table in ((IMAGES, images), (FOLDS, fold_table), (EVALUATION, catalog.evaluation)):
+        # Otherwise a kill while the tables are replaced would leave new labels under the old fingerprint.
+        (folder / META_FILE).unlink(missing_ok=True)
+        for name, table in ((IMAGES_FILE, images), (FOLDS_FILE, fold_table), (EVAL_FILE, catalog.evaluation)):
             if table is None:
                 (folder / name).unlink(missing_ok=True)
             else:
-                write_atomic(folder / name, partial(table.to_csv, index=False))
+                write_csv(folder / name, table)
         # Written last: its presence means that the other files are complete.
-        write_json(folder / META, meta)
+        write_json(folder / META_FILE, meta)
     return Prepared(folder, images, fold_table, catalog.evaluation, meta)
 
 
 def ensure_prepared(data: Data) -> Prepared:
     """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing.
 
-    Raises UserError if it was prepared from another root, or with other corrections than data.corrections.
+    Raises UserError if it was prepared from another root, or with corrections other than data.corrections.
     """
-    if data.root is None and data.prepared is not None and (data.prepared / META).exists():
+    if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
         prepared = load_prepared(data.prepared)
     else:
         layout = find_layout(data.root)
         folder = data.prepared or default_folder(layout)
-        if not (folder / META).exists():
+        if not (folder / META_FILE).exists():
             prepared = prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
             print("\n".join(describe(prepared)), file=sys.stderr)
             return prepared
@@ -111,9 +112,10 @@ def _check_corrections(prepared: Prepared, corrections: Path) -> None:
         raise UserError(f"data.corrections: {corrections}: no such file; give the path of a corrections CSV")
     applied = prepared.meta["corrections"]
     if applied is None or applied["sha256"] != sha256(corrections):
+        prepared_with = "no corrections" if applied is None else f"the corrections of {applied['file']}"
         raise UserError(
-            f"data.corrections: {prepared.folder} was prepared with {applied['file'] if applied else 'none'}, not with "
-            f"this {corrections}; prepare it again (scripts/prepare.py --corrections {corrections}), or choose another "
+            f"data.corrections: {prepared.folder} was prepared with {prepared_with}, not with the present content of "
+            f"{corrections}; prepare it again (scripts/prepare.py --corrections {corrections}), or choose another "
             "data.prepared"
         )
 
@@ -125,7 +127,7 @@ def _places(layout: Layout) -> dict[str, str]:
 def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another prepared folder")
-    if not (folder / META).exists():
+    if not (folder / META_FILE).exists():
         return
     meta = read_meta(folder)
     for key, place in places.items():
@@ -139,7 +141,7 @@ def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
 def _read_photos(table: pd.DataFrame, layout: Layout, faults: list[str]) -> list[str]:
     """Read every photo of a table and append faults to `faults`. Returns the sha1 of each photo."""
     checked = list(
-        parallel_map(lambda path: check_photo(layout.root / path), list(table.path), "reading photos", "photos")
+        parallel_map(lambda path: inspect_photo(layout.root / path), list(table.path), "reading photos", "photos")
     )
     faults += [fault for _, fault in checked if fault]
     return [content for content, _ in checked]
@@ -156,7 +158,8 @@ def describe(prepared: Prepared) -> list[str]:
     lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
     difference = largest_share_difference(prepared.images, prepared.folds)
     lines.append(
-        f"{counts['folds']} folds over people; the share of a class differs between them by at most {difference:.1%}"
+        f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
+        f"{difference:.1%}"
     )
     return [*lines, f"prepared: {prepared.folder}"]
 
@@ -165,14 +168,17 @@ def _make_or_keep_folds(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
 ) -> tuple[pd.DataFrame, int | None, list[str]]:
     """(folds, their seed or None if unknown, warnings): the folds of folds.csv if it exists, else new ones."""
-    path = folder / FOLDS
+    path = folder / FOLDS_FILE
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed
         fold_table, warnings = make_folds(people, folds or Config().data.folds, seed)
         return fold_table, seed, warnings
-    kept = read_prepared_table(folder, FOLDS)
+    kept = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, kept)
     count = int(kept.fold.max()) + 1
-    kept_seed = read_meta(folder)["fold_seed"] if (folder / META).exists() else seed
-    warning = f"{path} has {count} folds and is kept, although {folds} folds are requested"
+    kept_seed = read_meta(folder)["fold_seed"] if (folder / META_FILE).exists() else seed
+    warning = (
+        f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, choose "
+        "another prepared folder"
+    )
     return kept, kept_seed, [warning] if folds not in (None, count) else []
