@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from maskfold.errors import UserError
+from maskfold.errors import LockedError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,7 +142,7 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
     """Lock `folder` against other processes; the folder is created if it is missing.
 
     The lock ends with the process, even if the process is killed. If another process holds the lock: raises
-    UserError(busy), or waits if `busy` is None. Raises UserError if the file system has no locks; after --no-lock
+    LockedError(busy), or waits if `busy` is None. Raises UserError if the file system has no locks; after --no-lock
     nothing is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError:
-            raise UserError(busy) from None
+            raise LockedError(busy) from None
         except OSError as error:
             raise _no_lock_error(folder, error) from None
         _locks.add(handle)

@@ -13,7 +13,6 @@ from conftest import refused
 
 from maskfold.data import prepared_folder
 from maskfold.data.images_table import load_prepared
-from maskfold.data.raw_csv import points_outside
 from maskfold.errors import UserError
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.places import Places
@@ -396,16 +395,6 @@ def test_the_organisers_environment(script, raw, monkeypatch, tmp_path):
     assert all((raw / path).is_file() for path in evaluation.path)
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(tmp_path / "gone"))
     refused(script("prepare"), "SM_CHANNEL_TRAIN", "gone")
-
-
-@pytest.mark.parametrize("name", ["..", "a/../../b", "/a", "\\\\server\\x", "C:x", "", " ", "."])
-def test_names_that_point_outside(name):
-    assert points_outside(name)
-
-
-@pytest.mark.parametrize("name", ["000001_male_Asian_20", "a b.jpg", "한글.jpg", "..a", "a..b"])
-def test_names_that_point_inside(name):
-    assert not points_outside(name)
 
 
 def test_fingerprint_depends_on_content_not_on_the_path(script, raw, tmp_path):

@@ -26,9 +26,8 @@ def main() -> None:
     args = parser.parse_args()
     places_of(args)
 
-    from maskfold.data.images_table import META_FILE
+    from maskfold.data.images_table import META_FILE, describe
     from maskfold.data.prepared_folder import default_folder, prepare
-    from maskfold.data.prepared_text import describe
     from maskfold.data.raw_layout import find_layout
     from maskfold.errors import UserError
     from maskfold.fileio import check_output

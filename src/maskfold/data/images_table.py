@@ -9,8 +9,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from maskfold.data.damaged_photos import skipped_eval_ids
-from maskfold.data.folds import check_folds
+from maskfold.data.cell_values import whole_number
+from maskfold.data.damaged_photos import describe_skipped, skipped_eval_ids
+from maskfold.data.folds import check_folds, largest_share_difference
+from maskfold.data.raw_csv import read_table
 from maskfold.data.raw_places import find_eval_dir, find_root
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
@@ -24,7 +26,7 @@ PREPARED_COLUMNS = {
     FOLDS_FILE: ("person_id", "gender", "age", "fold"),
     EVAL_FILE: ("image_id", "path"),
 }
-TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
+INTEGERS = ("age", "mask", "label", "fold")
 META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
 
 
@@ -142,19 +144,13 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
     path = folder / name
     try:
-        table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
-    except (OSError, ValueError) as fault:
-        reason = str(fault).rpartition("error: ")[2].strip()
-        raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
-    if missing := [column for column in PREPARED_COLUMNS[name] if column not in table]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
-    for column in ("fold", "age", "mask", "label"):
-        if column in PREPARED_COLUMNS[name] and (
-            not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()
-        ):
+        table = read_table(path, PREPARED_COLUMNS[name]).reset_index(drop=True)
+    except UserError as fault:
+        raise UserError(f"{fault}; to make the file again, {_fix(folder)}") from None
+    for column in set(INTEGERS) & set(PREPARED_COLUMNS[name]):
+        table[column] = table[column].map(whole_number)
+        if table[column].isna().any():
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
-    if table.empty:
-        raise UserError(f"{path}: has no rows; {_fix(folder)}")
     return table
 
 
@@ -172,3 +168,20 @@ def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
     folds = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, folds)
     return Prepared(folder, images, folds, evaluation, meta, places or Places())
+
+
+def describe(prepared: Prepared) -> list[str]:
+    """Lines that describe a prepared folder: warnings, photos left out, corrections, counts, folds."""
+    meta, counts = prepared.meta, prepared.meta["counts"]
+    lines = [f"warning: {warning}" for warning in meta["warnings"]] + describe_skipped(meta.get("skipped"))
+    if applied := meta["corrections"]:
+        made, unchanged, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
+        lines.append(f"corrections: {made} made, {unchanged} already correct, {absent} not in the data")
+        lines += [f"  {change}" for change in applied["changed"]]
+    lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
+    difference = largest_share_difference(prepared.images, prepared.folds)
+    lines.append(
+        f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
+        f"{difference:.1%}"
+    )
+    return [*lines, f"prepared: {prepared.folder}"]

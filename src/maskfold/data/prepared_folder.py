@@ -19,12 +19,12 @@ from maskfold.data.images_table import (
     IMAGES_FILE,
     META_FILE,
     Prepared,
+    describe,
     fingerprint,
     load_prepared,
     read_meta,
     read_prepared_table,
 )
-from maskfold.data.prepared_text import describe
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_place
 from maskfold.errors import UserError

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.experiment import selects_on_validation
+from maskfold.data.catalog import read_info
 from maskfold.data.images_table import Prepared
-from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
 from maskfold.fileio import check_locks, check_output, sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
@@ -112,7 +112,7 @@ def make_submission(
 def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Prepared) -> tuple[pd.DataFrame, Path]:
     """(ImageID and ans in the order of info.csv, path of info.csv). Raises UserError if its ids have changed."""
     info = prepared.eval_dir / "info.csv"
-    ids = read_table(info, EVAL_COLUMNS).ImageID.to_numpy()
+    ids = read_info(info, info.parent / "images").ImageID.to_numpy()
     if skipped := skipped_rows(prepared):
         pred_labels = np.append(pred_labels, [skipped["ans"]] * len(skipped["image_id"]))
         image_id = np.append(image_id, skipped["image_id"])
