@@ -356,16 +356,16 @@ def test_a_kill_while_preparing_again_leaves_no_valid_folder(script, raw, monkey
     assert script("prepare", "--data", raw, "--folds", 3).code == 0
     table = table_of(raw)
     Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[0]},age,61,so\n")
-    write = pd.DataFrame.to_csv
+    write = prepared_folder.write_text
 
-    def killed_at_folds(self, path, *args, **keys):
-        if Path(path).name.endswith("folds.csv"):
+    def killed_at_meta(path, text):
+        if path.name == "dataset.json":
             raise KeyboardInterrupt
-        return write(self, path, *args, **keys)
+        write(path, text)
 
     before = (OUT / "images.csv").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_csv", killed_at_folds)
+        patch.setattr(prepared_folder, "write_text", killed_at_meta)
         assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 130
     assert (OUT / "images.csv").read_bytes() != before
     with pytest.raises(UserError, match=r"dataset\.json"):
