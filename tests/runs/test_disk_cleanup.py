@@ -29,6 +29,8 @@ def run(trained, tmp_path, monkeypatch) -> RunFolder:
     shutil.copytree(trained.prepared, PREPARED)
     config, provenance = RUN / "config.yaml", RUN / "provenance.json"
     text = config.read_text(encoding="utf-8").replace(str(trained.prepared), str(tmp_path / PREPARED))
+    # Otherwise the tests would delete what other tests need.
+    assert str(tmp_path / PREPARED) in text
     config.write_text(text, encoding="utf-8")
     content = json.loads(provenance.read_text(encoding="utf-8"))
     content["config_sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()
@@ -120,13 +122,28 @@ def test_a_run_in_training_and_its_store_are_left_alone(script, run):
 
 
 def test_a_store_whose_raw_data_is_missing_is_deleted_only_with_yes(script, run):
-    meta = PREPARED / "dataset.json"
-    meta.write_text(meta.read_text(encoding="utf-8").replace('"root": "', '"root": "/gone'), encoding="utf-8")
+    meta = json.loads((PREPARED / "dataset.json").read_text(encoding="utf-8"))
+    (PREPARED / "dataset.json").write_text(json.dumps(meta | {"root": "/gone/raw"}), encoding="utf-8")
     before = files(PREPARED)
     refused(script("clean", PREPARED, "--stores"), "/gone", "--yes")
     assert files(PREPARED) == before
     assert script("clean", PREPARED, "--stores", "--yes").code == 0
     assert files(PREPARED) < before
+
+
+def test_the_folder_of_cache_flags(script, run):
+    assert script("submit", "tiny", "--cache", "cache", "--out", "a.csv").code == 0
+    shutil.rmtree(PREPARED / "store")
+    assert script("submit", "tiny", "--tta", "hflip", "--cache", "cache", "--out", "b.csv").code == 0
+    before = files(Path("cache"))
+    assert any("store/" in path for path in before)
+    assert "cache" in script("clean", "--cache", "cache").out
+    assert files(Path("cache")) == before
+    with run.lock():
+        assert "cache: left alone" in script("clean", "--cache", "cache", "--stores", "--caches").out
+    assert script("clean", "--cache", "cache", "--stores", "--caches").code == 0
+    assert not [path for path in files(Path("cache")) if path.endswith(".npy") or "eval-" in path or "oof-" in path]
+    refused(script("clean", "--cache", "nowhere"), "nowhere")
 
 
 def test_links_are_not_followed(script, run, tmp_path):

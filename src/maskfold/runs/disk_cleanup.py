@@ -8,9 +8,9 @@ from pathlib import Path
 
 from maskfold.errors import LockedError, UserError, indented_list
 from maskfold.fileio import locked
-from maskfold.runs.disk_usage import DiskEntry, FolderUsage, part_folders, prepared_of_run
+from maskfold.runs.disk_usage import DiskEntry, FolderUsage, part_folders
 from maskfold.runs.run_deletion import delete_run
-from maskfold.runs.run_folder import RunFolder, runs_root
+from maskfold.runs.run_folder import RunFolder
 
 # The kind of an entry that is a run folder itself.
 WHOLE_RUN = "runs"
@@ -50,7 +50,7 @@ def delete(
         try:
             with ExitStack() as locks:
                 # Held while deleting, so that no run starts to use the files.
-                for run in _runs_using(usage):
+                for run in usage.users:
                     locks.enter_context(run.lock())
                 for folder in _inner_folders(usage):
                     with locked(folder, f"{folder}: another process is writing into it"):
@@ -69,14 +69,6 @@ def _chosen(usage: FolderUsage, kinds: set[str], whole_runs: bool) -> list[DiskE
     finished = usage.run.finished_parts
     cost = f"{', '.join(finished)} finished" if finished else ""
     return [DiskEntry(usage.folder, WHOLE_RUN, usage.size, cost)]
-
-
-def _runs_using(usage: FolderUsage) -> list[RunFolder]:
-    """The run itself; for a prepared folder all known runs on it, which may read its store."""
-    if usage.run is not None:
-        return [usage.run]
-    runs = [RunFolder(config.parent) for config in sorted(runs_root().glob("*/config.yaml"))]
-    return [run for run in runs if (used := prepared_of_run(run)) and used.resolve() == usage.folder.resolve()]
 
 
 def _inner_folders(usage: FolderUsage) -> list[Path]:

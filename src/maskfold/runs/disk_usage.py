@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskfold.data.images_table import META_FILE, read_meta
+from maskfold.data.images_table import META_FILE, load_prepared
 from maskfold.errors import UserError
 from maskfold.fileio import is_temporary
 from maskfold.models.tta import VIEWS
@@ -35,10 +35,14 @@ class DiskEntry:
 
 @dataclass(frozen=True)
 class FolderUsage:
-    """A run folder (run is set) or a prepared folder, its size in bytes and the entries in it."""
+    """A run folder (run is set), a prepared folder or a folder of --cache, its size in bytes and the entries in it.
+
+    users: the runs that use its files while they are in training.
+    """
 
     folder: Path
     run: RunFolder | None
+    users: list[RunFolder]
     size: int
     entries: list[DiskEntry]
 
@@ -91,11 +95,7 @@ def run_usage(run: RunFolder) -> FolderUsage:
         cost = "its prepared folder is missing" if prepared is None else missing_raw_data(prepared)
     else:
         cost = "the weights that predicted it are missing"
-    entries = [
-        DiskEntry(path, "caches", size, cost)
-        for path, size in _files(folder)
-        if (match := PREDICTIONS_NAME.fullmatch(path.name)) and set(match[1].split("+")) <= VIEWS.keys()
-    ]
+    entries = _predictions(folder, cost)
     parts = part_folders(folder)
     for part in parts:
         entries += [
@@ -111,7 +111,7 @@ def run_usage(run: RunFolder) -> FolderUsage:
         entries.append(DiskEntry(path, "wandb", _size(path), cost))
     for place in (folder, folder / "audit", *parts, *[part / "state" for part in parts]):
         entries += _temporary(place)
-    return FolderUsage(folder, run, _size(folder), entries)
+    return FolderUsage(folder, run, [run], _size(folder), entries)
 
 
 def part_folders(folder: Path) -> list[Path]:
@@ -121,22 +121,47 @@ def part_folders(folder: Path) -> list[Path]:
 
 def prepared_usage(folder: Path) -> FolderUsage:
     """The size of a prepared folder and what can be deleted in it."""
-    cost = missing_raw_data(folder)
-    entries = [
-        DiskEntry(path, "stores" if STORE_NAME.fullmatch(path.name) else "caches", size, cost)
-        for path, size in _files(folder / "store")
-        if STORE_NAME.fullmatch(path.name) or FEATURES_NAME.fullmatch(path.name)
-    ]
-    return FolderUsage(folder, None, _size(folder), [*entries, *_temporary(folder), *_temporary(folder / "store")])
+    entries = [*_stored(folder, missing_raw_data(folder)), *_temporary(folder), *_temporary(folder / "store")]
+    users = [run for run in _known_runs() if (used := prepared_of_run(run)) and used.resolve() == folder.resolve()]
+    return FolderUsage(folder, None, users, _size(folder), entries)
+
+
+def cache_usage(folder: Path) -> FolderUsage:
+    """The size of a folder of --cache and what can be deleted in it."""
+    places = [folder, *_folders(folder)]
+    entries = [entry for place in places for entry in (*_predictions(place), *_temporary(place))]
+    return FolderUsage(folder, None, _known_runs(), _size(folder), [*_stored(folder), *entries])
 
 
 def missing_raw_data(prepared: Path) -> str:
     """Why stores of a prepared folder can't be built again; an empty string if its raw data is there."""
     try:
-        root = Path(read_meta(prepared)["root"])
-    except UserError:
-        return f"{prepared} is not readable"
-    return "" if root.is_dir() else f"the raw data {root} is missing"
+        _ = load_prepared(prepared).root
+    except UserError as error:
+        return f"the photos are not found ({error})"
+    return ""
+
+
+def _known_runs() -> list[RunFolder]:
+    return [RunFolder(config.parent) for config in sorted(runs_root().glob("*/config.yaml"))]
+
+
+def _stored(folder: Path, cost: str = "") -> list[DiskEntry]:
+    """The stores and features in the folder `store` of a prepared folder or cache."""
+    return [
+        DiskEntry(path, "stores" if STORE_NAME.fullmatch(path.name) else "caches", size, cost)
+        for path, size in _files(folder / "store")
+        if STORE_NAME.fullmatch(path.name) or FEATURES_NAME.fullmatch(path.name)
+    ]
+
+
+def _predictions(folder: Path, cost: str = "") -> list[DiskEntry]:
+    """The cached predictions in a run folder or in its folder of a cache."""
+    return [
+        DiskEntry(path, "caches", size, cost)
+        for path, size in _files(folder)
+        if (match := PREDICTIONS_NAME.fullmatch(path.name)) and set(match[1].split("+")) <= VIEWS.keys()
+    ]
 
 
 def _temporary(folder: Path) -> Iterator[DiskEntry]:
