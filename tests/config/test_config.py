@@ -185,7 +185,7 @@ def test_help_is_complete_and_imports_no_heavy_library(name):
         for key in KEYS:
             assert f"--{key} " in done.stdout
         flat = " ".join(done.stdout.split())
-        assert flat.count("(default: ") == len(KEYS) + 6 * (name == "train")
+        assert flat.count("(default: ") == len(KEYS) + {"train": 9, "baselines": 3}[name]
 
 
 def test_config_is_frozen():
