@@ -101,7 +101,7 @@ def test_a_prepared_folder_is_known_by_its_content(script, moved, trained, tmp_p
     done = script("report", moved, "--data.prepared", "same")
     assert done.code == 0, done.err
     done = script("report", moved, "--data.prepared", "other")
-    refused(done, "other", "was trained on", "--data.prepared")
+    refused(done, "other", "was trained", "--data.prepared")
     assert "delete" not in done.err
     # The message of a missing folder names these flags: then --data.root alone finds the default folder.
     assert script("prepare", "--data", trained.raw, "--folds", 2, "--seed", 42).code == 0

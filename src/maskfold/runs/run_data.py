@@ -49,8 +49,8 @@ def prepared_of(run: RunFolder) -> Prepared:
         other = other or prepared
     if other is not None:
         raise UserError(
-            f"{other.folder}: holds other photos, labels or folds than {run.folder} was trained on; give the prepared "
-            "folder of this run with --data.prepared"
+            f"{other.folder}: its photos, labels or folds have changed since {run.folder} was trained, or it is the "
+            "prepared folder of another run; give that of this run with --data.prepared"
         )
     raise fault or _missing(run)
 

@@ -112,9 +112,12 @@ class RunFolder:
         old, new = fixed_values(self.config), fixed_values(config)
         differing = [f"{key}: started with {old[key]}, now {new[key]}" for key in old if old[key] != new[key]]
         differing += changed_weights(self.provenance, config)
+        has_same_data = self.provenance["identity"] == prepared.identity
         if differing:
+            if not has_same_data:
+                differing.append(f"data.prepared: the data or folds in {prepared.folder} are not those of this run")
             raise UserError(f"{self.folder} was started with another configuration; {fix}:\n{indented_list(differing)}")
-        if self.provenance["identity"] != prepared.identity:
+        if not has_same_data:
             raise UserError(
                 f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started, or "
                 f"are not those of this run; give its prepared folder (--data.prepared), or {fix}"
