@@ -83,7 +83,7 @@ def test_the_result_is_kept_for_the_same_photos(prepared, monkeypatch):
     assert check_shift(prepared)[0]["differs"]
     prepared.meta["eval_fingerprint"] = "b"
     assert check_shift(prepared)[0]["differs"]
-    monkeypatch.setattr(photo_shift, "VERSION", 99)
+    monkeypatch.setattr(photo_shift, "SHIFT_VERSION", 99)
     (prepared.folder / SHIFT_FILE).write_text(
         (prepared.folder / SHIFT_FILE).read_text().replace('"differs": true', '"differs": false')
     )

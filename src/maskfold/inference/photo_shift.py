@@ -18,7 +18,7 @@ from maskfold.progress import parallel_map
 # The result, for photos with the fingerprints in it.
 SHIFT_FILE = "shift.json"
 # Increase it with every change of the statistics or of the test.
-VERSION = 1
+SHIFT_VERSION = 1
 # At most so many people are compared; more would take longer and hardly change the result.
 MAX_PEOPLE, MAX_EVAL_PEOPLE = 200, 100
 # A single statistic is named if its AUC differs from 0.5 by at least MIN_DIFFERENCE; at most MAX_NAMED are.
@@ -35,7 +35,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
         return None, []
     cache = prepared.places.cache
     paths = [folder / SHIFT_FILE for folder in cache.places(prepared.folder)]
-    source = {"version": VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
+    source = {"version": SHIFT_VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
     shift = next((kept for path in paths if (kept := _read(path, source)) is not None), None)
     if shift is None:
         images, evaluation = sample_photos(prepared)
