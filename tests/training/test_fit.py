@@ -241,7 +241,7 @@ def test_other_folds_are_an_error_in_training_and_submitting(script, synthetic):
     shutil.rmtree("p")
     assert script("prepare", "--data", synthetic, "--out", "p", "--folds", 2, "--seed", 7).code == 0
     refused(script("train", *args), "leak")
-    refused(script("submit", "leak", "--out", "a.csv"), "folds", "changed")
+    refused(script("submit", "leak", "--out", "a.csv"), "other photos, labels or folds")
     assert not Path("a.csv").exists()
 
 
