@@ -46,7 +46,12 @@ def prepared(tmp_path):
     images["person_id"] = [name.rsplit("-", 1)[0] for name in train]
     folds = pd.DataFrame({"person_id": images.person_id.unique(), "fold": 0})
     table = pd.DataFrame({"image_id": evaluation, "path": [f"eval/{name}" for name in evaluation]})
-    meta = {"root": str(tmp_path / "raw"), "eval": str(tmp_path / "raw" / "eval"), "fingerprint": "a", "eval_fingerprint": "b"}
+    meta = {
+        "root": str(tmp_path / "raw"),
+        "eval": str(tmp_path / "raw" / "eval"),
+        "fingerprint": "a",
+        "eval_fingerprint": "b",
+    }
     (tmp_path / "prepared").mkdir()
     return Prepared(tmp_path / "prepared", images, folds, table, meta)
 

@@ -9,9 +9,10 @@ from maskfold.metrics.calibration import MIN_PROB
 
 # Critical value (5 %) of the likelihood-ratio test of rate = 0, at the boundary of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
-# Range of the slope, an inverse temperature. If it could be much smaller, the fit would explain confident predictions
-# against a label by uncertainty of the model instead of by label errors.
-MIN_SLOPE, MAX_SLOPE = 0.2, 50.0
+# The slope is within this factor of that of two normal distributions with the sizes of the margins. If it could be much
+# smaller, the fit would explain confident predictions against a label by uncertainty of the model instead of by label
+# errors. On correct labels the factor was 0.25 to 1.8.
+MAX_SLOPE_FACTOR = 4.0
 MAX_RATE = 0.5
 # Slopes per pass of the search, and passes: each one searches between the neighbours of the last one's best slope.
 NUM_SLOPES, NUM_PASSES = 40, 3
@@ -47,8 +48,9 @@ def fit_contamination(margins: np.ndarray, doubt: str = "") -> Contamination:
     errors do not; this separates the two, unless the models are undecided about many people. doubt: the reason why
     they are undecided; with a doubt, nothing is fitted.
 
-    For a fixed slope the log-likelihood is concave in the rate, so bisection finds the rate. The slope is searched on a
-    grid, since the likelihood may have several maxima in it.
+    The range of the slope follows from the absolute margins, so it depends neither on the labels nor on the unit of the
+    margins, which over- and underconfident models change. For a fixed slope the log-likelihood is concave in the rate,
+    so bisection finds the rate. The slope is searched on a grid, since the likelihood may have several maxima in it.
     """
     if doubt or not len(margins):
         return Contamination(np.nan, np.nan, 0.0, doubt or "there are no people to judge")
@@ -57,9 +59,18 @@ def fit_contamination(margins: np.ndarray, doubt: str = "") -> Contamination:
     return Contamination(slope, rate, max(0.0, 2 * (log_likelihood - without_errors)))
 
 
+def normal_slope(margins: np.ndarray) -> float:
+    """The slope of two normal distributions: 2 x mean / variance of the absolute margins; margins: float [P]."""
+    sizes = np.abs(margins)
+    mean = max(float(sizes.mean()), MIN_PROB)
+    # Equal margins have no variance, and any large slope fits them.
+    return 2 * mean / max(float(sizes.var()), (mean / 100) ** 2)
+
+
 def _search(margins: np.ndarray, with_errors: bool) -> tuple[float, float, float]:
     """(slope, rate, log-likelihood) of the most likely model, with a rate of 0 if without errors."""
-    low, high = MIN_SLOPE, MAX_SLOPE
+    slope = normal_slope(margins)
+    low, high = slope / MAX_SLOPE_FACTOR, slope * MAX_SLOPE_FACTOR
     for _ in range(NUM_PASSES):
         slopes = np.geomspace(low, high, NUM_SLOPES)
         p_label = expit(slopes[:, None] * margins)
