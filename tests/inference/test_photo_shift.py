@@ -41,11 +41,15 @@ def write_people(folder, people, seed):
 @pytest.fixture
 def prepared(tmp_path):
     """24 training people and 12 eval people of one population; the folder and its tables, without a store."""
-    train, evaluation = write_people(tmp_path / "raw" / "train", 24, 0), write_people(tmp_path / "raw" / "eval", 12, 1)
+    train, evaluation = (
+        write_people(tmp_path / "raw" / "train", 24, 0),
+        write_people(tmp_path / "raw" / "eval" / "images", 12, 1),
+    )
     images = pd.DataFrame({"image_id": train, "path": [f"train/{name}" for name in train]})
     images["person_id"] = [name.rsplit("-", 1)[0] for name in train]
     folds = pd.DataFrame({"person_id": images.person_id.unique(), "fold": 0})
-    table = pd.DataFrame({"image_id": evaluation, "path": [f"eval/{name}" for name in evaluation]})
+    (tmp_path / "raw" / "eval" / "info.csv").write_text("ImageID,ans\n")
+    table = pd.DataFrame({"image_id": evaluation, "path": [f"eval/images/{name}" for name in evaluation]})
     meta = {
         "root": str(tmp_path / "raw"),
         "eval": str(tmp_path / "raw" / "eval"),

@@ -241,7 +241,7 @@ def test_other_folds_are_an_error_in_training_and_submitting(script, synthetic):
     shutil.rmtree("p")
     assert script("prepare", "--data", synthetic, "--out", "p", "--folds", 2, "--seed", 7).code == 0
     refused(script("train", *args), "leak")
-    refused(script("submit", "leak", "--out", "a.csv"), "other photos, labels or folds")
+    refused(script("submit", "leak", "--out", "a.csv"), "folds", "changed")
     assert not Path("a.csv").exists()
 
 
@@ -267,7 +267,7 @@ def test_a_run_of_an_older_schema_can_be_finished(script, trained, tmp_path):
     done = script("submit", "older", "--out", "a.csv")
     assert done.code == 0, done.err
     again = script("train", ROOT / "configs" / "demo.yaml", *TINY, "--data.root", trained.raw, "--name", "older")
-    assert again.code == 2 and "data.prepared" in again.err
+    assert again.code == 2 and "data.folds" in again.err
     places = ("--data.prepared", trained.prepared, "--data.folds", 2)
     again = script(
         "train", ROOT / "configs" / "demo.yaml", *TINY, "--data.root", trained.raw, *places, "--name", "older"
