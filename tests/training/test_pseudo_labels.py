@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.images_table import load_prepared
+from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.inference.cached_predictions import prepared_of
 from maskfold.runs.run_folder import FULL, RunFolder
-from maskfold.training.pseudo_labels import training_photos
-from maskfold.training.pseudo_sources import find_sources
+from maskfold.training.pseudo_labels import read_pseudo_labels, training_photos
+from maskfold.training.pseudo_sources import find_sources, read_source_parts
 
 # Tiny models are not confident, so the threshold is little above chance (1/18).
 LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")
@@ -195,3 +196,38 @@ def test_a_missing_eval_set_is_an_error(script, raw, tmp_path):
     shutil.rmtree(raw / "eval")
     assert script("train", *tiny_args(raw, "--data.prepared", "p", "--name", "a")).code == 0
     refused(pseudo(script, raw, "b", "--pseudo.runs", "a"), "pseudo.runs", "no eval set")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "image_id\na\n",
+        "image_id,label\na,1.5\n",
+        "image_id,label\na,18\n",
+        "image_id,label\na,\n",
+        "image_id,label\na,99999999999999999999\n",
+        "image_id,label\nz,1\n",
+        "image_id,label\na,1\na,2\n",
+        'image_id,label\n"a,1\n',
+    ],
+)
+def test_a_damaged_list_of_pseudo_labels_is_an_error(tmp_path, text):
+    path, ids = tmp_path / "fold0" / "pseudo.csv", pd.Index(["a", "b"])
+    path.parent.mkdir()
+    path.write_text("image_id,label,confidence\nb,17,0.9\na,0,0.8\n")
+    rows, labels = read_pseudo_labels(path, ids)
+    assert (rows.tolist(), labels.tolist()) == ([1, 0], [17, 0])
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"pseudo\.csv: is damaged.*to train fold0 again"):
+        read_pseudo_labels(path, ids)
+
+
+@pytest.mark.parametrize("content", [{}, {"sources": None}, {"sources": [3]}, {"sources": [{"part": 0}]}])
+def test_a_damaged_record_of_sources_is_an_error(tmp_path, content):
+    path = tmp_path / "pseudo.json"
+    path.write_text(json.dumps({"sources": [{"run": "a", "part": "fold1"}]}))
+    assert read_source_parts(path, "") == ["fold1"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"pseudo\.json: sources.*; train it again"):
+        read_source_parts(path, "train it again")

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.data.folds import check_folds
-from maskfold.errors import UserError
+from maskfold.errors import UserError, short_repr
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
+from maskfold.json_record import Count, JsonRecord, check_record
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
 
 IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
@@ -21,7 +22,36 @@ COLUMNS = {
     EVALUATION: ("image_id", "path"),
 }
 TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
-META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
+
+
+class AppliedCorrections(JsonRecord):
+    """The report of apply_corrections(), with the hash of the file."""
+
+    file: str
+    changed: list[str]
+    already_so: Count
+    not_in_data: list[str]
+    sha256: str
+
+
+class Counts(JsonRecord):
+    people: Count
+    images: Count
+    eval_images: Count
+    folds: Count
+
+
+class Meta(JsonRecord):
+    """The keys of dataset.json that are read."""
+
+    root: str
+    eval: str
+    counts: Counts
+    fingerprint: str
+    eval_fingerprint: str
+    fold_seed: Count | None
+    corrections: AppliedCorrections | None
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -98,8 +128,7 @@ def read_meta(folder: Path) -> dict:
     """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
     meta = read_json(folder / META, _fix(folder))
     check_format(folder / META, meta, PREPARED, _fix(folder))
-    if missing := [key for key in META_KEYS if key not in meta]:
-        raise UserError(f"{folder / META}: {', '.join(missing)} is missing; {_fix(folder)}")
+    check_record(folder / META, meta, Meta, _fix(folder))
     return meta
 
 
@@ -107,18 +136,26 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
     path = folder / name
     try:
-        table = pd.read_csv(path, dtype=TEXT, keep_default_na=False)
-    except (OSError, ValueError) as fault:
+        # index_col: with more cells than columns, pandas would take the first column for the index.
+        table = pd.read_csv(path, dtype=TEXT, keep_default_na=False, index_col=False)
+    except (OSError, ValueError, OverflowError) as fault:
         reason = str(fault).rpartition("error: ")[2].strip()
         raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
     if missing := [column for column in COLUMNS[name] if column not in table]:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
     for column in ("fold", "age", "mask", "label"):
-        if column in COLUMNS[name] and (not pd.api.types.is_integer_dtype(table[column]) or table[column].lt(0).any()):
+        if column in COLUMNS[name] and not _are_small_counts(table[column]):
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
+    if "image_id" in COLUMNS[name] and table.image_id.duplicated().any():
+        twice = table.image_id[table.image_id.duplicated()].iloc[0]
+        raise UserError(f"{path}: image_id {short_repr(twice)} occurs twice; {_fix(folder)}")
     if table.empty:
         raise UserError(f"{path}: has no rows; {_fix(folder)}")
     return table
+
+
+def _are_small_counts(column: pd.Series) -> bool:
+    return pd.api.types.is_integer_dtype(column) and bool(column.between(0, 2**31).all())
 
 
 def load_prepared(folder: Path) -> Prepared:

@@ -9,10 +9,11 @@ models share more of their training people than repeats on other folds do: it is
 from collections.abc import Sequence
 
 import numpy as np
+from pydantic import Field
 
 from maskfold.config.experiment import Config, fixed_values
-from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
+from maskfold.json_record import Interval, JsonRecord, check_record
 from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
 from maskfold.metrics.scores import metrics_from_tally
 from maskfold.probabilities import OutOfFold, load_predictions, mean
@@ -21,6 +22,14 @@ from maskfold.runs.run_folder import RunFolder
 FILE = "gain.json"
 # The keys in which repeats may differ.
 REPEAT_KEYS = ("seed", "data.fold_seed", "data.prepared")
+
+
+class Gain(JsonRecord):
+    """The content of gain.json."""
+
+    gain: float
+    ci95: Interval
+    names: list[str] = Field(alias="from")
 
 
 def are_repeats(configs: Sequence[Config]) -> bool:
@@ -69,8 +78,7 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
         if not path.exists():
             return None
         estimate = read_json(path, "evaluate the repeats again")
-        if not {"gain", "ci95", "from"} <= estimate.keys():
-            raise UserError(f"{path}: has no gain, ci95 or from; delete it and evaluate the repeats again")
+        check_record(path, estimate, Gain, "delete it and evaluate the repeats again")
         estimates.append(estimate)
     gain = np.mean([estimate["gain"] for estimate in estimates]) / len(runs)
     bounds = np.mean([estimate["ci95"] for estimate in estimates], axis=0) / len(runs)

@@ -48,7 +48,7 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
 
 def _run_path(member: dict) -> Path:
     """The path of a member's run folder if it still exists, otherwise the run's name."""
-    path = Path(member["folder"]) if "folder" in member else Path(member["run"])
+    path = Path(member.get("folder") or member["run"])
     return path if (path / "config.yaml").exists() else Path(member["run"])
 
 

@@ -31,12 +31,16 @@ def read_index(folder: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in COLUMNS})
     fix = "fix it, or move it away to begin a new one"
+    dtypes = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(NUMBER_COLUMNS, float)
     try:
-        table = pd.read_csv(path, dtype=dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(NUMBER_COLUMNS, float))
-    except (OSError, ValueError) as fault:
+        # index_col: with more cells than columns, pandas would take the first column for the index.
+        table = pd.read_csv(path, dtype=dtypes, index_col=False)
+    except (OSError, ValueError, OverflowError) as fault:
         raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
     if missing := [name for name in COLUMNS if name not in table]:
         raise UserError(f"{path}: column {missing[0]} is missing; {fix}")
+    for name in TEXT_COLUMNS:
+        table[name] = table[name].fillna("")
     return table
 
 

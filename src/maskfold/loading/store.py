@@ -27,18 +27,25 @@ VERSION = 2
 
 
 class Store:
-    """store[row] -> RGB uint8 [H, W, 3]. Opened on first use in each process: pickling a memory map would copy it."""
+    """store[row] -> RGB uint8 [H, W, 3]. Opened on first use in each process: pickling a memory map would copy it.
 
-    def __init__(self, path: Path):
-        self.path = path
+    shape: the expected shape [N, H, W, 3]; None to accept any.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
+        self.path, self.shape = path, shape
         self._photos: np.ndarray | None = None
 
     @property
     def photos(self) -> np.ndarray:
         if self._photos is None:
             try:
-                self._photos = np.load(self.path, mmap_mode="r")
-            except (ValueError, EOFError, OSError) as error:
+                photos = np.load(self.path, mmap_mode="r")
+                if photos.dtype != np.uint8 or photos.ndim != 4 or self.shape not in (None, photos.shape):
+                    raise ValueError(f"it holds {photos.dtype} {photos.shape}, not uint8 {self.shape}")
+                self._photos = photos
+            # A damaged header leads to errors of any type.
+            except Exception as error:
                 raise UserError(
                     f"{self.path}: not a readable store ({first_line(error)}); delete the file to build it again"
                 ) from error
@@ -51,7 +58,7 @@ class Store:
         return self.photos[row]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "_photos": None}
+        return {"path": self.path, "shape": self.shape, "_photos": None}
 
 
 class ConcatStore:
@@ -96,7 +103,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
                 temporary.unlink()
             if not _is_complete(path):
                 _build(path, prepared, table, data, expected)
-    return Store(path)
+    return Store(path, (len(table), *size, 3))
 
 
 def _is_complete(path: Path) -> bool:

@@ -11,11 +11,13 @@ from pathlib import Path
 from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import Config, config_hash, fixed_values
 from maskfold.data.images_table import Prepared
-from maskfold.errors import UserError, first_line, indented_list
+from maskfold.errors import UserError, indented_list
 from maskfold.fileio import locked, read_json, sha256, write_json, write_text
 from maskfold.format_version import KEY, RUN, check_format
+from maskfold.json_record import check_record
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.code_state import code_state
+from maskfold.runs.run_records import Provenance, read_epoch_rows
 
 FULL = "full"
 # A name must not end with a dot, which some systems drop.
@@ -60,8 +62,7 @@ def read_provenance(folder: Path) -> dict:
     path, fix = folder / "provenance.json", "start the run again with --fresh"
     content = read_json(path, fix)
     check_format(path, content, RUN, fix)
-    if missing := {"dataset", "identity", "eval_people", "config_hash", "config_sha256"} - content.keys():
-        raise UserError(f"{path}: {min(missing)} is missing; {fix}")
+    check_record(path, content, Provenance, fix)
     return content
 
 
@@ -180,16 +181,8 @@ class RunFolder:
 
     def read_metrics(self, part: str) -> list[dict]:
         """Read metrics.jsonl, one object per epoch. Raises UserError if it is missing or damaged."""
-        path = self.part_dir(part) / "metrics.jsonl"
-        fix = f"delete {path.parent} and train {part} again"
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as fault:
-            raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
-        keys = {"epoch", "seconds", "images_per_second"} | ({"macro_f1"} if part != FULL else set())
-        if not rows or any(not isinstance(row, dict) or keys - row.keys() for row in rows):
-            raise UserError(f"{path}: not one object per epoch with {', '.join(sorted(keys))}; {fix}")
-        return rows
+        folder = self.part_dir(part)
+        return read_epoch_rows(folder / "metrics.jsonl", part != FULL, f"delete {folder} and train {part} again")
 
     def finish(self, part: str, oof: OutOfFold | None) -> None:
         """Mark a part as finished: write a fold's oof.npz, and delete the checkpoint. oof: None for the refit."""

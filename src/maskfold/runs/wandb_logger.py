@@ -193,7 +193,7 @@ def offline_runs(folder: Path) -> list[str]:
 
 def _read(path: Path) -> dict:
     """Read a JSON object; empty if the file is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         content = json.loads(path.read_text(encoding="utf-8"))
         return content if isinstance(content, dict) else {}
     return {}

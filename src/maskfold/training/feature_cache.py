@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from maskfold.config.experiment import Data
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, write_atomic
 from maskfold.loading.dataset import NO_LABEL, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
@@ -42,8 +43,20 @@ class Features:
                 if not path.exists():
                     computed = self._compute(store, view, hardware)
                     write_atomic(path, lambda beside: np.save(beside, computed))
-            self._cached[path] = np.load(path)
+            self._cached[path] = self._read(path, len(store))
         return self._cached[path]
+
+    def _read(self, path: Path, num_photos: int) -> np.ndarray:
+        try:
+            features = np.load(path)
+            if features.dtype != np.float32 or features.ndim != 2 or len(features) != num_photos:
+                raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {num_photos} photos")
+        # A damaged header leads to errors of any type.
+        except Exception as error:
+            raise UserError(
+                f"{path}: not readable features ({first_line(error)}); delete the file to compute them again"
+            ) from error
+        return features
 
     def weights_hash(self) -> str:
         """SHA-256 of the backbone's tensors and its normalisation, on which the features depend."""

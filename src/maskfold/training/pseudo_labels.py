@@ -61,17 +61,11 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> tuple[Part, Photo
 
 
 def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Photos, path: Path) -> tuple[Part, Photos]:
-    selected = pd.read_csv(path, dtype={"image_id": str})
-    ids = pd.Index(prepared.eval_table.image_id)
-    rows, num_train = ids.get_indexer(selected.image_id), len(photos.labels)
-    if (rows < 0).any() or not selected.label.isin(range(NUM_CLASSES)).all():
-        raise UserError(
-            f"{path}: holds other photos than the eval set, or a label that is not 0 to {NUM_CLASSES - 1}; delete "
-            f"{path.parent} to train {part.name} again"
-        )
+    ids, num_train = pd.Index(prepared.eval_table.image_id), len(photos.labels)
+    rows, pseudo_labels = read_pseudo_labels(path, ids)
     # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
-    labels[rows] = selected.label
+    labels[rows] = pseudo_labels
     all_photos = Photos(
         (*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
         np.concatenate([photos.labels, labels]),
@@ -79,6 +73,22 @@ def _add_eval_photos(config: Config, prepared: Prepared, part: Part, photos: Pho
         np.concatenate([photos.weights, np.full(len(ids), config.pseudo.weight)]),
     )
     return replace(part, train_rows=np.concatenate([part.train_rows, num_train + np.sort(rows)])), all_photos
+
+
+def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of `ids`, the image ids of the eval set; labels 0..17) of pseudo.csv, int [N] each. Raises UserError."""
+    try:
+        selected = pd.read_csv(path, dtype={"image_id": str, "label": int}, index_col=False, keep_default_na=False)
+        rows, labels = ids.get_indexer(selected["image_id"]), selected["label"].to_numpy()
+        valid = (rows >= 0).all() and np.isin(labels, range(NUM_CLASSES)).all() and len(set(rows)) == len(rows)
+    except (OSError, ValueError, KeyError, OverflowError):
+        valid = False
+    if not valid:
+        raise UserError(
+            f"{path}: is damaged, holds other photos than the eval set, or a label that is not 0 to {NUM_CLASSES - 1}; "
+            f"delete {path.parent} to train {path.parent.name} again"
+        )
+    return rows, labels
 
 
 def _label_eval_photos(run: RunFolder, config: Config, prepared: Prepared, part: str, accelerator: Accelerator) -> None:
