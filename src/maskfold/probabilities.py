@@ -87,6 +87,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
             fields = {name: archive[name] for name in archive.files if name in Predictions.__dataclass_fields__}
             predictions = OutOfFold(**fields) if out_of_fold else Predictions(**fields)
         fault = _format_fault(predictions, out_of_fold)
+        _check_texts(predictions)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as error:
@@ -96,6 +97,13 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     if fault:
         raise UserError(f"{path}: {fault}; delete it and run the same command again")
     return predictions
+
+
+def _check_texts(predictions: Predictions) -> None:
+    """Raise an error for code points that Unicode does not have: numpy reads them, but can't convert them to text."""
+    for texts in (predictions.image_id, predictions.person_id, predictions.source):
+        if texts is not None:
+            "".join(map(str, texts.ravel().tolist())).encode()
 
 
 def _check_expansion(path: Path) -> None:

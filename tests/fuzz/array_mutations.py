@@ -87,6 +87,7 @@ def odd_array(draw: Draw, array: np.ndarray) -> np.ndarray:
         "object",
         "text",
         "record",
+        "code",
     )
     kind, n = draw(st.sampled_from(kinds)), len(array)
     if kind == "dtype":
@@ -113,6 +114,10 @@ def odd_array(draw: Draw, array: np.ndarray) -> np.ndarray:
         return np.array(draw(st.sampled_from((0, 1.5, "x", True))))
     if kind == "object":
         return np.array([None, {}, "x"] * n, object)[:n]
+    if kind == "code" and array.dtype.kind == "U":
+        codes = array.copy().view(np.uint32)
+        codes[draw(st.integers(0, len(codes) - 1))] = draw(st.sampled_from((0xD800, 0x110000, 0xFFFFFFFF)))
+        return codes.view(array.dtype)
     if kind == "record":
         return np.zeros(n, [("a", "f4"), ("b", "i4")])
     if kind == "text":

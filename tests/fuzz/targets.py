@@ -1,5 +1,6 @@
 """Every kind of file that the project reads, with the functions that the verbs call to read it."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from maskfold.data.images_table import load_prepared
 from maskfold.data.label_changes import applied_corrections, relabelled
 from maskfold.data.prepare import describe, ensure_prepared
 from maskfold.data.raw_layout import find_layout
+from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.score_tables import gain_sentence, print_submission_score, print_summary
 from maskfold.inference.blend import blend_runs
@@ -102,7 +104,7 @@ def raw_table(space: Workspace, path: Path) -> None:
 
 
 def corrections(space: Workspace, path: Path) -> None:
-    apply_corrections(space.prepared.people, path)
+    apply_corrections(read_catalog(find_layout(space.home / "raw")).people, path)
     relabelled(space.prepared, path)
 
 
@@ -172,7 +174,9 @@ def truth(space: Workspace, path: Path) -> None:
 def index(space: Workspace, path: Path) -> None:
     score_history(read_index(path.parent))
     record_score(path.parent, "tiny", "0.5")
-    record_score(path.parent, "tinny", "0.5")
+    with contextlib.suppress(UserError):
+        record_score(path.parent, "tinny", "0.5")
+    record_score(path.parent, "tiny", "0.6")
 
 
 def index_row(space: Workspace, path: Path) -> None:

@@ -95,29 +95,27 @@ def restored(target: Target, space: Workspace):
 @pytest.mark.parametrize(("name", "start"), PARTS)
 def test_only_user_errors_escape(name, start, space, record_property):
     target, counter = TARGETS[name], Counter()
-    with restored(target, space):
-        # The first call fills caches and imports modules; it must succeed, so that a case can reach every line.
-        target.read(space, target.path(space))
-        count = min(MAX_PART, PER_TARGET - start)
 
-        @hypothesis.seed(SEED * 1_000_003 + start)
-        @hypothesis.settings(
-            max_examples=count,
-            database=None,
-            deadline=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
-        @hypothesis.given(target.strategy(space))
-        def check(content: bytes) -> None:
-            read_mutated(name, space, content, counter)
+    @hypothesis.seed(SEED * 1_000_003 + start)
+    @hypothesis.settings(
+        max_examples=min(MAX_PART, PER_TARGET - start),
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @hypothesis.given(target.strategy(space))
+    def check(content: bytes) -> None:
+        read_mutated(name, space, content, counter)
 
-        try:
+    try:
+        with restored(target, space):
+            # The first call fills caches and imports modules; it must succeed, so that a case can reach every line.
+            target.read(space, target.path(space))
             check()
-        finally:
-            values = {"cases": counter.cases, "seconds": counter.seconds, "slowest": counter.slowest}
-            for key, value in {**values, "seed": SEED, "target": name}.items():
-                record_property(key, value)
+    finally:
+        for key, value in {**vars(counter), "seed": SEED, "target": name}.items():
+            record_property(key, value)
 
 
 @pytest.mark.slow
