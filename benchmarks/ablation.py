@@ -15,7 +15,7 @@ from maskfold.config.cli import Parser, add_config_flags, config_flags, run
 from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config, flatten
 from maskfold.errors import UserError, did_you_mean
-from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.bootstrap import compare_by_metric
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import Predictions, load_predictions
 from maskfold.runs.run_folder import RunFolder, runs_root
@@ -112,9 +112,9 @@ def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
         values = [float(np.mean([row[metric] for row in seed_scores])) for metric in METRICS]
         spread = f" ({np.std([row['macro_f1'] for row in seed_scores], ddof=1):.4f})" if len(common) > 1 else ""
         cells = [f"{values[0]:.4f}{spread}", *(f"{value:.3f}" for value in values[1:])]
+        gains = compare_by_metric(first.label, arm_labels, reference_labels, first.person_id)
         for metric in METRICS:
-            gain = compare(first.label, arm_labels, reference_labels, first.person_id, metric)
-            low, high = gain.ci95
+            gain, (low, high) = gains[metric], gains[metric].ci95
             cells.append("" if arm == "reference" else f"{gain.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
         print(f"| {arm} | {len(common)} | {' | '.join(cells)} |")
 

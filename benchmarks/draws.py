@@ -24,7 +24,7 @@ from maskfold.inference.submission import make_submission
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import stratum
 from maskfold.metrics.scores import macro_f1
-from maskfold.training.fit import fit_run
+from maskfold.training.fit import TrainRequest, fit_run
 
 # Heads on frozen features take half a minute per sample.
 RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wandb: disabled}\n"
@@ -106,7 +106,9 @@ def score_draw(config: Config, folder: Path) -> dict:
     shutil.rmtree(folder / "prepared", ignore_errors=True)
     scores = {}
     for name, folds in (("one", [0]), ("mean", None)):
-        trained, _ = fit_run(config, f"{folder.parent.name}-{folder.name}", folds, fresh=folds is not None)
+        trained, _ = fit_run(
+            config, f"{folder.parent.name}-{folder.name}", TrainRequest(folds, fresh=folds is not None)
+        )
         out = folder / f"{name}.csv"
         manifest, _, _ = make_submission([trained], ["none"], out)
         scores[name] = macro_f1(*load_true_and_submitted(out, folder / "raw" / "answers.csv"))

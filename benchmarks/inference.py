@@ -16,7 +16,7 @@ from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, Hardware, make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import Hardware, configure_process, pick_device, pick_precisions, pick_workers
 from maskfold.models.prediction import predict as predict_all
 
 MODELS, PHOTOS, VIEWS = 5, 280, ("none", "hflip")
@@ -45,10 +45,10 @@ class PlainInference:
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
     ours = Pipeline(data, scratch, backbone)
     device = pick_device(ours.config.run)
-    make_fast(device)
+    configure_process(device)
     precision, predict_precision = pick_precisions(ours.config.run, device)
     config = replaced(ours.config, run={"precision": precision, "predict_precision": predict_precision})
-    hardware, workers = Hardware(device, DTYPES[predict_precision]), pick_workers("auto", device)
+    hardware, workers = Hardware.of(device, predict_precision), pick_workers("auto", device)
     rows, paths = np.arange(len(ours.paths))[:PHOTOS], ours.paths[:PHOTOS]
     models = [_trained(config, seed).to(device).eval() for seed in range(MODELS)]
     store = open_store(ours.prepared, ours.prepared.images, config.data)

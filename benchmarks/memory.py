@@ -56,22 +56,21 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.loading.store import Store
     from maskfold.loading.transforms import train_transform
     from maskfold.models.classifier import build_classifier
-    from maskfold.models.device import make_fast, pick_device, pick_precisions
+    from maskfold.models.device import configure_process, pick_device, pick_precisions
     from maskfold.training.accelerators import make_accelerator
-    from maskfold.training.engine import EpochSums, training_step
-    from maskfold.training.fold_data import Photos
-    from maskfold.training.fold_job import Part
+    from maskfold.training.engine import EpochSums, Update, training_step
+    from maskfold.training.fold_data import TrainingPhotos
     from maskfold.training.train_state import make_train_state
 
     peak = Peak()
     config = replaced(Config(), model={"backbone": backbone})
     device = pick_device(config.run)
-    make_fast(device)
+    configure_process(device)
     config = replaced(config, run={"precision": pick_precisions(config.run, device)[0]})
     classifier = build_classifier(config).to(device)
-    everything = Photos((), np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS))
-    part = Part("fold0", np.arange(PHOTOS), np.arange(0))
-    train_state = make_train_state(config, classifier, everything, part, make_accelerator(config))
+    labels, ages, weights = np.zeros(PHOTOS, int), np.full(PHOTOS, 30), np.ones(PHOTOS)
+    photos = TrainingPhotos((), labels, ages, weights, np.arange(PHOTOS), np.arange(0))
+    train_state = make_train_state(config, classifier, photos, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
     # The workers read photos of the whole store, but only BATCHES batches are trained on: more need no more memory.
@@ -90,7 +89,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(FewBatches()):
-            training_step(train_state, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, Update(0, step, loader.batch_sampler.size(step)), sums)
         peak.next()
     torch.manual_seed(0)
     return peak.epochs

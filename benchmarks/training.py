@@ -9,11 +9,10 @@ from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import make_fast, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import configure_process, pick_device, pick_precisions, pick_workers
 from maskfold.training.accelerators import make_accelerator
-from maskfold.training.engine import EpochSums, training_step
-from maskfold.training.fold_data import Photos
-from maskfold.training.fold_job import Part
+from maskfold.training.engine import EpochSums, Update, training_step
+from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.train_state import make_train_state
 
 BATCHES = 8
@@ -22,33 +21,32 @@ BATCHES = 8
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
     ours = Pipeline(data, scratch, backbone)
     device = pick_device(ours.config.run)
-    make_fast(device)
+    configure_process(device)
     precision, _ = pick_precisions(ours.config.run, device)
     config: Config = replaced(ours.config, run={"precision": precision})
     accelerator = make_accelerator(config)
     classifier = build_classifier(config).to(device)
     rows = np.arange(len(ours.prepared.images))
-    everything = Photos(
-        (), ours.prepared.images.label.to_numpy(), ours.prepared.images.age.to_numpy(), np.ones(len(rows))
-    )
-    train_state = make_train_state(config, classifier, everything, Part("fold0", rows, rows[:0]), accelerator)
+    images = ours.prepared.images
+    photos = TrainingPhotos((), images.label.to_numpy(), images.age.to_numpy(), np.ones(len(rows)), rows, rows[:0])
+    train_state = make_train_state(config, classifier, photos, accelerator)
     size, (height, width) = config.optim.batch_size, config.data.image_size
     loader = ours.loader((height, width), pick_workers("auto", device), rows=BATCHES * size)
-    images = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
+    pixels = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     labels = torch.randint(0, 18, (size,), device=device)
 
     def epoch() -> int:
         sums = EpochSums.zeros(device)
         classifier.train()
         for step, batch in enumerate(loader):
-            training_step(train_state, batch, loader.batch_sampler, step, sums)
+            training_step(train_state, batch, Update(0, step, loader.batch_sampler.size(step)), sums)
         return BATCHES * size
 
     def bare() -> int:
         classifier.train()
         for _ in range(BATCHES):
             with accelerator.autocast():
-                loss = torch.nn.functional.nll_loss(classifier(images), labels)
+                loss = torch.nn.functional.nll_loss(classifier(pixels), labels)
             accelerator.backward(loss)
             train_state.optimizer.step()
             train_state.optimizer.zero_grad(set_to_none=True)

@@ -28,7 +28,7 @@ from maskfold.loading.mixing import Mixer
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
 from maskfold.synthetic.demo_data import make_demo
-from maskfold.training.engine import EpochSums, training_step
+from maskfold.training.engine import EpochSums, Update, training_step
 from maskfold.training.train_state import TrainState
 
 # Imported modules are never freed. Scanning them in each collection (one per trained fold) took a quarter of the time.
@@ -80,7 +80,7 @@ def train_one_epoch(train_state: TrainState, loader, after=lambda: None) -> tupl
     batches, sums = loader.batch_sampler, EpochSums.zeros(train_state.accelerator.device)
     train_state.wrapped_model.train()
     for step, batch in enumerate(loader):
-        training_step(train_state, batch, batches, step, sums)
+        training_step(train_state, batch, Update(batches.epoch, step, batches.size(step)), sums)
         after()
     return sums.means(train_state.accelerator, len(batches.rows))
 

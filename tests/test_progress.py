@@ -1,8 +1,9 @@
+import multiprocessing
 import time
 
 import pytest
 
-from maskfold.progress import SECONDS_BETWEEN_LINES, parallel_map, progress
+from maskfold.progress import SECONDS_BETWEEN_LINES, Meter, parallel_map, progress
 
 
 def test_results_come_in_order():
@@ -35,3 +36,12 @@ def test_plain_lines_without_a_terminal(capsys, monkeypatch):
         advance(40, "loss 0.5")
     err = capsys.readouterr().err
     assert "training: 40/100, 2 images/s loss 0.5, 30 s left" in err
+
+
+@pytest.mark.parametrize("is_child", [False, True])
+def test_a_child_process_shows_no_bar_on_the_shared_terminal(monkeypatch, is_child):
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: object() if is_child else None)
+    meter = Meter("training", 10, "images", shown=True)
+    assert meter.writes_lines == is_child
+    assert meter.bar.disable == is_child

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,11 @@ def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is the temporary file of a write_atomic, which a killed process leaves."""
+    return re.fullmatch(r"\.\d+\..+", path.name) is not None
 
 
 def may_be_incomplete(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Resources of a process besides memory: child processes, open files, shared memory, signals."""
+"""Resources of a process besides memory: cores, child processes, open files, shared memory, signals."""
 
 import errno
 import os
@@ -17,6 +17,11 @@ SPARE_FILES = 8
 SPARE_BYTES = 2**20
 SECONDS_TO_END = 5
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def num_cores() -> int:
+    """Cores that this process may use; on other systems than Linux, all of them."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def raise_file_limit() -> None:

@@ -163,5 +163,9 @@ def same_labels(members: Sequence[OutOfFold]) -> bool:
 def mean(members: Sequence[AnyPredictions]) -> AnyPredictions:
     """The mean of the members' probabilities, joined by image id."""
     joined = join(members)
-    probs = np.mean([member.probs for member in joined], axis=0, dtype=np.float64)
-    return replace(joined[0], probs=np.asarray(probs, np.float32), source=None)
+    return replace(joined[0], probs=mean_probs([member.probs for member in joined]), source=None)
+
+
+def mean_probs(probs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+    """The mean of the probabilities of several models, [N, 18] each, computed in float64: float32 [N, 18]."""
+    return np.asarray(np.mean(probs, axis=0, dtype=np.float64), np.float32)

@@ -1,6 +1,6 @@
 """Progress of long tasks on stderr: a bar on a terminal, otherwise a plain line every ten seconds."""
 
-import os
+import multiprocessing
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from maskfold.machine_limits import num_cores
+
 SECONDS_BETWEEN_LINES = 10
-# Set to False where several processes share a terminal; they print plain lines.
-bars_enabled = True
 MAX_CHUNK = 16
 
 
@@ -37,7 +37,8 @@ class Meter:
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        has_bar = shown and bars_enabled and console.is_terminal
+        # Processes that train folds at the same time share a terminal, so they print plain lines.
+        has_bar = shown and console.is_terminal and multiprocessing.parent_process() is None
         self.writes_lines = shown and not has_bar
         self.bar = Progress(*columns, console=console, disable=not has_bar, transient=True)
         self.bar_task = self.bar.add_task(task, total=total, rate="")
@@ -70,9 +71,9 @@ def parallel_map(function: Callable, items: Sequence, task: str, unit: str) -> I
 
     For functions that release the GIL, such as OpenCV's. After an error or a signal no thread starts another chunk.
     """
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(num_cores())
     # Items are passed to the threads in chunks: passing a single item costs a tenth of decoding a photo.
-    chunk_size = max(1, min(MAX_CHUNK, len(items) // (8 * (os.cpu_count() or 1))))
+    chunk_size = max(1, min(MAX_CHUNK, len(items) // (8 * num_cores())))
     try:
         with progress(task, len(items), unit) as advance:
             chunks = [items[start : start + chunk_size] for start in range(0, len(items), chunk_size)]

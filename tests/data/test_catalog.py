@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from conftest import refused
 
+from maskfold.data.images_table import load_prepared
 from maskfold.data.raw_csv import points_outside
+from maskfold.errors import UserError
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
 
 OUT = Path("data/prepared/raw data 사본")
@@ -281,6 +283,29 @@ def test_folds_are_kept_when_prepared_again(script, raw):
     assert done.code == 0
     assert "3 folds and is kept" in done.out
     assert (OUT / "folds.csv").read_text() == before
+
+
+def test_a_kill_while_preparing_again_leaves_no_valid_folder(script, raw, monkeypatch):
+    """New labels never stand beside the fingerprint of the old ones: the folder is incomplete until the last write."""
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    table = table_of(raw)
+    Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[0]},age,61,so\n")
+    write = pd.DataFrame.to_csv
+
+    def killed_at_folds(self, path, *args, **keys):
+        if Path(path).name.endswith("folds.csv"):
+            raise KeyboardInterrupt
+        return write(self, path, *args, **keys)
+
+    before = (OUT / "images.csv").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(pd.DataFrame, "to_csv", killed_at_folds)
+        assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 130
+    assert (OUT / "images.csv").read_bytes() != before
+    with pytest.raises(UserError, match=r"dataset\.json"):
+        load_prepared(OUT)
+    assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 0
+    assert load_prepared(OUT).num_folds == 3
 
 
 def test_other_people_than_folds_csv_are_refused(script, raw):

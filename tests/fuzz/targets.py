@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import array_mutations as arrays
-import numpy as np
 import pandas as pd
 import photo_mutations as photos
 import table_mutations as tables
@@ -37,9 +36,9 @@ from maskfold.inference.rebuild import rebuild
 from maskfold.inference.submission_checks import agreements
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index, record_score, score_history
-from maskfold.loading.crops import CROPS, crop_and_resize, reduction, store_size
-from maskfold.loading.faces import face_for_crop
+from maskfold.loading.crops import CROPS, store_size
 from maskfold.loading.store import open_store
+from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.loading.transforms import train_transform
 from maskfold.metrics.calibration import assess_calibration
 from maskfold.models.architecture import find_architecture
@@ -216,7 +215,7 @@ def model_folder(space: Workspace, path: Path) -> None:
 
 def checkpoint(space: Workspace, path: Path) -> None:
     loaded = load_checkpoint(space.run, "full", CHECKPOINT_OWNER)
-    unpack_state(space.train_state, loaded["trainee"], path)
+    unpack_state(space.train_state, loaded["train_state"], path)
 
 
 def kept_weights(space: Workspace, path: Path) -> None:
@@ -240,9 +239,7 @@ def photo(space: Workspace, path: Path) -> None:
     check_photo(path)
     photo_sizes([path])
     for crop in CROPS:
-        data = space.config.data.model_copy(update={"crop": crop})
-        read = read_photo(path, lambda size, data=data: reduction(size, data))
-        crop_and_resize(np.ascontiguousarray(read.image), data, face_for_crop(read.image, data), read.reduced)
+        read_stored_photo(path, space.config.data.model_copy(update={"crop": crop}))
 
 
 def pseudo_labels(space: Workspace, path: Path) -> None:

@@ -104,8 +104,8 @@ def _write_optional_files(space: Workspace) -> None:
     ]
     (space.home / "corrections.csv").write_text("\n".join(["person_id,field,value,reason", *rows]) + "\n")
     history = run.read_metrics("fold0")
-    checkpoint = {"belongs": CHECKPOINT_OWNER, "history": history, "step": 0, "total": torch.zeros(3)}
-    save_checkpoint(run, "full", checkpoint | {"trainee": pack_state(space.train_state)})
+    checkpoint = {"identity": CHECKPOINT_OWNER, "history": history, "step": 0, "sums": torch.zeros(3)}
+    save_checkpoint(run, "full", checkpoint | {"train_state": pack_state(space.train_state)})
     for row in history:
         write_weights(
             run.state_path("full").parent / f"epoch-{row['epoch']}.safetensors", space.classifier.state_dict()

@@ -13,13 +13,21 @@ from hypothesis import strategies as st
 from support import PATIENCE
 
 from maskfold.evaluation.members import decision_sentence, leave_one_out, member_correlation, print_members
-from maskfold.inference.cross_fit import CrossFitted, accepts_decision, assign_groups, cross_fit, decision_gain, fit
+from maskfold.inference.cross_fit import (
+    BlendParams,
+    CrossFitted,
+    accepts_decision,
+    assign_groups,
+    cross_fit,
+    decision_gain,
+    fit,
+)
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
 from maskfold.labels import joint_log_probs
 from maskfold.metrics.bootstrap import Comparison
 from maskfold.metrics.scores import macro_f1
-from maskfold.probabilities import Predictions
+from maskfold.probabilities import OutOfFold, Predictions
 
 # Photos by gender x age stratum in the competition.
 COUNTS = np.array([274, 205, 41, 366, 408, 54])
@@ -180,7 +188,8 @@ def test_the_correlation_table_has_a_row_per_member(capsys):
     labels, people = simulate_people(20, np.random.default_rng(0))
     members = np.stack([simulate_probs(labels, np.random.default_rng(seed), 2.0) for seed in (1, 2, 3)])
     crossed = cross_fit(members, labels, people, "mean", "argmax")
-    print_members("abc", crossed, labels, people, [1 / 3] * 3, [1.0] * 3)
+    oof = OutOfFold(np.arange(len(labels)).astype(str), members[0], label=labels, fold=labels, person_id=people)
+    print_members("abc", crossed, oof, BlendParams([1.0] * 3, [1 / 3] * 3, None))
     table = capsys.readouterr().out.split("correlation of")[1]
     rows = [re.findall(r"[abc]|-?\d\.\d{3}", line) for line in table.splitlines() if line.startswith("│")]
     expected = member_correlation(crossed, labels)
@@ -197,6 +206,14 @@ def test_log_loss_weights_are_the_optimum():
     grid = [(a, b, 1 - a - b) for a in np.linspace(0, 1, 51) for b in np.linspace(0, 1 - a, 51)]
     best = min(-np.log(np.array(point) @ true).mean() for point in grid)
     assert -np.log(weights @ true).mean() <= best + 1e-6
+
+
+def test_a_search_for_weights_that_does_not_converge_is_reported(capfd):
+    """NaN stops the optimiser, as its limit of steps would. Files of predictions may not contain it."""
+    members = np.full((2, 3, 18), 1 / 18)
+    members[1, 0] = np.nan
+    assert log_loss_weights(members, np.zeros(3, int), np.arange(3)).tolist() == [0.5, 0.5]
+    assert "equal weights" in capfd.readouterr().err
 
 
 def test_a_hard_vote_by_hand():

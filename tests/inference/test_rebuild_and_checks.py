@@ -15,10 +15,12 @@ from support import PATIENCE
 
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
+from maskfold.inference.ensemble_gain import load_gain, record_gain
 from maskfold.inference.submission_checks import unlikely_shares
 from maskfold.inference.submission_index import COLUMNS, read_index, score_history
 from maskfold.labels import KIND_MASK, encode
 from maskfold.probabilities import Predictions, load_predictions
+from maskfold.runs.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -252,6 +254,25 @@ def test_the_gain_of_the_mean_is_estimated_from_repeats(script, run, other, trai
     for change, key in (({"gain": "x"}, "gain"), ({"ci95": [0.1]}, "ci95"), ({"from": None}, "from")):
         (run / "gain.json").write_text(json.dumps(recorded | change))
         refused(script("submit", run, "--out", "a.csv"), "gain.json", f" {key}: ", "evaluate the repeats again")
+
+
+def test_a_gain_is_forgotten_when_a_repeat_is_trained_again(run, other):
+    runs = [RunFolder(folder) for folder in (run, other)]
+    assert [load_gain([each]) for each in runs] == [None, None]
+    recorded = record_gain(runs)
+    assert load_gain(runs[:1])["gain"] == recorded["gain"]
+    # A moved run has no repeats beside it; an estimate of an older version has no hashes.
+    moved = RunFolder(Path(shutil.copytree(run, run.parent / "elsewhere" / "renamed")))
+    assert load_gain([moved])["gain"] == recorded["gain"]
+    old = json.loads((run / "gain.json").read_text())
+    del old["predictions"]
+    (moved.folder / "gain.json").write_text(json.dumps(old))
+    assert load_gain([moved])["gain"] == recorded["gain"]
+    oof = load_predictions(other / "oof.npz", out_of_fold=True)
+    replace(oof, probs=np.roll(oof.probs, 1, axis=1)).save(other / "oof.npz")
+    assert [load_gain([each]) for each in runs] == [None, None]
+    record_gain(runs)
+    assert load_gain(runs)["from"] == ["tiny", "other"]
 
 
 def test_evaluate_compares_runs_in_sentences(script, run, other):

@@ -15,6 +15,7 @@ from maskfold.fileio import sha256
 from maskfold.inference.submission_csv import check_submission
 from maskfold.metrics.calibration import apply_temperature, fit_temperature
 from maskfold.probabilities import Predictions, load_predictions
+from maskfold.runs.summary import SELECTED
 
 
 @pytest.fixture
@@ -86,6 +87,22 @@ def test_runs_are_blended_by_id(script, run, trained, tmp_path):
         assert submitted[first_run.image_id[index]] == mixed.argmax()
     assert len(manifest["members"]) == 2
     refused(script("submit", run, run, "--out", "b.csv"), "twice")
+
+
+def test_a_member_that_was_selected_on_its_validation_folds_is_named(script, run, trained, tmp_path):
+    """Beside the expected score, which is then optimistically biased; not for a member that was not."""
+    best = Path(shutil.copytree(run, tmp_path / "runs" / "best"))
+    config, provenance = best / "config.yaml", json.loads((best / "provenance.json").read_text())
+    config.write_text(config.read_text().replace("keep: last", "keep: best"))
+    (best / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(config)}))
+    plain = script("submit", run, "--out", "a.csv")
+    assert plain.code == 0, plain.err
+    assert SELECTED not in plain.out
+    blended = script("submit", run, best, "--out", "b.csv")
+    assert blended.code == 0, blended.err
+    [line] = [line for line in blended.out.splitlines() if SELECTED in line]
+    assert "best" in line
+    assert "tiny" not in line
 
 
 def test_a_run_by_its_name_and_the_organisers_output_folder(script, run, monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ from maskfold.data.prepare import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import may_be_incomplete
 from maskfold.loading import store as store_module
-from maskfold.loading.crops import crop_and_resize, reduction, resize, store_size
+from maskfold.loading.crops import CROPS, crop_and_resize, reduction, resize, store_size
 from maskfold.loading.faces import find_face
 from maskfold.loading.store import open_store
 
@@ -102,6 +102,36 @@ def test_face_windows():
 boxes = st.tuples(*[st.floats(-50, 400)] * 2, *[st.floats(1, 900)] * 2)
 
 
+@pytest.mark.parametrize("name", CROPS)
+def test_a_crop_names_the_keys_that_its_window_depends_on(name):
+    """The name of a store contains their values: a window that reads another key would use a store of other pixels."""
+    data, read = small(crop=name, crop_size=[80, 60]), set()
+
+    class Recorder:
+        def __getattr__(self, key):
+            read.add(key)
+            return getattr(data, key)
+
+    for face in (None, (3.0, 5.0, 20.0, 25.0)):
+        CROPS[name].window((200, 150), Recorder(), 1, face)
+    assert read == set(CROPS[name].keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"), [("none", "2c188bd8bdf1"), ("center", "0249a4b390ca"), ("face", "b18f3da02d18")]
+)
+def test_the_names_of_existing_stores_do_not_change(monkeypatch, name, digest):
+    """Otherwise a new version would decode all photos again."""
+    monkeypatch.setattr(store_module.cv2, "__version__", "5.0.0")
+    monkeypatch.setattr(store_module, "VERSION", 2)
+    data = Data(crop=name, crop_size=(64, 48), face_margin=0.5, image_size=(32, 32))
+    stored = store_module.store_name(data, "0123456789abcdef", ["a/mask1", "b/normal"])
+    assert stored == f"{name}-40x40-{digest}.npy"
+    changed = {"none": {}, "center": {"crop_size": (64, 50)}, "face": {"face_margin": 0.75}}[name]
+    other = store_module.store_name(data.model_copy(update=changed), "0123456789abcdef", ["a/mask1", "b/normal"])
+    assert (other == stored) == (not changed)
+
+
 @given(boxes, st.integers(16, 300), st.integers(16, 300), st.floats(0, 4))
 def test_any_face_gives_a_crop_inside_the_photo(face, height, width, margin):
     data = Data(crop="face", face_margin=margin)
@@ -177,13 +207,13 @@ def test_eight_processes_build_one_store(prepared, tmp_path):
 
 
 def build_slowly(prepared, data) -> None:
-    read = store_module.read_photo
+    read = store_module.read_stored_photo
 
     def slow(*args):
         time.sleep(0.05)
         return read(*args)
 
-    store_module.read_photo = slow
+    store_module.read_stored_photo = slow
     open_store(prepared, prepared.images, data)
 
 

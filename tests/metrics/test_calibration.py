@@ -77,7 +77,7 @@ def test_calibration_error_by_hand():
     probs[:, 0], probs[:, 1] = (0.9, 0.9, 0.9, 0.9, 0.55), (0.1, 0.1, 0.1, 0.1, 0.45)
     diagram = reliability(probs, np.array([0, 0, 0, 1, 1]))
     assert diagram.error == pytest.approx((4 * 0.15 + 0.55) / 5)
-    assert diagram.photos.sum() == 5
+    assert diagram.num_photos.sum() == 5
 
 
 @pytest.mark.parametrize("num_correct", [2, 1, 3])

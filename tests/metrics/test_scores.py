@@ -6,7 +6,15 @@ from simulation import coverage, metric_coverage, simulate, simulate_pair, strat
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from maskfold.labels import stratum
-from maskfold.metrics.bootstrap import Comparison, _proportional, class_intervals, compare, intervals
+from maskfold.metrics.bootstrap import (
+    Comparison,
+    Resampling,
+    _proportional,
+    class_intervals,
+    compare,
+    compare_by_metric,
+    intervals,
+)
 from maskfold.metrics.scores import METRICS, class_table, macro_f1, scores
 
 labels_18 = st.lists(st.tuples(st.integers(0, 17), st.integers(0, 17)), min_size=1, max_size=60)
@@ -37,7 +45,7 @@ def test_scores_by_axis_by_hand():
 def test_intervals_equal_a_plain_loop():
     """A loop over the same resamples with scikit-learn's metric gives the same percentiles."""
     labels, pred_labels, people = simulate(60, np.random.default_rng(0))
-    bounds = intervals(labels, pred_labels, people, 0, seed=4, resamples=60)
+    bounds = intervals(labels, pred_labels, people, 0, Resampling(4, 60))
     rng = np.random.default_rng(4)
     bins = stratum(labels[np.unique(people, return_index=True)[1]])
     samples = [
@@ -58,7 +66,7 @@ def test_intervals_are_seeded_and_ordered():
     labels, pred_labels, people = simulate(150, np.random.default_rng(1))
     bounds = intervals(labels, pred_labels, people, 100)
     assert bounds == intervals(labels, pred_labels, people, 100)
-    assert bounds != intervals(labels, pred_labels, people, 100, seed=1)
+    assert bounds != intervals(labels, pred_labels, people, 100, Resampling(seed=1))
     widths = [bounds[name][1] - bounds[name][0] for name in ("macro_f1_ci95", "board95", "board_half95")]
     # A new, smaller set varies more than the score of the larger one.
     assert widths == sorted(widths)
@@ -96,7 +104,9 @@ def test_coverage_of_the_intervals():
 def test_resampling_photos_covers_too_little():
     """With photos as people the intervals are too narrow, since the errors on a person's photos are correlated."""
     shares = coverage(
-        lambda labels, pred_labels, _: intervals(labels, pred_labels, np.arange(len(labels)), 1400, resamples=300),
+        lambda labels, pred_labels, _: intervals(
+            labels, pred_labels, np.arange(len(labels)), 1400, Resampling(count=300)
+        ),
         rounds=150,
     )
     print(shares)
@@ -140,7 +150,7 @@ def test_class_intervals_contain_the_class_scores():
 def test_a_comparison_equals_a_plain_loop():
     """A loop over the same resamples, scoring both predictions on the same people."""
     labels, first, second, people = simulate_pair(60, np.random.default_rng(0), 0.1)
-    comparison = compare(labels, first, second, people, seed=4, resamples=40)
+    comparison = compare(labels, first, second, people, Resampling(4, 40))
     rng, who = np.random.default_rng(4), np.unique(people, return_index=True)[1]
     bins = stratum(labels[who])
     samples = [
@@ -156,6 +166,15 @@ def test_a_comparison_equals_a_plain_loop():
     assert comparison.ci95 == pytest.approx([comparison.difference - half, comparison.difference + half])
     assert comparison.difference == pytest.approx(macro_f1(labels, first) - macro_f1(labels, second))
     assert comparison.std_error == pytest.approx(np.std(values, ddof=1))
+
+
+def test_metrics_are_compared_on_the_same_people():
+    labels, first, second, people = simulate_pair(60, np.random.default_rng(0), 0.1)
+    comparisons = compare_by_metric(labels, first, second, people)
+    assert comparisons["macro_f1"] == compare(labels, first, second, people)
+    one, other = scores(labels, first), scores(labels, second)
+    for name, comparison in comparisons.items():
+        assert comparison.difference == pytest.approx(one[name] - other[name])
 
 
 def test_equal_predictions_do_not_differ():
@@ -192,7 +211,7 @@ def test_power_and_false_positives_of_a_comparison():
     for share, results in significant.items():
         for n in range(300):
             labels, first, second, people = simulate_pair(2700, np.random.default_rng([5, n]), share)
-            results.append(compare(labels, first, second, people, resamples=1000).significant)
+            results.append(compare(labels, first, second, people, Resampling(count=1000)).significant)
     power, false_positives = np.mean(significant[worse]), np.mean(significant[0.0])
     print(f"true difference {difference:.4f}: significant in {power:.1%}; of 0: in {false_positives:.1%}")
     assert power >= 0.80

@@ -8,6 +8,7 @@ import pytest
 from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.loading.store import open_store
+from maskfold.loading.transforms import EvalTransform
 from maskfold.metrics.scores import macro_f1
 from maskfold.pages.figures import image_figure
 from maskfold.report.eda import (
@@ -85,6 +86,9 @@ def test_cropped_photos_have_the_configured_crop_and_size(trained, crop):
     paths = prepared.photo_paths(prepared.images.iloc[:3])
     pixels = cropped_photos(paths, data)
     assert pixels.shape == (40, 90, 3)
+    # What the model sees: from the store, whose photos are shrunk while they are decoded.
+    store = open_store(prepared, prepared.images, data)
+    assert np.array_equal(pixels, np.concatenate([EvalTransform(data)(store[row]) for row in range(3)], 1))
     if crop == "none":
         whole = cv2.cvtColor(cv2.imread(str(paths[1])), cv2.COLOR_BGR2RGB)
         assert np.abs(pixels[:, 30:60].astype(float).mean((0, 1)) - whole.mean((0, 1))).max() < 3

@@ -18,14 +18,14 @@ def state_of(features=3):
 
 
 def checkpoint_of(state):
-    return {"belongs": "me", "history": [ROW], "step": 2, "total": torch.zeros(3), "trainee": pack_state(state)}
+    return {"identity": "me", "history": [ROW], "step": 2, "sums": torch.zeros(3), "train_state": pack_state(state)}
 
 
 def test_a_checkpoint_is_restored(tmp_path):
     run, state, other = RunFolder(tmp_path), state_of(), state_of()
     save_checkpoint(run, "fold0", checkpoint_of(state))
     loaded = load_checkpoint(run, "fold0", "me")
-    unpack_state(other, loaded["trainee"], run.state_path("fold0"))
+    unpack_state(other, loaded["train_state"], run.state_path("fold0"))
     assert torch.equal(other.model.weight, state.model.weight)
     assert loaded["history"] == [ROW]
 
@@ -49,9 +49,9 @@ def test_a_file_that_torch_cannot_read_is_an_error(tmp_path, content):
         {"history": [3]},
         {"step": -1},
         {"step": 1.5},
-        {"total": torch.zeros(2)},
-        {"total": "x"},
-        {"trainee": [1]},
+        {"sums": torch.zeros(2)},
+        {"sums": "x"},
+        {"train_state": [1]},
     ],
 )
 def test_content_of_another_type_is_an_error(tmp_path, change):

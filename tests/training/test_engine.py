@@ -103,6 +103,31 @@ def test_soft_f1_with_accumulation_updates_batch_norm_once():
         torch.testing.assert_close(buffer, seen[1][name], msg=name)
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
+@pytest.mark.parametrize("own_error", [False, True])
+def test_an_error_on_a_single_photo_is_only_reported_as_that_of_batch_norm_with_batch_norm(backbone, own_error):
+    """A net without batch norm trains on one photo, and its errors keep their type."""
+    torch.manual_seed(0)
+    model = build_classifier(replaced(CONFIG, model={"backbone": backbone}))
+    has_batch_norm = backbone == "test_resnet"
+
+    def fail(*_):
+        raise ValueError("an error of the backbone")
+
+    if own_error:
+        model.backbone.register_forward_pre_hook(fail)
+    loader = DataLoader(KeyedPhotos(photos(1)), batch_sampler=PhotoBatchSampler(np.arange(1), 4, shuffle=False))
+    ours = plain_train_state(model, torch.optim.SGD(model.parameters(), lr=0.0))
+    if has_batch_norm:
+        with pytest.raises(UserError, match=r"optim\.batch_size.*batch norm"):
+            train_one_epoch(ours, loader)
+    elif own_error:
+        with pytest.raises(ValueError, match="an error of the backbone"):
+            train_one_epoch(ours, loader)
+    else:
+        train_one_epoch(ours, loader)
+
+
 def test_the_mean_gradient_norm_ignores_infinite_norms(monkeypatch):
     """The norm of the first of two updates is infinite, so the mean norm is that of the second."""
     torch.manual_seed(0)
@@ -221,7 +246,7 @@ def test_missing_hardware_is_a_user_error(monkeypatch):
 def test_workers_by_device(monkeypatch):
     assert devices.pick_workers("auto", SimpleNamespace(type="cpu")) == 0
     assert devices.pick_workers(3, SimpleNamespace(type="cpu")) == 3
-    monkeypatch.setattr(devices.os, "sched_getaffinity", lambda _: set(range(32)))
+    monkeypatch.setattr("maskfold.machine_limits.os.sched_getaffinity", lambda _: set(range(32)))
     assert devices.pick_workers("auto", SimpleNamespace(type="cuda")) == 8
 
 
@@ -241,14 +266,14 @@ def test_batch_size_and_other_models_change_no_prediction():
 @pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_the_allocator_keeps_freed_memory():
-    """In a separate process: 200 MB that were freed stay allocated after make_fast, and are returned without it."""
+    """In a separate process: 200 MB that were freed stay allocated after configure_process, and are returned without it."""
     code = """
 import sys, torch
-from maskfold.models.device import make_fast
+from maskfold.models.device import configure_process
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
 if sys.argv[1] == "fast":
-    make_fast(torch.device("cpu"))
+    configure_process(torch.device("cpu"))
 before = resident()
 block = torch.ones(50 * 2**20)
 del block

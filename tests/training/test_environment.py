@@ -12,7 +12,7 @@ from conftest import ROOT, refused, tiny_args
 
 from maskfold.environment import check_compile, check_launch, ignore_variables
 from maskfold.errors import UserError
-from maskfold.models.device import make_fast, threads_per_process
+from maskfold.models.device import configure_process, threads_per_process
 
 ACCELERATE = {
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
@@ -139,7 +139,7 @@ def test_matrix_products_are_exact_on_a_cpu():
     import torch
 
     torch.set_float32_matmul_precision("medium")
-    make_fast(torch.device("cpu"))
+    configure_process(torch.device("cpu"))
     assert torch.get_float32_matmul_precision() == "highest"
 
 

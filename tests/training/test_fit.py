@@ -161,9 +161,14 @@ def test_a_damaged_or_foreign_checkpoint_is_an_error(script, synthetic, monkeypa
         refused(script("train", *args), "last.pt", "delete")
         assert state.read_bytes() == bad
     state.write_bytes(good)
-    foreign = torch.load(state, weights_only=True) | {"belongs": "another run"}
-    torch.save(foreign, state)
+    content = torch.load(state, weights_only=True)
+    torch.save(content | {"identity": "another run"}, state)
     refused(script("train", *args), "last.pt", "another run")
+    # The keys of an older version.
+    old_keys = {"identity": "belongs", "train_state": "trainee", "sums": "total"}
+    for old in ({old_keys.get(key, key): value for key, value in content.items()}, [1]):
+        torch.save(old, state)
+        refused(script("train", *args), "last.pt", "another version", "delete")
     state.write_bytes(good)
     assert script("train", *args).code == 0
     assert [row["epoch"] for row in metrics_of(Path("runs/broken/fold0"))] == [1, 2]
@@ -180,7 +185,8 @@ def test_changed_data_is_an_error(script, raw):
 
 def test_a_nan_loss_stops_the_run(script, synthetic):
     result = script("train", *tiny_args(synthetic, "--name", "hot", "--folds", 0, "--optim.lr", "1e30"))
-    refused(result, "loss", "epoch", "optim.lr")
+    # Other keys are refused for a started run.
+    refused(result, "loss", "epoch", "optim.lr", "--fresh", "--name")
 
 
 def test_the_number_of_workers_changes_no_probability(script, synthetic):

@@ -2,11 +2,20 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import refused, tiny_args
 from support import PATIENCE, done, same_run, start, until, wait_for
+
+from maskfold.config.experiment import Config
+from maskfold.errors import ResourceError, UserError
+from maskfold.runs.run_folder import RunFolder
+from maskfold.training import parallel_folds
+from maskfold.training.fold_job import Part, TrainContext
+from maskfold.training.stop_request import StopRequest
 
 
 def test_parallel_folds_equal_sequential_folds(script, synthetic):
@@ -62,3 +71,26 @@ def test_a_killed_fold_is_reported_and_the_other_saves(synthetic, tmp_path):
     assert process.returncode == 2, err
     assert "was killed by signal 9" in err
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in trainers), "the end of the other fold")
+
+
+def fail_in_place_of_training(job, slot, errors):
+    """Run in a child process: fold1 fails at once, with more text than a pipe holds; fold0 when it is stopped."""
+
+    def stop(*_):
+        raise UserError("fold0 was stopped")
+
+    with parallel_folds._exit_status(errors):
+        if job.part.name == "fold1":
+            raise ResourceError("fold1 has no memory" + "." * 300_000)
+        signal.signal(signal.SIGTERM, stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+        time.sleep(PATIENCE)
+
+
+def test_the_error_of_the_fold_that_failed_first_is_raised_with_its_type(monkeypatch, tmp_path):
+    monkeypatch.setattr(parallel_folds, "_run_child", fail_in_place_of_training)
+    parts = [Part(name, np.arange(2), np.arange(1)) for name in ("fold0", "fold1")]
+    context = TrainContext(RunFolder(tmp_path), Config(), None, None, StopRequest())
+    with pytest.raises(ResourceError, match=r"fold1 has no memory\.+$") as caught:
+        parallel_folds.fit_parallel(context, parts, {part.name: 1 for part in parts}, 2)
+    assert len(str(caught.value)) > 300_000

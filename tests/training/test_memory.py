@@ -20,7 +20,7 @@ from maskfold.inference.predict_members import Member, predict_members
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
 from maskfold.training.accelerators import make_accelerator
-from maskfold.training.fit import fit_run
+from maskfold.training.fit import TrainRequest, fit_run
 
 SMALL = ["--model.backbone", "test_convnext", "--data.image_size", "32", "32", "--optim.epochs", "1"]
 
@@ -134,7 +134,7 @@ def test_one_process_can_train_in_several_precisions(synthetic, tmp_path, monkey
     monkeypatch.setenv("SM_MODEL_DIR", str(tmp_path / "runs"))
     seen = after_each_fold(monkeypatch, lambda accelerator: accelerator.mixed_precision)
     for name in ("bf16", "fp32"):
-        fit_run(config_of(synthetic, tmp_path, "--data.folds", 2, "--run.precision", name), name, folds=[0])
+        fit_run(config_of(synthetic, tmp_path, "--data.folds", 2, "--run.precision", name), name, TrainRequest([0]))
     assert seen == ["bf16", "no"]
 
 

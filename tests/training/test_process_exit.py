@@ -60,7 +60,7 @@ for cls in (TrainTransform, EvalTransform):
     if way == "slow":
         patch(cls, "__call__", wait)
 if way == "parent raises":
-    patch(FoldTrainer, "lr_factor", fail_in_second_epoch)
+    patch(FoldTrainer, "current_lr_factor", fail_in_second_epoch)
 if __name__ == "__main__":
     # Not runpy: it would make the script the main module, and spawned processes would import it without the patches.
     sys.argv = sys.argv[1:]

@@ -5,18 +5,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from conftest import refused, tiny_args
 from safetensors.torch import load_file
 
-from maskfold.config.experiment import Config
+from maskfold.config.experiment import Config, replaced
 from maskfold.data.folds import split
 from maskfold.data.images_table import load_prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.inference.cached_predictions import prepared_of
 from maskfold.runs.run_folder import FULL, RunFolder
-from maskfold.training.pseudo_labels import read_pseudo_labels, training_photos
-from maskfold.training.pseudo_sources import find_sources, read_source_parts
+from maskfold.training.pseudo_labels import training_photos
+from maskfold.training.pseudo_sources import find_sources
 
 # Tiny models are not confident, so the threshold is little above chance (1/18).
 LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")
@@ -32,6 +33,28 @@ def first(script, synthetic):
 
 def pseudo(script, synthetic, name, *words):
     return script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", name, *LOW, *words))
+
+
+def fold_job(run, prepared, config):
+    """The job of fold 0, whose list of pseudo-labels is already there."""
+    from maskfold.loading.store import open_store
+    from maskfold.time_left import TimeLeft
+    from maskfold.training.fold_job import FoldJob, Part, TrainContext
+    from maskfold.training.stop_request import StopRequest
+
+    config = replaced(config, pseudo={"runs": ["other"]})
+    part = Part("fold0", *split(prepared.images, prepared.folds, 0))
+    store = open_store(prepared, prepared.images, config.data)
+    return FoldJob(TrainContext(run, config, prepared, store, StopRequest()), part, TimeLeft({}))
+
+
+def set_keys(run, sections):
+    """Change keys in a run's config.yaml."""
+    path = run / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    for name, keys in sections.items():
+        content[name] = content.get(name, {}) | keys
+    path.write_text(yaml.safe_dump(content))
 
 
 def pseudo_record(run, part):
@@ -105,19 +128,12 @@ def test_pseudo_labelled_photos_have_their_weight_and_are_never_validated(script
     assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--pseudo.weight", 0.25, "--folds", 0).code == 0
     from accelerate import Accelerator
 
-    from maskfold.loading.store import open_store
-    from maskfold.time_left import TimeLeft
-    from maskfold.training.fold_job import FoldJob, Part
-    from maskfold.training.stop_request import StopRequest
-
     run, prepared = RunFolder(Path("runs/b")), load_prepared(Path("p"))
     train, valid = split(prepared.images, prepared.folds, 0)
-    store = open_store(prepared, prepared.images, run.config.data)
-    job = FoldJob(run, run.config, prepared, store, Part("fold0", train, valid), StopRequest(), TimeLeft({}))
-    part, photos, _ = training_photos(job, Accelerator(cpu=True))
+    photos = training_photos(fold_job(run, prepared, run.config), Accelerator(cpu=True))
     chosen, n = pd.read_csv("runs/b/fold0/pseudo.csv"), len(prepared.images)
-    joined = part.train_rows[part.train_rows >= n]
-    assert part.train_rows[: len(train)].tolist() == train.tolist()
+    joined = photos.train_rows[photos.train_rows >= n]
+    assert photos.train_rows[: len(train)].tolist() == train.tolist()
     assert prepared.evaluation.image_id.iloc[joined - n].tolist() == [
         name for name in prepared.evaluation.image_id if name in set(chosen.image_id)
     ]
@@ -127,7 +143,7 @@ def test_pseudo_labelled_photos_have_their_weight_and_are_never_validated(script
     assert set(photos.weights[train]) == {1.0}
     # Their age is unknown.
     assert set(photos.ages[joined]) == {0}
-    assert part.val_rows.tolist() == valid.tolist()
+    assert photos.val_rows.tolist() == valid.tolist()
     oof = np.load("runs/b/fold0/oof.npz")
     assert sorted(oof["image_id"]) == sorted(prepared.images.image_id.iloc[valid])
     # Training without them gives other weights.
@@ -199,35 +215,37 @@ def test_a_missing_eval_set_is_an_error(script, raw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "image_id\na\n",
-        "image_id,label\na,1.5\n",
-        "image_id,label\na,18\n",
-        "image_id,label\na,\n",
-        "image_id,label\na,99999999999999999999\n",
-        "image_id,label\nz,1\n",
-        "image_id,label\na,1\na,2\n",
-        'image_id,label\n"a,1\n',
-    ],
+    "content",
+    ["", "\0", "a,b\n1,2\n", "image_id,label\n{}\n", "image_id,label\n{},18\n", "image_id,label\n{},1\n{},2\n"],
 )
-def test_a_damaged_list_of_pseudo_labels_is_an_error(tmp_path, text):
-    path, ids = tmp_path / "fold0" / "pseudo.csv", pd.Index(["a", "b"])
-    path.parent.mkdir()
-    path.write_text("image_id,label,confidence\nb,17,0.9\na,0,0.8\n")
-    rows, labels = read_pseudo_labels(path, ids)
-    assert (rows.tolist(), labels.tolist()) == ([1, 0], [17, 0])
-    path.write_text(text)
-    with pytest.raises(UserError, match=r"pseudo\.csv: is damaged.*to train fold0 again"):
-        read_pseudo_labels(path, ids)
+def test_a_damaged_list_of_pseudo_labels_is_an_error(trained, tmp_path, content):
+    from accelerate import Accelerator
+
+    prepared = load_prepared(trained.prepared)
+    path = tmp_path / "run" / "fold0" / "pseudo.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(content.replace("{}", prepared.evaluation.image_id[0]))
+    with pytest.raises(UserError, match=r"pseudo\.csv.*delete .*fold0"):
+        training_photos(fold_job(RunFolder(tmp_path / "run"), prepared, trained.config), Accelerator(cpu=True))
 
 
-@pytest.mark.parametrize("content", [{}, {"sources": None}, {"sources": [3]}, {"sources": [{"part": 0}]}])
-def test_a_damaged_record_of_sources_is_an_error(tmp_path, content):
-    path = tmp_path / "pseudo.json"
-    path.write_text(json.dumps({"sources": [{"run": "a", "part": "fold1"}]}))
-    assert read_source_parts(path, "") == ["fold1"]
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"pseudo\.json: sources.*; train it again"):
-        read_source_parts(path, "train it again")
+def test_a_list_without_pseudo_labels_adds_no_photo(trained, tmp_path):
+    from accelerate import Accelerator
+
+    prepared = load_prepared(trained.prepared)
+    path = tmp_path / "run" / "fold0" / "pseudo.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("image_id,label,confidence\n")
+    job = fold_job(RunFolder(tmp_path / "run"), prepared, trained.config)
+    photos = training_photos(job, Accelerator(cpu=True))
+    assert photos.train_rows.tolist() == job.part.train_rows.tolist()
+
+
+@pytest.mark.parametrize("content", ["{}", '{"sources": [1]}', '{"sources": null}'])
+def test_a_damaged_record_of_sources_is_an_error(trained, tmp_path, content):
+    run = shutil.copytree(trained.run.folder, tmp_path / "runs" / "a")
+    set_keys(run, {"pseudo": {"runs": ["other"]}})
+    (run / "fold0" / "pseudo.json").write_text(content)
+    config = replaced(trained.config, pseudo={"runs": [str(run)]})
+    with pytest.raises(UserError, match=r"pseudo\.json"):
+        find_sources(RunFolder(tmp_path / "runs" / "b"), config, load_prepared(trained.prepared), "fold0")

@@ -56,7 +56,7 @@ def test_a_stop_within_an_epoch_saves_that_update(script, synthetic, tmp_path, m
 
     args = tiny_args(synthetic, "--data.prepared", tmp_path / "p", "--folds", 0, *_options())
     assert script("train", *args, "--name", "unbroken").code == 0
-    before = part.FoldTrainer.lr_factor
+    before = part.FoldTrainer.current_lr_factor
     for how, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with monkeypatch.context() as patch:
 
@@ -65,7 +65,7 @@ def test_a_stop_within_an_epoch_saves_that_update(script, synthetic, tmp_path, m
                     os.kill(os.getpid(), how)
                 return before(self, step)
 
-            patch.setattr(part.FoldTrainer, "lr_factor", send_signal)
+            patch.setattr(part.FoldTrainer, "current_lr_factor", send_signal)
             name = how.name.lower()
             stopped = script("train", *args, "--name", name)
             assert stopped.code == status, stopped.err

@@ -17,7 +17,7 @@ MIN_SHOWN = 12
 # File stems: the photo without a mask, one with a mask, and the two photos that may be exchanged.
 PORTRAIT = next(kind for kind, mask in KIND_MASK.items() if MASKS[mask] == "not worn")
 MASKED = next(iter(KIND_MASK))
-EXCHANGEABLE = tuple(kind for kind, mask in KIND_MASK.items() if mask)
+SWAPPABLE_KINDS = tuple(kind for kind, mask in KIND_MASK.items() if mask)
 
 RANKING_HINT = "People are sorted by how strongly the out-of-fold predictions contradict their label; "
 SUSPECTS_HINT = {
@@ -78,7 +78,7 @@ def audit_page(
         cells = [
             cell(
                 [row.person_id],
-                EXCHANGEABLE if axis == "mask" else (MASKED, PORTRAIT),
+                SWAPPABLE_KINDS if axis == "mask" else (MASKED, PORTRAIT),
                 f"{row.rank}. label: {escape(row.given)}; predicted: {escape(row.suggested)} "
                 f"({row.photos_against} of {row.photos} photos){escape(_support(row))}"
                 + ("<br><b>correction proposed</b>" if row.proposed else ""),

@@ -13,10 +13,10 @@ from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, dec
 from maskfold.metrics.calibration import MIN_PROB
 from maskfold.probabilities import OutOfFold
 
-# Critical value (5 %) of the likelihood-ratio test against rate 0, the lower bound of its range (Self & Liang 1987).
+# Critical value (5 %) of the likelihood-ratio test of rate = 0, at the boundary of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
-# Range of the slope, an inverse temperature. With a much smaller one, confident contradictions would count as model
-# uncertainty.
+# Range of the slope, an inverse temperature. If it could be much smaller, the fit would explain confident predictions
+# against a label by uncertainty of the model instead of by label errors.
 MIN_SLOPE, MAX_SLOPE = 0.2, 50.0
 # Axes with proposed corrections. Ages have none, since models are systematically wrong near the borders of age groups.
 CORRECTABLE_AXES = ("gender", "mask")
@@ -64,9 +64,10 @@ class Findings:
 def fit_contamination(margins: np.ndarray) -> Contamination:
     """Binary regression on contaminated labels (Copas 1988), by maximum likelihood.
 
-    margins: float [P], out-of-fold log-odds of the label against the most probable other class. The labelled class is
-    the true one with probability sigmoid(slope * margin), and a share `rate` of the labels is flipped afterwards.
-    Errors of the models become rare as the absolute margin grows, label errors do not; this separates the two.
+    margins: float [P], out-of-fold log-odds of the label against the most probable other class. The calibrated models
+    give the labelled class the probability sigmoid(slope * margin) of being the true class. A share `rate` of the true
+    labels is then flipped to the other class. Errors of the models become rare as the absolute margin grows, label
+    errors do not; this separates the two.
     """
 
     def loss(parameters: np.ndarray) -> float:
@@ -87,10 +88,10 @@ def fit_contamination(margins: np.ndarray) -> Contamination:
 
 
 def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
-    """(table, fits): COLUMNS, one row per person and axis, by axis with the most suspect first; the fit of each axis.
+    """Return (table, fits): a row per person and axis, by axis with the most suspect first; the fit of each axis.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
-    two photos that may be exchanged. field, value: the correction; value is empty if only the age group is known.
+    incorrect_mask and normal photos. field, value: the correction; value is empty if only the age group is known.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
     ranked: the models are systematically wrong near the borders, which this fit would report as wrong labels.
     confident_learning: whether cleanlab reports the label as wrong (Northcutt et al. 2021); None without cleanlab.
@@ -125,7 +126,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
         )
         tables.append(findings.table())
         fits[axis] = fit_contamination(margins)
-    tables.append(_exchanged_photos(oof, people, of_photo, probs["mask"]))
+    tables.append(_swapped_photos(oof, people, of_photo, probs["mask"]))
     fits["mask"] = fit_contamination(tables[-1].margin.to_numpy())
     suspects = pd.concat(
         [_ranked(table, fits[table.axis.iloc[0]]) for table in tables if len(table)], ignore_index=True
@@ -133,7 +134,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     return suspects[list(COLUMNS)], fits
 
 
-def _exchanged_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
+def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Rows of the mask axis: whether the incorrect_mask and normal photos of a person are exchanged.
 
     Only people with both photos have a row.
@@ -185,7 +186,7 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
 
 
 def _age_of_group(group: int) -> str:
-    """For the youngest or oldest group, its age nearest to the other groups; for the middle group an empty string."""
+    """Return the age of the youngest or oldest group that is nearest to the middle group, or an empty string for it."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
 
 

@@ -76,14 +76,12 @@ def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.Data
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
     """float32 [N, F]: the pooled features of the backbone of the first fold."""
-    # Imported here, since torch takes seconds: errors in the arguments are reported before.
-    import torch
-
-    from maskfold.models.device import Hardware, pick_device
+    # Imported here, since they import torch, which takes seconds: errors in the arguments are reported before.
+    from maskfold.models.device import prediction_hardware
     from maskfold.runs.part_predictions import PartRows, predict_parts
 
     config, part = run.config, next(iter(checkpoint_hashes(run)))
-    hardware = Hardware(pick_device(config.run), torch.float32)
+    hardware = prediction_hardware(config.run, "fp32")
     [features] = predict_parts([PartRows(run, config, part, store, rows, hardware)], output="features")
     return features
 

@@ -68,8 +68,7 @@ def main() -> None:
     manifest, blend, messages = make_submission(runs, tta, out, blend_method, args.decision or "argmax")
     expected, oof = manifest["expected"], blend.oof
     if len(runs) > 1:
-        weights, temperatures = manifest["weights"], manifest["temperatures"]
-        print_members([run.name for run in runs], blend.cross_fitted, oof.label, oof.person_id, weights, temperatures)
+        print_members([run.name for run in runs], blend.cross_fitted, oof, blend.params)
         print_blends(blend.member_probs, oof.label, oof.person_id, {blend_method: blend.cross_fitted})
     if blend.decision_gain is not None:
         print(decision_sentence(blend.decision_gain))

@@ -44,17 +44,10 @@ def main() -> None:
     stop_after = None if args.stop_after is None else parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_flags(args))
     from maskfold.evaluation.score_tables import print_summary
-    from maskfold.training.fit import fit_run
+    from maskfold.training.fit import TrainRequest, fit_run
 
-    trained, summary = fit_run(
-        config,
-        args.file.stem if args.name is None else args.name,
-        args.folds,
-        args.refit,
-        args.fresh,
-        args.parallel_folds,
-        stop_after,
-    )
+    request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop_after)
+    trained, summary = fit_run(config, args.file.stem if args.name is None else args.name, request)
     if summary is not None:
         print_summary(summary)
         print(f"run: {trained.folder}")

@@ -26,9 +26,14 @@ class Config(Section):
     pseudo: Pseudo = Pseudo()
     run: Run = Run()
 
+    @property
+    def uses_cached_features(self) -> bool:
+        """Whether only the head is trained, on features that are computed once."""
+        return self.model.frozen_epochs == "all" and self.model.cache_features
+
     @model_validator(mode="after")
     def _check_combinations(self) -> "Config":
-        cached = self.model.frozen_epochs == "all" and self.model.cache_features
+        cached = self.uses_cached_features
         for wrong, reason in (
             (
                 self.loss.age_weight and self.model.head != "factored",

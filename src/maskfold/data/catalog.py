@@ -61,8 +61,8 @@ def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str
     """
     table = images.merge(people[["person_id", "gender", "age"]], on="person_id", how="left", validate="many_to_one")
     mask = table.kind.map(KIND_MASK)
-    exchange = table.person_id.isin(swapped) & (mask > 0)
-    table["mask"] = mask.where(~exchange, 3 - mask)
+    is_swapped = table.person_id.isin(swapped) & (mask > 0)
+    table["mask"] = mask.where(~is_swapped, 3 - mask)
     table["label"] = encode(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
     return table
 

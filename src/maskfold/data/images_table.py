@@ -85,6 +85,10 @@ class Prepared:
         return labels.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
 
     @property
+    def fold_by_person(self) -> dict[str, int]:
+        return dict(zip(self.folds.person_id, self.folds.fold, strict=True))
+
+    @property
     def eval_table(self) -> pd.DataFrame:
         """The table of eval photos. Raises UserError if the data has no eval set."""
         if self.evaluation is None:

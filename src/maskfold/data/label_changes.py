@@ -33,12 +33,12 @@ def applied_corrections(prepared: Prepared) -> pd.DataFrame:
     raw, current = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
     raw_mask = labelled(catalog.images, catalog.people).set_index("image_id")["mask"]
     changed = raw_mask.loc[prepared.images.image_id].to_numpy() != prepared.images["mask"]
-    exchanged = set(prepared.images.person_id[changed])
+    swapped_people = set(prepared.images.person_id[changed])
     for person in current.index:
         for field in ("gender", "age"):
             if raw.loc[person, field] != current.loc[person, field]:
                 rows.append((person, field, str(current.loc[person, field]), "corrected before"))
-        if person in exchanged:
+        if person in swapped_people:
             rows.append((person, "swap", SWAPS[0], "corrected before"))
     return pd.DataFrame(rows, columns=COLUMNS)
 

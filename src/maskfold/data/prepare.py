@@ -39,8 +39,8 @@ def prepare(
 ) -> Prepared:
     """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
 
-    folds, seed: for new folds (None: the defaults of the schema). Raises UserError, before anything is written, that
-    lists all faults, or if the folder was prepared from another root.
+    folds, seed: for new folds (None: the defaults of the schema). Raises UserError before anything is written: for
+    faults in the data (the message lists all of them), or if the folder was prepared from another root.
     """
     places = _places(layout)
     _refuse_other_root(folder, places)
@@ -56,7 +56,7 @@ def prepare(
         applied["sha256"] = sha256(corrections)
     images = labelled(catalog.images, people, swapped)
     if not (folder / FOLDS).exists():
-        # Raises the error for more folds than people before the folder is created.
+        # If there are more folds than people, raise the error before the folder is created.
         make_folds(people, folds or Config().data.folds, 0)
     with locked(folder):
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
@@ -75,6 +75,8 @@ def prepare(
             "corrections": applied,
             "warnings": catalog.warnings + warnings,
         }
+        # Otherwise a kill while the tables are replaced would leave new labels under the old fingerprint.
+        (folder / META).unlink(missing_ok=True)
         for name, table in ((IMAGES, images), (FOLDS, fold_table), (EVALUATION, catalog.evaluation)):
             if table is None:
                 (folder / name).unlink(missing_ok=True)
@@ -88,7 +90,7 @@ def prepare(
 def ensure_prepared(data: Data) -> Prepared:
     """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing.
 
-    Raises UserError if it was prepared from another root, or with other corrections than data.corrections.
+    Raises UserError if it was prepared from another root, or with corrections other than data.corrections.
     """
     if data.root is None and data.prepared is not None and (data.prepared / META).exists():
         prepared = load_prepared(data.prepared)
@@ -111,9 +113,10 @@ def _check_corrections(prepared: Prepared, corrections: Path) -> None:
         raise UserError(f"data.corrections: {corrections}: no such file; give the path of a corrections CSV")
     applied = prepared.meta["corrections"]
     if applied is None or applied["sha256"] != sha256(corrections):
+        prepared_with = "no corrections" if applied is None else f"the corrections of {applied['file']}"
         raise UserError(
-            f"data.corrections: {prepared.folder} was prepared with {applied['file'] if applied else 'none'}, not with "
-            f"this {corrections}; prepare it again (scripts/prepare.py --corrections {corrections}), or choose another "
+            f"data.corrections: {prepared.folder} was prepared with {prepared_with}, not with the present content of "
+            f"{corrections}; prepare it again (scripts/prepare.py --corrections {corrections}), or choose another "
             "data.prepared"
         )
 
@@ -156,7 +159,8 @@ def describe(prepared: Prepared) -> list[str]:
     lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
     difference = largest_share_difference(prepared.images, prepared.folds)
     lines.append(
-        f"{counts['folds']} folds over people; the share of a class differs between them by at most {difference:.1%}"
+        f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
+        f"{difference:.1%}"
     )
     return [*lines, f"prepared: {prepared.folder}"]
 
@@ -174,5 +178,8 @@ def _make_or_keep_folds(
     check_folds(images, kept)
     count = int(kept.fold.max()) + 1
     kept_seed = read_meta(folder)["fold_seed"] if (folder / META).exists() else seed
-    warning = f"{path} has {count} folds and is kept, although {folds} folds are requested"
+    warning = (
+        f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, choose "
+        "another prepared folder"
+    )
     return kept, kept_seed, [warning] if folds not in (None, count) else []

@@ -1,11 +1,13 @@
 """Simple baselines that a trained net should beat, scored on the same folds."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -18,14 +20,16 @@ from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import intervals
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
-from maskfold.models.device import DTYPES, Hardware, pick_device, pick_precisions, pick_workers
+from maskfold.models.device import pick_device, pick_precisions, pick_workers, prediction_hardware
 from maskfold.models.input_size import check_input_size
+from maskfold.progress import report
 from maskfold.training.feature_cache import Features
 
 # (height, width) of the mean images: enough to see head, hair and mask.
 THUMBNAIL = (32, 24)
 # Strong regularisation: there are a thousand correlated features and few people.
 LOGISTIC_C = 0.003
+MAX_ITERATIONS = 300
 
 # Fits on the training rows and predicts the validation rows: (inputs, labels, train rows, valid rows) -> labels.
 Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -70,8 +74,19 @@ def nearest_mean(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, vali
 
 
 def logistic_regression(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    model = make_pipeline(StandardScaler(), LogisticRegression(C=LOGISTIC_C, max_iter=300))
-    return model.fit(inputs[train], labels[train]).predict(inputs[valid])
+    """Logistic regression on standardised inputs; prints a warning when the fit does not converge."""
+    classifier = LogisticRegression(C=LOGISTIC_C, max_iter=MAX_ITERATIONS)
+    model = make_pipeline(StandardScaler(), classifier)
+    with warnings.catch_warnings():
+        # The warning below is reported in its place.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(inputs[train], labels[train])
+    if classifier.n_iter_.max() >= MAX_ITERATIONS:
+        report(
+            f"warning: logistic regression did not converge in {MAX_ITERATIONS} iterations; its score is that of an "
+            "unfinished fit"
+        )
+    return model.predict(inputs[valid])
 
 
 def thumbnails(store: Store) -> np.ndarray:
@@ -83,11 +98,12 @@ def thumbnails(store: Store) -> np.ndarray:
 
 def frozen_features(config: Config, store: Store) -> np.ndarray:
     """float32 [N, F]: features of each photo from the backbone without fine-tuning."""
-    device = pick_device(config.run)
+    _, precision = pick_precisions(config.run, pick_device(config.run))
+    hardware = prediction_hardware(config.run, precision)
     torch.manual_seed(config.seed)
     model = build_classifier(config)
     check_input_size(model, config)
-    model.to(device)
-    workers = pick_workers(config.data.num_workers, device)
+    model.to(hardware.device)
+    workers = pick_workers(config.data.num_workers, hardware.device)
     features = Features(model, [store], config.data, config.optim.batch_size, workers)
-    return features.view("none", Hardware(device, DTYPES[pick_precisions(config.run, device)[1]]))
+    return features.view("none", hardware)

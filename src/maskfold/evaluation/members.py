@@ -7,10 +7,11 @@ from rich.console import Console
 from rich.table import Table
 
 from maskfold.evaluation.score_tables import interval, wide_console
-from maskfold.inference.cross_fit import TOLERATED_LOSS, CrossFitted, accepts_decision, cross_fit
+from maskfold.inference.cross_fit import TOLERATED_LOSS, BlendParams, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
 from maskfold.metrics.bootstrap import Comparison, compare, intervals
 from maskfold.metrics.scores import macro_f1
+from maskfold.probabilities import OutOfFold
 
 
 def leave_one_out(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) -> list[Comparison]:
@@ -37,24 +38,25 @@ def member_correlation(crossed: CrossFitted, labels: np.ndarray) -> np.ndarray:
 def print_members(
     names: Sequence[str],
     crossed: CrossFitted,
-    labels: np.ndarray,
-    people: np.ndarray,
-    weights: Sequence[float],
-    temperatures: Sequence[float],
+    oof: OutOfFold,
+    params: BlendParams,
     console: Console | None = None,
 ) -> None:
-    """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation."""
-    console = console or wide_console()
+    """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation.
+
+    oof: the photos of `crossed`, with labels and people. params: fitted on everybody.
+    """
+    console, labels = console or wide_console(), oof.label
     table = Table(title="members: out-of-fold", title_justify="left")
     table.add_column("run")
     for title in ("macro F1", "weight", "temperature", "cost of leaving it out [95 %]"):
         table.add_column(title, justify="right")
-    for index, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, people), strict=True)):
+    for index, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, oof.person_id), strict=True)):
         table.add_row(
             name,
             f"{macro_f1(labels, crossed.calibrated[index].argmax(1)):.4f}",
-            f"{weights[index]:.3f}",
-            f"{temperatures[index]:.3f}",
+            f"{params.weights[index]:.3f}",
+            f"{params.temperatures[index]:.3f}",
             f"{cost.difference:+.4f} {interval(cost.ci95)}",
         )
     console.print(table)

@@ -51,4 +51,4 @@ def _print_members(names: Sequence[str], oofs: Sequence[OutOfFold]) -> None:
     labels, people, members = joined[0].label, joined[0].person_id, np.stack([oof.probs for oof in joined])
     fitted = fit(members, labels, people, "mean", "argmax")
     crossed = cross_fit(members, labels, people, "mean", "argmax")
-    print_members(names, crossed, labels, people, fitted.weights, fitted.temperatures)
+    print_members(names, crossed, joined[0], fitted)

@@ -90,7 +90,7 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
     """The gain of the mean of the fold models over one model, as a sentence; None if it has not been estimated."""
     if gain is None:
         return (
-            f"the mean of the {folds} fold models mostly scores higher than one of them; to estimate by how much, "
+            f"the mean of the {folds} fold models often scores higher than one of them; to estimate by how much, "
             "train the same experiment with another --seed and give both runs to evaluate.py"
         )
     return (

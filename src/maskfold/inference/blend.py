@@ -20,8 +20,8 @@ class Blend:
 
     eval_predictions, pred_labels: the probabilities and labels of the eval set. oof: the photos that all members
     predict out-of-fold; member_probs: the members' probabilities for them, float [M, N, 18]. cross_fitted: the same
-    blend, each person predicted with parameters fitted on other people; its score is the expected one. params: fitted
-    on everybody. decision_gain: gain of the decision over the most probable label; None for the decision argmax.
+    blend, each person predicted with parameters fitted on other people; its score is the expected score. params: fitted
+    on all people. decision_gain: gain of the decision over the most probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
@@ -39,7 +39,8 @@ def blend_runs(
 ) -> Blend:
     """Predict with each run, fit the parameters of `blend` and `decision` on out-of-fold predictions, and apply them.
 
-    A decision that may lose macro F1 is not used: then `params` has no factors, but `decision_gain` is still set.
+    A decision that may lose macro F1 is not used. In that case `params` has no factors, but `decision_gain` is still
+    set.
     Raises UserError for members with different data or folds, naming the difference.
     """
     datasets, predicted = _predict(runs, views)
@@ -81,23 +82,20 @@ def _apply(params: BlendParams, eval_predictions: Sequence[Predictions]) -> tupl
 
 def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:
     """Raises UserError for members whose photos, labels or folds differ from those of the first."""
-    first, folds = datasets[0], _fold_by_person(datasets[0])
+    first, folds = datasets[0], datasets[0].fold_by_person
     for run, prepared in zip(runs[1:], datasets[1:], strict=True):
         for key, what in (("fingerprint", "training photos or labels"), ("eval_fingerprint", "eval photos")):
             if prepared.meta[key] != first.meta[key]:
                 raise UserError(
                     f"{run.folder}: has different {what} ({prepared.folder}: {key} {prepared.meta[key]}) from "
-                    f"{runs[0].folder} ({first.folder}: {first.meta[key]}); blend runs on the same data"
+                    f"{runs[0].folder} ({first.folder}: {first.meta[key]}); blend only runs that were "
+                    "trained on the same data"
                 )
-        other = _fold_by_person(prepared)
+        other = prepared.fold_by_person
         moved = [person for person, fold in folds.items() if other[person] != fold]
         if moved:
             raise UserError(
                 f"{run.folder}: has {len(moved)} of {len(folds)} people (for example {moved[0]}) in other folds "
-                f"({prepared.folder / 'folds.csv'}) than {runs[0].folder} ({first.folder / 'folds.csv'}); blend runs "
-                "with the same folds, otherwise people used for fitting are also used for scoring"
+                f"({prepared.folder / 'folds.csv'}) than {runs[0].folder} ({first.folder / 'folds.csv'}); blend only "
+                "runs with the same folds; otherwise people used for fitting are also used for scoring"
             )
-
-
-def _fold_by_person(prepared: Prepared) -> dict[str, int]:
-    return dict(zip(prepared.folds.person_id, prepared.folds.fold, strict=True))

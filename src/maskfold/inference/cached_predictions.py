@@ -94,8 +94,7 @@ def _read_cached(
     if not all(each.source is not None and np.array_equal(each.source, source) for each in cached):
         return None
     images = prepared.images
-    fold_by_person = dict(zip(prepared.folds.person_id, prepared.folds.fold, strict=True))
-    oof_ids = images.image_id[images.person_id.map(fold_by_person).isin(run.finished_folds)]
+    oof_ids = images.image_id[images.person_id.map(prepared.fold_by_person).isin(run.finished_folds)]
     for path, predictions, ids in zip(paths, cached, (prepared.eval_table.image_id, oof_ids), strict=True):
         if set(predictions.image_id) != set(ids):
             missing, unknown = set(ids) - set(predictions.image_id), set(predictions.image_id) - set(ids)

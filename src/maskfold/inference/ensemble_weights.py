@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 from maskfold.labels import NUM_CLASSES
 from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
+from maskfold.progress import report
 
 NUM_BAGS, NUM_STEPS = 8, 20
 
@@ -50,7 +51,10 @@ def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, which is convex in them."""
+    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, which is convex in them.
+
+    Returns equal weights, with a warning, when the search does not converge.
+    """
     true = np.maximum(members[:, np.arange(len(labels)), labels].astype(np.float64), 1e-12)
     result = minimize(
         lambda weights: (-np.log(weights @ true).mean(), -(true / (weights @ true)).mean(1)),
@@ -61,6 +65,9 @@ def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
         options={"ftol": 1e-10, "maxiter": 500},
     )
+    if not result.success:
+        report(f"warning: the search for weights did not converge ({result.message}); the members have equal weights")
+        return equal_weights(members, labels, people)
     weights = result.x.clip(0)
     return weights / weights.sum()
 

@@ -8,15 +8,15 @@ import pandas as pd
 import torch
 
 from maskfold.config.experiment import Config
-from maskfold.data.decode import read_photo
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
-from maskfold.loading.crops import crop_and_resize, reduction
-from maskfold.loading.faces import face_for_crop
+from maskfold.loading.dataset import NO_LABEL, Batch
+from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
 from maskfold.models.prediction import predict
 from maskfold.models.tta import canonical_views
+from maskfold.probabilities import mean_probs
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, find_run
 
@@ -56,28 +56,28 @@ class RunModel:
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
             _, model_probs = predict(self.models, self._batches(images), self.hardware, views)
-            probs = model_probs.astype(np.float64).mean(0).astype(np.float32)
+            probs = mean_probs(model_probs)
         return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
 
-    def _batches(self, images: Sequence[Image]) -> Iterator[tuple[torch.Tensor, None, torch.Tensor]]:
-        """Yield batches for models.prediction.predict: (uint8 RGB [B, 3, H, W], None for the labels, rows)."""
+    def _batches(self, images: Sequence[Image]) -> Iterator[Batch]:
+        """Yield batches of the images without labels."""
         size = self.config.optim.batch_size
         for start in range(0, len(images), size):
             rows = range(start, min(start + size, len(images)))
-            photos = np.stack([self._preprocess(images[row], row) for row in rows])
-            yield torch.from_numpy(photos).permute(0, 3, 1, 2), None, torch.tensor(rows)
+            pixels = np.stack([self._preprocess(images[row], row) for row in rows])
+            labels = torch.full((len(rows),), NO_LABEL)
+            yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, torch.tensor(rows))
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
-        data, reduced = self.config.data, 1
+        data = self.config.data
         if isinstance(image, str | Path):
-            photo = read_photo(Path(image), lambda size: reduction(size, data))
-            image, reduced = photo.image, photo.reduced
+            return EvalTransform(data)(read_stored_photo(Path(image), data).pixels)
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
-        face = face_for_crop(image, data)
-        return EvalTransform(data)(crop_and_resize(np.ascontiguousarray(image), data, face, reduced))
+        pixels, _ = stored_pixels(np.ascontiguousarray(image), data)
+        return EvalTransform(data)(pixels)
 
 
 def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:

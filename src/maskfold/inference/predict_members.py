@@ -12,7 +12,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.loading.store import open_store
 from maskfold.models.device import prediction_hardware
-from maskfold.probabilities import OutOfFold, Predictions
+from maskfold.probabilities import OutOfFold, Predictions, mean_probs
 from maskfold.progress import progress
 from maskfold.runs.part_predictions import PartRows, predict_parts
 from maskfold.runs.run_folder import RunFolder, fold_name
@@ -71,11 +71,8 @@ def _collect(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, 
     """
     run, prepared, images = member.run, member.prepared, member.prepared.images
     num_parts = len(run.finished_parts)
-    total = np.zeros(probs[0].shape)
-    for part in probs[:num_parts]:
-        total += part
-    mean = (total / num_parts).astype(np.float32)
-    eval_predictions = Predictions(prepared.eval_table.image_id.to_numpy(), mean, source=member.source)
+    eval_probs = mean_probs(probs[:num_parts])
+    eval_predictions = Predictions(prepared.eval_table.image_id.to_numpy(), eval_probs, source=member.source)
     pieces = []
     for fold, fold_probs in zip(run.finished_folds, probs[num_parts:], strict=True):
         rows = split(images, prepared.folds, fold)[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.config.experiment import config_hash
+from maskfold.config.experiment import config_hash, selects_on_validation
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
@@ -24,7 +24,7 @@ from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
 from maskfold.runs.code_state import code_state
 from maskfold.runs.run_folder import FULL, RunFolder
-from maskfold.runs.summary import selection
+from maskfold.runs.summary import SELECTED, selection
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -81,6 +81,8 @@ def make_submission(
     for name, share in agreements(out, manifest["eval"]):
         prefix = "warning: nearly the same as" if share >= NEAR_IDENTICAL else "compared with"
         messages.append(f"{prefix} submission {name}: {share:.1%} of the labels are equal")
+    if selected := [run.name for run in runs if selects_on_validation(run.config)]:
+        messages.append(f"note: the expected score is optimistically biased: {', '.join(selected)}: {SELECTED}")
     if people < len(prepared.folds):
         messages.append(
             f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those in a validation "

@@ -59,11 +59,12 @@ def _face_window(size: Size, data: Data, reduced: int, face: Box | None) -> Wind
 class Crop(NamedTuple):
     """window: (size of the decoded photo, data, factor by which decoding shrank it, face or None) -> crop window.
 
-    has_crop_size: the window is at most data.crop_size, so the store need not be larger. needs_face: a face is detected
-    first, in the whole photo.
+    keys: the keys of data on which the window depends; another value needs another store. has_crop_size: the window is
+    at most data.crop_size, so the store need not be larger. needs_face: a face is detected first, in the whole photo.
     """
 
     window: Callable[[Size, Data, int, Box | None], Window]
+    keys: tuple[str, ...] = ()
     has_crop_size: bool = False
     needs_face: bool = False
 
@@ -71,8 +72,8 @@ class Crop(NamedTuple):
 # Values of data.crop.
 CROPS = {
     "none": Crop(_full_window),
-    "center": Crop(_center_window, has_crop_size=True),
-    "face": Crop(_face_window, needs_face=True),
+    "center": Crop(_center_window, ("crop_size",), has_crop_size=True),
+    "face": Crop(_face_window, ("crop_size", "face_margin", "image_size"), needs_face=True),
 }
 
 

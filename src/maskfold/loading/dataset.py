@@ -1,39 +1,46 @@
 """Dataset of stored photos. Each sample has its own augmentation seed, so the number of workers changes no result."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
-from maskfold.loading.sampler import Key
+from maskfold.loading.sampler import SampleKey, unpack_keys
 from maskfold.loading.store import ConcatStore, Store
 from maskfold.loading.transforms import sample_seeds
 from maskfold.machine_limits import exhausted_resource
 
 NO_LABEL = -1
 
-# images uint8 [B, 3, H, W], labels int64 [B], rows int64 [B].
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+class Batch(NamedTuple):
+    """images: RGB uint8 [B, 3, H, W], or features float32 [B, F]; labels: int64 [B], or NO_LABEL; rows: int64 [B]."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    rows: torch.Tensor
 
 
 class PhotoDataset(Dataset):
-    """Keys (epoch, row, visit) -> (RGB images uint8 [B, 3, H, W], labels int64 [B], rows int64 [B]), a batch at once.
+    """SampleKeys -> Batch, all photos of a batch at once.
 
     Images are channels last in memory. Each is augmented with a seed from (seed, epoch, row, visit). labels: int [N],
-    or None where there are none. A negative row means the photo ~row without its label, which is then NO_LABEL.
+    or None where there are none.
     """
 
     def __init__(self, store: Store | ConcatStore, labels: np.ndarray | None, transform, seed: int = 0):
         self.store, self.labels, self.transform, self.seed = store, labels, transform, seed
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: SampleKey) -> Batch:
         """One sample: a batch of size 1 without the batch axis."""
         images, labels, rows = self.__getitems__([key])
-        return images[0], labels[0], rows[0]
+        return Batch(images[0], labels[0], rows[0])
 
-    def __getitems__(self, keys: list[Key]) -> Batch:
-        epochs, signed_rows, visits = np.array(keys).T
-        rows = np.where(signed_rows < 0, ~signed_rows, signed_rows)
-        seeds = sample_seeds(self.seed, int(epochs[0]), rows, visits)
+    def __getitems__(self, keys: Sequence[SampleKey]) -> Batch:
+        epoch, rows, visits, has_label = unpack_keys(keys)
+        seeds = sample_seeds(self.seed, epoch, rows, visits)
         for i, (row, seed) in enumerate(zip(rows.tolist(), seeds, strict=True)):
             image = self.transform(self.store[row], seed)
             if i == 0:
@@ -43,8 +50,8 @@ class PhotoDataset(Dataset):
         if self.labels is None:
             labels = np.full(len(rows), NO_LABEL)
         else:
-            labels = np.where(signed_rows < 0, NO_LABEL, self.labels[rows])
-        return images.permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(rows)
+            labels = np.where(has_label, self.labels[rows], NO_LABEL)
+        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(labels), torch.from_numpy(rows))
 
 
 def _empty(shape: tuple[int, ...]) -> torch.Tensor:

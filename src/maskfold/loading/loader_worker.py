@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from maskfold.errors import ResourceError
 from maskfold.loading.dataset import PhotoDataset
-from maskfold.loading.sampler import Key
+from maskfold.loading.sampler import SampleKey
 from maskfold.machine_limits import exhausted_resource, shared_memory_error, too_many_files_error
 
 FEWER_WORKERS = "use fewer loader processes (--data.num_workers 0)"
@@ -41,7 +41,7 @@ class WorkerDataset(Dataset):
     def __init__(self, dataset: PhotoDataset):
         self.dataset = dataset
 
-    def __getitems__(self, keys: list[Key]):
+    def __getitems__(self, keys: list[SampleKey]):
         try:
             images, labels, rows = self.dataset.__getitems__(keys)
             return images, labels.numpy(), rows.numpy()

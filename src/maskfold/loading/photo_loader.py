@@ -1,15 +1,14 @@
 """Data loader whose workers always end with it, and whose errors name their cause."""
 
-import atexit
 import multiprocessing
 import os
 import signal
 import threading
 import time
 import warnings
-import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -22,10 +21,10 @@ from maskfold.loading.loader_worker import (
     FEWER_WORKERS,
     WorkerDataset,
     WorkerException,
-    exit_error,
     identity_collate,
     init_worker,
 )
+from maskfold.loading.open_loaders import open_loaders
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.machine_limits import (
     SECONDS_TO_END,
@@ -38,22 +37,12 @@ from maskfold.machine_limits import (
 # If creating an iterator fails, torch's clean-up reads attributes that are not set yet, and prints a traceback.
 _MultiProcessingDataLoaderIter._shutdown, _MultiProcessingDataLoaderIter._workers_done_event = True, threading.Event()
 _MultiProcessingDataLoaderIter._workers = _MultiProcessingDataLoaderIter._index_queues = ()
-# Loaders with running workers, and whether the main process is waiting for a batch.
-_open_loaders: weakref.WeakSet["PhotoLoader"] = weakref.WeakSet()
-_is_waiting = False
 # A killed process closes its sockets this long, at most, before it counts as ended.
 SECONDS_UNTIL_EXIT_IS_SEEN = 1
 
 
-@atexit.register
-def _close_open_loaders() -> None:
-    """Close what was left open, as in a notebook: at exit Python would wait for the workers forever."""
-    for loader in list(_open_loaders):
-        loader.close()
-
-
 class PhotoLoader:
-    """Yield batches (RGB images uint8 [B, 3, H, W], labels int64 [B], rows int64 [B]) in the sampler's order.
+    """Yield a Batch for each batch of the sampler, in its order.
 
     workers: processes that load batches; 0 for none. They run until close() is called, or the end of a `with` block. An
     exception in a worker is raised here with its own type; ResourceError where a worker was killed, or where files,
@@ -94,18 +83,18 @@ class PhotoLoader:
             yield from self._loader
             return
         with self._raising_cause():
-            self._check_workers()
+            open_loaders.check_workers()
             iterator = self._start()
         while True:
-            with self._raising_cause(), _waiting_for_batch():
-                self._check_workers()
+            with self._raising_cause(), open_loaders.waiting_for_batch():
+                open_loaders.check_workers()
                 batch = next(iterator, None)
             if batch is None:
                 return
             if isinstance(batch, WorkerException):
                 raise batch.exception
             images, labels, rows = batch
-            yield images, torch.from_numpy(labels), torch.from_numpy(rows)
+            yield Batch(images, torch.from_numpy(labels), torch.from_numpy(rows))
 
     @contextmanager
     def _raising_cause(self) -> Iterator[None]:
@@ -115,7 +104,7 @@ class PhotoLoader:
         except (RuntimeError, OSError, EOFError) as error:
             deadline = time.monotonic() + SECONDS_UNTIL_EXIT_IS_SEEN
             while time.monotonic() < deadline:
-                self._check_workers()
+                open_loaders.check_workers()
                 time.sleep(0.02)
             if (cause := exhausted_resource()) is not None:
                 raise cause from error
@@ -133,20 +122,13 @@ class PhotoLoader:
         finally:
             # torch's handler would raise anywhere when a worker dies, even in the middle of an optimiser update.
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGCHLD, _on_child_exit)
-        _open_loaders.add(self)
+                signal.signal(signal.SIGCHLD, open_loaders.on_child_exit)
+        open_loaders.loaders.add(self)
         return self._iterator
 
-    @staticmethod
-    def _check_workers() -> None:
-        """Raise where a worker of any open loader has ended: ResourceError if it was killed, else RuntimeError.
-
-        Any loader, because the run would otherwise fail only when that loader is used next, perhaps an hour later.
-        """
-        for loader in list(_open_loaders):
-            for worker in loader._iterator._workers:
-                if not worker.is_alive():
-                    raise exit_error(worker.pid, worker.exitcode)
+    @property
+    def worker_processes(self) -> Sequence[BaseProcess]:
+        return () if self._iterator is None else self._iterator._workers
 
     def close(self) -> None:
         """End the workers at once; they have nothing to save. Iterating again starts new ones.
@@ -154,7 +136,7 @@ class PhotoLoader:
         They are ended by SIGKILL: torch's shutdown would wait forever for a lock that a killed worker held.
         """
         iterator, self._iterator = self._iterator, None
-        _open_loaders.discard(self)
+        open_loaders.loaders.discard(self)
         if iterator is None or self._owner != os.getpid():
             return
         self._loader._iterator = None
@@ -182,19 +164,3 @@ def _ignore_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield
-
-
-@contextmanager
-def _waiting_for_batch() -> Iterator[None]:
-    """Within the block a worker's death is raised at once; torch itself checks only every 5 s."""
-    global _is_waiting
-    _is_waiting = True
-    try:
-        yield
-    finally:
-        _is_waiting = False
-
-
-def _on_child_exit(_signal, _frame) -> None:
-    if _is_waiting:
-        PhotoLoader._check_workers()

@@ -3,9 +3,10 @@
 All of it is a function of seed, epoch and batch, so that a resumed run continues with the same batches.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,27 +16,48 @@ from maskfold.config.experiment import Config, Mix
 from maskfold.errors import UserError
 from maskfold.labels import is_old
 
-# Last number of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
+# Last element of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
 PARTNER_STREAM, MIX_STREAM = 1, 2
 
-# (epoch, row, visit) of a sample; a negative row stands for ~row without its label.
-Key = tuple[int, int, int]
+
+class SampleKey(NamedTuple):
+    """A sample. row: negative means: load photo ~row but ignore its label. visit: see PhotoBatchSampler."""
+
+    epoch: int
+    row: int
+    visit: int
+
+
+class BatchKeys(NamedTuple):
+    """The keys of a batch of one epoch. rows: int [B], at least 0; visits: int [B]; has_label: bool [B]."""
+
+    epoch: int
+    rows: np.ndarray
+    visits: np.ndarray
+    has_label: np.ndarray
+
+
+def unpack_keys(keys: Sequence[SampleKey]) -> BatchKeys:
+    epochs, signed_rows, visits = np.array(keys).T
+    has_label = signed_rows >= 0
+    return BatchKeys(int(epochs[0]), np.where(has_label, signed_rows, ~signed_rows), visits, has_label)
 
 
 @dataclass(eq=False)
 class PhotoBatchSampler(Sampler):
-    """Yield this process's share of each batch, as a list of keys (epoch, row, visit).
+    """Yield this process's share of each batch, as a list of SampleKey.
 
-    rows: int [N], what an epoch goes through. batch_size: over all `world_size` processes; the last batch may be
-    smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its label
-    (~row), so that every process takes part in every update.
+    rows: int [N], the rows that one epoch iterates over. batch_size: over all `world_size` processes; the last batch
+    may be smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its
+    label (~row), so that every process takes part in every update.
 
-    A key contains the epoch because persistent workers keep the dataset that they started with, and `visit` to tell
-    apart the occurrences of one photo in an epoch.
+    A key contains the epoch, because persistent workers keep the dataset that they started with. It contains `visit` to
+    distinguish the occurrences of one photo in an epoch.
 
-    sample: (rows, random generator) -> as many rows, the order of a shuffled epoch; a permutation without it.
-    partners: (random generator, rows of the whole batch) -> a partner for each row, or None for a batch that is not
-    mixed; a share then contains its partners after its own rows.
+    sample: function (rows, random generator) -> len(rows) rows in the order of a shuffled epoch. None: a random
+    permutation of rows.
+    partners: function (random generator, rows of the whole batch) -> a partner for each row, or None if the batch is
+    not mixed. If a batch is mixed, each share lists its own rows first and their partners after them.
     """
 
     rows: np.ndarray
@@ -51,7 +73,7 @@ class PhotoBatchSampler(Sampler):
     first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Call before each pass. first: number of the batch to begin with, for a resumed epoch."""
+        """Call before each pass. first: index of the first batch, for a resumed epoch."""
         self.epoch, self.first = epoch, first
 
     def size(self, batch: int) -> int:
@@ -61,7 +83,7 @@ class PhotoBatchSampler(Sampler):
     def __len__(self) -> int:
         return -(-len(self.rows) // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         rows = self._order(np.random.default_rng((self.seed, self.epoch))) if self.shuffle else self.rows
         visits = pd.Series(rows).groupby(rows).cumcount().to_numpy()
         for batch in range(self.first, len(self)):
@@ -70,23 +92,28 @@ class PhotoBatchSampler(Sampler):
             if self.partners is not None:
                 rng = np.random.default_rng((self.seed, self.epoch, batch, PARTNER_STREAM))
                 partners = self.partners(rng, rows[positions])
-                # len(rows) + position is larger than every visit of the epoch's own rows.
+                # len(rows) + position is larger than every visit of the epoch's own rows, so the keys of partners are
+                # unique.
                 share += [] if partners is None else self._share(partners, len(rows) + positions)
             yield share
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
         return rng.permutation(self.rows) if self.sample is None else self.sample(self.rows, rng)
 
-    def _share(self, rows: np.ndarray, visits: np.ndarray) -> list[Key]:
+    def _share(self, rows: np.ndarray, visits: np.ndarray) -> list[SampleKey]:
         own = slice(self.rank, None, self.world_size)
-        keys = [(self.epoch, row, visit) for row, visit in zip(rows[own].tolist(), visits[own].tolist(), strict=True)]
-        return keys or [(self.epoch, ~int(rows[0]), int(visits[0]))]
+        pairs = zip(rows[own].tolist(), visits[own].tolist(), strict=True)
+        keys = [SampleKey(self.epoch, row, visit) for row, visit in pairs]
+        return keys or [SampleKey(self.epoch, ~int(rows[0]), int(visits[0]))]
 
 
 def train_batch_sampler(
     config: Config, rows: np.ndarray, labels: np.ndarray, rank: int = 0, world_size: int = 1
 ) -> PhotoBatchSampler:
-    """Batch sampler of the training photos `rows`, as data.sampling and mix.* say; labels: int [N] of all photos."""
+    """Batch sampler of the training photos `rows`, configured by data.sampling and mix.*.
+
+    labels: int [N] of all photos.
+    """
     partners = None if config.mix.name == "none" else Partners(config.mix, rows, labels)
     sample = partial(SAMPLINGS[config.data.sampling], labels)
     return PhotoBatchSampler(rows, config.optim.batch_size, True, config.seed, rank, world_size, sample, partners)
@@ -95,7 +122,7 @@ def train_batch_sampler(
 def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sample len(rows) rows, class-balanced, in random order.
 
-    labels: int [N] of all photos. Every class that occurs gets an equal number of rows, or one more. A photo is
+    labels: int [N] of all photos. Every class that occurs gets the same number of rows, give or take one. A photo is
     repeated only after all photos of its class have been sampled.
     """
     row_labels = labels[rows]
@@ -109,7 +136,7 @@ def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generat
     return rng.permutation(np.concatenate(sampled))
 
 
-# Values of data.sampling: (labels int [N] of all photos, rows, random generator) -> as many rows in random order.
+# Values of data.sampling: (labels int [N] of all photos, rows, random generator) -> len(rows) rows in random order.
 SAMPLINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
     "all": lambda labels, rows, rng: rng.permutation(rows),
     "balanced": sample_balanced,

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,12 +14,12 @@ import numpy as np
 import pandas as pd
 
 from maskfold.config.experiment import Data
-from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared, fingerprint
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
-from maskfold.loading.crops import CROPS, crop_and_resize, reduction, store_size
-from maskfold.loading.faces import face_for_crop, face_rate_by_mask
+from maskfold.loading.crops import CROPS, reduction, store_size
+from maskfold.loading.faces import face_rate_by_mask
+from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.progress import parallel_map
 
 # Increase it with every change that alters stored pixels.
@@ -34,31 +34,31 @@ class Store:
 
     def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
         self.path, self.shape = path, shape
-        self._photos: np.ndarray | None = None
+        self._pixels: np.ndarray | None = None
 
     @property
-    def photos(self) -> np.ndarray:
-        if self._photos is None:
+    def pixels(self) -> np.ndarray:
+        if self._pixels is None:
             try:
-                photos = np.load(self.path, mmap_mode="r")
-                if photos.dtype != np.uint8 or photos.ndim != 4 or self.shape not in (None, photos.shape):
-                    raise ValueError(f"it holds {photos.dtype} {photos.shape}, not uint8 {self.shape}")
-                self._photos = photos
+                pixels = np.load(self.path, mmap_mode="r")
+                if pixels.dtype != np.uint8 or pixels.ndim != 4 or self.shape not in (None, pixels.shape):
+                    raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {self.shape}")
+                self._pixels = pixels
             # A damaged header leads to errors of any type.
             except Exception as error:
                 raise UserError(
                     f"{self.path}: not a readable store ({first_line(error)}); delete the file to build it again"
                 ) from error
-        return self._photos
+        return self._pixels
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.pixels)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return self.photos[row]
+        return self.pixels[row]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "shape": self.shape, "_photos": None}
+        return {"path": self.path, "shape": self.shape, "_pixels": None}
 
 
 class ConcatStore:
@@ -83,19 +83,8 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     at the same time wait for the one that builds. Raises UserError where the disk is too full, and where a photo has
     changed since the data was prepared.
     """
-    size = store_size(data)
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
-    preprocessing = {
-        "version": VERSION,
-        "photos": expected,
-        "ids": hashlib.sha256("\n".join(table.image_id).encode()).hexdigest(),
-        "crop": [data.crop, data.crop_size if data.crop != "none" else None],
-        "face": [data.face_margin, data.image_size] if CROPS[data.crop].needs_face else None,
-        "size": size,
-        "decoder": cv2.__version__,
-    }
-    name = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode()).hexdigest()[:12]
-    path = prepared.folder / "store" / f"{data.crop}-{size[0]}x{size[1]}-{name}.npy"
+    path = prepared.folder / "store" / store_name(data, expected, table.image_id)
     if not _is_complete(path):
         with locked(path.parent):
             # Temporary files of killed processes: a process that still builds would hold the lock.
@@ -103,7 +92,25 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
                 temporary.unlink()
             if not _is_complete(path):
                 _build(path, prepared, table, data, expected)
-    return Store(path, (len(table), *size, 3))
+    return Store(path, (len(table), *store_size(data), 3))
+
+
+def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
+    """The file name of a store. image_id: the ids of the photos in order."""
+    size, keys = store_size(data), CROPS[data.crop].keys
+    # Two entries, because the names of existing stores must not change.
+    other_values = [getattr(data, key) for key in keys if key != "crop_size"]
+    preprocessing = {
+        "version": VERSION,
+        "photos": photos_fingerprint,
+        "ids": hashlib.sha256("\n".join(image_id).encode()).hexdigest(),
+        "crop": [data.crop, data.crop_size if "crop_size" in keys else None],
+        "face": other_values or None,
+        "size": size,
+        "decoder": cv2.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode()).hexdigest()[:12]
+    return f"{data.crop}-{size[0]}x{size[1]}-{digest}.npy"
 
 
 def _is_complete(path: Path) -> bool:
@@ -111,8 +118,8 @@ def _is_complete(path: Path) -> bool:
 
 
 def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
-    photos = prepared.photo_paths(table)
-    shape = (len(photos), *store_size(data), 3)
+    paths = prepared.photo_paths(table)
+    shape = (len(paths), *store_size(data), 3)
     need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if need > free:
         raise UserError(
@@ -124,18 +131,17 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         header = np.lib.format.open_memmap(beside, "w+", np.uint8, shape).offset
 
         # Cached, since nearly all photos have one size.
-        reduction_by_size = cache(lambda size: reduction(size, data))
+        reduction_of = cache(lambda size: reduction(size, data))
 
         def fill(row: int) -> tuple[str, bool]:
-            photo = read_photo(photos[row], reduction_by_size)
-            face = face_for_crop(photo.image, data)
-            image = np.ascontiguousarray(crop_and_resize(photo.image, data, face, photo.reduced))
+            photo = read_stored_photo(paths[row], data, reduction_of)
+            pixels = np.ascontiguousarray(photo.pixels)
             # Four times as fast as writing through a memory map, which takes a page fault per page.
-            os.pwrite(file.fileno(), image.data, header + row * image.nbytes)
-            return photo.sha1, face is not None
+            os.pwrite(file.fileno(), pixels.data, header + row * pixels.nbytes)
+            return photo.sha1, photo.has_face
 
         with beside.open("rb+") as file:
-            hashes, has_face = zip(*parallel_map(fill, range(len(photos)), "building the store", "photos"), strict=True)
+            hashes, has_face = zip(*parallel_map(fill, range(len(paths)), "building the store", "photos"), strict=True)
         if fingerprint(table, hashes) != expected:
             raise UserError(
                 f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "

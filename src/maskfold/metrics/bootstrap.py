@@ -10,11 +10,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskfold.labels import stratum
-from maskfold.metrics.scores import COLUMNS, f1_per_class, metrics_from_tally, tally
+from maskfold.metrics.scores import COLUMNS, METRICS, f1_per_class, metrics_from_tally, tally
 
 RESAMPLES = 2000
 # Quantiles of the normal distribution: 97.5 %, and 80 %, the usual power of a planned study (Cohen 1988).
 Z_TWO_SIDED, Z_POWER = 1.959964, 0.841621
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How people are resampled: the seed, and how often."""
+
+    seed: int = 0
+    count: int = RESAMPLES
+
+
+DEFAULT_RESAMPLING = Resampling()
 
 
 class People:
@@ -35,9 +46,9 @@ class People:
         """One tally per person, [P, 3, WIDTH]."""
         return tally(labels, pred_labels, self.person_index, len(self))
 
-    def resample(self, rng: np.random.Generator, resamples: int) -> list[np.ndarray]:
-        """For each stratum int [resamples, size of the stratum]: positions in it, sampled with replacement."""
-        return [rng.integers(len(group), size=(resamples, len(group))) for group in self.strata]
+    def resample(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
+        """For each stratum int [count, size of the stratum]: positions in it, sampled with replacement."""
+        return [rng.integers(len(group), size=(count, len(group))) for group in self.strata]
 
     def resample_to_size(self, rng: np.random.Generator, samples: list[np.ndarray], size: int) -> list[np.ndarray]:
         """`size` people out of each resample, in the proportions of the strata."""
@@ -61,8 +72,8 @@ class People:
 def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
     """Yield `count` bootstrap samples of the people, each as the rows of their photos, int [about N].
 
-    This is bagging (Breiman 1996), without strata: parameters fitted on a bag should also see other proportions of the
-    strata. people: [N], the person of each photo.
+    This is bagging (Breiman 1996), without strata: the bags should also vary in the proportions of the strata. people:
+    [N], the person of each photo.
     """
     rng = np.random.default_rng(seed)
     names, person_index = np.unique(people, return_inverse=True)
@@ -77,38 +88,37 @@ def percentile_interval(values: np.ndarray) -> list[float]:
 
 
 def intervals(
-    labels, pred_labels, people, eval_people: int, seed: int = 0, resamples: int = RESAMPLES
+    labels, pred_labels, people, eval_people: int, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> dict[str, list[float] | None]:
     """95 % percentile intervals [low, high] from resampling people within their gender x age stratum.
 
     labels, pred_labels: int [N]; people: [N], the person of each photo; eval_people: the number of people in the eval
     set, 0 without one.
-    Returns <metric>_ci95 for each of METRICS, and board95 and board_half95 for the macro F1 of a new set of as many
-    people as the eval set has, or half as many, drawn from each resample; None without an eval set.
+    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of a new set that is sampled from each
+    resample: board95 (as many people as the eval set) and board_half95 (half as many). Both are None without an eval
+    set.
     """
-    who = People(labels, people)
-    tallies, rng = who.tally(labels, pred_labels), np.random.default_rng(seed)
-    samples = who.resample(rng, resamples)
-    intervals: dict[str, list[float] | None] = {
+    resampled_people = People(labels, people)
+    tallies, rng = resampled_people.tally(labels, pred_labels), np.random.default_rng(resampling.seed)
+    samples = resampled_people.resample(rng, resampling.count)
+    bounds: dict[str, list[float] | None] = {
         f"{name}_ci95": percentile_interval(values)
-        for name, values in metrics_from_tally(who.totals(tallies, samples)).items()
+        for name, values in metrics_from_tally(resampled_people.totals(tallies, samples)).items()
     }
     for name, size in (("board95", eval_people), ("board_half95", eval_people // 2)):
-        new_samples = who.resample_to_size(rng, samples, size) if size else None
-        intervals[name] = (
-            None
-            if new_samples is None
-            else percentile_interval(metrics_from_tally(who.totals(tallies, new_samples))["macro_f1"])
-        )
-    return intervals
+        bounds[name] = None
+        if size:
+            totals = resampled_people.totals(tallies, resampled_people.resample_to_size(rng, samples, size))
+            bounds[name] = percentile_interval(metrics_from_tally(totals)["macro_f1"])
+    return bounds
 
 
-def class_intervals(labels, pred_labels, people, seed: int = 0, resamples: int = RESAMPLES) -> list[list[float]]:
+def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAULT_RESAMPLING) -> list[list[float]]:
     """95 % intervals [low, high] of the F1 of each class."""
-    who = People(labels, people)
-    samples = who.resample(np.random.default_rng(seed), resamples)
-    values = f1_per_class(who.totals(who.tally(labels, pred_labels)[..., COLUMNS["all"]], samples))
-    return [percentile_interval(column) for column in values.T]
+    resampled_people = People(labels, people)
+    samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
+    tallies = resampled_people.tally(labels, pred_labels)[..., COLUMNS["all"]]
+    return [percentile_interval(column) for column in f1_per_class(resampled_people.totals(tallies, samples)).T]
 
 
 @dataclass(frozen=True)
@@ -139,30 +149,43 @@ class Comparison:
         return math.ceil(self.num_people * ((Z_TWO_SIDED + Z_POWER) * self.std_error / self.difference) ** 2)
 
 
-def compare(
-    labels, first, second, people, metric: str = "macro_f1", seed: int = 0, resamples: int = RESAMPLES
-) -> Comparison:
+def compare(labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING) -> Comparison:
+    """compare_by_metric for macro F1."""
+    return compare_by_metric(labels, first, second, people, resampling)["macro_f1"]
+
+
+def compare_by_metric(
+    labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING
+) -> dict[str, Comparison]:
     """The paired bootstrap: both predictions are scored on the same resampled people, so what is hard for both cancels.
 
     ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): the
     distribution of a difference is symmetric enough, and in simulations it had fewer false positives and more power
     than percentiles.
     labels: int [N]; people: [N], the person of each photo; first, second: predicted labels int [N], or [S, N] of S
-    repeats, whose scores are averaged.
+    repeats, whose scores are averaged. Returns a Comparison for each of METRICS.
     """
-    who = People(labels, people)
-    samples = who.resample(np.random.default_rng(seed), resamples)
+    resampled_people = People(labels, people)
+    samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
 
-    def score(pred_labels) -> tuple[float, np.ndarray]:
-        tallies = [who.tally(labels, repeat) for repeat in np.atleast_2d(pred_labels)]
-        observed = np.mean([metrics_from_tally(counts.sum(0))[metric] for counts in tallies])
-        resampled = [metrics_from_tally(who.totals(counts, samples))[metric] for counts in tallies]
-        return float(observed), np.mean(resampled, axis=0)
+    def metrics(pred_labels) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Observed and resampled metrics, the mean over the repeats."""
+        tallies = [resampled_people.tally(labels, repeat) for repeat in np.atleast_2d(pred_labels)]
+        observed = [metrics_from_tally(counts.sum(0)) for counts in tallies]
+        resampled = [metrics_from_tally(resampled_people.totals(counts, samples)) for counts in tallies]
+        return _means(observed), _means(resampled)
 
-    (one, ones), (other, others) = score(first), score(second)
-    difference, std_error = one - other, float((ones - others).std(ddof=1))
-    bounds = [difference - Z_TWO_SIDED * std_error, difference + Z_TWO_SIDED * std_error]
-    return Comparison(difference, bounds, std_error, len(who))
+    (one, ones), (other, others) = metrics(first), metrics(second)
+    comparisons = {}
+    for name in METRICS:
+        difference, std_error = float(one[name] - other[name]), float((ones[name] - others[name]).std(ddof=1))
+        bounds = [difference - Z_TWO_SIDED * std_error, difference + Z_TWO_SIDED * std_error]
+        comparisons[name] = Comparison(difference, bounds, std_error, len(resampled_people))
+    return comparisons
+
+
+def _means(repeats: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.mean([metrics[name] for metrics in repeats], axis=0) for name in METRICS}
 
 
 def _proportional(sizes: list[int], total: int) -> np.ndarray:

@@ -72,9 +72,9 @@ def cross_fit_temperatures(oof: OutOfFold) -> tuple[np.ndarray, dict[int, float]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Photos, mean confidence and accuracy by bin of confidence, [NUM_BINS] each; the means of an empty bin are NaN."""
+    """Number of photos, mean confidence and accuracy by bin of confidence, [NUM_BINS] each; NaN for an empty bin."""
 
-    photos: np.ndarray
+    num_photos: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
 
@@ -82,17 +82,17 @@ class Reliability:
     def error(self) -> float:
         """Expected calibration error, 0..1: the mean gap of the bins, weighted by photos (Naeini et al. 2015)."""
         gaps = np.abs(self.confidence - self.accuracy)
-        return float(np.nansum(self.photos * gaps) / self.photos.sum())
+        return float(np.nansum(self.num_photos * gaps) / self.num_photos.sum())
 
 
 def reliability(probs: np.ndarray, labels: np.ndarray) -> Reliability:
     """Reliability of the predicted labels over bins of equal width; probs float [N, C], labels int [N]."""
     confidence, correct = probs.max(1), probs.argmax(1) == labels
     bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
-    photos = np.bincount(bins, minlength=NUM_BINS).astype(float)
+    num_photos = np.bincount(bins, minlength=NUM_BINS).astype(float)
     with np.errstate(invalid="ignore"):
-        means = [np.bincount(bins, weights=values, minlength=NUM_BINS) / photos for values in (confidence, correct)]
-    return Reliability(photos, *means)
+        means = [np.bincount(bins, weights=values, minlength=NUM_BINS) / num_photos for values in (confidence, correct)]
+    return Reliability(num_photos, *means)
 
 
 def assess_calibration(oof: OutOfFold) -> tuple[Reliability, Reliability | None, float]:

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import os
 import platform
 import random
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from timm.layers import set_fused_attn
 from maskfold.config.experiment import Run
 from maskfold.environment import ignore_variables
 from maskfold.errors import UserError, first_line
+from maskfold.machine_limits import num_cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_WORKERS = 8
@@ -28,15 +28,23 @@ class Hardware:
     device: torch.device
     dtype: torch.dtype
 
+    @classmethod
+    def of(cls, device: torch.device, precision: str) -> "Hardware":
+        """precision: a key of DTYPES."""
+        return cls(device, DTYPES[precision])
+
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
-def prediction_hardware(run: Run) -> Hardware:
-    """Hardware for predictions of a finished run, after make_fast. Raises UserError as pick_device does."""
+def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
+    """Hardware for predictions, after configure_process. Raises UserError as pick_device does.
+
+    precision: a key of DTYPES, by default run.predict_precision, which must be resolved (not auto).
+    """
     device = pick_device(run)
-    make_fast(device)
-    return Hardware(device, DTYPES[run.predict_precision])
+    configure_process(device)
+    return Hardware.of(device, precision or run.predict_precision)
 
 
 def pick_device(run: Run) -> torch.device:
@@ -79,7 +87,7 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
     return train, predict
 
 
-def make_fast(device: torch.device) -> None:
+def configure_process(device: torch.device) -> None:
     """Set this process up for speed, whatever the environment variables say. Costs only memory.
 
     GPU: cudnn benchmarks its algorithms for each shape, and float32 matrix products use TF32. CPU: the allocator keeps
@@ -141,8 +149,3 @@ def pick_workers(num_workers: int | str, device: torch.device) -> int:
 def threads_per_process(processes: int) -> int:
     """CPU threads of each of `processes` on this machine: its share of the cores, or OMP_NUM_THREADS if fewer."""
     return min(torch.get_num_threads(), max(1, num_cores() // processes))
-
-
-def num_cores() -> int:
-    """Cores that this process may use; on other systems than Linux, all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -44,15 +44,16 @@ def f1_sums(log_probs: torch.Tensor, classes: torch.Tensor) -> F1Sums:
 
 
 def soft_f1(part: F1Sums, batch: F1Sums) -> torch.Tensor:
-    """A micro-batch's share of 1 - mean over classes of (2 sum pt + 1) / (sum p + sum t + 1), over the whole batch.
+    """A micro-batch's share of the batch's loss, 1 - mean over classes of (2 sum(p t) + 1) / (sum(p) + sum(t) + 1).
 
-    This is 1 - macro F1 with probabilities instead of predicted labels. The added 1s give a class that is neither
-    present nor predicted the score 1 instead of 0 / 0, and a gradient against predicting it. F1 is not a sum over
-    photos, but its gradient is: with the batch's sums as constants, the gradients of the micro-batches add up to it.
+    The sums run over the photos of the whole batch: this is 1 - macro F1 with probabilities instead of predicted
+    labels. The added 1s matter for a class that is neither present nor predicted: its score is 1 instead of 0 / 0, and
+    its gradient discourages predicting it. F1 is not a sum over photos, but its gradient is, if the batch's sums are
+    treated as constants. The gradients of the micro-batches therefore add up to the gradient of the whole batch.
     """
     denominator = (batch.predicted + batch.true + 1).detach()
     score = ((2 * batch.true_positive + 1) / denominator).detach()
-    # Quotient rule: the term of the denominator has the value 0 and adds only its gradient.
+    # Quotient rule: the denominator's term adds 0 to the value and only contributes its gradient.
     by_denominator = score / denominator * part.predicted
     share = part.true.sum() / batch.true.sum()
     loss = share * (1 - 1 / denominator).mean()
@@ -81,7 +82,7 @@ PHOTO_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, Loss], torch.Tenso
     "cross_entropy": lambda log_probs, targets, config: cross_entropy(log_probs, targets),
     "focal": lambda log_probs, targets, config: focal(log_probs, targets, config.gamma),
 }
-# Losses of a whole batch: F1Sums of a micro-batch, and of the batch -> the micro-batch's share.
+# Losses of a whole batch: (F1Sums of a micro-batch, F1Sums of the batch) -> the micro-batch's share.
 BATCH_LOSSES: dict[str, Callable[[F1Sums, F1Sums], torch.Tensor]] = {"soft_f1": soft_f1}
 
 

@@ -1,7 +1,7 @@
 """The prediction loop: probabilities or features of models on batches of photos, without gradients."""
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import reduce
 
 import numpy as np
@@ -24,12 +24,11 @@ def predict(
     hardware: Hardware,
     views: Iterable[str] = ("none",),
     output: str = "probs",
-    on_batch: Callable[[int], object] = lambda photos: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return (rows int64 [N] in the order of the batches, outputs float32 [M, N, C], one per model).
 
     batches: (images, labels, rows), read once for all models. views: TTA views, whose outputs are averaged. output: a
-    key of OUTPUTS. on_batch: called after each batch with its number of photos times the number of models.
+    key of OUTPUTS.
     """
     for model in models:
         # For features only the backbone: the head may be in training mode while its inputs are computed.
@@ -44,5 +43,11 @@ def predict(
             means = [reduce(operator.add, (compute(model, image) / n for image, n in inputs)) for model in models]
             outputs.append(torch.stack(means))
         rows.append(batch_rows)
-        on_batch(len(batch_rows) * len(models))
     return torch.cat(rows).numpy(), torch.cat(outputs, dim=1).cpu().numpy()
+
+
+def reporting(batches: Iterable, on_batch: Callable[[int], object], num_models: int = 1) -> Iterator:
+    """Yield the batches, and call on_batch after each one with its number of photos times the number of models."""
+    for images, labels, rows in batches:
+        yield images, labels, rows
+        on_batch(len(rows) * num_models)

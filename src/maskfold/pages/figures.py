@@ -40,7 +40,7 @@ def reliability_diagram(before: Reliability, after: Reliability | None, temperat
         lines.append((after, BLUE, "s--", f"temperature {temperature:.2f}, cross-fitted"))
     for bins, colour, style, name in lines:
         top.plot(bins.confidence, bins.accuracy, style, color=colour, label=f"{name}: ECE {bins.error:.3f}")
-        bottom.stairs(bins.photos, edges, color=colour, linestyle="-" if bins is before else "--")
+        bottom.stairs(bins.num_photos, edges, color=colour, linestyle="-" if bins is before else "--")
     top.set(title="Reliability diagram", ylabel="accuracy", ylim=(0, 1), xlim=(0, 1))
     top.legend(loc="upper left", frameon=False, fontsize=9)
     bottom.set(xlabel="confidence (probability of the predicted class)", ylabel="photos")
@@ -154,10 +154,10 @@ def accuracy_by_age(ages: np.ndarray, is_correct: np.ndarray, is_age_correct: np
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     years, index = np.unique(ages, return_inverse=True)
-    photos = np.bincount(index)
+    num_photos = np.bincount(index)
     for values, style, name in ((is_correct, "o-", "class correct"), (is_age_correct, "s--", "age group correct")):
-        top.plot(years, np.bincount(index, weights=values) / photos, style, markersize=4, label=name)
-    bottom.bar(years, photos, color=GREY)
+        top.plot(years, np.bincount(index, weights=values) / num_photos, style, markersize=4, label=name)
+    bottom.bar(years, num_photos, color=GREY)
     for axes in (top, bottom):
         for border in AGE_BORDERS:
             axes.axvline(border - 0.5, color=ORANGE, linestyle=":")

@@ -16,9 +16,9 @@ from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.evaluation.baselines import thumbnails
 from maskfold.labels import AGE_BORDERS, CLASS_NAMES, GENDERS, NUM_CLASSES
-from maskfold.loading.crops import crop_and_resize, resize
-from maskfold.loading.faces import face_for_crop
+from maskfold.loading.crops import resize
 from maskfold.loading.store import Store
+from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.pages.figures import BLUE, GREY, ORANGE, hide_upper_right_spines
 
 CHANNELS = {"red": ORANGE, "green": GREY, "blue": BLUE}
@@ -119,9 +119,4 @@ def nearest_neighbour_leakage(prepared: Prepared, store: Store) -> pd.DataFrame:
 
 def cropped_photos(paths: Sequence[Path], data: Data) -> np.ndarray:
     """Photos cropped and resized as `data` configures, side by side: uint8 RGB [H, W, 3]."""
-    images = []
-    for path in paths:
-        image = read_photo(path).image
-        face = face_for_crop(image, data)
-        images.append(resize(crop_and_resize(image, data, face), data.image_size))
-    return np.concatenate(images, 1)
+    return np.concatenate([resize(read_stored_photo(path, data).pixels, data.image_size) for path in paths], 1)

@@ -14,10 +14,11 @@ from maskfold.loading.store import Store
 from maskfold.probabilities import OutOfFold
 from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
-# A possible cause is reported from these differences on: share of wrong labels (0 to 1), and mean brightness or
-# sharpness in standard deviations over all people.
+# Minimum difference between a group and all other people for a possible cause to be reported: in the share of wrong
+# labels (0 to 1), and in mean brightness or sharpness (in standard deviations over all people).
 MIN_LABEL_ERROR_DIFFERENCE, MIN_PHOTO_DIFFERENCE = 0.02, 0.5
-# A group is reported as small below this share of the people that equally large groups would have.
+# A group is reported as small if it has less than this fraction of the people that it would have if all groups of its
+# kind were equally large.
 MAX_SMALL_SHARE = 0.5
 
 
@@ -46,8 +47,8 @@ def possible_causes(
     people = np.unique(suspects.person_id)
     images = prepared.images
     rows = np.flatnonzero(images.person_id.isin(people))
-    photos = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
-    values = np.array([(photo.mean(), cv2.Laplacian(photo, cv2.CV_32F).std()) for photo in photos])
+    greys = (cv2.cvtColor(store[row], cv2.COLOR_RGB2GRAY) for row in rows.tolist())
+    values = np.array([(grey.mean(), cv2.Laplacian(grey, cv2.CV_32F).std()) for grey in greys])
     means = pd.DataFrame(values, columns=["brightness", "sharpness"]).groupby(images.person_id.to_numpy()[rows]).mean()
     return PossibleCauses(
         people,
@@ -57,10 +58,10 @@ def possible_causes(
 
 
 def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
-    """One paragraph per group with significantly lower accuracy than all other people, the largest certain gap first.
+    """One paragraph per group with significantly lower accuracy than all other people, the lowest gap_upper95 first.
 
-    table: of scores_by_group. A group is significant if its gap_upper95 is below 0. A combination of gender and age
-    that has all the people of its gender or age group is left out, since that group is reported already.
+    table: the result of scores_by_group. A group is significant if its gap_upper95 is below 0. A combination of gender
+    and age that contains all the people of its gender or age group is left out, because that group is already reported.
     """
     worse = table[table.gap_upper95 < 0].sort_values("gap_upper95", kind="stable")
     names = [
@@ -73,12 +74,12 @@ def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) 
 
 
 def _parts(name: str) -> list[str]:
-    """The gender and the age group of a combination; of another group nothing."""
+    """Return the gender and the age group of a combination, or an empty list for any other group."""
     return name.split(", ") if ", " in name else []
 
 
 def most_predicted_group(name: str, oof: OutOfFold) -> str:
-    """The group of the same kind that incorrect predictions for the photos of a group name most often."""
+    """Return the group of the same kind that is predicted most often in the incorrect predictions for `name`."""
     classes = classes_by_group()
     errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())
@@ -91,9 +92,9 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     text = (
         f"{name}: accuracy {row.accuracy:.1%}, {-100 * row.gap:.1f} percentage points lower than for all other people"
     )
-    text += f" [{-100 * high:.1f}, {-100 * low:.1f}]. The most frequent error is {kinds[most_frequent]} "
-    text += f"({row[most_frequent]:.1%} of the photos)."
-    text += "" if other == name else f" Incorrect predictions are most often {other}."
+    text += f" (95 % interval {-100 * high:.1f} to {-100 * low:.1f})."
+    text += f" The most frequent error is {kinds[most_frequent]} ({row[most_frequent]:.1%} of the photos)."
+    text += "" if other == name else f" Incorrect predictions most often name the group {other}."
     if row.overconfidence_ci95[0] > 0:
         text += f" The models are overconfident by {100 * row.overconfidence:.1f} percentage points."
     if not causes:
@@ -114,12 +115,17 @@ def reasons(name: str, table: pd.DataFrame, oof: OutOfFold, causes: PossibleCaus
     p_wrong = causes.p_wrong[rows]
     inside, outside = p_wrong[is_member].mean(), p_wrong[~is_member].mean()
     if inside - outside > MIN_LABEL_ERROR_DIFFERENCE:
-        sentences.append(f"an estimated {inside:.1%} of its labels are wrong, and {outside:.1%} of all others")
+        sentences.append(
+            f"an estimated {inside:.1%} of its labels are wrong, compared with {outside:.1%} of all other labels"
+        )
     for measure, means in causes.photo_means.items():
         values = means[rows]
         difference = (values[is_member].mean() - values[~is_member].mean()) / max(values.std(), 1e-12)
         if abs(difference) > MIN_PHOTO_DIFFERENCE:
-            sentences.append(f"the {measure} of its photos differs by {difference:+.1f} standard deviations")
+            sentences.append(
+                f"the {measure} of its photos differs from that of all other people by {difference:+.1f} standard "
+                "deviations"
+            )
     return sentences
 
 

@@ -1,10 +1,12 @@
 """Scores, calibration and kinds of error by gender, age group and their combinations."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
-from maskfold.metrics.bootstrap import RESAMPLES, People
+from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, People, Resampling
 from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
@@ -33,7 +35,7 @@ def groups_of_same_kind(name: str) -> list[str]:
     return next(sorted(kind) for kind in kinds if name in kind)
 
 
-def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -> pd.DataFrame:
+def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING) -> pd.DataFrame:
     """One row per group that has people, with the name of the group as index.
 
     people, photos: counts, by the labels of the data set. accuracy; f1, the mean over the classes of the group; gap,
@@ -59,26 +61,14 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
     whole = np.zeros((len(resampler), 1, values.shape[1]))
     np.add.at(whole, resampler.person_index, values[:, None, :])
     tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
-    resamples_by_stratum = resampler.resample(np.random.default_rng(seed), resamples)
+    samples = resampler.resample(np.random.default_rng(resampling.seed), resampling.count)
 
-    def statistics(sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray) -> dict[str, np.ndarray]:
-        """Sums [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each."""
-        rest = whole - sums
-        with np.errstate(invalid="ignore"):
-            accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
-            confidence = sums[..., 2] / sums[..., 0]
-        f1 = f1_per_class(tallies)
-        return {
-            "accuracy": accuracy,
-            "f1": np.stack([f1[..., members].mean(-1) for members in classes.values()], -1),
-            "gap": accuracy - others,
-            "overconfidence": confidence - accuracy,
-        }
-
-    estimates = statistics(sums.sum(0), whole.sum(0), tallies.sum(0))
-    replicates = statistics(*(resampler.totals(each, resamples_by_stratum) for each in (sums, whole, tallies)))
-    people, photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
-    table = pd.DataFrame({"group": list(classes), "people": people, "photos": photos})
+    members = list(classes.values())
+    estimates = _statistics(sums.sum(0), whole.sum(0), tallies.sum(0), members)
+    resampled = [resampler.totals(each, samples) for each in (sums, whole, tallies)]
+    replicates = _statistics(resampled[0], resampled[1], resampled[2], members)
+    num_people, num_photos = (sums[..., 0] > 0).sum(0), sums.sum(0)[:, 0].astype(int)
+    table = pd.DataFrame({"group": list(classes), "people": num_people, "photos": num_photos})
     for name, points in estimates.items():
         table[name] = points
         bounds = np.percentile(replicates[name], (2.5, 97.5), axis=0).T
@@ -86,10 +76,30 @@ def scores_by_group(oof: OutOfFold, seed: int = 0, resamples: int = RESAMPLES) -
     error = replicates["gap"].std(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.abs(replicates["gap"] - estimates["gap"]) / error
-    is_tested = people >= MIN_PEOPLE
+    is_tested = num_people >= MIN_PEOPLE
     varies = is_tested & (error > 0)
     critical = np.percentile(deviation[:, varies].max(1), 95) if varies.any() else 0.0
     table["gap_upper95"] = np.where(is_tested, estimates["gap"] + critical * error, np.nan)
     table["calibration_error"] = [reliability(oof.probs[rows], oof.label[rows]).error for rows in is_member.T]
     shares = sums.sum(0)[:, 3:] / sums.sum(0)[:, :1]
     return table.assign(**dict(zip(ERRORS, shares.T, strict=True))).set_index("group")
+
+
+def _statistics(
+    sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray, classes: Sequence[Sequence[int]]
+) -> dict[str, np.ndarray]:
+    """Sums of the groups [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each.
+
+    classes: of each group.
+    """
+    rest = whole - sums
+    with np.errstate(invalid="ignore"):
+        accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
+        confidence = sums[..., 2] / sums[..., 0]
+    f1 = f1_per_class(tallies)
+    return {
+        "accuracy": accuracy,
+        "f1": np.stack([f1[..., members].mean(-1) for members in classes], -1),
+        "gap": accuracy - others,
+        "overconfidence": confidence - accuracy,
+    }

@@ -47,9 +47,9 @@ def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int 
     from maskfold.loading.sampler import train_batch_sampler
     from maskfold.models.targets import TargetEncoder
 
-    images = prepared.images
-    labels, ages = images.label.to_numpy(), images.age.to_numpy()
-    batches = train_batch_sampler(config, split(images, prepared.folds, fold)[0], labels)
+    table = prepared.images
+    labels, ages = table.label.to_numpy(), table.age.to_numpy()
+    batches = train_batch_sampler(config, split(table, prepared.folds, fold)[0], labels)
     dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
     target_encoder, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
@@ -57,9 +57,9 @@ def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int 
         for batch, keys in enumerate(batches):
             size = batches.size(batch)
             if len(keys) > size:
-                photos, batch_labels, rows = dataset.__getitems__(keys)
-                mixed_photos, _ = mixer(photos, target_encoder(batch_labels, rows), batches.epoch, batch, size)
-                pixels = mixed_photos[:MAX_MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
+                images, batch_labels, rows = dataset.__getitems__(keys)
+                mixed, _ = mixer(images, target_encoder(batch_labels, rows), batches.epoch, batch, size)
+                pixels = mixed[:MAX_MIXED].permute(0, 2, 3, 1).to(torch.uint8).numpy()
                 # Two rows of equal length, or one row for a single photo.
                 lines = np.array_split(pixels[: len(pixels) // 2 * 2], 2) if len(pixels) > 1 else [pixels]
                 return np.concatenate([np.concatenate(list(line), 1) for line in lines], 0)
@@ -78,9 +78,7 @@ def confident_errors_section(oof: OutOfFold, prepared: Prepared, store: Store) -
 
 def augmentation_section(config: Config, prepared: Prepared, store: Store, fold: int) -> str:
     """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
-    from maskfold.training.fold_data import uses_cached_features
-
-    if uses_cached_features(config):
+    if config.uses_cached_features:
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
         flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
         text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."

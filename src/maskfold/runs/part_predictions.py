@@ -14,7 +14,7 @@ from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware, free_device_memory, pick_workers
-from maskfold.models.prediction import predict
+from maskfold.models.prediction import predict, reporting
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
 
@@ -78,9 +78,10 @@ def predict_parts(
         workers = pick_workers(data.num_workers, device)
         with PhotoLoader(dataset, batches, workers, pin=device.type == "cuda") as loader:
             group_models = [models[request.model_key] for request in group]
-            _, computed = predict(group_models, loader, first.hardware, views, output, on_batch)
+            batches_read = reporting(loader, on_batch, len(group))
+            _, computed = predict(group_models, batches_read, first.hardware, views, output)
         outputs |= dict(zip(indices, computed, strict=True))
         models = {model_key: model for model_key, model in models.items() if last_group[model_key] != key}
-        del group_models, loader
+        del group_models, loader, batches_read
         free_device_memory(device)
     return [outputs[index] for index in range(len(requests))]

@@ -153,18 +153,6 @@ class RunFolder:
         # Written last: a run counts as started once it has a config.yaml.
         write_text(self.folder / "config.yaml", text)
 
-    def clear(self) -> None:
-        """Delete everything but the lock, which this process holds. Raises UserError if this is not a run folder."""
-        others = [path.name for path in self.folder.iterdir() if path.name not in (".lock", "provenance.json")]
-        if others and not self.started:
-            raise UserError(f"{self.folder}: contains {min(others)} and is not a run folder; give another --name")
-        (self.folder / "config.yaml").unlink(missing_ok=True)
-        for path in self.folder.iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != ".lock":
-                path.unlink()
-
     def state_path(self, part: str) -> Path:
         """The checkpoint of an unfinished part, to resume from."""
         return self.part_dir(part) / "state" / "last.pt"

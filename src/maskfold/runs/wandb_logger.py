@@ -106,17 +106,17 @@ class WandbLogger:
         self._run = None
 
     def finish(
-        self, history: Sequence[dict], oof: OutOfFold | None, photos: Callable[[int], np.ndarray], keep: bool
+        self, history: Sequence[dict], oof: OutOfFold | None, photo_of: Callable[[int], np.ndarray], keep: bool
     ) -> None:
         """Log final values, confusion matrices, the most confident errors and, if `keep`, oof.npz; end the run.
 
-        oof: a fold's predictions, None for a refit; photos: row of oof -> uint8 RGB [H, W, 3].
+        oof: a fold's predictions, None for a refit; photo_of: row of oof -> uint8 RGB [H, W, 3].
         """
         with staging_dir(self._path.parents[1] / "wandb"):
-            self._try(lambda: self._finish(history, oof, photos, keep))
+            self._try(lambda: self._finish(history, oof, photo_of, keep))
         self._run = None
 
-    def _finish(self, history: Sequence[dict], oof: OutOfFold | None, photos, keep: bool) -> None:
+    def _finish(self, history: Sequence[dict], oof: OutOfFold | None, photo_of, keep: bool) -> None:
         import wandb
 
         if oof is not None:
@@ -126,14 +126,14 @@ class WandbLogger:
             matrices = confusion_matrices(oof)
             tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in matrices}
             self._run.summary.update(tables)
-            self._log_errors(history[-1]["epoch"] + 1, oof, photos)
+            self._log_errors(history[-1]["epoch"] + 1, oof, photo_of)
             if keep:
                 artifact = wandb.Artifact(f"oof-{self._record['id']}", "predictions")
                 artifact.add_file(str(self._path.with_name("oof.npz")))
                 self._run.log_artifact(artifact)
         self._run.finish()
 
-    def _log_errors(self, step: int, oof: OutOfFold, photos: Callable[[int], np.ndarray]) -> None:
+    def _log_errors(self, step: int, oof: OutOfFold, photo_of: Callable[[int], np.ndarray]) -> None:
         """Log the table of the most confident errors as a separate step after those of metrics.jsonl.
 
         The column `row` is the row of oof.npz. Photos and image ids identify people; run.wandb_photos adds them.
@@ -145,7 +145,7 @@ class WandbLogger:
         rows: list[list] = [[row, *values] for row, _, *values in errors]
         if self._sends_photos and errors:
             pictures = [
-                wandb.Image(photos(row), caption=f"{name}: {true}, not {predicted}")
+                wandb.Image(photo_of(row), caption=f"{name}: {true}, not {predicted}")
                 for row, name, true, predicted, _ in errors
             ]
             # A table keeps its pictures in an artifact; these are files of the run as well and move with its folder.

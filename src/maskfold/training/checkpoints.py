@@ -15,6 +15,20 @@ from maskfold.runs.run_records import EpochRow
 from maskfold.training.train_state import TrainState
 
 
+def _are_sums(value: Any) -> bool:
+    return value is None or (isinstance(value, torch.Tensor) and value.shape == (3,) and value.is_floating_point())
+
+
+# The keys of a checkpoint, and whether a value is of their type.
+CONTENT: dict[str, Callable[[Any], bool]] = {
+    "identity": lambda value: isinstance(value, str),
+    "history": lambda value: isinstance(value, list),
+    "step": lambda value: type(value) is int and value >= 0,
+    "sums": _are_sums,
+    "train_state": lambda value: isinstance(value, dict),
+}
+
+
 def pack_state(state: TrainState) -> dict:
     """State dicts of model, optimiser, EMA and gradient scaler.
 
@@ -43,6 +57,7 @@ def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
+    """Write a checkpoint, a dict with the keys of CONTENT."""
     # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
     torch.save(checkpoint, content)
@@ -52,37 +67,26 @@ def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
 def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     """Return the last checkpoint, or None where there is none yet.
 
-    identity: what the checkpoint's `belongs` must be. Raises UserError for a file that is damaged or of another run.
+    identity: what its `identity` must be. Raises UserError for a file that is damaged, of another run
+    or of an older version.
     """
     path = run.state_path(part)
     if not path.exists():
         return None
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        owner = checkpoint["belongs"]
     # The unpickler raises whatever its instructions run into: an empty stack, a short read, a number for a text.
     except Exception as error:
         raise _damaged(path, error) from error
-    if owner != identity:
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT.keys():
+        raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")
+    if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {_fix(path)}")
-    if wrong := [key for key, is_valid in _CONTENT.items() if key not in checkpoint or not is_valid(checkpoint[key])]:
-        raise UserError(f"{path}: not a readable checkpoint ({wrong[0]} is missing or not valid); {_fix(path)}")
+    if wrong := [key for key, is_valid in CONTENT.items() if not is_valid(checkpoint[key])]:
+        raise UserError(f"{path}: not a readable checkpoint ({wrong[0]} is not valid); {_fix(path)}")
     for row in checkpoint["history"]:
         check_record(path, row, EpochRow, _fix(path))
     return checkpoint
-
-
-def _is_total(value: Any) -> bool:
-    return value is None or (isinstance(value, torch.Tensor) and value.shape == (3,) and value.is_floating_point())
-
-
-# What a checkpoint must contain, besides its owner.
-_CONTENT: dict[str, Callable[[Any], bool]] = {
-    "history": lambda value: isinstance(value, list),
-    "step": lambda value: type(value) is int and value >= 0,
-    "total": _is_total,
-    "trainee": lambda value: isinstance(value, dict),
-}
 
 
 def _fix(path: Path) -> str:

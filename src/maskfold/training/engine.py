@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from maskfold.errors import UserError, first_line
 from maskfold.loading.dataset import Batch
-from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.models.heads import HeadOutput
 from maskfold.models.losses import F1Sums, f1_sums
 from maskfold.models.targets import Targets
@@ -43,39 +43,44 @@ class EpochSums:
         return loss / num_photos, norms / max(updates, 1)
 
 
-def training_step(
-    state: TrainState,
-    batch: Batch,
-    batch_sampler: PhotoBatchSampler,
-    step: int,
-    sums: EpochSums,
-    seed: int | None = None,
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class Update:
+    """An optimiser update: update `step` (from 0) of an epoch (from 1), made on a batch of `batch_size` photos.
+
+    batch_size: over all processes, without partners for mixing. dropout_seed: None leaves torch's generator as it is.
+    """
+
+    epoch: int
+    step: int
+    batch_size: int
+    dropout_seed: int | None = None
+
+
+def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSums) -> torch.Tensor:
     """Make one optimiser update on a whole batch; return this process's share of its mean loss, a scalar on the device.
 
     batch: this process's share. Its photos are mixed first, then split into `accum_steps` micro-batches. Each loss is
-    divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, also for the last,
-    smaller batch of an epoch. seed: for the dropout of this update.
+    divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, including the last,
+    smaller batch of an epoch. sums: the update is added to them.
     """
     accelerator, model = state.accelerator, state.wrapped_model
-    _set_seed(seed)
-    batch_size = batch_sampler.size(step)
+    _set_seed(update.dropout_seed)
     images, labels, rows = (tensor.to(accelerator.device, non_blocking=True) for tensor in batch)
     targets = state.target_encoder(labels, rows)
-    images, targets = state.mixer(images, targets, batch_sampler.epoch, step, batch_size)
+    images, targets = state.mixer(images, targets, update.epoch, update.step, update.batch_size)
     micro_batches = list(zip(images.chunk(state.accum_steps), targets.chunk(state.accum_steps), strict=True))
     batch_sums = None
     if state.loss_fn.needs_f1_sums and (len(micro_batches) > 1 or accelerator.num_processes > 1):
         batch_sums = _f1_sums_of_batch(state, micro_batches)
-        # The training pass below must see the same dropout.
-        _set_seed(seed)
+        # The training pass below must use the same dropout masks.
+        _set_seed(update.dropout_seed)
     batch_loss = torch.zeros((), device=accelerator.device)
     for micro_step, (micro_images, micro_targets) in enumerate(micro_batches, 1):
         is_last = micro_step == len(micro_batches)
         # DDP synchronises gradients once per update, in the last micro-batch.
         with nullcontext() if is_last else accelerator.no_sync(model):
             with accelerator.autocast():
-                loss = state.loss_fn(_forward(model, micro_images), micro_targets, batch_size, batch_sums)
+                loss = state.loss_fn(_forward(model, micro_images), micro_targets, update.batch_size, batch_sums)
             # DDP averages gradients over processes, but the loss of the batch is the sum over processes.
             accelerator.backward(loss * accelerator.num_processes)
         batch_loss += loss.detach()
@@ -85,16 +90,16 @@ def training_step(
     state.optimizer.zero_grad(set_to_none=True)
     if state.ema is not None:
         state.ema.update(state.model)
-    sums.add(batch_loss, norm, batch_size, accelerator.is_main_process)
+    sums.add(batch_loss, norm, update.batch_size, accelerator.is_main_process)
     return batch_loss
 
 
 def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
-    """Call the model. Raises UserError where batch norm gets a single value per channel, which has no variance."""
+    """Call the model. Raises UserError if batch norm gets a single value per channel, which has no variance."""
     try:
         return model(images, with_ages=True)
     except ValueError as error:
-        if len(images) > 1:
+        if len(images) > 1 or not _has_training_batch_norm(model):
             raise
         raise UserError(
             f"optim.batch_size: a micro-batch holds one photo, too few for batch norm ({first_line(error)}); "
@@ -102,7 +107,11 @@ def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
         ) from error
 
 
-def noise_seed(seed: int, epoch: int, step: int, process: int) -> int:
+def _has_training_batch_norm(model: torch.nn.Module) -> bool:
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+
+
+def dropout_seed(seed: int, epoch: int, step: int, process: int) -> int:
     """Seed for the dropout of one update, the same after a resume."""
     return int(np.random.SeedSequence((seed, epoch, step, process)).generate_state(1)[0])
 
@@ -114,10 +123,10 @@ def _set_seed(seed: int | None) -> None:
 
 @torch.no_grad()
 def _f1_sums_of_batch(state: TrainState, micro_batches: Sequence[tuple[torch.Tensor, Targets]]) -> F1Sums:
-    """F1Sums of the whole batch, by a forward pass over all micro-batches; each one's loss needs them."""
+    """F1Sums of the whole batch, from a forward pass over all micro-batches; each micro-batch's loss needs them."""
     buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
     with state.accelerator.autocast():
-        # Not the wrapped model: after a forward pass without gradients DDP would skip its next broadcast of buffers.
+        # Not the wrapped model: after a forward pass without gradients, DDP would skip its next broadcast of buffers.
         sums = [f1_sums(state.model(images), targets.classes) for images, targets in micro_batches]
     # Undo the update of batch norm's statistics, so that each photo counts only once in them.
     for buffer, before in buffers:

@@ -10,14 +10,14 @@ import torch
 from maskfold.config.experiment import Data
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, write_atomic
-from maskfold.loading.dataset import NO_LABEL, PhotoDataset
+from maskfold.loading.dataset import NO_LABEL, Batch, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
-from maskfold.loading.sampler import PhotoBatchSampler
+from maskfold.loading.sampler import PhotoBatchSampler, unpack_keys
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform, sample_seeds
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
-from maskfold.models.prediction import predict
+from maskfold.models.prediction import predict, reporting
 from maskfold.progress import progress
 
 
@@ -74,7 +74,7 @@ class Features:
             PhotoLoader(PhotoDataset(store, None, self.transform), batches, self.workers, pin=False) as loader,
             progress(f"features ({view})", len(store), "images") as advance,
         ):
-            _, [features] = predict([self.model], loader, hardware, (view,), "features", advance)
+            _, [features] = predict([self.model], reporting(loader, advance), hardware, (view,), "features")
         return features
 
 
@@ -99,13 +99,12 @@ class FeatureLoader:
     def close(self) -> None:
         """Do nothing: there are no worker processes to end."""
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         views = [self.features.view(name, self.hardware) for name in self.views]
-        for batch in self.batch_sampler:
-            epochs, keys, visits = np.array(batch).T
-            rows = np.where(keys < 0, ~keys, keys)
-            labels = np.where(keys < 0, NO_LABEL, self.labels[rows])
-            seeds = sample_seeds(self.batch_sampler.seed, int(epochs[0]), rows, visits)
+        for keys in self.batch_sampler:
+            epoch, rows, visits, has_label = unpack_keys(keys)
+            labels = np.where(has_label, self.labels[rows], NO_LABEL)
+            seeds = sample_seeds(self.batch_sampler.seed, epoch, rows, visits)
             choices = [first % len(views) for first, _ in seeds]
-            images = np.stack([views[choice][row] for choice, row in zip(choices, rows, strict=True)])
-            yield torch.from_numpy(images), torch.from_numpy(labels), torch.from_numpy(rows)
+            features = np.stack([views[choice][row] for choice, row in zip(choices, rows, strict=True)])
+            yield Batch(torch.from_numpy(features), torch.from_numpy(labels), torch.from_numpy(rows))

@@ -14,23 +14,26 @@ from maskfold.loading.sampler import PhotoBatchSampler, train_batch_sampler
 from maskfold.loading.store import ConcatStore, Store
 from maskfold.loading.transforms import EvalTransform, train_transform
 from maskfold.models.classifier import Classifier
-from maskfold.models.device import DTYPES, Hardware, pick_workers
+from maskfold.models.device import Hardware, pick_workers
 from maskfold.models.prediction import predict
 from maskfold.training.feature_cache import FeatureLoader, Features
-from maskfold.training.fold_job import Part
 
 
 @dataclass(frozen=True)
-class Photos:
-    """All photos that a part may use: one or more stores, whose rows are numbered one store after the other.
+class TrainingPhotos:
+    """The photos of a part: one or more stores, whose rows are numbered one store after the other.
 
-    labels, ages, weights: [N] each, over the rows of all stores.
+    labels, ages, weights: [N] each, over the rows of all stores. train_rows, val_rows: int, the rows that the part
+    trains and validates on. pseudo_hash: of the list of pseudo-labels, empty without them.
     """
 
     stores: tuple[Store, ...]
     labels: np.ndarray
     ages: np.ndarray
     weights: np.ndarray
+    train_rows: np.ndarray
+    val_rows: np.ndarray
+    pseudo_hash: str = ""
 
 
 class FoldData:
@@ -40,14 +43,14 @@ class FoldData:
     val_photo_loader serves the predictions of the final weights, always from photos.
     """
 
-    def __init__(self, config: Config, part: Part, photos: Photos, model: Classifier, accelerator: Accelerator):
-        self.accelerator, self.part, self.labels = accelerator, part, photos.labels
-        self.hardware = Hardware(accelerator.device, DTYPES[config.run.predict_precision])
+    def __init__(self, config: Config, photos: TrainingPhotos, model: Classifier, accelerator: Accelerator):
+        self.accelerator, self.photos = accelerator, photos
+        self.hardware = Hardware.of(accelerator.device, config.run.predict_precision)
         data, batch_size = config.data, config.optim.batch_size
         rank, world_size = accelerator.process_index, accelerator.num_processes
-        train_batches = train_batch_sampler(config, part.train_rows, photos.labels, rank, world_size)
+        train_batches = train_batch_sampler(config, photos.train_rows, photos.labels, rank, world_size)
         # Each process predicts neighbouring rows, so that the predictions of all processes in turn are in order.
-        val_rows = np.array_split(part.val_rows, world_size)[rank]
+        val_rows = np.array_split(photos.val_rows, world_size)[rank]
         val_batches = PhotoBatchSampler(val_rows, batch_size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
         store, labels = ConcatStore(photos.stores), photos.labels
@@ -55,7 +58,7 @@ class FoldData:
         self.val_photo_loader = PhotoLoader(val_dataset, val_batches, workers, pin)
         self.train_loader: PhotoLoader | FeatureLoader
         self.val_loader: PhotoLoader | FeatureLoader
-        if uses_cached_features(config):
+        if config.uses_cached_features:
             features = Features(model, photos.stores, data, batch_size, workers)
             views = ("none",) if data.augment == "none" else ("none", "hflip")
             self.train_loader = FeatureLoader(features, labels, train_batches, views, self.hardware)
@@ -76,8 +79,3 @@ class FoldData:
         gathered = gather_object(predictions) if self.accelerator.num_processes > 1 else predictions
         rows, probs = zip(*gathered, strict=True)
         return np.concatenate(rows), np.concatenate(probs, axis=1)[0]
-
-
-def uses_cached_features(config: Config) -> bool:
-    """Whether only the head is trained, on features that are computed once."""
-    return config.model.frozen_epochs == "all" and config.model.cache_features

@@ -1,13 +1,16 @@
 """A part of a run (a fold or the refit), and what its training needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from maskfold.config.experiment import Config
+from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
+from maskfold.errors import UserError
 from maskfold.loading.store import Store
-from maskfold.runs.run_folder import RunFolder
+from maskfold.runs.run_folder import FULL, RunFolder, fold_name
 from maskfold.time_left import TimeLeft
 from maskfold.training.stop_request import StopRequest
 
@@ -24,17 +27,38 @@ class Part:
     val_rows: np.ndarray
 
 
-@dataclass(frozen=True)
-class FoldJob:
-    """The training of one part.
+def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refit: bool) -> list[Part]:
+    """The folds in order (None: all), then the refit. Raises UserError for a fold that does not exist."""
+    all_folds = range(prepared.num_folds)
+    folds = all_folds if fold_numbers is None else sorted(set(fold_numbers))
+    if unknown := [fold for fold in folds if fold not in all_folds]:
+        path = prepared.folder / "folds.csv"
+        raise UserError(f"--folds {unknown[0]}: there are folds 0 to {prepared.num_folds - 1} in {path}")
+    parts = [Part(fold_name(fold), *split(prepared.images, prepared.folds, fold)) for fold in folds]
+    if refit:
+        all_rows = np.arange(len(prepared.images))
+        parts.append(Part(FULL, all_rows, all_rows[:0]))
+    return parts
 
-    config: resolved (see fit.resolve_config). stop: checked after each update. time_left: estimate for the whole run.
+
+@dataclass(frozen=True)
+class TrainContext:
+    """What the parts of a run have in common. It can be sent to another process.
+
+    config: resolved (see fit.resolve_config). store: of the training photos. stop: checked after each update.
     """
 
     run: RunFolder
     config: Config
     prepared: Prepared
     store: Store
-    part: Part
     stop: StopRequest
+
+
+@dataclass(frozen=True)
+class FoldJob:
+    """The training of one part. time_left: estimate for the whole run."""
+
+    context: TrainContext
+    part: Part
     time_left: TimeLeft

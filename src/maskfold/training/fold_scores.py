@@ -21,7 +21,7 @@ def validation_scores(data: FoldData, state: TrainState) -> dict[str, float]:
     With an EMA they are the scores of the EMA weights; raw_val_loss and raw_macro_f1, those of the raw weights, show
     whether the EMA helps. val_loss is NaN where probabilities contain NaN or infinity.
     """
-    if not len(data.part.val_rows):
+    if not len(data.photos.val_rows):
         return {}
     raw = _evaluate(data, state.model)
     if state.ema is None:
@@ -36,7 +36,7 @@ def _evaluate(data: FoldData, model: torch.nn.Module) -> dict[str, float]:
     _, probs = data.predict(model, data.val_loader)
     if not np.isfinite(probs).all():
         return {"val_loss": np.nan}
-    labels = data.labels[data.part.val_rows]
+    labels = data.photos.labels[data.photos.val_rows]
     return {"val_loss": log_loss(probs, labels), **scores(labels, probs.argmax(1))}
 
 
@@ -44,7 +44,7 @@ def val_macro_f1(data: FoldData, classifier: Classifier, weights: Weights) -> fl
     """Load weights into the classifier and return their macro F1 on the validation photos."""
     classifier.load_state_dict(weights)
     rows, probs = data.predict(classifier, data.val_photo_loader)
-    return scores(data.labels[rows], probs.argmax(1))["macro_f1"]
+    return scores(data.photos.labels[rows], probs.argmax(1))["macro_f1"]
 
 
 def write_results(
@@ -54,32 +54,33 @@ def write_results(
 
     The weights are read back before predicting, so that oof.npz is what the saved file predicts.
     """
-    name, accelerator, images = data.part.name, data.accelerator, job.prepared.images
+    name, accelerator, run = job.part.name, data.accelerator, job.context.run
     if accelerator.is_main_process:
-        write_weights(job.run.weights_path(name), weights, classifier.architecture)
+        write_weights(run.weights_path(name), weights, classifier.architecture)
     accelerator.wait_for_everyone()
-    load_part(classifier, job.run, name)
-    rows, oof = data.part.val_rows, None
+    load_part(classifier, run, name)
+    rows, oof = data.photos.val_rows, None
     if len(rows):
         rows, probs = data.predict(classifier, data.val_photo_loader)
-        table, fold = images.iloc[rows], np.full(len(rows), fold_of(name))
-        oof = OutOfFold(table.image_id.to_numpy(), probs, data.labels[rows], fold, table.person_id.to_numpy())
+        table, fold = job.context.prepared.images.iloc[rows], np.full(len(rows), fold_of(name))
+        oof = OutOfFold(table.image_id.to_numpy(), probs, data.photos.labels[rows], fold, table.person_id.to_numpy())
     if accelerator.is_main_process:
-        job.run.finish(name, oof)
+        run.finish(name, oof)
     return rows, oof
 
 
 def memory_error(job: FoldJob) -> UserError:
+    steps = job.context.config.optim.accum_steps
     return UserError(
-        f"optim.accum_steps: the GPU's memory does not hold {job.part.name} with "
-        f"{job.config.optim.accum_steps} micro-batches per batch; start again (--fresh) with more of them: the batch "
-        "size stays the same"
+        f"optim.accum_steps: the GPU's memory does not hold {job.part.name} with {steps} micro-batches per batch; "
+        "start again (--fresh) with more of them: the batch size stays the same"
     )
 
 
 def divergence_error(job: FoldJob, epoch: int) -> UserError:
+    folder, lr = job.context.run.folder, job.context.config.optim.lr
     return UserError(
-        f"{job.run.folder}: loss, weights or predictions contain NaN or infinity in epoch {epoch} of {job.part.name}; "
-        f"lower optim.lr ({job.config.optim.lr}), lengthen optim.warmup_epochs, set optim.clip_norm, or use "
-        "--run.precision fp32; the last checkpoint is kept"
+        f"{folder}: loss, weights or predictions contain NaN or infinity in epoch {epoch} of {job.part.name}; start "
+        f"again (--fresh, or another --name) with a lower optim.lr than {lr}, a longer optim.warmup_epochs, "
+        "optim.clip_norm, or --run.precision fp32"
     )

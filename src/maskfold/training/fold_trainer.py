@@ -15,7 +15,7 @@ from maskfold.runs.summary import epoch_line
 from maskfold.runs.wandb_logger import WandbLogger
 from maskfold.training.accelerators import free_memory, make_accelerator
 from maskfold.training.checkpoints import load_checkpoint, pack_state, save_checkpoint, unpack_state
-from maskfold.training.engine import EpochSums, noise_seed, training_step
+from maskfold.training.engine import EpochSums, Update, dropout_seed, training_step
 from maskfold.training.fold_data import FoldData
 from maskfold.training.fold_job import FoldJob
 from maskfold.training.fold_scores import divergence_error, memory_error, val_macro_f1, validation_scores, write_results
@@ -24,24 +24,25 @@ from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.train_state import current_weights, make_train_state, set_frozen
 from maskfold.training.weight_selection import KeptWeights
 
-# Every so many updates the loss is read and several processes agree on whether to stop: both wait for the device.
+# Number of updates between two reads of the loss, and, with several processes, between two checks for a stop request.
+# Both make the host wait for the device.
 LOG_INTERVAL = 10
 
 
 def run_job(job: FoldJob, is_first: bool = True) -> None:
     """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
 
-    On a stop request, and on an error between updates in a single process, completed updates are saved. On every exit
-    the loaders' processes end and memory is freed. is_first: whether this is the process's first part. It makes at
-    least one update even after the deadline, so that a time limit shorter than the start-up still allows progress;
-    later parts do not begin after the deadline.
+    A stop request saves the completed updates. So does an error that is raised between two updates, if training uses a
+    single process. On every exit the loaders' processes end and memory is freed. is_first: whether this is the
+    process's first part. The first part makes at least one update even after the deadline, so that a time limit shorter
+    than the start-up still allows progress; later parts do not begin after the deadline.
     """
-    accelerator, trainer, folder = make_accelerator(job.config), None, job.run.part_dir(job.part.name)
-    if not is_first and job.stop.is_requested(accelerator):
-        job.stop.wait_and_raise(accelerator)
+    context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
+    if not is_first and context.stop.is_requested(accelerator):
+        context.stop.wait_and_raise(accelerator)
     try:
-        # The run's lock is held already. The part may still be locked by a child of a killed process that is saving.
-        with locked(folder) if accelerator.is_main_process else contextlib.nullcontext():
+        # The run's lock is held, but a child process that outlived its killed parent may still be saving this part.
+        with locked(context.run.part_dir(job.part.name)) if accelerator.is_main_process else contextlib.nullcontext():
             trainer = FoldTrainer(job, accelerator)
             trainer.resume()
             while not trainer.is_done():
@@ -50,16 +51,16 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
     except torch.OutOfMemoryError as error:
         raise memory_error(job) from error
     except Exception:
-        if trainer is not None and trainer.save_between_updates() and job.stop.signum:
-            # A loader that fails after a signal was most likely ended by the same signal.
-            job.stop.raise_if_requested()
+        if trainer is not None and trainer.save_between_updates() and context.stop.signum:
+            # If a loader fails after a signal, the same signal most likely ended its processes.
+            context.stop.raise_if_requested()
         raise
     finally:
         if trainer is not None:
             trainer.close()
         # Drop all references to tensors before freeing memory.
         trainer = None
-        free_memory(accelerator, job.config.run.compile)
+        free_memory(accelerator, context.config.run.compile)
 
 
 class FoldTrainer:
@@ -67,46 +68,44 @@ class FoldTrainer:
 
     def __init__(self, job: FoldJob, accelerator: Accelerator):
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
-        self.run, self.config = job.run, job.config
-        self.part, photos, pseudo_hash = training_photos(job, accelerator)
-        self.identity = f"{config_hash(self.config)} {job.prepared.identity} {self.part.name} {pseudo_hash}"
+        self.run, self.config, self.stop = job.context.run, job.context.config, job.context.stop
+        self.name, self.photos = job.part.name, training_photos(job, accelerator)
+        data_identity = f"{job.context.prepared.identity} {self.name} {self.photos.pseudo_hash}"
+        self.identity = f"{config_hash(self.config)} {data_identity}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
-        self.data = FoldData(self.config, self.part, photos, self.classifier, accelerator)
-        self.state = make_train_state(self.config, self.classifier, photos, self.part, accelerator)
-        self.kept = KeptWeights(self.run, self.part.name, self.config.run, self.is_main)
-        # One row of metrics per finished epoch.
-        self.history: list[dict] = []
-        # Number of updates made in the current epoch, and the sums over them.
-        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
+        self.data = FoldData(self.config, self.photos, self.classifier, accelerator)
+        self.state = make_train_state(self.config, self.classifier, self.photos, accelerator)
+        self.kept = KeptWeights(self.run, self.name, self.config.run, self.is_main)
+        self.history: list[dict] = []  # one row of metrics per finished epoch
+        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates made in the current epoch
         # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
-        # Silent until resume() knows the history.
-        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, silent=True)
+        # Silent until resume() has loaded the history.
+        self.tracker = WandbLogger(self.config, self.run.folder, self.name, silent=True)
 
     def resume(self) -> None:
         """Load the last checkpoint if there is one, and start logging."""
-        checkpoint = load_checkpoint(self.run, self.part.name, self.identity)
+        checkpoint = load_checkpoint(self.run, self.name, self.identity)
         if checkpoint is not None:
             self.history, self.step = checkpoint["history"], checkpoint["step"]
-            unpack_state(self.state, checkpoint["trainee"], self.run.state_path(self.part.name))
-            if checkpoint["total"] is not None and self.is_main:
+            unpack_state(self.state, checkpoint["train_state"], self.run.state_path(self.name))
+            if checkpoint["sums"] is not None and self.is_main:
                 # The saved sums are over all processes; the main process resumes with them, the others with zeros.
-                self.sums = EpochSums(checkpoint["total"].to(self.accelerator.device))
-            report(f"{self.part.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
+                self.sums = EpochSums(checkpoint["sums"].to(self.accelerator.device))
+            report(f"{self.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
         if self.is_main:
-            self.run.write_metrics(self.part.name, self.history)
-        self.tracker = WandbLogger(self.config, self.run.folder, self.part.name, self.history, silent=not self.is_main)
+            self.run.write_metrics(self.name, self.history)
+        self.tracker = WandbLogger(self.config, self.run.folder, self.name, self.history, silent=not self.is_main)
 
     def save(self, sums: torch.Tensor | None) -> None:
         """Write a checkpoint. sums: EpochSums.values over all processes within an epoch, None between epochs."""
         if self.is_main:
-            progressed = {"history": self.history, "step": self.step, "total": sums}
-            checkpoint = {"belongs": self.identity, **progressed, "trainee": pack_state(self.state)}
-            save_checkpoint(self.run, self.part.name, checkpoint)
+            checkpoint = {"identity": self.identity, "history": self.history, "step": self.step, "sums": sums}
+            save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """Save if an exception came between updates, so from the loader, in a single process; return whether it did."""
+        """Save if an exception came from the loader, between two updates of a single process; return whether it did."""
         # With several processes, their sums can't be reduced after an exception.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
@@ -131,22 +130,22 @@ class FoldTrainer:
     def train_epoch(self) -> None:
         """Train the rest of an epoch, validate, and save metrics, weights and checkpoint."""
         start, epoch, optim = time.perf_counter(), len(self.history) + 1, self.config.optim
-        batch_sampler, num_photos = self.data.train_loader.batch_sampler, len(self.part.train_rows)
+        batch_sampler, num_photos = self.data.train_loader.batch_sampler, len(self.photos.train_rows)
         photos_left = max(0, num_photos - self.step * optim.batch_size)
         set_frozen(epoch, self.config, self.classifier, self.state)
         batch_sampler.set_epoch(epoch, self.step)
         self.state.wrapped_model.train()
-        task, note = f"{self.part.name} epoch {epoch}/{optim.epochs}", ""
+        task, note = f"{self.name} epoch {epoch}/{optim.epochs}", ""
         with progress(task, photos_left, "images", self.is_main) as advance:
             for step, batch in enumerate(self.data.train_loader, self.step):
                 self.is_between_updates = False
-                set_lr(self.state.optimizer, self.lr_factor(step))
-                seed = noise_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
-                loss = training_step(self.state, batch, batch_sampler, step, self.sums, seed)
-                self.step = step + 1
-                is_log_step = step % LOG_INTERVAL == 0
+                set_lr(self.state.optimizer, self.current_lr_factor(step))
+                seed = dropout_seed(self.config.seed, len(self.history), step, self.accelerator.process_index)
+                update = Update(epoch, step, batch_sampler.size(step), seed)
+                loss = training_step(self.state, batch, update, self.sums)
+                self.step, is_log_step = step + 1, step % LOG_INTERVAL == 0
                 note = f"loss {float(loss):.3f}" if is_log_step else note
-                advance(batch_sampler.size(step), note)
+                advance(update.batch_size, note)
                 self.after_update(is_log_step)
         self.is_between_updates = False
         images_per_second = photos_left / (time.perf_counter() - start)
@@ -155,23 +154,23 @@ class FoldTrainer:
         val_scores = validation_scores(self.data, self.state) if is_finite else {}
         if not (is_finite and np.isfinite(val_scores.get("val_loss", 0.0))):
             raise divergence_error(self.job, epoch)
-        factor = self.lr_factor(0)
+        factor = self.current_lr_factor(0)
         rates = {"lr": factor * optim.lr, "head_lr": factor * (optim.head_lr or optim.lr)}
         row = {"epoch": epoch, **rates, "train_loss": loss, "grad_norm": norm, **val_scores}
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
         if self.is_main:
             # Before the checkpoint, so that an epoch in the checkpoint is never missing from metrics.jsonl.
-            self.run.write_metrics(self.part.name, self.history)
+            self.run.write_metrics(self.name, self.history)
         self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)
         self.kept.prune(self.history)
         self.tracker.log(self.history[-1])
-        report(f"{self.part.name} {epoch_line(self.history[-1], optim.epochs)}", self.is_main)
-        if self.job.stop.is_requested(self.accelerator):
-            self.job.stop.wait_and_raise(self.accelerator)
+        report(f"{self.name} {epoch_line(self.history[-1], optim.epochs)}", self.is_main)
+        if self.stop.is_requested(self.accelerator):
+            self.stop.wait_and_raise(self.accelerator)
 
-    def lr_factor(self, step: int) -> float:
+    def current_lr_factor(self, step: int) -> float:
         """Factor on the peak learning rate for an update of the current epoch."""
         per_epoch = len(self.data.train_loader.batch_sampler)
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
@@ -179,16 +178,16 @@ class FoldTrainer:
     def after_update(self, is_log_step: bool) -> None:
         """Save a checkpoint if one is due, and stop if that is requested."""
         interval = self.config.run.checkpoint_updates
-        stops = (is_log_step or self.accelerator.num_processes == 1) and self.job.stop.is_requested(self.accelerator)
+        stops = (is_log_step or self.accelerator.num_processes == 1) and self.stop.is_requested(self.accelerator)
         if stops or (interval and self.step % interval == 0):
             self.sums = EpochSums(self.accelerator.reduce(self.sums.values, "sum") * self.is_main)
             self.save(self.sums.values)
         if stops:
-            self.job.stop.wait_and_raise(self.accelerator)
+            self.stop.wait_and_raise(self.accelerator)
         self.is_between_updates = True
         done = len(self.history) * len(self.data.train_loader.batch_sampler) + self.step
-        val_share = len(self.part.val_rows) / len(self.part.train_rows)
-        self.job.time_left.after_update(self.part.name, done, val_share, self.is_main)
+        val_share = len(self.photos.val_rows) / len(self.photos.train_rows)
+        self.job.time_left.after_update(self.name, done, val_share, self.is_main)
 
     def finish(self) -> None:
         """Write the final weights and their out-of-fold predictions."""
@@ -196,5 +195,6 @@ class FoldTrainer:
         last = current_weights(self.classifier, self.state)
         weights = self.kept.final(self.history, last, lambda other: val_macro_f1(self.data, self.classifier, other))
         rows, oof = write_results(self.job, self.data, self.classifier, weights)
-        self.tracker.finish(self.history, oof, lambda row: self.job.store[int(rows[row])], self.config.run.wandb_oof)
+        store = self.job.context.store
+        self.tracker.finish(self.history, oof, lambda row: store[int(rows[row])], self.config.run.wandb_oof)
         self.accelerator.wait_for_everyone()

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import multiprocessing
-import multiprocessing.queues
 import os
 import signal
 import sys
@@ -11,17 +10,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 
 import torch
 
-from maskfold import progress
-from maskfold.config.experiment import Config
-from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.errors import TimeIsUp, UserError
-from maskfold.loading.store import open_store
 from maskfold.machine_limits import (
     STOP_SIGNALS,
     kill_child_processes,
@@ -29,13 +23,11 @@ from maskfold.machine_limits import (
     stop_signals_blocked,
     too_many_files_error,
 )
-from maskfold.models.device import make_fast, pick_device, threads_per_process
-from maskfold.runs.run_folder import RunFolder
+from maskfold.models.device import configure_process, pick_device, threads_per_process
 from maskfold.safe_streams import make_streams_safe
 from maskfold.time_left import TimeLeft
-from maskfold.training.fold_job import FoldJob, Part
+from maskfold.training.fold_job import FoldJob, Part, TrainContext
 from maskfold.training.fold_trainer import run_job
-from maskfold.training.stop_request import StopRequest
 
 
 @dataclass(frozen=True)
@@ -59,71 +51,72 @@ class _Slot:
             torch.cuda.set_device(self.number % count)
 
 
-@dataclass(frozen=True)
-class _Task:
-    """What a child process trains; it can be pickled. messages: where it puts the text of a UserError."""
+@dataclass(eq=False)
+class _Child:
+    """A child process that trains a part. errors: where it sends its UserError, if it raises one."""
 
-    run_folder: Path
-    config: Config
-    prepared_folder: Path
     part: Part
-    slot: _Slot
-    messages: multiprocessing.queues.SimpleQueue
-    deadline: float | None
-    time_left: TimeLeft
+    slot_number: int
+    process: BaseProcess
+    errors: Connection
+    error: UserError | None = None
+
+    def receive_error(self) -> None:
+        """Read the error if the child has sent one. Called while it runs: a full pipe would make it wait forever."""
+        if not self.errors.closed and self.errors.poll():
+            # At the end of a child without an error there is nothing to read.
+            with contextlib.suppress(EOFError):
+                self.error = self.errors.recv()
+            self.errors.close()
 
 
-def fit_parallel(
-    run: RunFolder,
-    config: Config,
-    prepared: Prepared,
-    parts: Sequence[Part],
-    slots: int,
-    stop: StopRequest,
-    updates: Mapping[str, int],
-) -> None:
+def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[str, int], slots: int) -> None:
     """Train each part in a process of its own, up to `slots` at the same time.
 
     A signal is passed on to the children; each saves and ends. updates: part -> its number of optimiser updates, for
     the estimate of the time left. Raises UserError where a child raised one or was killed, after the others have saved.
     """
+    stop, run = context.stop, context.run
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
-    running: dict[BaseProcess, tuple[Part, int]] = {}
-    is_stopping, failed = False, []
+    running: list[_Child] = []
+    failed: list[_Child] = []
+    is_stopping = False
     threads, method = threads_per_process(slots), multiprocessing.get_start_method()
     try:
-        messages = spawn.SimpleQueue()
         # The children check the deadline themselves. The first part starts even if it has passed, for one update.
         while running or (waiting and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts))):
             while waiting and free_slots and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts)):
                 part, number = waiting.pop(0), free_slots.pop(0)
                 time_left = TimeLeft({other.name: updates[other.name] for other in (part, *waiting)}, slots)
-                slot = _Slot(number, slots, threads, method)
-                task = _Task(run.folder, config, prepared.folder, part, slot, messages, stop.deadline, time_left)
-                process: BaseProcess = spawn.Process(target=_run_child, args=(task,), name=part.name)
+                job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method)
+                receiver, sender = spawn.Pipe(duplex=False)
+                process: BaseProcess = spawn.Process(target=_run_child, args=(job, slot, sender), name=part.name)
                 # Ctrl-C reaches the whole process group, children that still import too; the parent passes it on once.
                 with stop_signals_blocked():
                     process.start()
-                running[process] = part, number
-            wait([process.sentinel for process in running], timeout=0.2)
-            for process in [process for process in running if process.exitcode is not None]:
-                part, number = running.pop(process)
-                free_slots.append(number)
-                if process.exitcode:
-                    failed.append((part, process.exitcode))
+                # The child has its own copy: when it ends, there is nothing more to read.
+                sender.close()
+                running.append(_Child(part, number, process, receiver))
+            wait([child.process.sentinel for child in running], timeout=0.2)
+            ended = [child for child in running if child.process.exitcode is not None]
+            for child in running:
+                child.receive_error()
+            running = [child for child in running if child not in ended]
+            free_slots += [child.slot_number for child in ended]
+            failed += [child for child in ended if child.process.exitcode]
             if (stop.signum or failed) and not is_stopping:
                 is_stopping = True
-                for process in running:
-                    _send_signal(process, stop.signum or signal.SIGTERM)
+                for child in running:
+                    _send_signal(child.process, stop.signum or signal.SIGTERM)
     except OSError as error:
         raise process_start_error(
             error, "a training process", "train fewer folds at once (--parallel-folds)"
         ) from error
     finally:
-        for process in running:
-            process.kill()
+        for child in running:
+            child.process.kill()
     if failed and not stop.signum:
-        raise _child_error(*failed[0], None if messages.empty() else messages.get())
+        raise _child_error(failed[0])
     if not all(run.finished(part.name) for part in parts):
         stop.raise_if_requested()
 
@@ -135,53 +128,50 @@ def _send_signal(process: BaseProcess, signum: int) -> None:
             os.kill(process.pid, signum)
 
 
-def _child_error(part: Part, status: int, message: str | None) -> BaseException:
-    """The exception to raise for a child with a nonzero exit status; message: of its UserError."""
-    if message is not None:
-        return UserError(message)
+def _child_error(child: _Child) -> BaseException:
+    """The exception to raise for a child with a nonzero exit status: its own UserError if it sent one."""
+    if child.error is not None:
+        return child.error
+    name, status = child.part.name, child.process.exitcode or 0
     if status < 0:
         return UserError(
-            f"--parallel-folds: {part.name} was killed by signal {-status}, most likely because memory ran out; rerun "
-            "the command with fewer folds at once to resume"
+            f"--parallel-folds: {name} was killed by signal {-status}, most likely because memory ran out; rerun the "
+            "command with fewer folds at once to resume"
         )
-    print(f"{part.name} ended with status {status}; its own message is above", file=sys.stderr)
+    print(f"{name} ended with status {status}; its own message is above", file=sys.stderr)
     return SystemExit(1)
 
 
-def _run_child(task: _Task) -> None:
-    """Train a part in this process, which ends with its parent."""
+def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
+    """Train a part in this process, which ends with its parent. errors: where it sends its UserError."""
     # A session of its own: signals then come from the parent only.
     os.setsid()
     make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    progress.bars_enabled = False
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
-    with _exit_status(task.messages), StopRequest(task.deadline).listening() as stop:
+    with _exit_status(errors), job.context.stop.listening() as stop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        task.slot.apply()
+        slot.apply()
         # Only for a signal. A deadline still allows one update, or a limit shorter than the start would never get on.
         if stop.signum:
             stop.raise_if_requested()
-        make_fast(pick_device(task.config.run))
-        prepared = load_prepared(task.prepared_folder)
-        store = open_store(prepared, prepared.images, task.config.data)
-        run = RunFolder(task.run_folder)
-        run_job(FoldJob(run, task.config, prepared, store, task.part, stop, task.time_left))
+        configure_process(pick_device(job.context.config.run))
+        run_job(job)
 
 
 @contextmanager
-def _exit_status(messages: multiprocessing.queues.SimpleQueue) -> Iterator[None]:
-    """Exit with the status of an exception and send the text of a UserError to the parent; end child processes."""
+def _exit_status(errors: Connection) -> Iterator[None]:
+    """Exit with the status of an exception and send a UserError to the parent; end child processes."""
     try:
         yield
     except UserError as error:
-        messages.put(str(error))
+        errors.send(error)
         sys.exit(2)
     except OSError as error:
         if error.errno not in (errno.EMFILE, errno.ENFILE):
             raise
-        messages.put(str(too_many_files_error()))
+        errors.send(too_many_files_error())
         sys.exit(2)
     except TimeIsUp:
         sys.exit(0)

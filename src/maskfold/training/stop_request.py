@@ -27,6 +27,10 @@ class StopRequest:
         self.signum: int | None = None
         self._handlers: dict[int, Any] = {}
 
+    def __reduce__(self):
+        # In another process: the same deadline, and its own signals.
+        return type(self), (self.deadline,)
+
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Handle signals within the block; the former handlers are restored after the first signal and at the end."""

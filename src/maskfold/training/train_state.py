@@ -5,17 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
 from torch.nn.parallel import DistributedDataParallel
 
 from maskfold.config.experiment import Config
 from maskfold.labels import NUM_CLASSES
 from maskfold.loading.mixing import Mixer
 from maskfold.models.classifier import Classifier
+from maskfold.models.ema import ModelEma
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
-from maskfold.training.fold_data import Photos, uses_cached_features
-from maskfold.training.fold_job import Part
+from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.optim import make_optimizer
 
 
@@ -34,18 +33,18 @@ class TrainState:
     loss_fn: BatchLoss
     target_encoder: TargetEncoder
     mixer: Mixer
-    ema: ModelEmaV3 | None = None
+    ema: ModelEma | None = None
     accum_steps: int = 1
     clip_norm: float = 0.0
     is_wrapped: bool = False
 
 
 def make_train_state(
-    config: Config, classifier: Classifier, photos: Photos, part: Part, accelerator: Accelerator
+    config: Config, classifier: Classifier, photos: TrainingPhotos, accelerator: Accelerator
 ) -> TrainState:
     """Build the TrainState. With cached features its model, and so the EMA, is the head alone."""
-    counts = np.bincount(photos.labels[part.train_rows], minlength=NUM_CLASSES)
-    model, optim = classifier.head if uses_cached_features(config) else classifier, config.optim
+    counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
+    model, optim = classifier.head if config.uses_cached_features else classifier, config.optim
     return TrainState(
         accelerator=accelerator,
         model=model,
@@ -55,7 +54,7 @@ def make_train_state(
         loss_fn=BatchLoss(config.loss, counts, accelerator.device),
         target_encoder=TargetEncoder(config, photos.ages, photos.weights, accelerator.device),
         mixer=Mixer(config.mix, config.seed, accelerator.process_index, accelerator.num_processes),
-        ema=ModelEmaV3(model, decay=optim.ema_decay) if optim.ema_decay else None,
+        ema=ModelEma(model, optim.ema_decay) if optim.ema_decay else None,
         accum_steps=optim.accum_steps,
         clip_norm=optim.clip_norm,
     )

@@ -1,0 +1,36 @@
+"""From a photo file to its stored size, for training, prediction and notebooks: decode, find a face, crop, resize."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from maskfold.config.experiment import Data
+from maskfold.data.decode import read_photo
+from maskfold.loading.crops import Size, crop_and_resize, reduction
+from maskfold.loading.faces import face_for_crop
+
+
+class StoredPhoto(NamedTuple):
+    """pixels: RGB uint8 [*store_size(data), 3]. sha1: of the file's bytes. has_face: whether the crop found a face."""
+
+    pixels: np.ndarray
+    sha1: str
+    has_face: bool
+
+
+def read_stored_photo(path: Path, data: Data, reduction_of: Callable[[Size], int] | None = None) -> StoredPhoto:
+    """Read a photo file, shrunk while decoding as far as its crop allows.
+
+    reduction_of: crops.reduction by size, for a caller that caches it. Raises UserError as read_photo does.
+    """
+    photo = read_photo(path, reduction_of or (lambda size: reduction(size, data)))
+    pixels, has_face = stored_pixels(photo.image, data, photo.reduced)
+    return StoredPhoto(pixels, photo.sha1, has_face)
+
+
+def stored_pixels(image: np.ndarray, data: Data, reduced: int = 1) -> tuple[np.ndarray, bool]:
+    """RGB uint8 [H, W, 3] -> (the stored photo, whether a face was found). reduced: factor by which it was shrunk."""
+    face = face_for_crop(image, data)
+    return crop_and_resize(image, data, face, reduced), face is not None

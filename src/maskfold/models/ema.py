@@ -1,0 +1,31 @@
+"""The exponential moving average (EMA) of a model's weights."""
+
+import torch
+from timm.utils import ModelEmaV3
+
+
+class ModelEma(ModelEmaV3):
+    """timm's ModelEmaV3, which also averages tensors that share memory correctly.
+
+    A layer that two blocks share has two names in the state dict. timm 1.0.31 updates it once per name, which squares
+    its decay.
+    """
+
+    def __init__(self, model: torch.nn.Module, decay: float):
+        super().__init__(model, decay=decay)
+        # Of tensors that share memory only the first name; copies of a module share memory as the original does.
+        name_by_address: dict[tuple[int, int], str] = {}
+        for name, tensor in self.module.state_dict().items():
+            name_by_address.setdefault((tensor.data_ptr(), tensor.numel()), name)
+        self.names = tuple(name_by_address.values())
+
+    def apply_update_(self, model: torch.nn.Module, decay: float) -> None:
+        """Called by `update`: floating-point tensors are averaged, others are copied."""
+        averages, tensors = self.module.state_dict(), model.state_dict()
+        floating = [name for name in self.names if averages[name].is_floating_point()]
+        for name in set(self.names) - set(floating):
+            averages[name].copy_(tensors[name])
+        # One kernel for all tensors.
+        torch._foreach_lerp_(
+            [averages[name] for name in floating], [tensors[name] for name in floating], weight=1.0 - decay
+        )
