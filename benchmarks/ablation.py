@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, flatten
+from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError, did_you_mean
 from maskfold.metrics.bootstrap import compare_by_metric
 from maskfold.metrics.scores import scores
@@ -66,7 +66,7 @@ def main() -> None:
             raise UserError(f"--arms {arm}: unknown arm; there are {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
     configs = {
         run_name(args.prefix, arm, seed): load_config(
-            args.file, REFERENCE | config_flags(args) | ARMS[arm] | {"seed": str(seed)}
+            args.file, REFERENCE | config_overrides(args) | ARMS[arm] | {"seed": str(seed)}
         )
         for arm in arms
         for seed in args.seeds

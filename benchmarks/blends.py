@@ -16,11 +16,11 @@ import pandas as pd
 from draws import RECIPE, add_draw_flags, sample_people, write_draw
 from scipy.stats import t
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
 from maskfold.inference.blend import Blend, apply_blend, blend_runs
@@ -48,7 +48,7 @@ def main() -> None:
     folder = args.out / "prepared"
     whole = load_prepared(folder) if folder.exists() else prepare(find_layout(args.raw), folder)
     write_text(args.out / "recipe.yaml", RECIPE)
-    experiment, rows = load_config(args.out / "recipe.yaml", config_flags(args)), []
+    experiment, rows = load_config(args.out / "recipe.yaml", config_overrides(args)), []
     for number, people in enumerate(
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
     ):

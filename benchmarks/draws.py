@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags, run
-from maskfold.config.config_file import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
 from maskfold.inference.submission import make_submission
@@ -43,7 +43,7 @@ def main() -> None:
     if args.recipe is None:
         write_text(recipe, RECIPE)
     whole = _prepared(args.raw, args.out / "prepared")
-    experiment, rows = load_config(recipe, config_flags(args)), []
+    experiment, rows = load_config(recipe, config_overrides(args)), []
     for number, people in enumerate(
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
     ):

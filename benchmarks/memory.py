@@ -54,7 +54,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     from maskfold.loading.photo_loader import PhotoLoader
     from maskfold.loading.sampler import PhotoBatchSampler
     from maskfold.loading.store import Store
-    from maskfold.loading.transforms import train_transform
+    from maskfold.loading.transforms import make_train_transform
     from maskfold.models.classifier import build_classifier
     from maskfold.models.device import configure_process, pick_device, pick_precisions
     from maskfold.training.accelerators import make_accelerator
@@ -72,7 +72,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     photos = TrainingPhotos((), labels, ages, weights, np.arange(PHOTOS), np.arange(0))
     train_state = make_train_state(config, classifier, photos, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
-    dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), train_transform(config.data))
+    dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), make_train_transform(config.data))
     # The workers read photos of the whole store, but only BATCHES batches are trained on: more need no more memory.
     rows = np.arange(PHOTOS)
     loader = PhotoLoader(dataset, PhotoBatchSampler(rows, size, shuffle=True), WORKERS, pin=False)

@@ -7,13 +7,13 @@ from torch.utils.data import DataLoader
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import load_prepared
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import train_transform
+from maskfold.loading.transforms import make_train_transform
 
 
 class Pipeline:
@@ -31,6 +31,6 @@ class Pipeline:
     def loader(self, size: tuple[int, int], workers: int, rows: int | None = None) -> DataLoader:
         data = self.config.data.model_copy(update={"image_size": size})
         store, labels = open_store(self.prepared, self.prepared.images, data), self.prepared.images.label.to_numpy()
-        dataset = PhotoDataset(store, labels, train_transform(data), self.config.seed)
+        dataset = PhotoDataset(store, labels, make_train_transform(data), self.config.seed)
         batches = PhotoBatchSampler(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
         return PhotoLoader(dataset, batches, workers, pin=False)

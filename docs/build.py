@@ -7,13 +7,14 @@ the demo. A test fails while configuration.md does not match the schema.
 
 import tempfile
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pandas as pd
 from pydantic.fields import FieldInfo
 
-from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, Config, Section
-from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode
+from maskfold.config.choices import choice_in
+from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, Config, ConfigSection
+from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo
 
 DOCS = Path(__file__).parent
@@ -39,10 +40,10 @@ def configuration() -> str:
     """The text of configuration.md."""
     parts = [HEAD]
     fields = Config.model_fields
-    single = {name: field for name, field in fields.items() if not isinstance(field.default, Section)}
+    single = {name: field for name, field in fields.items() if not isinstance(field.default, ConfigSection)}
     parts.append(_table("Top level", "", single))
     for name, field in fields.items():
-        if isinstance(field.default, Section):
+        if isinstance(field.default, ConfigSection):
             parts.append(_table(f"`{name}`", f"{name}.", type(field.default).model_fields))
     return "\n".join(parts)
 
@@ -58,9 +59,7 @@ def _table(title: str, prefix: str, fields: dict[str, FieldInfo]) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    kind, limits = _kind(field.annotation)
-    for bound in field.metadata:
-        limits += _limits(bound)
+    kind, limits = _kind(Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation)
     return f"{kind}, {' and '.join(limits)}" if limits else kind
 
 
@@ -70,6 +69,8 @@ def _kind(annotation: Any) -> tuple[str, list[str]]:
         return "none", []
     origin, inner = get_origin(annotation), get_args(annotation)
     if hasattr(annotation, "__metadata__"):
+        if choice := next(filter(None, map(choice_in, annotation.__metadata__)), None):
+            return " or ".join(f"`{name}`" for name in choice.names), []
         kind, limits = _kind(inner[0])
         return kind, limits + [limit for bound in annotation.__metadata__ for limit in _limits(bound)]
     if origin is Literal:
@@ -121,7 +122,7 @@ def write_picture(path: Path) -> None:
         for row, person in zip(axes, table.itertuples(), strict=True):
             for axis, (kind, mask) in zip(row, KIND_MASK.items(), strict=True):
                 [photo] = (train / "images" / person.path).glob(f"{kind}.*")
-                label = int(encode(mask, GENDERS.index(person.gender), age_group(person.age)))
+                label = int(encode_label(mask, GENDERS.index(person.gender), age_group(person.age)))
                 axis.imshow(plt.imread(photo, format=photo.suffix[1:].lower()))
                 axis.set_xticks([])
                 axis.set_yticks([])

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.data.catalog import read_catalog
-from maskfold.data.prepare import describe
+from maskfold.data.prepared_folder import describe
 from maskfold.data.raw_layout import find_layout
 from maskfold.inference.cached_predictions import prepared_of
 from maskfold.labels import MASKS

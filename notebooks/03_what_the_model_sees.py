@@ -23,7 +23,7 @@ import numpy as np
 from maskfold.config.experiment import replaced
 from maskfold.inference.cached_predictions import prepared_of
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import EvalTransform, train_transform
+from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.pages.figures import image_figure
 from maskfold.report.eda import cropped_photos
 from maskfold.report.photo_sections import augmentation_examples, mixing_examples
@@ -63,11 +63,11 @@ image_figure(augmentation_examples(replaced(config, data={"augment": "strong"}),
 # Without augmentation, training photos are identical to those of validation, out-of-fold prediction and the eval set.
 
 # %%
-transform = train_transform(replaced(config, data={"augment": "strong"}).data)
+transform = make_train_transform(replaced(config, data={"augment": "strong"}).data)
 repeats = [transform(store[0], (1, 2)) for _ in range(2)]
 assert np.array_equal(*repeats)
 assert not np.array_equal(repeats[0], transform(store[0], (1, 3)))
-plain = train_transform(replaced(config, data={"augment": "none"}).data)
+plain = make_train_transform(replaced(config, data={"augment": "none"}).data)
 assert np.array_equal(plain(store[0], (1, 2)), EvalTransform(config.data)(store[0]))
 
 # %% [markdown]

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from maskfold.audit.audit_page import axis_summary
 from maskfold.audit.label_noise import find_suspects
 from maskfold.inference.cached_predictions import load_oof, prepared_of
-from maskfold.labels import decode
+from maskfold.labels import decode_label
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.metrics.bootstrap import class_intervals
@@ -74,7 +75,7 @@ class_f1_bars(class_table(oof.label, oof.pred_labels), class_intervals(oof.label
 
 # %%
 ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
-accuracy_by_age(ages, oof.pred_labels == oof.label, decode(oof.label)[2] == decode(oof.pred_labels)[2])
+accuracy_by_age(ages, oof.pred_labels == oof.label, decode_label(oof.label)[2] == decode_label(oof.pred_labels)[2])
 
 # %% [markdown]
 # ## Most confident errors
@@ -111,7 +112,7 @@ print("\n".join(group_findings(groups, oof, possible_causes(suspected, fits, pre
 group_intervals(groups)
 
 # %%
-print({axis: f"{fit.rate:.1%} wrong, evidence {fit.evidence:.1f}" for axis, fit in fits.items()})
+print("\n".join(axis_summary(axis, fits[axis], table) for axis, table in suspected.groupby("axis", sort=False)))
 suspected[suspected.axis == "gender"].head(8)
 
 # %% [markdown]

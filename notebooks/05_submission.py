@@ -22,13 +22,14 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.evaluation.members import decision_sentence, print_blends
-from maskfold.evaluation.score_tables import gain_sentence, interval
+from maskfold.evaluation.score_tables import gain_sentence
 from maskfold.evaluation.tta_report import print_tta_report
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.labels import CLASS_NAMES
-from maskfold.metrics.bootstrap import compare, intervals
+from maskfold.metrics.bootstrap import compare, score_intervals
 from maskfold.metrics.confusion import confusion_matrices
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.pages.figures import confusion_matrix
 from maskfold.runs.run_folder import RunFolder, find_run
@@ -46,8 +47,8 @@ runs = [RunFolder(find_run(Path("../runs/demo")))]
 # %%
 summary = summarise(runs[0])
 whole = summary["oof"]
-print(f"out-of-fold {whole['macro_f1']:.4f} {interval(whole['macro_f1_ci95'])}")
-print(f"board95 {interval(whole['board95'])}, on half of the eval set {interval(whole['board_half95'])}")
+print(f"out-of-fold {whole['macro_f1']:.4f} {ci_text(whole['macro_f1_ci95'])}")
+print(f"board95 {ci_text(whole['board95'])}, on half of the eval set {ci_text(whole['board_half95'])}")
 print(gain_sentence(load_gain([runs[0]]), len(summary["folds"])))
 
 # %% [markdown]
@@ -78,9 +79,7 @@ decided = blend_runs(runs, ("none", "hflip"), decision="macro-f1")
 print(decision_sentence(decided.decision_gain))
 print("factors:", decided.params.factors)
 gain = compare(labels, decided.cross_fitted.pred_labels, blend.cross_fitted.pred_labels, people)
-print(
-    f"macro F1 {macro_f1(labels, decided.cross_fitted.pred_labels):.4f}, {gain.difference:+.4f} {interval(gain.ci95)}"
-)
+print(f"macro F1 {macro_f1(labels, decided.cross_fitted.pred_labels):.4f}, {gain.difference:+.4f} {ci_text(gain.ci95)}")
 
 # %%
 [(_, names, rows)] = [table for table in confusion_matrices(blend.oof) if table[0] == "age"]
@@ -102,8 +101,8 @@ shares.reindex(range(len(CLASS_NAMES))).fillna(0).set_axis(CLASS_NAMES).round(3)
 
 # %%
 num_eval_people = blend.prepared.num_eval_people
-expected = intervals(labels, decided.cross_fitted.pred_labels, people, num_eval_people)
-print(f"expected score on {num_eval_people} people: {interval(expected['board95'])}")
+expected = score_intervals(labels, decided.cross_fitted.pred_labels, people, num_eval_people)
+print(f"expected score on {num_eval_people} people: {ci_text(expected['board95'])}")
 
 # %% [markdown]
 # ## The decision

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import json
 import os
 import runpy
 import shutil
@@ -130,21 +131,47 @@ def script(capfd, monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Do not change it."""
-    from maskfold.config.cli import Parser, add_config_flags, config_flags
-    from maskfold.config.config_file import load_config
+    from maskfold.config.cli import Parser, add_config_flags, config_overrides
+    from maskfold.config.yaml_file import load_config
     from maskfold.training.fit import fit_run
 
     home = tmp_path_factory.mktemp("학습 runs")
     parser = Parser()
     add_config_flags(parser)
     places = ["--data.root", str(synthetic), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
-    config = load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([*TINY, *places])))
+    config = load_config(ROOT / "configs" / "demo.yaml", config_overrides(parser.parse_args([*TINY, *places])))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SM_MODEL_DIR", str(home / "runs"))
         run, summary = fit_run(config, "tiny")
     return SimpleNamespace(
         run=run, summary=summary, config=config, raw=synthetic, prepared=home / "prepared", home=home
     )
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    """A copy of the trained run, in which tests may write."""
+    return Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "tiny"))
+
+
+@pytest.fixture
+def other(run, tmp_path) -> Path:
+    """A second run with another seed and other predictions: the bias of its head is changed."""
+    from safetensors.numpy import load_file, save_file
+
+    from maskfold.fileio import sha256
+
+    other = Path(shutil.copytree(run, tmp_path / "runs" / "other"))
+    config = other / "config.yaml"
+    config.write_text(config.read_text().replace("seed: 42\ndata:", "seed: 43\ndata:"))
+    provenance = json.loads((other / "provenance.json").read_text())
+    (other / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(config)}))
+    for fold in (0, 1):
+        path = other / f"fold{fold}" / "model.safetensors"
+        tensors = load_file(path)
+        tensors["head.linear.bias"] = np.roll(tensors["head.linear.bias"], 1) + np.linspace(0, 2, 18, dtype=np.float32)
+        save_file(tensors, path)
+    return other
 
 
 def tiny_args(raw: Path, *more: object) -> list[object]:

@@ -56,6 +56,12 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
     assert path.exists(), process.stderr.read()
 
 
+def line_with(text: str, *words: str) -> str:
+    """The only line that holds all of the words."""
+    [line] = [line for line in text.splitlines() if all(word in line for word in words)]
+    return line
+
+
 def numbers_in(text: str, word: str) -> list[int]:
     """The whole numbers of the first line that holds a word."""
     line = next(line for line in text.splitlines() if word in line)

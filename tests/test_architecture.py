@@ -4,15 +4,17 @@ import ast
 import re
 import subprocess
 import sys
+from collections import defaultdict
 
 import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "src" / "maskfold"
-# From the lowest layer up; "" stands for the modules beside the folders. Folders of one layer do not import each other.
+# From the lowest layer up: folders, "" for the modules beside them, "__init__" for maskfold/__init__.py, which offers the
+# Python API. Folders of one layer do not import each other.
 LAYERS = (
     ("",),
-    ("config", "metrics"),
+    ("config", "metrics", "photos"),
     ("data", "models"),
     ("loading", "synthetic"),
     ("runs",),
@@ -23,11 +25,15 @@ LAYERS = (
     ("audit",),
     ("report",),
     ("commands",),
+    ("__init__",),
 )
 LAYER = {folder: number for number, folders in enumerate(LAYERS) for folder in folders}
+FOLDERS = sorted(set(LAYER) - {"", "__init__"})
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")
 MAX_MODULES, MAX_LINES = 16, 200
-ENDING = re.compile(r"(ations?|ings?|ions?|ers?|ors?|ed|es|e|s)$")
+ENDING = re.compile(r"(ations?|ates?|ings?|ions?|ers?|ors?|ed|es|e|s)$")
+# A module of commands/ is named after its verb, also where a folder holds what the verb does: {verb: that folder}.
+FOLDER_BY_VERB = {"audit": "audit", "evaluate": "evaluation", "report": "report", "train": "training"}
 
 
 def module_of(path):
@@ -35,9 +41,11 @@ def module_of(path):
 
 
 def folder_of(module: str) -> str:
-    """The folder of a module, or of a package itself."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in LAYER else ""
+    """The folder of a module, or of a folder's __init__.py, as LAYERS names it."""
+    _, *parts = module.split(".")
+    if not parts:
+        return "__init__"
+    return parts[0] if parts[0] in FOLDERS else ""
 
 
 def imports(path):
@@ -60,8 +68,12 @@ def test_imports_go_down_only(path):
 
 
 def test_every_folder_has_a_layer():
-    folders = {path.parent.name for path in PACKAGE.glob("*/*.py")}
-    assert folders == set(LAYER) - {""}
+    assert {path.parent.name for path in PACKAGE.glob("*/*.py")} == set(FOLDERS)
+
+
+def test_the_tests_have_the_folders_of_the_package():
+    tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert set(FOLDERS) - tests == set()
 
 
 def test_contributing_shows_the_layers():
@@ -69,14 +81,14 @@ def test_contributing_shows_the_layers():
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     block = text.split("<!-- layers -->")[1].split("```")[1]
     rows = [line.split("|")[0].split() for line in block.strip().splitlines() if "|" in line]
-    diagram = [tuple(word.rstrip("/") for word in words) for words in reversed(rows)]
+    diagram = [tuple(word.removesuffix("/").removesuffix(".py") for word in words) for words in reversed(rows)]
     assert [tuple(sorted(words)) for words in diagram] == [
         tuple(sorted(folder or "maskfold" for folder in folders)) for folders in LAYERS
     ]
 
 
 def test_folders_and_modules_are_small():
-    for folder in LAYER:
+    for folder in ("", *FOLDERS):
         modules = [path for path in MODULES if (path.parent.name if path.parent != PACKAGE else "") == folder]
         assert len(modules) <= MAX_MODULES or folder == "commands", folder
     too_long = {module_of(path): n for path in MODULES if (n := len(path.read_text().splitlines())) > MAX_LINES}
@@ -84,15 +96,40 @@ def test_folders_and_modules_are_small():
 
 
 def test_module_names_are_distinct():
-    """No two modules have the same name or differ only by an ending; none has the name of a standard library module."""
-    names = sorted(path.stem for path in MODULES if path.parent.name != "commands")
-    assert len(set(names)) == len(names)
+    """No two modules or folders have the same name or differ only by an ending; none hides a standard library module."""
+    names = sorted([*(path.stem for path in MODULES), *FOLDERS])
     assert not set(names) & set(sys.stdlib_module_names)
+    for verb, folder in FOLDER_BY_VERB.items():
+        assert (PACKAGE / "commands" / f"{verb}.py").exists()
+        names.remove(folder)
     stems = {}
     for name in names:
         stem = ENDING.sub("", name)
         assert stem not in stems, f"{name} and {stems[stem]}"
         stems[stem] = name
+
+
+def public_names(path):
+    """The functions, classes and variables that a module defines, without the private ones; an overload counts once."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_public_names_are_distinct():
+    """No name stands for two things: a search for it, and a line that imports it, need no second look."""
+    modules_by_name = defaultdict(list)
+    for path in MODULES:
+        for name in public_names(path):
+            # Every module of commands/ has the function main.
+            if (path.parent.name, name) != ("commands", "main"):
+                modules_by_name[name].append(module_of(path))
+    assert not {name: modules for name, modules in modules_by_name.items() if len(modules) > 1}
 
 
 def test_scores_import_only_labels():

@@ -100,6 +100,23 @@ def test_an_ablation_compares_arms_with_the_reference(tmp_path):
     assert "focal" in wrong.stderr
 
 
+@pytest.mark.slow
+def test_the_audit_is_measured_on_models_of_several_strengths(tmp_path):
+    make_demo(tmp_path / "raw", 12, 6, seed=1)
+    words = [ROOT / "configs" / "demo.yaml", "--data.root", tmp_path / "raw", "--data.folds", 2]
+    words += ["--data.image_size", 32, 32, "--epochs", 1, 2]
+    done = benchmark("audit_strength", words, tmp_path)
+    cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [(row[0], row[2]) for row in cells] == [
+        (f"audit-42-{epochs}", axis) for epochs in (1, 2) for axis in ("gender", "mask")
+    ]
+    assert all(row[5] in ("yes", "no") for row in cells)
+    done = benchmark("audit_strength", [*words[:-1], "--genders", 2, "--exchanges", 1], tmp_path)
+    cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
+    assert [row[8] for row in cells] == ["2", "1"]
+    assert len((tmp_path / "audit-42-planted.csv").read_text().splitlines()) == 4
+
+
 def benchmark(name, words, folder):
     """Run a benchmark in its own process and folder."""
     search_path = os.pathsep.join([str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")])

@@ -16,10 +16,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from maskfold.commands.maskfold import VERBS
-from maskfold.config.cli import Parser, config_flags
-from maskfold.config.config_file import load_config
-from maskfold.config.experiment import KEYS, Config, Section
+from maskfold.commands.console import VERBS
+from maskfold.config.cli import Parser, config_overrides
+from maskfold.config.experiment import KEYS, Config, ConfigSection
+from maskfold.config.yaml_file import load_config
 from maskfold.loading.augmentations import pipeline
 
 README, KOREAN, DOCS = ROOT / "README.md", ROOT / "README.ko.md", ROOT / "docs"
@@ -87,7 +87,7 @@ def check_flags(parser: Parser, words: list[str]) -> None:
         return
     args = parser.parse_args(words)
     if hasattr(args, "file"):
-        load_config(ROOT / args.file, config_flags(args))
+        load_config(ROOT / args.file, config_overrides(args))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -112,7 +112,7 @@ def test_commands_parse(page, parser_of):
 def test_flags_and_keys_in_the_text_exist(page, parser_of):
     """`--optim.lr 3e-4` in a sentence or table is parsed by train.py; other flags and keys are looked up."""
     flags = {flag for verb in VERBS for flag in parser_of(verb.replace("-", "_"))._option_string_actions}
-    sections = "|".join(name for name, field in Config() if isinstance(field, Section))
+    sections = "|".join(name for name, field in Config() if isinstance(field, ConfigSection))
     for code in re.findall(r"`([^`\n]+)`", prose(page)):
         if re.match(rf"--({sections})\.\w+ ", code):
             check_flags(parser_of("train"), ["configs/demo.yaml", *shlex.split(code)])

@@ -5,7 +5,7 @@ import pytest
 from support import PATIENCE
 
 from maskfold.errors import UserError, did_you_mean
-from maskfold.fileio import locked, read_json, sha256, write_atomic, write_json, write_text
+from maskfold.fileio import locked, read_json, read_json_or_none, sha256, write_atomic, write_json, write_text
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -70,3 +70,13 @@ def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
 def test_did_you_mean_suggests_the_similar_word():
     assert "optim.lr" in did_you_mean("optim.lrr", ["optim.lr", "seed"])
     assert did_you_mean("zzz", ["optim.lr"]) == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [('{"a": 1}', {"a": 1}), ("[1]", None), ('{"a":', None), (b"\xff", None), (None, None)]
+)
+def test_a_file_that_is_not_essential_is_a_json_object_or_none(tmp_path, content, expected):
+    path = tmp_path / "record.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert read_json_or_none(path) == expected

@@ -3,14 +3,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfold.labels import CLASS_NAMES, NUM_CLASSES, age_group, decode, encode, marginals, stratum
+from maskfold.labels import CLASS_NAMES, NUM_CLASSES, age_group, decode_label, encode_label, marginals, stratum
 
 
 def test_classes_computed_by_hand():
     assert NUM_CLASSES == 18
-    assert encode(0, 0, 0) == 0
-    assert encode(1, 0, 2) == 8
-    assert encode(2, 1, 2) == 17
+    assert encode_label(0, 0, 0) == 0
+    assert encode_label(1, 0, 2) == 8
+    assert encode_label(2, 1, 2) == 17
     assert CLASS_NAMES[8] == "incorrect, male, >=60"
 
 
@@ -21,21 +21,21 @@ def test_age_borders(age, group):
 
 @given(st.integers(0, 2), st.integers(0, 1), st.integers(0, 2))
 def test_decode_inverts_encode(mask, gender, age):
-    label = encode(mask, gender, age)
-    assert tuple(int(part) for part in decode(label)) == (mask, gender, age)
-    assert stratum(label) == stratum(encode(0, gender, age))
+    label = encode_label(mask, gender, age)
+    assert tuple(int(part) for part in decode_label(label)) == (mask, gender, age)
+    assert stratum(label) == stratum(encode_label(0, gender, age))
 
 
 @pytest.mark.parametrize("parts", [(3, 0, 0), (0, 2, 0), (0, 0, -1)])
 def test_an_index_out_of_range_is_refused(parts):
     with pytest.raises(ValueError, match="outside"):
-        encode(*parts)
+        encode_label(*parts)
 
 
 @pytest.mark.parametrize("label", [-1, 18])
 def test_a_label_out_of_range_is_refused(label):
     with pytest.raises(ValueError, match="outside"):
-        decode(label)
+        decode_label(label)
 
 
 def test_marginals_sum_over_the_other_axes():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
-from maskfold.config.config_file import load_config
+from maskfold.config.yaml_file import load_config
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT
 from packaging.requirements import Requirement
 
-from maskfold.commands.maskfold import VERBS
+from maskfold.commands.console import VERBS
 from maskfold.probabilities import load_predictions
 
 STORED = ROOT / "tests" / "runs" / "stored_run"

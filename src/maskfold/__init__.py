@@ -3,16 +3,22 @@
 `maskfold.load_run("runs/NAME").predict(images)` uses a finished run in a notebook or a service.
 """
 
-import importlib
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from maskfold.inference.loaded_run import RunModel
 
 __all__ = ["load_run"]
 
 
-def load_run(folder: Any) -> Any:
-    """Load a finished run for prediction.
+def load_run(folder: "str | Path") -> "RunModel":
+    """Load a finished run for prediction; folder: the run's folder, or its name under runs/.
 
-    folder: the run's folder, or its name under runs/. Returns a maskfold.inference.loaded_run.RunModel.
+    Raises UserError if the folder is not a run or has no finished part.
     """
     # Imported here because torch takes seconds to import, and `import maskfold` must stay fast.
-    return importlib.import_module("maskfold.inference.loaded_run").RunModel(folder)
+    from maskfold.inference.loaded_run import RunModel
+
+    return RunModel(folder)

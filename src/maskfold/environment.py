@@ -55,7 +55,7 @@ def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:
         )
 
 
-def check_compile(environ: MutableMapping[str, str] = os.environ) -> None:
+def check_compile_variables(environ: MutableMapping[str, str] = os.environ) -> None:
     """Raise UserError if a variable changes the behaviour of torch.compile."""
     names = [name for name in environ if name.startswith(COMPILE_PREFIXES) and not name.endswith(COMPILE_HARMLESS)]
     if names:

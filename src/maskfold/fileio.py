@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from maskfold.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
@@ -60,6 +63,11 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
+def write_csv(path: Path, table: "pd.DataFrame") -> None:
+    """Write a table without its index."""
+    write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
+
+
 def write_json(path: Path, content: dict) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -76,6 +84,15 @@ def read_json(path: Path, fix: str) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object; {fix}")
     return content
+
+
+def read_json_or_none(path: Path) -> dict | None:
+    """Read a JSON object; None if the file is missing or is not a JSON object. For files that are not essential."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def sha256(path: Path) -> str:

@@ -31,7 +31,7 @@ def age_group(age):
     return np.digitize(age, AGE_BORDERS)
 
 
-def encode(mask, gender, age):
+def encode_label(mask, gender, age):
     """Class indices of the three axes (ints or arrays that broadcast) -> label 0..17.
 
     Raises ValueError if an index is out of range.
@@ -42,7 +42,7 @@ def encode(mask, gender, age):
     return (np.asarray(mask) * len(GENDERS) + np.asarray(gender)) * len(AGE_GROUPS) + np.asarray(age)
 
 
-def decode(label):
+def decode_label(label):
     """Label 0..17 (int or array) -> (mask, gender, age group) indices. Raises ValueError outside 0..17."""
     label = np.asarray(label)
     if np.any(label < 0) or np.any(label >= NUM_CLASSES):
@@ -59,7 +59,7 @@ def stratum(label):
 
 def is_old(label):
     """Label 0..17 -> whether the person is in the oldest age group."""
-    return decode(label)[2] == len(AGE_GROUPS) - 1
+    return decode_label(label)[2] == len(AGE_GROUPS) - 1
 
 
 def age_bins(years: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from maskfold.errors import UserError
 
 UPDATES_TO_MEASURE = 20
-SECONDS = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1}
+SECONDS_BY_UNIT = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1}
 # Predicting a photo is a forward pass, which takes about a third of the time of a training step.
 COST_OF_PREDICTING = 1 / 3
 
@@ -68,7 +68,7 @@ def parse_duration(text: str, flag: str) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)(d|h|min|m|s)", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:
         raise UserError(f"{flag} {text!r} is not valid; use a duration such as 8h, 90m or 1h30m (units d, h, m, s)")
-    seconds = sum(float(number) * SECONDS[unit] for number, unit in parts)
+    seconds = sum(float(number) * SECONDS_BY_UNIT[unit] for number, unit in parts)
     if not seconds:
         raise UserError(f"{flag} {text!r} is not valid; use a duration above 0, such as 8h")
     return seconds

@@ -1,27 +1,22 @@
-"""The choices of the schema and the command line are those that the code implements.
+"""The choices of the schema and the command line are those that the code implements."""
 
-The schema lists its choices itself, because it must not import torch. A choice added in one place only fails here.
-"""
-
-import re
+import shutil
 from typing import Literal, get_args, get_origin
 
 import pytest
-from conftest import refused
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.config_file import load_config
-from maskfold.config.experiment import Config, Section
+from maskfold.config import choices
+from maskfold.config.choices import choice_in, names_by_dict, names_of
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.experiment import Config, ConfigSection, replaced, selects_on_validation
+from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError
-from maskfold.inference.decision import DECISIONS
-from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.loading.augmentations import PRESETS
 from maskfold.loading.crops import CROPS
 from maskfold.loading.mixing import MIXES, SIDEWAYS
 from maskfold.loading.sampler import PARTNERS, SAMPLINGS
 from maskfold.models.heads import HEADS
 from maskfold.models.losses import BATCH_LOSSES, CLASS_WEIGHTS, PHOTO_LOSSES
-from maskfold.models.tta import VIEWS
 from maskfold.training.optim import SCHEDULES, make_optimizer
 from maskfold.training.weight_selection import SELECTIONS
 
@@ -54,29 +49,62 @@ SWITCHES = {
 }
 
 
-def literals(annotation) -> set[str]:
-    """The strings of all Literals in an annotation, at any depth."""
-    if get_origin(annotation) is Literal:
-        return {value for value in get_args(annotation) if isinstance(value, str)}
-    return set().union(*(literals(inner) for inner in get_args(annotation)))
+def has_literal(annotation) -> bool:
+    """Whether an annotation has a Literal, at any depth."""
+    return get_origin(annotation) is Literal or any(map(has_literal, get_args(annotation)))
 
 
-OFFERED = {
-    f"{section}.{key}": names
+FIELDS = {
+    f"{section}.{key}": field
     for section, value in Config()
-    if isinstance(value, Section)
+    if isinstance(value, ConfigSection)
     for key, field in type(value).model_fields.items()
-    if (names := literals(field.annotation))
 }
 
 
 def test_every_key_with_choices_is_listed_here():
-    assert OFFERED.keys() == CHOICES.keys() | SWITCHES
+    by_name = {key for key, field in FIELDS.items() if any(map(choice_in, (field.annotation, *field.metadata)))}
+    assert by_name == CHOICES.keys()
+    assert {key for key, field in FIELDS.items() if has_literal(field.annotation)} == SWITCHES
 
 
 @pytest.mark.parametrize("key", CHOICES)
 def test_the_schema_has_the_choices_of_the_code(key):
-    assert OFFERED[key] == CHOICES[key]
+    """Also those that a dict gets from somewhere else than its own lines, which the schema would not see."""
+    assert set(names_of(FIELDS[key])) - ({"none"} - CHOICES[key]) == CHOICES[key]
+
+
+def test_a_choice_is_one_line(tmp_path, monkeypatch):
+    """With one more line in a dict its name is in --help, is accepted, and is in the message on another name."""
+    for folder in ("models", "loading", "training", "inference"):
+        shutil.copytree(choices.PACKAGE / folder, tmp_path / folder)
+    heads = tmp_path / "models" / "heads.py"
+    line = 'HEADS = {"joint": JointHead, '
+    assert line in heads.read_text()
+    heads.write_text(heads.read_text().replace(line, line + '"conditional": JointHead, '))
+    monkeypatch.setattr(choices, "PACKAGE", tmp_path)
+    names_by_dict.cache_clear()
+    try:
+        path = tmp_path / "x.yaml"
+        path.write_text("model: {head: conditional}")
+        assert load_config(path).model.head == "conditional"
+        parser = Parser(prog="train.py")
+        add_config_flags(parser)
+        assert "--model.head {joint,conditional,factored}" in parser.format_help()
+        path.write_text("model: {head: no_such_name}")
+        with pytest.raises(UserError, match=r"'joint', 'conditional' or 'factored', not 'no_such_name'"):
+            load_config(path)
+    finally:
+        names_by_dict.cache_clear()
+
+
+def test_weights_that_are_chosen_by_their_score_count_as_selected():
+    """A new value of run.keep that depends on the validation scores must be reported as optimistically biased."""
+    rising = [{"epoch": epoch, "macro_f1": epoch / 9} for epoch in range(1, 6)]
+    falling = [row | {"macro_f1": 1 - row["macro_f1"]} for row in rising]
+    for name, selection in SELECTIONS.items():
+        by_score = selection.is_greedy or selection.epochs(rising, 2) != selection.epochs(falling, 2)
+        assert selects_on_validation(replaced(Config(), run={"keep": name})) == by_score
 
 
 @pytest.mark.parametrize("key", CHOICES)
@@ -85,20 +113,9 @@ def test_an_unknown_choice_lists_the_valid_ones(tmp_path, key):
     parser = Parser(prog="train.py")
     add_config_flags(parser)
     with pytest.raises(UserError) as error:
-        load_config(tmp_path / "x.yaml", config_flags(parser.parse_args([f"--{key}", "no_such_name"])))
+        load_config(tmp_path / "x.yaml", config_overrides(parser.parse_args([f"--{key}", "no_such_name"])))
     for name in (f"--{key}", "no_such_name", *CHOICES[key]):
         assert name in str(error.value)
-
-
-@pytest.mark.parametrize(("flag", "choices"), [("--blend", BLENDS), ("--decision", DECISIONS)])
-def test_submit_has_the_choices_of_the_code(script, flag, choices):
-    offered = re.search(rf"{flag} {{([^}}]+)}}", script("submit", "--help").out)[1]
-    assert set(offered.split(",")) == set(choices)
-    refused(script("submit", "a", flag, "no_such_name"), flag, "no_such_name", *choices)
-
-
-def test_an_unknown_tta_view_lists_the_valid_ones(script, trained):
-    refused(script("submit", trained.run.folder, "--tta", "mirror"), "--tta", "mirror", *VIEWS)
 
 
 def test_an_unknown_optimiser_lists_valid_ones(trained):

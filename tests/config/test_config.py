@@ -9,9 +9,9 @@ from conftest import ROOT, refused
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.config_file import config_text, load_config
-from maskfold.config.experiment import KEYS, Config, Section, config_hash
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.experiment import KEYS, Config, ConfigSection, config_hash
+from maskfold.config.yaml_file import config_text, load_config
 from maskfold.errors import UserError
 
 # Importing any of these takes longer than everything that `--help` needs.
@@ -34,7 +34,7 @@ def parsed(*words: str):
     parser = Parser(prog="train.py")
     parser.add_argument("file")
     add_config_flags(parser)
-    return config_flags(parser.parse_args(["x.yaml", *words]))
+    return config_overrides(parser.parse_args(["x.yaml", *words]))
 
 
 def test_dashes_lists_and_none(tmp_path):
@@ -211,7 +211,7 @@ def test_config_is_frozen():
         Config().optim.lr = 1
 
 
-SECTIONS = [key for key in Config.model_fields if isinstance(getattr(Config(), key), Section)]
+SECTIONS = [key for key in Config.model_fields if isinstance(getattr(Config(), key), ConfigSection)]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.dates() | st.binary(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8) | st.integers(), inner, max_size=3),

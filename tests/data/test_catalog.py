@@ -14,7 +14,7 @@ from conftest import refused
 from maskfold.data.images_table import load_prepared
 from maskfold.data.raw_csv import points_outside
 from maskfold.errors import UserError
-from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
+from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
 
 OUT = Path("data/prepared/raw data 사본")
 
@@ -49,7 +49,7 @@ def test_prepared_files_have_the_documented_format(script, raw):
     assert len(images) == 12 * 7
     assert (images.image_id == images.person_id + "/" + images.kind).all()
     assert all((raw / path).is_file() for path in images.path)
-    expected = encode(images.kind.map(KIND_MASK), images.gender.map(GENDERS.index), age_group(images.age))
+    expected = encode_label(images.kind.map(KIND_MASK), images.gender.map(GENDERS.index), age_group(images.age))
     assert (images.label == expected).all()
     # Two people share an id, but remain two people.
     assert images.person_id.nunique() == 12

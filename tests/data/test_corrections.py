@@ -6,7 +6,7 @@ from conftest import ROOT, refused
 from support import numbers_in
 
 from maskfold.data.label_changes import relabelled
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 

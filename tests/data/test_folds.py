@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskfold.data.catalog import labelled
+from maskfold.data.catalog import with_labels
 from maskfold.data.folds import largest_share_difference, make_folds, split
 from maskfold.errors import UserError
 from maskfold.labels import KIND_MASK, age_group
@@ -20,7 +20,7 @@ def people_table(n: int, seed: int = 0) -> pd.DataFrame:
 
 def photos_of(people: pd.DataFrame) -> pd.DataFrame:
     rows = [(f"{person}/{kind}", person, kind) for person in people.person_id for kind in KIND_MASK]
-    return labelled(pd.DataFrame(rows, columns=["image_id", "person_id", "kind"]), people)
+    return with_labels(pd.DataFrame(rows, columns=["image_id", "person_id", "kind"]), people)
 
 
 @given(n=st.integers(6, 120), folds=st.integers(2, 12), seed=st.integers(0, 2**32 - 1))

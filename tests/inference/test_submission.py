@@ -18,12 +18,6 @@ from maskfold.probabilities import Predictions, load_predictions
 from maskfold.runs.summary import SELECTED
 
 
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of the trained run, in which tests may write."""
-    return Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "tiny"))
-
-
 def test_a_submission_has_the_ids_of_info_csv_in_order(script, run, trained):
     done = script("submit", run, "--tta", "none", "hflip", "--out", "subs/a.csv")
     assert done.code == 0, done.err
@@ -112,48 +106,6 @@ def test_a_run_by_its_name_and_the_organisers_output_folder(script, run, monkeyp
     assert (tmp_path / "output" / "tiny.csv").exists()
 
 
-def test_a_submission_with_known_labels_is_scored(script, run, trained):
-    assert script("submit", run, "--out", "a.csv").code == 0
-    truth = trained.raw / "answers.csv"
-    done = script("evaluate", "--submission", "a.csv", "--truth", truth)
-    assert done.code == 0
-    joined = pd.read_csv(truth).merge(pd.read_csv("a.csv"), on="ImageID")
-    expected = f1_score(joined.ans_x, joined.ans_y, labels=range(18), average="macro", zero_division=0)
-    assert f"macro F1 {expected:.4f}" in done.out
-    assert "board95 [" in done.out
-    perfect = pd.read_csv(truth)[["ImageID", "ans"]].sample(frac=1, random_state=0)
-    perfect.to_csv("best.csv", index=False)
-    assert "macro F1 1.0000" in script("evaluate", "--submission", "best.csv", "--truth", truth).out
-    perfect.iloc[1:].to_csv("short.csv", index=False)
-    refused(script("evaluate", "--submission", "short.csv", "--truth", truth), "short.csv", "missing")
-    refused(script("evaluate", "--submission", "a.csv"), "--truth")
-    refused(script("evaluate"), "runs")
-
-
-def test_evaluate_prints_the_scores_of_training(script, run, trained):
-    done = script("evaluate", run)
-    assert done.code == 0, done.err
-    oof = trained.summary["oof"]
-    assert f"{oof['macro_f1']:.4f}" in done.out
-    assert f"[{oof['board95'][0]:.4f}, {oof['board95'][1]:.4f}]" in done.out
-    for title in ("macro F1", "accuracy", "mask", "gender", "age"):
-        assert title in done.out
-
-
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        (["nowhere"], ["nowhere", "no run folder"]),
-        (["tiny", "--tta", "vflip"], ["vflip", "hflip"]),
-        (["tiny", "--out", "a.txt"], ["a.txt", ".csv"]),
-        (["tiny", "--tat", "none"], ["--tat", "--tta"]),
-    ],
-)
-def test_an_invalid_call_is_refused(script, run, args, words):
-    refused(script("submit", *args), *words)
-    assert not list(Path().glob("*.csv"))
-
-
 def test_missing_files_are_named(script, run):
     (run / "fold1" / "model.safetensors").unlink()
     refused(script("submit", run, "--out", "a.csv"), "fold1", "model.safetensors")
@@ -203,16 +155,6 @@ def test_nothing_is_written_after_an_error(script, run, tmp_path):
     refused(script("submit", run, "--out", "dir.csv"), "dir.csv")
     both = script("submit", run, parts[0], "--out", "b.csv")
     assert "6 of 12 people" in both.out
-
-
-def test_the_manifest_of_another_file_is_ignored(script, run, trained):
-    assert script("submit", run, "--out", "a.csv").code == 0
-    table = pd.read_csv("a.csv")
-    table["ans"] = 0
-    table.to_csv("a.csv", index=False)
-    done = script("evaluate", "--submission", "a.csv", "--truth", trained.raw / "answers.csv")
-    assert done.code == 0
-    assert "is the manifest of another file" in done.out
 
 
 def test_photos_are_read_once_for_all_models_and_views(script, run, tmp_path, monkeypatch):

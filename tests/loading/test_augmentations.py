@@ -6,7 +6,7 @@ from conftest import refused, tiny_args
 from maskfold.config.experiment import Data
 from maskfold.errors import UserError
 from maskfold.loading.augmentations import PRESETS, pipeline
-from maskfold.loading.transforms import sample_seeds, train_transform
+from maskfold.loading.transforms import make_train_transform, sample_seeds
 
 SEEDS = sample_seeds(1, 1, np.arange(30), np.zeros(30, int))
 
@@ -17,7 +17,7 @@ def photo():
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_return_photos_of_the_input_size(preset):
-    transform = train_transform(Data(image_size=(32, 24), augment=preset))
+    transform = make_train_transform(Data(image_size=(32, 24), augment=preset))
     seen = [transform(photo(), seed) for seed in SEEDS]
     assert all(image.shape == (32, 24, 3) and image.dtype == np.uint8 for image in seen)
     assert len({image.tobytes() for image in seen}) > 20
@@ -56,10 +56,11 @@ def test_randaugment_applies_randaugment_ops_operations():
 
 def test_a_configured_list_is_applied():
     entries = [{"HorizontalFlip": {"p": 1.0}}, {"OneOf": {"transforms": [{"InvertImg": {"p": 1}}], "p": 1}}]
-    transform = train_transform(Data(image_size=(40, 30), augment=entries))
+    transform = make_train_transform(Data(image_size=(40, 30), augment=entries))
     np.testing.assert_array_equal(transform(photo(), (1, 2)), 255 - photo()[:, ::-1])
     # The result is resized to the input size.
-    assert train_transform(Data(image_size=(32, 24), augment=["HorizontalFlip"]))(photo(), (1, 2)).shape == (32, 24, 3)
+    transform = make_train_transform(Data(image_size=(32, 24), augment=["HorizontalFlip"]))
+    assert transform(photo(), (1, 2)).shape == (32, 24, 3)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_a_configured_list_is_applied():
     ],
 )
 def test_each_transform_is_tested_on_the_output_of_the_one_before(entries):
-    transform = train_transform(Data(image_size=(32, 24), augment=entries))
+    transform = make_train_transform(Data(image_size=(32, 24), augment=entries))
     assert transform(photo(), (1, 2)).shape == (32, 24, 3)
 
 
@@ -102,7 +103,7 @@ def test_each_transform_is_tested_on_the_output_of_the_one_before(entries):
 )
 def test_an_invalid_list_is_an_error(entries, words):
     with pytest.raises(UserError, match=words):
-        train_transform(Data(image_size=(32, 24), augment=entries))
+        make_train_transform(Data(image_size=(32, 24), augment=entries))
 
 
 def test_a_list_in_a_configuration_file(script, synthetic, tmp_path):

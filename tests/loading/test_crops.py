@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from support import until
 
 from maskfold.config.experiment import Data
-from maskfold.data.decode import jpeg_size, read_photo
-from maskfold.data.prepare import prepare
+from maskfold.data.decode import read_photo
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import may_be_incomplete
 from maskfold.loading import store as store_module
 from maskfold.loading.crops import CROPS, crop_and_resize, reduction, resize, store_size
 from maskfold.loading.faces import find_face
 from maskfold.loading.store import open_store
+from maskfold.photos.jpeg_header import jpeg_size
 
 
 @pytest.fixture(scope="module")

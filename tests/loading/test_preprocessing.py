@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from maskfold.config.experiment import Config, Data
 from maskfold.data.decode import photo_fault, read_photo
-from maskfold.data.prepare import prepare
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.loading.crops import crop_and_resize, reduction, store_size
@@ -22,7 +22,7 @@ from maskfold.loading.dataset import NO_LABEL, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import EvalTransform, sample_seeds, train_transform
+from maskfold.loading.transforms import EvalTransform, make_train_transform, sample_seeds
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
 from maskfold.training.feature_cache import Features
@@ -115,7 +115,7 @@ def test_a_photo_changed_since_it_was_prepared_is_an_error(raw, tmp_path):
 def batches(prepared, workers: int, epoch: int, augment: str = "strong"):
     data = data_config(augment=augment)
     store = open_store(prepared, prepared.images, data)
-    dataset = PhotoDataset(store, prepared.images.label.to_numpy(), train_transform(data), seed=5)
+    dataset = PhotoDataset(store, prepared.images.label.to_numpy(), make_train_transform(data), seed=5)
     loader = PhotoLoader(dataset, PhotoBatchSampler(np.arange(20), 8, shuffle=True, seed=5), workers=workers, pin=False)
     loader.batch_sampler.set_epoch(epoch)
     return [torch.cat(parts) for parts in zip(*loader, strict=True)]
@@ -141,7 +141,7 @@ def test_augmentation_does_not_depend_on_the_number_of_workers(prepared, augment
 
 def test_persistent_workers_use_the_current_epoch(prepared):
     data = data_config(augment="light")
-    dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, train_transform(data), seed=5)
+    dataset = PhotoDataset(open_store(prepared, prepared.images, data), None, make_train_transform(data), seed=5)
     loader = PhotoLoader(dataset, PhotoBatchSampler(np.arange(6), 6, shuffle=False), workers=1, pin=False)
     seen = []
     for epoch in (1, 2, 1):
@@ -159,7 +159,7 @@ def test_a_mistyped_augmentation_argument_is_an_error(monkeypatch):
 
     monkeypatch.setattr(transforms, "pipeline", lambda data: [A.HorizontalFlip(prob=0.5)])
     with pytest.raises(ValueError, match="prob"):
-        train_transform(data_config())
+        make_train_transform(data_config())
 
 
 def test_validation_oof_and_eval_preprocess_a_file_to_the_identical_tensor(raw, tmp_path, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_pass_can_begin_with_a_later_batch():
 def test_a_row_without_label_is_the_same_photo(prepared):
     data = data_config(augment="light")
     store, labels = open_store(prepared, prepared.images, data), prepared.images.label.to_numpy()
-    dataset = PhotoDataset(store, labels, train_transform(data), seed=5)
+    dataset = PhotoDataset(store, labels, make_train_transform(data), seed=5)
     (image, label, row), (bare, none, again) = dataset[1, 7, 0], dataset[1, ~7, 0]
     assert torch.equal(image, bare)
     assert (label, row) == (labels[7], 7)
@@ -289,7 +289,7 @@ def test_sample_seeds_are_distinct_and_independent_of_the_batch(seed, epoch, row
 
 def test_random_numbers_of_samples_are_uniform_and_uncorrelated():
     """The first random numbers of neighbouring rows are uniform and uncorrelated."""
-    transform = train_transform(data_config(augment="light"))
+    transform = make_train_transform(data_config(augment="light"))
     numbers = []
     for seed in sample_seeds(3, 1, np.arange(4000), np.zeros(4000, int)):
         transform(np.zeros((40, 30, 3), np.uint8), seed)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskfold.labels import GENDERS, KIND_MASK, PHOTOS_PER_PERSON, encode
+from maskfold.labels import GENDERS, KIND_MASK, PHOTOS_PER_PERSON, encode_label
 from maskfold.metrics.scores import METRICS, macro_f1, scores
 from maskfold.synthetic.demo_data import NUM_REAL_PEOPLE
 
@@ -37,9 +37,9 @@ def simulate(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
     pred_mask = np.where(
         rng.random((n, PHOTOS_PER_PERSON)) < MASK_ERROR, rng.integers(0, 3, (n, PHOTOS_PER_PERSON)), MASKS
     )
-    labels = encode(MASKS[None, :], gender[:, None], age[:, None])
+    labels = encode_label(MASKS[None, :], gender[:, None], age[:, None])
     people = np.repeat(np.arange(n), PHOTOS_PER_PERSON)
-    return labels.ravel(), encode(pred_mask, pred_gender, pred_age).ravel(), people
+    return labels.ravel(), encode_label(pred_mask, pred_gender, pred_age).ravel(), people
 
 
 def true_score(people: int = 600, rounds: int = 400, seed: int = 1) -> float:
@@ -87,7 +87,7 @@ def simulate_pair(n: int, rng: np.random.Generator, worse: float, resampled: flo
     second = np.where(is_resampled[people], again, first)
     is_worse = rng.random(n) < worse
     mask, gender, age = second // 6, second // 3 % 2, second % 3
-    return labels, first, np.where(is_worse[people], encode(mask, gender, (age + 1) % 3), second), people
+    return labels, first, np.where(is_worse[people], encode_label(mask, gender, (age + 1) % 3), second), people
 
 
 def true_difference(worse: float, people: int = 2700, rounds: int = 60) -> float:

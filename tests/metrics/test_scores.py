@@ -13,7 +13,7 @@ from maskfold.metrics.bootstrap import (
     class_intervals,
     compare,
     compare_by_metric,
-    intervals,
+    score_intervals,
 )
 from maskfold.metrics.scores import METRICS, class_table, macro_f1, scores
 
@@ -45,7 +45,7 @@ def test_scores_by_axis_by_hand():
 def test_intervals_equal_a_plain_loop():
     """A loop over the same resamples with scikit-learn's metric gives the same percentiles."""
     labels, pred_labels, people = simulate(60, np.random.default_rng(0))
-    bounds = intervals(labels, pred_labels, people, 0, Resampling(4, 60))
+    bounds = score_intervals(labels, pred_labels, people, 0, Resampling(4, 60))
     rng = np.random.default_rng(4)
     bins = stratum(labels[np.unique(people, return_index=True)[1]])
     samples = [
@@ -64,9 +64,9 @@ def test_intervals_equal_a_plain_loop():
 
 def test_intervals_are_seeded_and_ordered():
     labels, pred_labels, people = simulate(150, np.random.default_rng(1))
-    bounds = intervals(labels, pred_labels, people, 100)
-    assert bounds == intervals(labels, pred_labels, people, 100)
-    assert bounds != intervals(labels, pred_labels, people, 100, Resampling(seed=1))
+    bounds = score_intervals(labels, pred_labels, people, 100)
+    assert bounds == score_intervals(labels, pred_labels, people, 100)
+    assert bounds != score_intervals(labels, pred_labels, people, 100, Resampling(seed=1))
     widths = [bounds[name][1] - bounds[name][0] for name in ("macro_f1_ci95", "board95", "board_half95")]
     # A new, smaller set varies more than the score of the larger one.
     assert widths == sorted(widths)
@@ -76,7 +76,9 @@ def test_intervals_do_not_depend_on_the_order_of_photos():
     labels, pred_labels, people = simulate(80, np.random.default_rng(2))
     order = np.random.default_rng(0).permutation(len(labels))
     names = np.array([f"p{n:03d}" for n in people])
-    assert intervals(labels, pred_labels, names, 40) == intervals(labels[order], pred_labels[order], names[order], 40)
+    assert score_intervals(labels, pred_labels, names, 40) == score_intervals(
+        labels[order], pred_labels[order], names[order], 40
+    )
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=6), st.integers(1, 2000))
@@ -94,7 +96,7 @@ def test_the_simulation_has_the_real_strata():
 @pytest.mark.slow
 def test_coverage_of_the_intervals():
     """600 people, 300 times: the interval contains the true score, board95 a new set's score, in 90 to 98 %."""
-    shares = coverage(lambda labels, pred_labels, people: intervals(labels, pred_labels, people, 200))
+    shares = coverage(lambda labels, pred_labels, people: score_intervals(labels, pred_labels, people, 200))
     print(shares)
     assert 0.90 <= shares["ci"] <= 0.98
     assert 0.90 <= shares["board"] <= 0.98
@@ -104,7 +106,7 @@ def test_coverage_of_the_intervals():
 def test_resampling_photos_covers_too_little():
     """With photos as people the intervals are too narrow, since the errors on a person's photos are correlated."""
     shares = coverage(
-        lambda labels, pred_labels, _: intervals(
+        lambda labels, pred_labels, _: score_intervals(
             labels, pred_labels, np.arange(len(labels)), 1400, Resampling(count=300)
         ),
         rounds=150,
@@ -195,7 +197,7 @@ def test_people_needed_by_hand():
 
 @pytest.mark.slow
 def test_coverage_of_the_intervals_of_all_metrics():
-    shares = metric_coverage(lambda labels, pred_labels, people: intervals(labels, pred_labels, people, 0))
+    shares = metric_coverage(lambda labels, pred_labels, people: score_intervals(labels, pred_labels, people, 0))
     print(shares)
     assert set(shares) == set(METRICS)
     assert all(0.90 <= share <= 0.98 for share in shares.values())

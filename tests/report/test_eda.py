@@ -10,7 +10,6 @@ from maskfold.data.images_table import load_prepared
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.metrics.scores import macro_f1
-from maskfold.pages.figures import image_figure
 from maskfold.report.eda import (
     age_figure,
     channel_figure,
@@ -92,12 +91,6 @@ def test_cropped_photos_have_the_configured_crop_and_size(trained, crop):
     if crop == "none":
         whole = cv2.cvtColor(cv2.imread(str(paths[1])), cv2.COLOR_BGR2RGB)
         assert np.abs(pixels[:, 30:60].astype(float).mean((0, 1)) - whole.mean((0, 1))).max() < 3
-
-
-def test_image_figure_shows_every_pixel():
-    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
-    [axes] = image_figure(pixels).axes
-    assert np.array_equal(axes.images[0].get_array(), pixels)
 
 
 def test_channel_means_of_a_store(trained):

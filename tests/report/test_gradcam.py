@@ -20,7 +20,7 @@ from maskfold.models.classifier import build_classifier
 from maskfold.probabilities import Predictions, load_predictions
 from maskfold.report import gradcam
 from maskfold.report.gradcam import GradcamModel, heatmaps
-from maskfold.report.gradcam_section import GradcamExample, gradcam_examples, gradcam_section, pairs
+from maskfold.report.gradcam_section import GradcamExample, error_pairs, gradcam_examples, gradcam_section
 from maskfold.report.photo_sections import augmentation_section, mixing_examples
 from maskfold.runs.run_folder import RunFolder
 
@@ -134,7 +134,7 @@ def test_pairs_have_one_class_and_different_people():
         probs[row, class_index] = p
     label, people = np.array([1, 1, 0, 1, 5, 5]), np.array(["a", "a", "b", "c", "d", "e"])
     oof = Predictions(np.array([f"p{row}" for row in range(6)]), probs, label, np.zeros(6, int), people)
-    assert pairs(oof) == [(0, 3), (4, 5)]
+    assert error_pairs(oof) == [(0, 3), (4, 5)]
 
 
 def test_overlay_is_bright_where_the_heat_map_is_high():

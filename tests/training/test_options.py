@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from conftest import plain_train_state, refused, tiny_args, train_one_epoch
@@ -18,6 +17,7 @@ from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
 from maskfold.probabilities import load_predictions
+from maskfold.runs.summary import SELECTED
 from maskfold.training.optim import lr_factor, make_optimizer, num_plateau_reductions, should_stop_early
 
 
@@ -266,7 +266,7 @@ def test_early_stopping_ends_a_fold_and_reports_selection(script, synthetic):
     done = script("train", *args)
     assert done.code == 0, done.err
     assert len(rows_of("runs/e/fold0")) == 3
-    assert "selected on its own validation fold" in done.out
+    assert SELECTED in done.out
     # The same command again finds the fold finished.
     assert "already finished" in script("train", *args).err
 
@@ -311,7 +311,7 @@ def test_a_plateau_run_reduces_its_rate_and_reports_selection(script, synthetic)
     args = tiny_args(synthetic, "--name", "p", "--folds", 0, "--optim.epochs", 4, "--optim.schedule", "plateau")
     done = script("train", *args, "--optim.plateau_patience", 0, "--optim.lr", 1e-12)
     assert done.code == 0, done.err
-    assert "selected on its own validation fold" in done.out
+    assert SELECTED in done.out
     assert [row["lr"] / 1e-12 for row in rows_of("runs/p/fold0")] == pytest.approx([1, 1, 0.5, 0.25])
 
 
@@ -339,40 +339,6 @@ def test_a_compiled_model_trains_to_the_same_predictions(script, synthetic):
         assert done.code == 0, done.err
     plain, compiled = (load_predictions(Path(f"runs/{name}/oof.npz")).probs for name in ("plain", "compiled"))
     np.testing.assert_allclose(plain, compiled, atol=1e-3)
-
-
-@pytest.mark.slow
-def test_baselines_to_beat(script, synthetic, tmp_path):
-    import timm
-    from safetensors.torch import save_file
-
-    weights = tmp_path / "w.safetensors"
-    save_file({k: v.contiguous() for k, v in timm.create_model("test_convnext").state_dict().items()}, weights)
-    args = tiny_args(synthetic, "--data.prepared", "p")
-    done = script("baselines", *args, "--model.weights", weights)
-    assert done.code == 0, done.err
-    baselines = json.loads(Path("p/baselines.json").read_text())
-    assert len(baselines["rungs"]) == 3
-    images = pd.read_csv("p/images.csv")
-    fold = images.person_id.map(pd.read_csv("p/folds.csv").set_index("person_id").fold)
-    right = [images.label[fold == k] == images.label[fold != k].value_counts().sort_index().idxmax() for k in (0, 1)]
-    assert baselines["rungs"]["most frequent class"]["accuracy"] == pytest.approx(pd.concat(right).mean())
-    assert "logistic" in done.out
-    bare = script("baselines", *args)
-    assert "without pretrained weights" in bare.out
-    assert script("train", *args, "--name", "weak", "--optim.lr", 1e-9).code == 0
-    output = script("evaluate", "weak").out
-    assert "nearest class mean image" in output
-    baselines["rungs"] = {"nothing": baselines["rungs"]["most frequent class"] | {"macro_f1": -1.0}}
-    Path("p/baselines.json").write_text(json.dumps(baselines))
-    assert "does not beat" not in script("evaluate", "weak").out
-    for change, key in (
-        ({"rungs": {}}, "rungs"),
-        ({"rungs": {"x": {}}}, "rungs.x.macro_f1"),
-        ({"dataset": 1}, "dataset"),
-    ):
-        Path("p/baselines.json").write_text(json.dumps(baselines | change))
-        refused(script("evaluate", "weak"), "baselines.json", key, "run scripts/baselines.py again")
 
 
 def test_balanced_sampling_does_not_change_validation(script, synthetic):

@@ -15,7 +15,7 @@ from maskfold.config.experiment import Data
 from maskfold.data.images_table import load_prepared
 from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import EvalTransform, train_transform
+from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.probabilities import load_predictions
 
 START = """
@@ -33,7 +33,7 @@ def test_a_pickled_dataset_gives_the_same_photos(trained, augment):
     data = Data(image_size=(32, 32), augment=augment)
     store = open_store(prepared, prepared.images, data)
     keys = [(epoch, row, 0) for epoch, row in ((1, 3), (1, 3), (1, 8), (1, 20))]
-    for transform in (EvalTransform(data), train_transform(data)):
+    for transform in (EvalTransform(data), make_train_transform(data)):
         dataset = PhotoDataset(store, prepared.images.label.to_numpy(), transform, seed=5)
         # After some samples, when the generator's state has changed.
         dataset.__getitems__(keys[:2])

@@ -12,6 +12,7 @@ from maskfold.errors import UserError
 from maskfold.probabilities import load_predictions
 from maskfold.runs.part_weights import write_weights
 from maskfold.runs.run_folder import RunFolder
+from maskfold.runs.summary import SELECTED
 from maskfold.training import fold_trainer
 from maskfold.training.fold_scores import validation_scores
 from maskfold.training.weight_selection import KeptWeights
@@ -110,7 +111,7 @@ def test_a_run_ends_with_the_weights_it_keeps(script, synthetic, keep, monkeypat
     candidates = {"mean": [means], "soup": [means, written[4]], "best": [written[2]]}[keep]
     assert any(equal_weights(kept, weights) for weights in candidates)
     assert not any(equal_weights(kept, weights) for epoch, weights in written.items() if (keep, epoch) not in EXPECTED)
-    assert ("selected on its own validation fold" in done.out) == (keep != "mean")
+    assert (SELECTED in done.out) == (keep != "mean")
     oof = load_predictions(Path(f"runs/{keep}/oof.npz"), True)
     assert script("submit", keep, "--out", "a.csv").code == 0
     np.testing.assert_allclose(load_predictions(Path(f"runs/{keep}/oof-none.npz"), True).probs, oof.probs, atol=1e-6)

@@ -6,7 +6,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, Contamination
+from maskfold.audit.contamination import MIN_EVIDENCE, Contamination
+from maskfold.audit.label_noise import CORRECTABLE_AXES
 from maskfold.data.images_table import Prepared
 from maskfold.labels import AGE_BORDERS, KIND_MASK, MASKS
 from maskfold.loading.store import Store
@@ -47,7 +48,10 @@ def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
     """One sentence on an axis; table: its rows of find_suspects()."""
     if axis not in CORRECTABLE_AXES:
         borders = " and ".join(map(str, AGE_BORDERS))
-        return f"{axis}: ranked only, since models err near {borders} years although the label is correct; proposed: 0"
+        doubt = f"; {fit.doubt}" if fit.doubt else ""
+        return f"{axis}: ranked only, since models err near {borders} years{doubt}; proposed: 0"
+    if fit.doubt:
+        return f"{axis}: wrong labels cannot be told from errors of the models, since {fit.doubt}; proposed: 0"
     against = f"all photos of {(table.photos_against == table.photos).sum()} people contradict the label"
     if fit.evidence <= MIN_EVIDENCE:
         return f"{axis}: no evidence of wrong labels beyond the errors of the models; {against}; proposed: 0"

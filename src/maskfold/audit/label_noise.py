@@ -5,41 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
-from scipy.special import expit
 
+from maskfold.audit.class_separation import recall_doubt, separation_doubt
+from maskfold.audit.contamination import MIN_EVIDENCE, Contamination, fit_contamination
 from maskfold.data.corrections import SWAPS
-from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode, marginals
+from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode_label, marginals
 from maskfold.metrics.calibration import MIN_PROB
 from maskfold.probabilities import OutOfFold
 
-# Critical value (5 %) of the likelihood-ratio test of rate = 0, at the boundary of its range (Self & Liang 1987).
-MIN_EVIDENCE = 2.706
-# Range of the slope, an inverse temperature. If it could be much smaller, the fit would explain confident predictions
-# against a label by uncertainty of the model instead of by label errors.
-MIN_SLOPE, MAX_SLOPE = 0.2, 50.0
 # Axes with proposed corrections. Ages have none, since models are systematically wrong near the borders of age groups.
 CORRECTABLE_AXES = ("gender", "mask")
 COLUMNS: tuple[str, ...] = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
 COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning", "proposed")
-
-
-@dataclass(frozen=True)
-class Contamination:
-    """A fitted model of the label errors on one axis.
-
-    slope: factor that calibrates the margins, an inverse temperature; rate: estimated share of wrong labels, 0 to 0.5;
-    evidence: likelihood-ratio statistic against a rate of 0, >= 0.
-    """
-
-    slope: float
-    rate: float
-    evidence: float
-
-    def p_wrong(self, margins: np.ndarray) -> np.ndarray:
-        """Probability that each label is wrong, float [P]; margins: float [P], as in fit_contamination."""
-        p_label = expit(self.slope * margins)
-        return self.rate * (1 - p_label) / (self.rate * (1 - p_label) + (1 - self.rate) * p_label)
 
 
 @dataclass(frozen=True)
@@ -61,45 +38,20 @@ class Findings:
         return pd.DataFrame(vars(self))
 
 
-def fit_contamination(margins: np.ndarray) -> Contamination:
-    """Binary regression on contaminated labels (Copas 1988), by maximum likelihood.
-
-    margins: float [P], out-of-fold log-odds of the label against the most probable other class. The calibrated models
-    give the labelled class the probability sigmoid(slope * margin) of being the true class. A share `rate` of the true
-    labels is then flipped to the other class. Errors of the models become rare as the absolute margin grows, label
-    errors do not; this separates the two.
-    """
-
-    def loss(parameters: np.ndarray) -> float:
-        slope, rate = np.exp(parameters[0]), parameters[1]
-        p_label = expit(slope * margins)
-        likelihood = (1 - rate) * p_label + rate * (1 - p_label)
-        return float(-np.log(np.maximum(likelihood, MIN_PROB)).sum())
-
-    slopes = (np.log(MIN_SLOPE), np.log(MAX_SLOPE))
-
-    def minimise_from_starts(rates: tuple[float, float]):
-        starts = [(slope, np.clip(rate, *rates)) for slope in (-1.0, 0.0, 1.0) for rate in (0.01, 0.1)]
-        results = [minimize(loss, start, bounds=[slopes, rates], method="L-BFGS-B") for start in starts]
-        return min(results, key=lambda result: result.fun)
-
-    free, clean = minimise_from_starts((0.0, 0.5)), minimise_from_starts((0.0, 0.0))
-    return Contamination(float(np.exp(free.x[0])), float(free.x[1]), max(0.0, 2 * float(clean.fun - free.fun)))
-
-
 def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     """Return (table, fits): a row per person and axis, by axis with the most suspect first; the fit of each axis.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
     incorrect_mask and normal photos. field, value: the correction; value is empty if only the age group is known.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
-    ranked: the models are systematically wrong near the borders, which this fit would report as wrong labels.
+    ranked: the models are systematically wrong near the borders, which this fit would report as wrong labels. Where the
+    models do not separate the classes, the fit has a doubt, p_wrong is NaN and nobody is proposed.
     confident_learning: whether cleanlab reports the label as wrong (Northcutt et al. 2021); None without cleanlab.
     """
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)
     photos = np.bincount(of_photo)
     probs = marginals(oof.probs)
-    labels = dict(zip(AXES, (axis[first] for axis in decode(oof.label)), strict=True))
+    labels = dict(zip(AXES, (axis[first] for axis in decode_label(oof.label)), strict=True))
     tables, fits = [], {}
     for axis in ("gender", "age"):
         logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
@@ -125,9 +77,13 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
             confident_learning=flagged,
         )
         tables.append(findings.table())
-        fits[axis] = fit_contamination(margins)
+        doubt = recall_doubt(label, means.argmax(1), dict(enumerate(AXES[axis])), "people")
+        fits[axis] = fit_contamination(margins, doubt or separation_doubt(margins))
     tables.append(_swapped_photos(oof, people, of_photo, probs["mask"]))
-    fits["mask"] = fit_contamination(tables[-1].margin.to_numpy())
+    swappable = {mask: MASKS[mask] for mask in KIND_MASK.values() if mask}
+    doubt = recall_doubt(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
+    margins = tables[-1].margin.to_numpy()
+    fits["mask"] = fit_contamination(margins, doubt or separation_doubt(margins))
     suspects = pd.concat(
         [_ranked(table, fits[table.axis.iloc[0]]) for table in tables if len(table)], ignore_index=True
     )
@@ -140,7 +96,7 @@ def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, pr
     Only people with both photos have a row.
     """
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
-    mask = decode(oof.label)[0]
+    mask = decode_label(oof.label)[0]
     rows = np.flatnonzero(mask > 0)
     other = MASKS.index("incorrect") + MASKS.index("not worn") - mask[rows]
     margins = np.bincount(of_photo[rows], logs[rows, mask[rows]] - logs[rows, other], minlength=len(people))

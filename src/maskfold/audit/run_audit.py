@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ import pandas as pd
 from maskfold.audit.audit_page import PORTRAIT, audit_page, axis_summary, evidence
 from maskfold.audit.duplicate_people import find_duplicates
 from maskfold.audit.label_noise import CORRECTABLE_AXES, find_suspects
-from maskfold.data.corrections import COLUMNS
+from maskfold.data.corrections import CORRECTION_COLUMNS
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
-from maskfold.fileio import write_atomic, write_text
+from maskfold.fileio import write_csv, write_text
 from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof, prepared_of
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
@@ -41,7 +40,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     html = audit_page(" + ".join(run.name for run in runs), suspects, fits, pairs, prepared, store)
     folder = runs[0].folder / FOLDER
     for name, table in (("suspects", suspects), ("corrections", corrections), ("duplicates", pairs)):
-        write_atomic(folder / f"{name}.csv", partial(table.to_csv, index=False))
+        write_csv(folder / f"{name}.csv", table)
     write_text(folder / PAGE, html)
     for axis in suspects.axis.unique():
         print(axis_summary(axis, fits[axis], suspects[suspects.axis == axis]))
@@ -63,7 +62,7 @@ def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.Da
     for row in suspects[suspects.proposed].itertuples():
         if rows.pop((row.person_id, row.field), None) is None:
             rows[row.person_id, row.field] = (row.person_id, row.field, row.value, evidence(row))
-    return pd.DataFrame(list(rows.values()), columns=COLUMNS)
+    return pd.DataFrame(list(rows.values()), columns=CORRECTION_COLUMNS)
 
 
 def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame:

@@ -7,7 +7,7 @@ overrides the file.
 
 from pathlib import Path
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
 
 
 def main() -> None:
@@ -16,11 +16,11 @@ def main() -> None:
     add_config_flags(parser)
     args = parser.parse_args()
 
-    from maskfold.config.config_file import load_config
+    from maskfold.config.yaml_file import load_config
 
-    config = load_config(args.file, config_flags(args))
-    from maskfold.evaluation.baselines import score_baselines
+    config = load_config(args.file, config_overrides(args))
     from maskfold.evaluation.score_tables import print_baselines
+    from maskfold.evaluation.simple_models import score_baselines
 
     path, scores = score_baselines(config)
     print_baselines(scores)

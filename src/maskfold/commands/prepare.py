@@ -15,9 +15,15 @@ def main() -> None:
     parser.add_argument("--folds", type=int, help="number of folds over people, if there is no folds.csv (default: 5)")
     parser.add_argument("--seed", type=int, help="seed of the folds, if there is no folds.csv (default: 42)")
     parser.add_argument("--corrections", type=Path, help="CSV of label corrections (default: none)")
+    parser.add_argument(
+        "--skip-damaged",
+        action="store_true",
+        dest="skip_damaged",
+        help="leave out and list people with a photo that cannot be read, and such eval photos (default: no, an error)",
+    )
     args = parser.parse_args()
 
-    from maskfold.data.prepare import default_folder, describe, prepare
+    from maskfold.data.prepared_folder import default_folder, describe, prepare
     from maskfold.data.raw_layout import find_layout
     from maskfold.errors import UserError
 
@@ -25,5 +31,6 @@ def main() -> None:
         if value is not None and value < minimum:
             raise UserError(f"{flag} {value} is not valid; use at least {minimum}")
     layout = find_layout(args.data)
-    prepared = prepare(layout, args.out or default_folder(layout), args.folds, args.seed, args.corrections)
+    folder = args.out or default_folder(layout)
+    prepared = prepare(layout, folder, args.folds, args.seed, args.corrections, args.skip_damaged)
     print("\n".join(describe(prepared)))

@@ -19,7 +19,7 @@ def main() -> None:
     if args.out and len(args.runs) < 2:
         parser.error("--out applies to the comparison of several runs; give more runs, or remove it")
 
-    from maskfold.report.comparison_page import FILE, write_comparison
+    from maskfold.report.comparison_page import COMPARISON_FILE, write_comparison
     from maskfold.report.run_report import write_report
     from maskfold.runs.run_folder import RunFolder, find_run
 
@@ -27,4 +27,4 @@ def main() -> None:
     for run in runs:
         print(f"report: {write_report(run)}")
     if len(runs) > 1:
-        print(f"comparison: {write_comparison(runs, args.out or runs[0].folder / FILE)}")
+        print(f"comparison: {write_comparison(runs, args.out or runs[0].folder / COMPARISON_FILE)}")

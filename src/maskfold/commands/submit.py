@@ -5,6 +5,7 @@ Or rebuild a submission from its manifest (--from), or record its leaderboard sc
 
 from pathlib import Path
 
+from maskfold.config.choices import dict_names
 from maskfold.config.cli import Parser
 
 
@@ -19,12 +20,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--blend",
-        choices=("mean", "oof", "logloss"),
+        choices=dict_names("inference/ensemble_weights.py", "BLENDS"),
         help="weights of the runs: equal, or fitted out-of-fold for macro F1 or log loss (default: mean)",
     )
     parser.add_argument(
         "--decision",
-        choices=("argmax", "macro-f1"),
+        choices=dict_names("inference/decision.py", "DECISIONS"),
         help="argmax: the most probable label; macro-f1: after class factors fitted out-of-fold (default: argmax)",
     )
     parser.add_argument("--out", type=Path, help="submission CSV to write (default: submissions/<runs>.csv)")
@@ -45,11 +46,12 @@ def main() -> None:
     tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.evaluation.members import decision_sentence, print_blends, print_members
-    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence, interval
+    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence
     from maskfold.evaluation.tta_report import print_tta_report
     from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
     from maskfold.inference.submission_index import record_score
+    from maskfold.metrics.score_text import ci_text
     from maskfold.runs.run_folder import RunFolder, find_run
 
     if args.record:
@@ -72,7 +74,7 @@ def main() -> None:
         print_blends(blend.member_probs, oof.label, oof.person_id, {blend_method: blend.cross_fitted})
     if blend.decision_gain is not None:
         print(decision_sentence(blend.decision_gain))
-    bounds = interval(expected["macro_f1_ci95"])
+    bounds = ci_text(expected["macro_f1_ci95"])
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % interval {bounds}")
     print(expected_sentence(expected))
     print(gain_sentence(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))

@@ -5,7 +5,7 @@ Every configuration key is also a flag: --section.key VALUE overrides the file.
 
 from pathlib import Path
 
-from maskfold.config.cli import Parser, add_config_flags, config_flags
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.errors import UserError
 
 
@@ -35,19 +35,19 @@ def main() -> None:
     add_config_flags(parser)
     args = parser.parse_args()
 
-    from maskfold.config.config_file import load_config
+    from maskfold.config.yaml_file import load_config
 
     if args.parallel_folds < 1:
         raise UserError(f"--parallel-folds {args.parallel_folds} is not valid; use at least 1")
     from maskfold.time_left import parse_duration
 
     stop_after = None if args.stop_after is None else parse_duration(args.stop_after, "--stop-after")
-    config = load_config(args.file, config_flags(args))
+    config = load_config(args.file, config_overrides(args))
     from maskfold.evaluation.score_tables import print_summary
     from maskfold.training.fit import TrainRequest, fit_run
 
     request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop_after)
     trained, summary = fit_run(config, args.file.stem if args.name is None else args.name, request)
     if summary is not None:
-        print_summary(summary)
+        print_summary(summary, trained.config)
         print(f"run: {trained.folder}")

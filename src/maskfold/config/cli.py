@@ -9,7 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, get_args
 
-from maskfold.config.experiment import Config, Section
+from maskfold.config.choices import names_of
+from maskfold.config.experiment import Config, ConfigSection
 from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
 from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error
 from maskfold.safe_streams import make_streams_safe
@@ -53,7 +54,7 @@ def add_config_flags(parser: Parser) -> None:
     # The usage line shows one placeholder instead of more than sixty flags.
     parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [--SECTION.KEY VALUE ...]"
     for name, field in Config.model_fields.items():
-        if isinstance(field.default, Section):
+        if isinstance(field.default, ConfigSection):
             group = parser.add_argument_group(name)
             for key, inner in type(field.default).model_fields.items():
                 _add_flag(group, f"{name}.{key}", inner)
@@ -62,20 +63,20 @@ def add_config_flags(parser: Parser) -> None:
 
 
 def _add_flag(group, dotted: str, field) -> None:
-    literals = [value for value in get_args(field.annotation) if isinstance(value, str)]
+    names = names_of(field)
     several, open_ended = isinstance(field.default, tuple), Ellipsis in get_args(field.annotation)
     default = (" ".join(map(str, field.default)) or None) if several else field.default
     group.add_argument(
         f"--{dotted}",
         # Values stay text, because the schema converts and checks them like the values of a file.
         nargs="+" if open_ended else len(field.default) if several else None,
-        metavar="{" + ",".join(literals) + "}" if literals else ("H", "W") if several and not open_ended else "VALUE",
+        metavar="{" + ",".join(names) + "}" if names else ("H", "W") if several and not open_ended else "VALUE",
         default=argparse.SUPPRESS,
         help=f"{field.description} (default: {'none' if default is None else default})".replace("%", "%%"),
     )
 
 
-def config_flags(args: argparse.Namespace) -> dict[str, Any]:
+def config_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """The parsed flags that are keys of the schema, as text; `none` means None for a key that may be empty."""
     flags = {key: value for key, value in vars(args).items() if "." in key or key in Config.model_fields}
     for key, value in flags.items():

@@ -6,13 +6,14 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from maskfold.config.field_types import MAX_SEED, Int, Section
+from maskfold.config.choices import dict_names
+from maskfold.config.field_types import MAX_SEED, ConfigSection, Int
 from maskfold.config.schema import Data, Loss, Mix, Model, Optim, Pseudo, Run
 
-__all__ = ["Config", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run", "Section"]
+__all__ = ["Config", "ConfigSection", "Data", "Loss", "Mix", "Model", "Optim", "Pseudo", "Run"]
 
 
-class Config(Section):
+class Config(ConfigSection):
     """All keys of an experiment: `seed` and one attribute per section."""
 
     seed: Int = Field(
@@ -40,9 +41,9 @@ class Config(Section):
                 f"loss.age_weight {self.loss.age_weight} needs model.head factored; the joint head predicts no ages",
             ),
             (
-                {self.loss.name, self.loss.plus} <= {"soft_f1", None}
-                and (self.loss.class_weights != "none" or self.loss.label_smoothing),
-                "loss.class_weights and loss.label_smoothing have no effect on soft_f1 alone; add loss.plus "
+                (self.loss.class_weights != "none" or self.loss.label_smoothing)
+                and {self.loss.name, self.loss.plus} <= {None, *dict_names("models/losses.py", "BATCH_LOSSES")},
+                f"loss.class_weights and loss.label_smoothing have no effect on {self.loss.name} alone; add loss.plus "
                 "cross_entropy",
             ),
             (

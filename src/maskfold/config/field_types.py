@@ -1,8 +1,10 @@
 """Types of the fields of a configuration, and the base of its sections."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from maskfold.config.choices import Choice
 
 
 def _no_bool(value: Any) -> Any:
@@ -12,13 +14,12 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-Preset = Literal["none", "light", "strong", "randaugment"]
-PRESETS = get_args(Preset)
+_PRESET = Choice("loading/augmentations.py", "PRESETS", without="none")
 
 
 def _preset_or_list(value: Any) -> Any:
-    if not isinstance(value, list) and value not in PRESETS:
-        raise ValueError(f"{', '.join(PRESETS)} or a list of albumentations transforms is expected")
+    if not isinstance(value, list) and value not in _PRESET.names:
+        raise ValueError(f"{', '.join(_PRESET.names)} or a list of albumentations transforms is expected")
     return value
 
 
@@ -26,13 +27,13 @@ NoBool = BeforeValidator(_no_bool)
 Int = Annotated[int, NoBool]
 Float = Annotated[float, NoBool]
 Pixels = Annotated[int, NoBool, Field(ge=16, le=4096)]
-Augment = Annotated[Preset | list[Any], BeforeValidator(_preset_or_list)]
+Augment = Annotated[Annotated[str, _PRESET] | list[Any], BeforeValidator(_preset_or_list)]
 # The rule of W&B for the names of projects.
 WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
 MAX_SEED = 2**32 - 1
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """Base of all sections: unknown keys are errors, values cannot be changed, numbers are finite."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())

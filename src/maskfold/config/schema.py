@@ -5,10 +5,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from maskfold.config.field_types import MAX_SEED, PRESETS, Augment, Float, Int, NoBool, Pixels, Section, WandbName
+from maskfold.config.choices import Choice
+from maskfold.config.field_types import MAX_SEED, Augment, ConfigSection, Float, Int, NoBool, Pixels, WandbName
 
 
-class Data(Section):
+class Data(ConfigSection):
     root: Path | None = Field(None, description="raw data folder; none: SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
     prepared: Path | None = Field(None, description="prepared folder; none: data/prepared/<name of root>")
     folds: Int = Field(5, ge=2, le=1000, description="number of folds over people; ignored if folds.csv exists")
@@ -16,7 +17,7 @@ class Data(Section):
         42, ge=0, le=MAX_SEED, description="seed of the assignment of people to folds; ignored if folds.csv exists"
     )
     image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width of the model's input, in pixels")
-    crop: Literal["none", "center", "face"] = Field(
+    crop: Annotated[str, Choice("loading/crops.py", "CROPS")] = Field(
         "center",
         description="crop before resizing; center: crop_size; face: around the face, or center if none is detected",
     )
@@ -24,11 +25,11 @@ class Data(Section):
     face_margin: Float = Field(0.25, ge=0, le=4, description="crop face: margin above and below, in face heights")
     augment: Augment = Field(
         "light",
-        description=f"training augmentation: {', '.join(PRESETS)}, or (YAML only) a list of albumentations transforms",
+        description="training augmentation: a preset, none, or (YAML only) a list of albumentations transforms",
     )
     randaugment_ops: Int = Field(2, ge=1, le=9, description="augment randaugment: number of operations per photo")
     randaugment_magnitude: Float = Field(0.5, gt=0, le=1, description="augment randaugment: maximum strength")
-    sampling: Literal["all", "balanced"] = Field(
+    sampling: Annotated[str, Choice("loading/sampler.py", "SAMPLINGS")] = Field(
         "all",
         description="photos of an epoch; all: each once; balanced: the same number, with equal class frequencies",
     )
@@ -39,13 +40,13 @@ class Data(Section):
     corrections: Path | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
 
 
-class Model(Section):
+class Model(ConfigSection):
     backbone: str = Field("resnet18", description="any timm model name, hf-hub:OWNER/NAME or local-dir:FOLDER")
     pretrained: bool = Field(False, description="start from timm's pretrained weights (downloads them)")
     weights: Path | None = Field(
         None, description="file of backbone weights (safetensors, .pth, .bin) to start from; overrides pretrained"
     )
-    head: Literal["joint", "factored"] = Field(
+    head: Annotated[str, Choice("models/heads.py", "HEADS")] = Field(
         "joint",
         description="joint: one layer of 18 logits; factored: mask, gender and a distribution over ages, separately",
     )
@@ -67,10 +68,10 @@ class Model(Section):
     grad_checkpointing: bool = Field(False, description="recompute activations: less memory, slower")
 
 
-LossName = Literal["cross_entropy", "focal", "soft_f1"]
+LossName = Annotated[str, Choice("models/losses.py", "PHOTO_LOSSES", "BATCH_LOSSES")]
 
 
-class Loss(Section):
+class Loss(ConfigSection):
     name: LossName = Field(
         "cross_entropy", description="the loss; soft_f1: 1 - macro F1 computed from the probabilities of a batch"
     )
@@ -78,7 +79,7 @@ class Loss(Section):
     plus_weight: Float = Field(1.0, gt=0, description="weight of the second loss; the first has 1")
     gamma: Float = Field(2.0, ge=0, description="focusing parameter of the focal loss; 0: cross entropy")
     label_smoothing: Float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
-    class_weights: Literal["none", "inverse", "effective"] = Field(
+    class_weights: Annotated[str, Choice("models/losses.py", "CLASS_WEIGHTS")] = Field(
         "none",
         description="inverse: 1 / class count; effective: 1 / effective number of samples (Cui et al. 2019)",
     )
@@ -92,21 +93,21 @@ class Loss(Section):
     )
 
 
-class Mix(Section):
-    name: Literal["none", "mixup", "cutmix", "half_cutmix"] = Field(
+class Mix(ConfigSection):
+    name: Annotated[str, Choice("loading/mixing.py", "MIXES", without="none")] = Field(
         "none", description="mixes each training photo with a partner; half_cutmix pastes one half of the partner"
     )
     alpha: Float = Field(1.0, gt=0, description="mixup, cutmix: shares are sampled from Beta(alpha, alpha)")
-    halves: Literal["left_right", "upper_lower", "both"] = Field(
+    halves: Annotated[str, Choice("loading/mixing.py", "SIDEWAYS")] = Field(
         "both", description="half_cutmix: direction in which the photos are halved; both: sampled"
     )
-    partner: Literal["any", "same", "old"] = Field(
+    partner: Annotated[str, Choice("loading/sampler.py", "PARTNERS")] = Field(
         "any", description="any: any training photo; same: one of the same class; old: one of a person of 60 or more"
     )
     clean: Float = Field(0.0, ge=0, lt=1, description="share of batches that are not mixed")
 
 
-class Pseudo(Section):
+class Pseudo(ConfigSection):
     runs: tuple[str, ...] = Field(
         (), description="finished runs on the same folds; their fold-k models label eval photos to train fold k on"
     )
@@ -115,7 +116,7 @@ class Pseudo(Section):
     views: tuple[str, ...] = Field(("none", "hflip"), min_length=1, description="TTA views to average for the labels")
 
 
-class Optim(Section):
+class Optim(ConfigSection):
     name: str = Field("adamw", description="any timm optimiser: adamw, sgd, lion, ...")
     lr: Float = Field(1e-3, gt=0, description="peak learning rate of the backbone")
     head_lr: Annotated[float, NoBool, Field(gt=0)] | None = Field(
@@ -138,7 +139,7 @@ class Optim(Section):
         lt=1,
         description="decay of the moving average of the weights; 0: no average",
     )
-    schedule: Literal["cosine", "constant", "step", "plateau"] = Field(
+    schedule: Annotated[str, Choice("training/optim.py", "SCHEDULES")] = Field(
         "cosine",
         description="learning rate after the warm-up; plateau: by the macro F1 of its own validation fold",
     )
@@ -164,7 +165,7 @@ class Optim(Section):
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
-class Run(Section):
+class Run(ConfigSection):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU if there is one")
     precision: Precision = Field(
         "auto",
@@ -190,7 +191,7 @@ class Run(Section):
     wandb_tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), description="tags of the W&B runs; none: the variable WANDB_TAGS, separated by commas"
     )
-    keep: Literal["last", "best", "mean", "soup"] = Field(
+    keep: Annotated[str, Choice("training/weight_selection.py", "SELECTIONS")] = Field(
         "last",
         description="weights to save: of the last epoch, of the best epoch, the mean of the last keep_epochs, or a "
         "greedy soup of them; best and soup are selected on their own validation fold",

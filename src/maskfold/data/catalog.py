@@ -12,9 +12,9 @@ import pandas as pd
 from maskfold.data.raw_csv import EVAL_COLUMNS, TRAIN_COLUMNS, points_outside, read_table
 from maskfold.data.raw_layout import Layout
 from maskfold.errors import UserError, indented_list
-from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode
+from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode_label
 
-PEOPLE, IMAGES = ("id", "person_id", "gender", "age"), ("image_id", "path", "person_id", "kind")
+PEOPLE_COLUMNS, IMAGE_COLUMNS = ("id", "person_id", "gender", "age"), ("image_id", "path", "person_id", "kind")
 PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
@@ -40,7 +40,7 @@ def read_catalog(layout: Layout) -> Catalog:
     train_faults: list[str] = []
     eval_faults: list[str] = []
     warnings: list[str] = []
-    people, images, evaluation = pd.DataFrame(columns=PEOPLE), pd.DataFrame(columns=IMAGES), None
+    people, images, evaluation = pd.DataFrame(columns=PEOPLE_COLUMNS), pd.DataFrame(columns=IMAGE_COLUMNS), None
     # Each table is read on its own, so that an unreadable one does not hide the faults of the other.
     try:
         people = _read_people(read_table(layout.train_csv, TRAIN_COLUMNS), layout.train_csv, train_faults)
@@ -54,7 +54,7 @@ def read_catalog(layout: Layout) -> Catalog:
     return Catalog(people, images, evaluation, train_faults, eval_faults, warnings)
 
 
-def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str] = frozenset()) -> pd.DataFrame:
+def with_labels(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str] = frozenset()) -> pd.DataFrame:
     """Add gender, age, mask 0..2 and label 0..17 to the photos.
 
     swapped: people whose incorrect_mask and normal photos exchange their mask classes.
@@ -63,7 +63,7 @@ def labelled(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str
     mask = table.kind.map(KIND_MASK)
     is_swapped = table.person_id.isin(swapped) & (mask > 0)
     table["mask"] = mask.where(~is_swapped, 3 - mask)
-    table["label"] = encode(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
+    table["label"] = encode_label(table["mask"], table.gender.map(GENDERS.index), age_group(table.age))
     return table
 
 
@@ -94,7 +94,7 @@ def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataF
         if folder is not None:
             # Rows with faults are kept, so that missing photos of these people are reported too.
             rows.append((row.id, folder, row.gender, age))
-    return pd.DataFrame(rows, columns=PEOPLE)
+    return pd.DataFrame(rows, columns=PEOPLE_COLUMNS)
 
 
 def photos_by_stem(folder: Path) -> dict[str, list[Path]]:
@@ -140,7 +140,7 @@ def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnin
         warnings.append(
             f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, first {printable(unlisted[0])}"
         )
-    return pd.DataFrame(rows, columns=IMAGES)
+    return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
 
 
 def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame | None:
@@ -172,7 +172,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
             warnings.append(
                 f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, first {printable(unlisted[0])}"
             )
-    return pd.DataFrame(rows, columns=IMAGES[:2])
+    return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])
 
 
 def printable(name: str) -> str:
@@ -180,8 +180,8 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def raise_faults(faults: list[str], root: Path) -> None:
-    """Raise one UserError that lists all faults, if there are any."""
+def raise_faults(faults: list[str], root: Path, hint: str = "") -> None:
+    """Raise one UserError that lists all faults, if there are any. hint: another way than to fix the files."""
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError(f"{root}: {count} in the data; fix the files and run again:\n{indented_list(faults)}")
+        raise UserError(f"{root}: {count} in the data; fix the files and run again{hint}:\n{indented_list(faults)}")

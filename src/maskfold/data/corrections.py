@@ -9,7 +9,7 @@ from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, indented_list
 from maskfold.labels import GENDERS, POSSIBLE_AGES
 
-COLUMNS = ("person_id", "field", "value", "reason")
+CORRECTION_COLUMNS = ("person_id", "field", "value", "reason")
 SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
 
 
@@ -23,7 +23,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
     faults: list[str] = []
     changes: dict[tuple[str, str], tuple[str, int]] = {}
     absent = []
-    for line, row in enumerate(read_table(path, COLUMNS, may_be_empty=True).itertuples(), 2):
+    for line, row in enumerate(read_table(path, CORRECTION_COLUMNS, may_be_empty=True).itertuples(), 2):
         where = f"{path} line {line}"
         fault = _value_fault(row.field, row.value)
         folders = _folders_of(row.person_id.strip(), people)

@@ -1,118 +1,83 @@
-"""Decode photos to uint8 RGB, and check for files that are empty, truncated or not an image."""
+"""Read photos: pixels as a viewer shows them, or what is wrong with the file."""
 
 import hashlib
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from maskfold.errors import UserError
+from maskfold.photos.file_kinds import JPEG, REPLACE, kind_fault
+from maskfold.photos.jpeg_damage import data_fault, header_fault
+from maskfold.photos.jpeg_header import JpegHeader, read_jpeg_header
+from maskfold.photos.pixels import decode_jpeg, decode_png
+from maskfold.photos.png_chunks import PngHeader, read_png
 
-PNG = b"\x89PNG\r\n\x1a\n"
-JPEG, SCAN, END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
-# The start-of-frame markers: 0xC0 to 0xCF without three markers of other segments.
-FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
-DECODERS = {
-    1: cv2.IMREAD_COLOR_RGB,
-    2: cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_REDUCED_COLOR_2 & ~cv2.IMREAD_COLOR),
-    4: cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_REDUCED_COLOR_4 & ~cv2.IMREAD_COLOR),
-    8: cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR),
-}
+CANNOT_DECODE = f"cannot be decoded; {REPLACE}"
 
 
 class Photo(NamedTuple):
-    """image: uint8 RGB [H, W, 3]; reduced: the factor by which decoding shrank it; sha1: of the file's bytes."""
+    """image: uint8 sRGB [H, W, 3]; reduced: the factor by which decoding shrank it; sha1: of the file's bytes."""
 
     image: np.ndarray
     reduced: int
     sha1: str
 
 
-def photo_fault(content: bytes) -> str | None:
-    """What is wrong with the content of an image file, or None.
-
-    cv2 fills the missing part of a truncated file with grey, so the end of the file is checked here.
-    """
-    if not content:
-        return "is empty (0 bytes)"
+def _read_header(content: bytes) -> tuple[JpegHeader | PngHeader | None, str | None]:
+    """(header, what is wrong with the file without decoding it, and what to do, or None)."""
+    if fault := kind_fault(content):
+        return None, fault
     if content.startswith(JPEG):
-        # In the scan of a JPEG 0xFF is always escaped, so an end marker after the start of the last scan is genuine.
-        end = content.rfind(END)
-        complete = end > 0 and content.find(SCAN, end) < 0 < content.find(SCAN, 0, end)
-    elif content.startswith(PNG):
-        return _png_fault(content)
-    else:
-        return "is not a JPEG or PNG image"
-    return None if complete else "is truncated"
+        header = read_jpeg_header(content)
+        return header, header_fault(header, content)
+    return read_png(content)
 
 
-def _png_fault(content: bytes) -> str | None:
-    """Check the chunks (length, name, data, checksum) up to the last one; libpng would print to stderr."""
-    start = len(PNG)
-    while start + 12 <= len(content):
-        length, name = struct.unpack(">I4s", content[start : start + 8])
-        end = start + 8 + length
-        body, checksum = content[start + 4 : end], content[end : end + 4]
-        if len(checksum) < 4:
-            return "is truncated"
-        if zlib.crc32(body) != int.from_bytes(checksum):
-            return "is damaged (a checksum is wrong)"
-        if name == b"IEND":
-            return None
-        start = end + 4
-    return "is truncated"
+def _decode(content: bytes, header: JpegHeader | PngHeader | None, reduced: int) -> np.ndarray | None:
+    if isinstance(header, JpegHeader):
+        return decode_jpeg(header, reduced)
+    return None if header is None else decode_png(content, header)
 
 
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(height, width) in the first frame header of a JPEG (ITU-T T.81, B.2.2), or None if there is none."""
-    start = len(JPEG)
-    while start + 9 <= len(content) and content[start] == 0xFF:
-        marker, length = content[start + 1], int.from_bytes(content[start + 2 : start + 4])
-        if marker in FRAMES:
-            return int.from_bytes(content[start + 5 : start + 7]), int.from_bytes(content[start + 7 : start + 9])
-        # A marker may be padded with more 0xFF.
-        start += 1 if marker == 0xFF else 2 + length
-    return None
+def photo_fault(content: bytes) -> str | None:
+    """What is wrong with the content of a photo file, and what to do, or None. The whole content is decoded."""
+    header, fault = _read_header(content)
+    if fault is None and isinstance(header, JpegHeader):
+        fault = data_fault(header)
+        if header.icc_profile is None:
+            return fault
+    # Rare kinds of JPEG take another way through the decoder, and PNGs have no cheaper check than decoding.
+    if fault is None and _decode(content, header, 8) is None:
+        fault = CANNOT_DECODE
+    return fault
 
 
-def decode(content: bytes, reduced: int = 1) -> np.ndarray | None:
-    """Decode to uint8 RGB [H, W, 3], or None if it is not an image.
-
-    reduced: 1, 2, 4 or 8; shrinking a JPEG while decoding takes a half to a fifth of the time.
-    """
-    try:
-        return cv2.imdecode(np.frombuffer(content, np.uint8), DECODERS[reduced])
-    except cv2.error:
-        return None
-
-
-def check_photo(path: Path) -> tuple[str, str | None]:
-    """Read and decode a photo: (sha1 of its bytes, what is wrong with it or None)."""
+def inspect_photo(path: Path) -> tuple[str, str | None]:
+    """Read and decode a photo: (sha1 of its bytes, what is wrong with it and what to do, or None)."""
     content = path.read_bytes()
-    fault = photo_fault(content)
-    if fault is None and decode(content, 8 if content.startswith(JPEG) else 1) is None:
-        fault = "cannot be decoded"
-    return hashlib.sha1(content).hexdigest(), fault and f"{path}: {fault}; replace the photo"
+    return hashlib.sha1(content).hexdigest(), photo_fault(content)
 
 
-def read_photo(path: Path, reduction: Callable[[tuple[int, int]], int] = lambda size: 1) -> Photo:
+def read_photo(
+    path: Path, reduction: Callable[[tuple[int, int]], int] = lambda size: 1, check_damage: bool = False
+) -> Photo:
     """Read a photo; a JPEG is shrunk while decoding to 1 / reduction((height, width)) of its size.
 
-    Raises UserError if the file is missing, truncated or not an image.
+    check_damage: also find damage inside a JPEG, for photos that prepare.py has not checked; takes half as long again.
+    Raises UserError if the file is missing, damaged or not an image.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: the photo is missing, but was there when the data was prepared; restore it") from None
-    fault = photo_fault(content)
-    size = None if fault or not content.startswith(JPEG) else jpeg_size(content)
-    reduced = reduction(size) if size else 1
-    image = None if fault else decode(content, reduced)
+    header, fault = _read_header(content)
+    reduced = 1
+    if fault is None and isinstance(header, JpegHeader):
+        reduced = reduction((header.height, header.width))
+        fault = data_fault(header) if check_damage else None
+    image = None if fault else _decode(content, header, reduced)
     if image is None:
-        reason = fault or "cannot be decoded"
-        raise UserError(f"{path}: {reason}; replace the photo and prepare the data again")
+        raise UserError(f"{path}: {fault or CANNOT_DECODE}")
     return Photo(image, reduced, hashlib.sha1(content).hexdigest())

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from maskfold.errors import UserError
-from maskfold.labels import GENDERS, NUM_CLASSES, age_group, encode, stratum
+from maskfold.labels import GENDERS, NUM_CLASSES, age_group, encode_label, stratum
 
 
 def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFrame, list[str]]:
@@ -17,7 +17,7 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     if folds > len(people):
         raise UserError(f"folds {folds}: there are only {len(people)} people; ask for fewer folds")
     table = people.sort_values("person_id")[["person_id", "gender", "age"]].reset_index(drop=True)
-    bins = stratum(encode(0, table.gender.map(GENDERS.index), age_group(table.age)))
+    bins = stratum(encode_label(0, table.gender.map(GENDERS.index), age_group(table.age)))
     table["fold"] = assign_folds(bins, folds, seed)
     counts = np.bincount(bins, minlength=bins.max() + 1)
     smallest = counts[counts > 0].min()

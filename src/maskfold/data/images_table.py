@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from maskfold.data.damaged_photos import skipped_eval_ids
 from maskfold.data.folds import check_folds
 from maskfold.errors import UserError, short_repr
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
 from maskfold.json_record import Count, JsonRecord, check_record
-from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode
+from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
 
-IMAGES, FOLDS, EVALUATION, META = "images.csv", "folds.csv", "eval.csv", "dataset.json"
-COLUMNS = {
-    IMAGES: ("image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"),
-    FOLDS: ("person_id", "gender", "age", "fold"),
-    EVALUATION: ("image_id", "path"),
+IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
+PREPARED_COLUMNS = {
+    IMAGES_FILE: ("image_id", "path", "person_id", "kind", "gender", "age", "mask", "label"),
+    FOLDS_FILE: ("person_id", "gender", "age", "fold"),
+    EVAL_FILE: ("image_id", "path"),
 }
 TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
 
@@ -98,9 +99,15 @@ class Prepared:
         return self.evaluation
 
     @property
+    def skipped_eval_ids(self) -> list[str]:
+        """ImageIDs of info.csv that are not in the table of eval photos, because they cannot be read."""
+        return skipped_eval_ids(self.meta)
+
+    @property
     def num_eval_people(self) -> int:
         """Number of people in the eval set, from its number of photos; 0 without an eval set."""
-        return 0 if self.evaluation is None else round(len(self.evaluation) / PHOTOS_PER_PERSON)
+        num_photos = 0 if self.evaluation is None else len(self.evaluation) + len(self.skipped_eval_ids)
+        return round(num_photos / PHOTOS_PER_PERSON)
 
     def row_indices(self, image_id: Iterable[str]) -> np.ndarray:
         """Rows of images.csv and of its store, int [N]. Raises KeyError for an unknown id."""
@@ -130,9 +137,9 @@ def _fix(folder: Path) -> str:
 
 def read_meta(folder: Path) -> dict:
     """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
-    meta = read_json(folder / META, _fix(folder))
-    check_format(folder / META, meta, PREPARED, _fix(folder))
-    check_record(folder / META, meta, Meta, _fix(folder))
+    meta = read_json(folder / META_FILE, _fix(folder))
+    check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
+    check_record(folder / META_FILE, meta, Meta, _fix(folder))
     return meta
 
 
@@ -145,12 +152,12 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     except (OSError, ValueError, OverflowError) as fault:
         reason = str(fault).rpartition("error: ")[2].strip()
         raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
-    if missing := [column for column in COLUMNS[name] if column not in table]:
+    if missing := [column for column in PREPARED_COLUMNS[name] if column not in table]:
         raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
     for column in ("fold", "age", "mask", "label"):
-        if column in COLUMNS[name] and not _are_small_counts(table[column]):
+        if column in PREPARED_COLUMNS[name] and not _are_small_counts(table[column]):
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
-    if "image_id" in COLUMNS[name] and table.image_id.duplicated().any():
+    if "image_id" in PREPARED_COLUMNS[name] and table.image_id.duplicated().any():
         twice = table.image_id[table.image_id.duplicated()].iloc[0]
         raise UserError(f"{path}: image_id {short_repr(twice)} occurs twice; {_fix(folder)}")
     if table.empty:
@@ -165,14 +172,14 @@ def _are_small_counts(column: pd.Series) -> bool:
 def load_prepared(folder: Path) -> Prepared:
     """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
-    evaluation = read_prepared_table(folder, EVALUATION) if meta["counts"].get("eval_images") else None
-    images = read_prepared_table(folder, IMAGES)
+    evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
+    images = read_prepared_table(folder, IMAGES_FILE)
     try:
-        expected = encode(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
+        expected = encode_label(images["mask"], images.gender.map(GENDERS.index), age_group(images.age))
     except (ValueError, TypeError):
         expected = None
     if expected is None or (expected != images.label).any():
-        raise UserError(f"{folder / IMAGES}: a label does not match its mask, gender and age; {_fix(folder)}")
-    folds = read_prepared_table(folder, FOLDS)
+        raise UserError(f"{folder / IMAGES_FILE}: a label does not match its mask, gender and age; {_fix(folder)}")
+    folds = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, folds)
     return Prepared(folder, images, folds, evaluation, meta)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.data.catalog import Catalog, labelled, raise_faults, read_catalog
-from maskfold.data.corrections import COLUMNS, SWAPS, apply_corrections
+from maskfold.data.catalog import Catalog, raise_faults, read_catalog, with_labels
+from maskfold.data.corrections import CORRECTION_COLUMNS, SWAPS, apply_corrections
+from maskfold.data.damaged_photos import skipped_people
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
@@ -23,7 +24,7 @@ def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series,
     people, report = catalog.people, {"changed": [], "already_so": 0, "not_in_data": []}
     if corrections is not None:
         people, swapped, report = apply_corrections(people, corrections)
-    table = labelled(catalog.images, people, swapped)
+    table = with_labels(catalog.images, people, swapped)
     return table.set_index("image_id").label, report
 
 
@@ -31,7 +32,7 @@ def applied_corrections(prepared: Prepared) -> pd.DataFrame:
     """The corrections between the raw labels and those of the prepared folder: person_id, field, value, reason."""
     catalog, rows = _raw(prepared), []
     raw, current = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
-    raw_mask = labelled(catalog.images, catalog.people).set_index("image_id")["mask"]
+    raw_mask = with_labels(catalog.images, catalog.people).set_index("image_id")["mask"]
     changed = raw_mask.loc[prepared.images.image_id].to_numpy() != prepared.images["mask"]
     swapped_people = set(prepared.images.person_id[changed])
     for person in current.index:
@@ -40,7 +41,7 @@ def applied_corrections(prepared: Prepared) -> pd.DataFrame:
                 rows.append((person, field, str(current.loc[person, field]), "corrected before"))
         if person in swapped_people:
             rows.append((person, "swap", SWAPS[0], "corrected before"))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame(rows, columns=CORRECTION_COLUMNS)
 
 
 def _raw(prepared: Prepared) -> Catalog:
@@ -48,10 +49,14 @@ def _raw(prepared: Prepared) -> Catalog:
     catalog = read_catalog(layout)
     # Faults of the eval set do not matter for training labels.
     raise_faults(catalog.train_faults, layout.root)
+    if skipped := skipped_people(prepared.meta):
+        # Only these people: other differences from the raw folder are still reported.
+        catalog.images = catalog.images[~catalog.images.person_id.isin(skipped)]
+        catalog.people = catalog.people[~catalog.people.person_id.isin(skipped)]
     images = prepared.images.set_index("image_id")
     changed = set(catalog.images.image_id) ^ set(images.index)
     if not changed and prepared.meta["corrections"] is None:
-        labels = labelled(catalog.images, catalog.people).set_index("image_id").label
+        labels = with_labels(catalog.images, catalog.people).set_index("image_id").label
         changed = set(labels.index[labels != images.label.reindex(labels.index)])
     if changed:
         raise UserError(

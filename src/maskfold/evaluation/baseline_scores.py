@@ -10,7 +10,7 @@ from maskfold.fileio import read_json, write_json
 from maskfold.json_record import JsonRecord, check_record
 from maskfold.runs.run_folder import RunFolder
 
-FILE, FIX = "baselines.json", "run scripts/baselines.py again"
+BASELINES_FILE, FIX = "baselines.json", "run scripts/baselines.py again"
 
 
 class Baseline(JsonRecord):
@@ -28,14 +28,14 @@ class Baselines(JsonRecord):
 
 def write_baselines(prepared: Prepared, scores_by_name: dict[str, dict]) -> Path:
     """Write {name: scores} into the prepared folder and return the file's path."""
-    path = prepared.folder / FILE
+    path = prepared.folder / BASELINES_FILE
     write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": scores_by_name})
     return path
 
 
 def best_baseline(run: RunFolder) -> tuple[str, float] | None:
     """(name, macro F1) of the best recorded baseline on a run's data, None if there is none."""
-    path = run.prepared_folder / FILE
+    path = run.prepared_folder / BASELINES_FILE
     if not path.exists():
         return None
     content = read_json(path, FIX)

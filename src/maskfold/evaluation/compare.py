@@ -6,8 +6,9 @@ import numpy as np
 from rich.console import Console
 
 from maskfold.errors import UserError
-from maskfold.evaluation.score_tables import interval, wide_console
+from maskfold.evaluation.score_tables import wide_console
 from maskfold.metrics.bootstrap import Comparison, compare
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold
 
@@ -70,7 +71,7 @@ def verdict(names: tuple[str, str], comparison: Comparison) -> str:
         better, worse = names if comparison.difference > 0 else names[::-1]
         bounds = sorted(abs(end) for end in comparison.ci95)
         return (
-            f"{better} is better than {worse}: macro F1 differs by {abs(comparison.difference):.4f} {interval(bounds)}"
+            f"{better} is better than {worse}: macro F1 differs by {abs(comparison.difference):.4f} {ci_text(bounds)}"
         )
     needed = comparison.people_needed
     more = None if needed is None else max(0, needed - comparison.num_people)
@@ -78,5 +79,5 @@ def verdict(names: tuple[str, str], comparison: Comparison) -> str:
         hint = "no realistic number of people would show one"
     else:
         hint = f"about {more:,} more people would be needed to see one of this size"
-    size = f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+    size = f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"
     return f"no significant difference between {' and '.join(names)}: macro F1 differs by {size}; {hint}"

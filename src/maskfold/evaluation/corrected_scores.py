@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import relabelled
-from maskfold.evaluation.score_tables import COLUMNS, interval, wide_console
-from maskfold.metrics.bootstrap import intervals
+from maskfold.evaluation.score_tables import terminal_table, wide_console
+from maskfold.metrics.bootstrap import score_intervals
+from maskfold.metrics.score_text import METRIC_TITLES, ci_text
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import OutOfFold
 
@@ -27,15 +27,13 @@ def print_corrected_scores(
     labels_by_name = {"original": before, "corrected": after}
     if not any(np.array_equal(labels, oof.label) for labels in labels_by_name.values()):
         labels_by_name = {"trained on": oof.label, **labels_by_name}
-    table = Table(title=f"{name}: out-of-fold, with and without {corrections}", title_justify="left")
-    table.add_column("labels")
-    for title in (*COLUMNS.values(), "macro F1, 95 %"):
-        table.add_column(title, justify="right")
+    columns = ("labels", *METRIC_TITLES.values(), "macro F1, 95 %")
+    table = terminal_table(f"{name}: out-of-fold, with and without {corrections}", *columns)
     for title, labels in labels_by_name.items():
         values = scores(labels, oof.pred_labels)
-        bounds = intervals(labels, oof.pred_labels, oof.person_id, 0)["macro_f1_ci95"]
+        bounds = score_intervals(labels, oof.pred_labels, oof.person_id, 0)["macro_f1_ci95"]
         suffix = " (trained on)" if title != "trained on" and np.array_equal(labels, oof.label) else ""
-        table.add_row(title + suffix, *(f"{values[key]:.4f}" for key in COLUMNS), interval(bounds, 3))
+        table.add_row(title + suffix, *(f"{values[key]:.4f}" for key in METRIC_TITLES), ci_text(bounds, 3))
     console.print(table)
     changed = before != after
     people = len(np.unique(oof.person_id[changed]))

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
 
-from maskfold.evaluation.score_tables import interval, wide_console
+from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cross_fit import TOLERATED_LOSS, BlendParams, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
-from maskfold.metrics.bootstrap import Comparison, compare, intervals
+from maskfold.metrics.bootstrap import Comparison, compare, score_intervals
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.probabilities import OutOfFold
 
@@ -44,26 +44,21 @@ def print_members(
 ) -> None:
     """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation.
 
-    oof: the photos of `crossed`, with labels and people. params: fitted on everybody.
+    oof: the photos of `crossed`, with labels and people. params: fitted on all people.
     """
     console, labels = console or wide_console(), oof.label
-    table = Table(title="members: out-of-fold", title_justify="left")
-    table.add_column("run")
-    for title in ("macro F1", "weight", "temperature", "cost of leaving it out [95 %]"):
-        table.add_column(title, justify="right")
+    columns = ("run", "macro F1", "weight", "temperature", "cost of leaving it out [95 %]")
+    table = terminal_table("members: out-of-fold", *columns)
     for index, (name, cost) in enumerate(zip(names, leave_one_out(crossed, labels, oof.person_id), strict=True)):
         table.add_row(
             name,
             f"{macro_f1(labels, crossed.calibrated[index].argmax(1)):.4f}",
             f"{params.weights[index]:.3f}",
             f"{params.temperatures[index]:.3f}",
-            f"{cost.difference:+.4f} {interval(cost.ci95)}",
+            f"{cost.difference:+.4f} {ci_text(cost.ci95)}",
         )
     console.print(table)
-    correlations = Table(title="correlation of the members' probabilities of the true class", title_justify="left")
-    correlations.add_column("run")
-    for name in names:
-        correlations.add_column(name, justify="right")
+    correlations = terminal_table("correlation of the members' probabilities of the true class", "run", *names)
     for index, (name, row) in enumerate(zip(names, member_correlation(crossed, labels), strict=True)):
         correlations.add_row(name, *(f"{value:.3f}" for value in row[: index + 1]))
     console.print(correlations)
@@ -77,19 +72,17 @@ def print_blends(
     members: float [M, N, 18]; computed: results that are already there, by name of the blend.
     """
     console = console or wide_console()
-    table = Table(title="ways of blending: cross-fitted", title_justify="left")
-    table.add_column("--blend")
-    for title in ("macro F1 [95 %]", "difference from mean [95 %]"):
-        table.add_column(title, justify="right")
+    columns = ("--blend", "macro F1 [95 %]", "difference from mean [95 %]")
+    table = terminal_table("ways of blending: cross-fitted", *columns)
     labels_by_blend = {}
     for name in BLENDS:
         crossed = computed[name] if name in computed else cross_fit(members, labels, people, name, "argmax")
         labels_by_blend[name] = crossed.probs.argmax(1)
     labels_by_blend["hard vote"] = hard_vote(members)
     for name, pred_labels in labels_by_blend.items():
-        bounds = interval(intervals(labels, pred_labels, people, 0)["macro_f1_ci95"])
+        bounds = ci_text(score_intervals(labels, pred_labels, people, 0)["macro_f1_ci95"])
         comparison = compare(labels, pred_labels, labels_by_blend["mean"], people)
-        difference = "" if name == "mean" else f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+        difference = "" if name == "mean" else f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"
         title = {"mean": "mean (soft vote)", "hard vote": "(hard vote)"}.get(name, name)
         table.add_row(title, f"{macro_f1(labels, pred_labels):.4f} {bounds}", difference)
     console.print(table)
@@ -97,7 +90,7 @@ def print_blends(
 
 def decision_sentence(gain: Comparison) -> str:
     """Whether the decision for macro F1 is used, and why, as a sentence."""
-    size = f"{gain.difference:+.4f} {interval(gain.ci95)} macro F1, cross-fitted"
+    size = f"{gain.difference:+.4f} {ci_text(gain.ci95)} macro F1, cross-fitted"
     if accepts_decision(gain):
         return f"decision macro-f1 is used: it gains {size}"
     reason = "it gains nothing" if gain.difference <= 0 else f"it may lose more than {TOLERATED_LOSS}"

@@ -30,7 +30,7 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
     for run, summary, oof in zip(runs, summaries, oofs, strict=True):
-        print_summary(summary, baseline=best_baseline(run), gain=load_gain([run]))
+        print_summary(summary, run.config, baseline=best_baseline(run), gain=load_gain([run]))
         print_classes(oof)
         print_calibration(oof, run.folder / FIGURE)
         if corrections is not None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
 from maskfold.inference.manifest import FIX, Expected
 from maskfold.inference.submission_csv import load_true_and_submitted
@@ -12,23 +13,9 @@ from maskfold.json_record import check_record
 from maskfold.labels import AXES
 from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import assess_calibration, cross_fit_temperatures, log_loss
+from maskfold.metrics.score_text import METRIC_TITLES, ci_text
 from maskfold.metrics.scores import class_table, scores
 from maskfold.probabilities import OutOfFold
-from maskfold.runs.summary import SELECTED
-
-# Title of the column by metric.
-COLUMNS = {
-    "macro_f1": "macro F1",
-    "accuracy": "accuracy",
-    "mask_accuracy": "mask",
-    "gender_accuracy": "gender",
-    "age_accuracy": "age",
-}
-
-
-def interval(bounds: list[float] | None, digits: int = 4) -> str:
-    """[low, high] as text."""
-    return "none (no eval set)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]"
 
 
 def wide_console() -> Console:
@@ -36,41 +23,46 @@ def wide_console() -> Console:
     return Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=True)
 
 
+def terminal_table(title: str, *columns: str) -> Table:
+    """An empty table: text in the first column, numbers in the others."""
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="right" if index else "left")
+    return table
+
+
 def print_summary(
     summary: dict,
+    config: Config,
     console: Console | None = None,
     baseline: tuple[str, float] | None = None,
     gain: dict | None = None,
 ) -> None:
     """Print a run's out-of-fold scores by fold and overall, and the scores to expect on a new set.
 
-    summary: content of summary.json. baseline: (name, macro F1) that the run should beat. gain: the estimated gain of
-    the mean of the fold models, as in gain.json.
+    summary: content of summary.json. config: of the run. baseline: (name, macro F1) that the run should beat. gain: the
+    estimated gain of the mean of the fold models, as in gain.json.
     """
     console = console or wide_console()
-    table = Table(title=f"{summary['name']}: out-of-fold", title_justify="left")
-    table.add_column("fold")
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right")
-    table.add_column("macro F1, 95 %", justify="right")
-    table.add_column("images/s", justify="right")
+    columns = ("fold", *METRIC_TITLES.values(), "macro F1, 95 %", "images/s")
+    table = terminal_table(f"{summary['name']}: out-of-fold", *columns)
     for row in summary["folds"]:
-        bounds = interval(row["macro_f1_ci95"], 3)
+        bounds = ci_text(row["macro_f1_ci95"], 3)
         table.add_row(
-            str(row["fold"]), *(f"{row[key]:.4f}" for key in COLUMNS), bounds, f"{row['images_per_second']:,.0f}"
+            str(row["fold"]), *(f"{row[key]:.4f}" for key in METRIC_TITLES), bounds, f"{row['images_per_second']:,.0f}"
         )
     table.add_section()
     whole = summary["oof"]
-    table.add_row("all", *(f"{whole[key]:.4f}" for key in COLUMNS), interval(whole["macro_f1_ci95"], 3))
+    table.add_row("all", *(f"{whole[key]:.4f}" for key in METRIC_TITLES), ci_text(whole["macro_f1_ci95"], 3))
     for end, name in enumerate(("low", "high")):
-        table.add_row(f"95 % {name}", *(f"{whole[f'{key}_ci95'][end]:.4f}" for key in COLUMNS))
+        table.add_row(f"95 % {name}", *(f"{whole[f'{key}_ci95'][end]:.4f}" for key in METRIC_TITLES))
     console.print(table)
-    axes = ", ".join(f"{axis} {whole[f'{axis}_f1']:.4f} {interval(whole[f'{axis}_f1_ci95'], 3)}" for axis in AXES)
+    axes = ", ".join(f"{axis} {whole[f'{axis}_f1']:.4f} {ci_text(whole[f'{axis}_f1_ci95'], 3)}" for axis in AXES)
     console.print(f"macro F1 by axis: {axes}")
-    console.print(f"out-of-fold macro F1 {whole['macro_f1']:.4f}, 95 % interval {interval(whole['macro_f1_ci95'])}")
+    console.print(f"out-of-fold macro F1 {whole['macro_f1']:.4f}, 95 % interval {ci_text(whole['macro_f1_ci95'])}")
     console.print(expected_sentence(whole))
     console.print(gain_sentence(gain, len(summary["folds"])))
-    if summary["selection"] == SELECTED:
+    if selects_on_validation(config):
         console.print(f"these scores are optimistically biased: {summary['selection']}")
     if baseline is not None and whole["macro_f1"] <= baseline[1]:
         console.print(f"this run does not beat the baseline '{baseline[0]}', macro F1 {baseline[1]:.4f}")
@@ -81,8 +73,8 @@ def print_summary(
 def expected_sentence(expected: dict) -> str:
     """The scores to expect of one fold's model on the eval set; expected: board95 and board_half95, [low, high]."""
     return (
-        f"expected of one fold's model on the eval set: board95 {interval(expected['board95'])}; on half of it, as a "
-        f"public leaderboard shows: board_half95 {interval(expected['board_half95'])}"
+        f"expected of one fold's model on the eval set: board95 {ci_text(expected['board95'])}; on half of it, as a "
+        f"public leaderboard shows: board_half95 {ci_text(expected['board_half95'])}"
     )
 
 
@@ -94,7 +86,7 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
             "train the same experiment with another --seed and give both runs to evaluate.py"
         )
     return (
-        f"the mean of the fold models scores about {gain['gain']:+.4f} {interval(gain['ci95'])} macro F1 above one of "
+        f"the mean of the fold models scores about {gain['gain']:+.4f} {ci_text(gain['ci95'])} macro F1 above one of "
         f"them (estimated from {', '.join(gain['from'])})"
     )
 
@@ -102,13 +94,10 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
 def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
     """Print photos, precision, recall and F1 with its 95 % interval for each of the 18 classes."""
     console = console or wide_console()
-    table = Table(title="classes: out-of-fold", title_justify="left")
-    table.add_column("class")
-    for title in ("photos", "precision", "recall", "F1 [95 %]"):
-        table.add_column(title, justify="right")
+    table = terminal_table("classes: out-of-fold", "class", "photos", "precision", "recall", "F1 [95 %]")
     bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
     for row, f1_bounds in zip(class_table(oof.label, oof.pred_labels), bounds, strict=True):
-        numbers = (f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f} {interval(f1_bounds, 3)}")
+        numbers = (f"{row['precision']:.3f}", f"{row['recall']:.3f}", f"{row['f1']:.3f} {ci_text(f1_bounds, 3)}")
         table.add_row(f"{row['label']:2d} {row['name']}", f"{row['support']:,}", *numbers)
     console.print(table)
 
@@ -139,7 +128,7 @@ def print_calibration(oof: OutOfFold, path: Path, console: Console | None = None
 def print_submission_score(submission: Path, truth: Path) -> None:
     """Print a submission's score on its true labels, and whether its manifest expected it if there is one beside it."""
     true_scores = scores(*load_true_and_submitted(submission, truth))
-    print(f"{submission}: " + ", ".join(f"{title} {true_scores[key]:.4f}" for key, title in COLUMNS.items()))
+    print(f"{submission}: " + ", ".join(f"{title} {true_scores[key]:.4f}" for key, title in METRIC_TITLES.items()))
     path = submission.with_suffix(".json")
     if not path.exists():
         return
@@ -152,18 +141,14 @@ def print_submission_score(submission: Path, truth: Path) -> None:
     if bounds := expected["board95"]:
         score = true_scores["macro_f1"]
         where = "below" if score < bounds[0] else "above" if score > bounds[1] else "inside"
-        print(f"expected: out-of-fold {expected['macro_f1']:.4f}, board95 {interval(bounds)}; the score is {where} it")
+        print(f"expected: out-of-fold {expected['macro_f1']:.4f}, board95 {ci_text(bounds)}; the score is {where} it")
 
 
 def print_baselines(scores_by_name: dict[str, dict], console: Console | None = None) -> None:
     """Print the scores of baselines, with the interval of their macro F1."""
     console = console or wide_console()
-    table = Table(title="baselines: out-of-fold", title_justify="left")
-    table.add_column("baseline")
-    table.add_column("macro F1 [95 %]", justify="right")
-    for title in list(COLUMNS.values())[1:]:
-        table.add_column(title, justify="right")
+    table = terminal_table("baselines: out-of-fold", "baseline", "macro F1 [95 %]", *list(METRIC_TITLES.values())[1:])
     for name, row in scores_by_name.items():
-        rest = [f"{row[key]:.3f}" for key in list(COLUMNS)[1:]]
-        table.add_row(name, f"{row['macro_f1']:.3f} {interval(row['macro_f1_ci95'], 3)}", *rest)
+        rest = [f"{row[key]:.3f}" for key in list(METRIC_TITLES)[1:]]
+        table.add_row(name, f"{row['macro_f1']:.3f} {ci_text(row['macro_f1_ci95'], 3)}", *rest)
     console.print(table)

@@ -6,9 +6,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from maskfold.evaluation.score_tables import interval, wide_console
+from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cached_predictions import predict_runs, prepared_of
 from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
 from maskfold.probabilities import OutOfFold, mean
@@ -30,16 +31,14 @@ def print_tta_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Con
 
 
 def _table(name: str, oof_by_view: dict[str, OutOfFold], views: Sequence[str]) -> Table:
-    table = Table(title=f"{name}: TTA views, out-of-fold", title_justify="left")
-    table.add_column("TTA view")
-    for title in ("macro F1 alone", "gain over none [95 %]", "cost of leaving it out [95 %]"):
-        table.add_column(title, justify="right")
+    columns = ("TTA view", "macro F1 alone", "gain over none [95 %]", "cost of leaving it out [95 %]")
+    table = terminal_table(f"{name}: TTA views, out-of-fold", *columns)
     first, averaged = oof_by_view["none"], mean([oof_by_view[view] for view in views])
     labels, people = first.label, first.person_id
 
     def difference(one: np.ndarray, other: np.ndarray) -> str:
         comparison = compare(labels, one, other, people)
-        return f"{comparison.difference:+.4f} {interval(comparison.ci95)}"
+        return f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"
 
     for view, oof in oof_by_view.items():
         rest = [oof_by_view[other] for other in views if other != view]

@@ -17,8 +17,8 @@ from maskfold.metrics.scores import quick_macro_f1
 # subtracted from macro F1. Like the mean over resampled people, it shrinks factors towards 1, which is argmax.
 STEPS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 MAX_LOG_FACTOR, PENALTY = 1.5, 0.01
-NUM_BAGS, NUM_SWEEPS = 6, 5
-MIN_PROB = 1e-9
+NUM_FACTOR_BAGS, NUM_SWEEPS = 6, 5
+MIN_FACTOR_PROB = 1e-9
 
 Factors = dict[str, list[float]]
 
@@ -27,13 +27,13 @@ def decide(probs: np.ndarray, factors: Factors | None) -> np.ndarray:
     """Probabilities [N, 18] -> labels int [N]: the largest product with the factors, if there are any."""
     if factors is None:
         return probs.argmax(1)
-    return (np.log(np.maximum(probs, MIN_PROB)) + _by_class([np.log(factors[axis]) for axis in AXES])).argmax(1)
+    return (np.log(np.maximum(probs, MIN_FACTOR_PROB)) + _by_class([np.log(factors[axis]) for axis in AXES])).argmax(1)
 
 
 def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int = 0) -> Factors:
     """Factors by axis; the first class of each has 1, so five are free. probs: float [N, 18]; labels, people: [N]."""
-    logs = np.log(np.maximum(probs, MIN_PROB)).astype(np.float32)
-    bags = [_ascend(logs[rows], labels[rows]) for rows in bootstrap_rows(people, NUM_BAGS, seed)]
+    logs = np.log(np.maximum(probs, MIN_FACTOR_PROB)).astype(np.float32)
+    bags = [_ascend(logs[rows], labels[rows]) for rows in bootstrap_rows(people, NUM_FACTOR_BAGS, seed)]
     means = [np.mean(axis, axis=0) for axis in zip(*bags, strict=True)]
     return {axis: np.exp(values).tolist() for axis, values in zip(AXES, means, strict=True)}
 

@@ -19,7 +19,7 @@ from maskfold.metrics.scores import metrics_from_tally
 from maskfold.probabilities import OutOfFold, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
 
-FILE = "gain.json"
+GAIN_FILE = "gain.json"
 # The keys in which repeats may differ.
 REPEAT_KEYS = ("seed", "data.fold_seed", "data.prepared")
 
@@ -68,7 +68,7 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
     estimate = estimate_gain(oofs, runs[0].config.data.folds)
     estimate |= {"from": [run.name for run in runs], "predictions": [sha256(run.folder / "oof.npz") for run in runs]}
     for run in runs:
-        write_json(run.folder / FILE, estimate)
+        write_json(run.folder / GAIN_FILE, estimate)
     return estimate
 
 
@@ -79,7 +79,7 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
     """
     estimates = []
     for run in runs:
-        path = run.folder / FILE
+        path = run.folder / GAIN_FILE
         if not path.exists():
             return None
         estimate = read_json(path, "evaluate the repeats again")

@@ -13,7 +13,7 @@ from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 from maskfold.progress import report
 
-NUM_BAGS, NUM_STEPS = 8, 20
+NUM_WEIGHT_BAGS, NUM_STEPS = 8, 20
 
 
 def equal_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
@@ -30,7 +30,7 @@ def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, 
     chance would decide how many bags contain each. members: float [M, N, 18]; labels, people: [N].
     """
     total = np.zeros(len(members))
-    for rows in bootstrap_rows(people, NUM_BAGS, seed):
+    for rows in bootstrap_rows(people, NUM_WEIGHT_BAGS, seed):
         chosen = _select(np.ascontiguousarray(members[:, rows], np.float32), labels[rows])
         np.add.at(total, chosen, 1 / len(chosen))
     return total / total.sum()

@@ -9,7 +9,7 @@ import torch
 
 from maskfold.config.experiment import Config
 from maskfold.errors import UserError
-from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode, marginals
+from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode_label, marginals
 from maskfold.loading.dataset import NO_LABEL, Batch
 from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
@@ -51,7 +51,7 @@ class RunModel:
 
         images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
-        Raises UserError for an unreadable file, an array of another shape or dtype, and an unknown TTA view.
+        Raises UserError for an unreadable or damaged file, an array of another shape or dtype, and an unknown TTA view.
         """
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
@@ -72,7 +72,8 @@ class RunModel:
         """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
         data = self.config.data
         if isinstance(image, str | Path):
-            return EvalTransform(data)(read_stored_photo(Path(image), data).pixels)
+            photo = read_stored_photo(Path(image), data, check_damage=True)
+            return EvalTransform(data)(photo.pixels)
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
@@ -83,7 +84,7 @@ class RunModel:
 def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:
     labels = probs.argmax(1)
     columns = {"path": paths, "label": labels}
-    for (axis, names), index in zip(AXES.items(), decode(labels), strict=True):
+    for (axis, names), index in zip(AXES.items(), decode_label(labels), strict=True):
         columns[axis] = [AGE_NAMES.get(names[n], names[n]) for n in index]
     for axis, values in marginals(probs).items():
         columns |= dict(zip(PROB_COLUMNS[axis], values.T, strict=True))

@@ -1,6 +1,5 @@
 """The manifest beside a submission: the models, data and parameters that it was made from."""
 
-import json
 import math
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from maskfold.errors import UserError
-from maskfold.fileio import read_json
+from maskfold.fileio import read_json, read_json_or_none
 from maskfold.json_record import Interval, JsonRecord, check_record
 from maskfold.labels import AXES
 
@@ -79,10 +78,7 @@ def manifests_in(folder: Path) -> dict[Path, dict]:
     """The manifests of a folder by path; other JSON files are ignored."""
     manifests = {}
     for path in sorted(folder.glob("*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(content, dict) and "csv_sha256" in content:
+        content = read_json_or_none(path)
+        if content is not None and "csv_sha256" in content:
             manifests[path] = content
     return manifests

@@ -16,15 +16,18 @@ from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.inference.submission_checks import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
-from maskfold.metrics.bootstrap import intervals
+from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
+from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
 from maskfold.runs.code_state import code_state
 from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.runs.summary import SELECTED, selection
+
+# Names that a warning lists at most.
+MAX_NAMES = 5
 
 
 def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
@@ -64,11 +67,12 @@ def make_submission(
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
-            **intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
+            **score_intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": load_gain(runs),
         },
         "dataset": prepared.meta["fingerprint"],
         "eval": prepared.meta["eval_fingerprint"],
+        "skipped": skipped_rows(prepared),
         "git_commit": code_state()["git_commit"],
     }
     read_index(out.parent)
@@ -78,6 +82,13 @@ def make_submission(
     write_json(out.with_suffix(".json"), manifest)
     add_to_index(out.parent, manifest)
     messages = [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]
+    if skipped := manifest["skipped"]:
+        ids = skipped["image_id"]
+        photos = "1 eval photo" if len(ids) == 1 else f"{len(ids)} eval photos"
+        messages.append(
+            f"warning: {photos} that cannot be read ({', '.join(ids[:MAX_NAMES])}{', ...' * (len(ids) > MAX_NAMES)}) "
+            f"get label {skipped['ans']}, the most frequent class of the training photos"
+        )
     for name, share in agreements(out, manifest["eval"]):
         prefix = "warning: nearly the same as" if share >= NEAR_IDENTICAL else "compared with"
         messages.append(f"{prefix} submission {name}: {share:.1%} of the labels are equal")
@@ -95,10 +106,20 @@ def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Pr
     """(ImageID and ans in the order of info.csv, path of info.csv). Raises UserError if its ids have changed."""
     info = Path(prepared.meta["eval"]) / "info.csv"
     ids = read_table(info, EVAL_COLUMNS).ImageID.to_numpy()
+    if skipped := skipped_rows(prepared):
+        pred_labels = np.append(pred_labels, [skipped["ans"]] * len(skipped["image_id"]))
+        image_id = np.append(image_id, skipped["image_id"])
     if set(ids) != set(image_id):
         raise UserError(f"{info}: its ids have changed since the data was prepared; prepare the data and train again")
     by_id = pd.Series(pred_labels, index=image_id)
     return pd.DataFrame({"ImageID": ids, "ans": by_id.loc[ids].to_numpy()}), info
+
+
+def skipped_rows(prepared: Prepared) -> dict | None:
+    """image_id of the eval photos that cannot be read and ans, the label they get; None if all can be read."""
+    if not (ids := prepared.skipped_eval_ids):
+        return None
+    return {"image_id": ids, "ans": int(prepared.images.label.mode()[0])}
 
 
 def write_submission(

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.errors import UserError, did_you_mean, first_line
-from maskfold.fileio import locked, write_atomic
+from maskfold.fileio import locked, write_csv
+from maskfold.metrics.score_text import ci_text
 
-FILE = "index.csv"
+INDEX_FILE = "index.csv"
 TEXT_COLUMNS = ("name", "created", "members", "tta", "csv_sha256")
 NUMBER_COLUMNS = (
     "expected_macro_f1",
@@ -20,16 +21,16 @@ NUMBER_COLUMNS = (
     "board_half_high",
     "board_score",
 )
-COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
+INDEX_COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
 # A correlation of fewer scores means nothing.
 MIN_SCORES_FOR_CORRELATION = 3
 
 
 def read_index(folder: Path) -> pd.DataFrame:
     """Read the index of a folder; empty if there is none yet. Raises UserError if the file is not an index."""
-    path = folder / FILE
+    path = folder / INDEX_FILE
     if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in COLUMNS})
+        return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in INDEX_COLUMNS})
     fix = "fix it, or move it away to begin a new one"
     dtypes = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(NUMBER_COLUMNS, float)
     try:
@@ -37,7 +38,7 @@ def read_index(folder: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=dtypes, index_col=False)
     except (OSError, ValueError, OverflowError) as fault:
         raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
-    if missing := [name for name in COLUMNS if name not in table]:
+    if missing := [name for name in INDEX_COLUMNS if name not in table]:
         raise UserError(f"{path}: column {missing[0]} is missing; {fix}")
     for name in TEXT_COLUMNS:
         table[name] = table[name].fillna("")
@@ -59,7 +60,7 @@ def add_to_index(folder: Path, manifest: dict) -> None:
         same = before[before.csv_sha256 == row["csv_sha256"]]
         row["board_score"] = same.board_score.iloc[0] if len(same) else np.nan
         rows = [*table.drop(before.index).to_dict("records"), row]
-        _write(folder, pd.DataFrame(rows, columns=COLUMNS))
+        _write(folder, pd.DataFrame(rows, columns=INDEX_COLUMNS))
 
 
 def record_score(folder: Path, name: str, score: str) -> list[str]:
@@ -77,7 +78,7 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
         table = read_index(folder)
         if name not in set(table["name"]):
             raise UserError(
-                f"--record {name}: {folder / FILE} has no such submission{did_you_mean(name, table['name'])}"
+                f"--record {name}: {folder / INDEX_FILE} has no such submission{did_you_mean(name, table['name'])}"
             )
         table.loc[table["name"] == name, "board_score"] = value
         _write(folder, table)
@@ -96,7 +97,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
         if not np.isnan(row.board_half_low):
             inside = row.board_half_low <= row.board_score <= row.board_half_high
             outside += not inside
-            bounds = f"[{row.board_half_low:.4f}, {row.board_half_high:.4f}]"
+            bounds = ci_text((row.board_half_low, row.board_half_high))
             where = f"{'inside' if inside else 'OUTSIDE'} board_half95 {bounds}"
         lines.append(f"{row.name}: expected {row.expected_macro_f1:.4f}, leaderboard {row.board_score:.4f}, {where}")
     expected, scores = recorded.expected_macro_f1, recorded.board_score
@@ -113,4 +114,4 @@ def score_history(table: pd.DataFrame) -> list[str]:
 
 
 def _write(folder: Path, table: pd.DataFrame) -> None:
-    write_atomic(folder / FILE, lambda temporary: table.to_csv(temporary, index=False))
+    write_csv(folder / INDEX_FILE, table)

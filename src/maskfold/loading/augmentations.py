@@ -105,7 +105,7 @@ def _from_list(data: Data) -> Transforms:
                 ) from error
             finally:
                 transform.p = probability
-        check_photo(image)
+        check_augmented(image)
     return transforms
 
 
@@ -133,7 +133,7 @@ def _chooses(transform: A.BaseCompose) -> bool:
     return isinstance(transform, A.OneOf | A.SomeOf | A.OneOrOther)
 
 
-def check_photo(image: object) -> None:
+def check_augmented(image: object) -> None:
     """Raise UserError where an augmentation returned something other than an RGB uint8 photo."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(

@@ -23,22 +23,22 @@ Box = tuple[float, float, float, float]
 # A crop window: top, left, height, width.
 Window = tuple[int, int, int, int]
 # Height, width.
-Size = tuple[int, int]
+PhotoSize = tuple[int, int]
 
 # Loader workers and the store's threads already use all cores; OpenCV's own threads would compete with them.
 cv2.setNumThreads(1)
 
 
-def _full_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
+def _full_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) -> Window:
     return 0, 0, size[0], size[1]
 
 
-def _center_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
+def _center_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) -> Window:
     height, width = (min(side, round(crop / reduced)) for side, crop in zip(size, data.crop_size, strict=True))
     return (size[0] - height) // 2, (size[1] - width) // 2, height, width
 
 
-def _face_window(size: Size, data: Data, reduced: int, face: Box | None) -> Window:
+def _face_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) -> Window:
     """A window of the input's aspect ratio around the face; its margin above and below is face_margin face heights.
 
     It is shrunk if it is larger than the photo, and moved inside it. Without a face it is the centre crop.
@@ -63,7 +63,7 @@ class Crop(NamedTuple):
     at most data.crop_size, so the store need not be larger. needs_face: a face is detected first, in the whole photo.
     """
 
-    window: Callable[[Size, Data, int, Box | None], Window]
+    window: Callable[[PhotoSize, Data, int, Box | None], Window]
     keys: tuple[str, ...] = ()
     has_crop_size: bool = False
     needs_face: bool = False
@@ -77,7 +77,7 @@ CROPS = {
 }
 
 
-def store_size(data: Data) -> Size:
+def store_size(data: Data) -> PhotoSize:
     """Height and width of stored photos: the input size with a margin, but at most data.crop_size for a centre crop."""
     sizes = [round(side * STORE_MARGIN) for side in data.image_size]
     if CROPS[data.crop].has_crop_size:
@@ -87,7 +87,7 @@ def store_size(data: Data) -> Size:
     return sizes[0], sizes[1]
 
 
-def reduction(size: Size, data: Data) -> int:
+def reduction(size: PhotoSize, data: Data) -> int:
     """1, 2, 4 or 8: how much decoding may shrink a photo of `size` if its crop must stay at least the stored size."""
     if CROPS[data.crop].needs_face:
         return 1
@@ -96,7 +96,7 @@ def reduction(size: Size, data: Data) -> int:
     return next((factor for factor in REDUCTIONS if max_reduction >= factor), 1)
 
 
-def _shrink_to_store(size: Size, data: Data) -> float:
+def _shrink_to_store(size: PhotoSize, data: Data) -> float:
     """Ratio of crop window to stored photo: the smaller of the ratios of height and of width."""
     height, width = CROPS[data.crop].window(size, data, 1, None)[2:]
     return min(height / store_size(data)[0], width / store_size(data)[1])
@@ -111,7 +111,7 @@ def crop_and_resize(image: np.ndarray, data: Data, face: Box | None = None, redu
     return resize(image[top : top + height, left : left + width], store_size(data))
 
 
-def resize(image: np.ndarray, size: Size) -> np.ndarray:
+def resize(image: np.ndarray, size: PhotoSize) -> np.ndarray:
     """RGB uint8 [H, W, 3] -> uint8 [*size, 3]."""
     shrink = max(side / target for side, target in zip(image.shape[:2], size, strict=True))
     interpolation = cv2.INTER_AREA if shrink > MAX_BILINEAR_SHRINK else cv2.INTER_LINEAR

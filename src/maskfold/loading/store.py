@@ -23,7 +23,7 @@ from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.progress import parallel_map
 
 # Increase it with every change that alters stored pixels.
-VERSION = 2
+VERSION = 3
 
 
 class Store:

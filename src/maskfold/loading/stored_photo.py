@@ -8,7 +8,7 @@ import numpy as np
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
-from maskfold.loading.crops import Size, crop_and_resize, reduction
+from maskfold.loading.crops import PhotoSize, crop_and_resize, reduction
 from maskfold.loading.faces import face_for_crop
 
 
@@ -20,12 +20,15 @@ class StoredPhoto(NamedTuple):
     has_face: bool
 
 
-def read_stored_photo(path: Path, data: Data, reduction_of: Callable[[Size], int] | None = None) -> StoredPhoto:
+def read_stored_photo(
+    path: Path, data: Data, reduction_of: Callable[[PhotoSize], int] | None = None, check_damage: bool = False
+) -> StoredPhoto:
     """Read a photo file, shrunk while decoding as far as its crop allows.
 
-    reduction_of: crops.reduction by size, for a caller that caches it. Raises UserError as read_photo does.
+    reduction_of: crops.reduction by size, for a caller that caches it. check_damage: as in read_photo. Raises
+    UserError as read_photo does.
     """
-    photo = read_photo(path, reduction_of or (lambda size: reduction(size, data)))
+    photo = read_photo(path, reduction_of or (lambda size: reduction(size, data)), check_damage)
     pixels, has_face = stored_pixels(photo.image, data, photo.reduced)
     return StoredPhoto(pixels, photo.sha1, has_face)
 

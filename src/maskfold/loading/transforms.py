@@ -9,7 +9,7 @@ import albumentations as A
 import numpy as np
 
 from maskfold.config.experiment import Data
-from maskfold.loading.augmentations import check_photo, pipeline
+from maskfold.loading.augmentations import check_augmented, pipeline
 from maskfold.loading.crops import resize
 
 Seed = tuple[int, int]
@@ -85,10 +85,10 @@ class TrainTransform:
             "uinteger": 0,
         }
         augmented = self.compose(image=image)["image"]
-        check_photo(augmented)
+        check_augmented(augmented)
         return resize(augmented, self.data.image_size)
 
 
-def train_transform(data: Data) -> EvalTransform | TrainTransform:
+def make_train_transform(data: Data) -> EvalTransform | TrainTransform:
     """The transform that data.augment names."""
     return EvalTransform(data) if data.augment == "none" else TrainTransform(data)

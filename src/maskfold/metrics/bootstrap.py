@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from maskfold.labels import stratum
-from maskfold.metrics.scores import COLUMNS, METRICS, f1_per_class, metrics_from_tally, tally
+from maskfold.metrics.scores import METRICS, TALLY_COLUMNS, f1_per_class, metrics_from_tally, tally
 
 RESAMPLES = 2000
 # Quantiles of the normal distribution: 97.5 %, and 80 %, the usual power of a planned study (Cohen 1988).
@@ -43,7 +43,7 @@ class People:
         return len(self.names)
 
     def tally(self, labels, pred_labels) -> np.ndarray:
-        """One tally per person, [P, 3, WIDTH]."""
+        """One tally per person, [P, 3, TALLY_WIDTH]."""
         return tally(labels, pred_labels, self.person_index, len(self))
 
     def resample(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
@@ -87,7 +87,7 @@ def percentile_interval(values: np.ndarray) -> list[float]:
     return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
-def intervals(
+def score_intervals(
     labels, pred_labels, people, eval_people: int, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> dict[str, list[float] | None]:
     """95 % percentile intervals [low, high] from resampling people within their gender x age stratum.
@@ -117,7 +117,7 @@ def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAUL
     """95 % intervals [low, high] of the F1 of each class."""
     resampled_people = People(labels, people)
     samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
-    tallies = resampled_people.tally(labels, pred_labels)[..., COLUMNS["all"]]
+    tallies = resampled_people.tally(labels, pred_labels)[..., TALLY_COLUMNS["all"]]
     return [percentile_interval(column) for column in f1_per_class(resampled_people.totals(tallies, samples)).T]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from maskfold.labels import AXES, CLASS_NAMES, decode
+from maskfold.labels import AXES, CLASS_NAMES, decode_label
 from maskfold.probabilities import OutOfFold
 
 # The number of errors that a page shows.
@@ -15,7 +15,7 @@ def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[
     A row is the name of a true class and the number of its photos by predicted class.
     """
     labels_by_name = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
-    pairs = zip(AXES.items(), decode(oof.label), decode(oof.pred_labels), strict=True)
+    pairs = zip(AXES.items(), decode_label(oof.label), decode_label(oof.pred_labels), strict=True)
     labels_by_name |= {axis: (true, predicted, names) for (axis, names), true, predicted in pairs}
     matrices = []
     for name, (true, predicted, names) in labels_by_name.items():

@@ -2,30 +2,30 @@
 
 import numpy as np
 
-from maskfold.labels import AXES, CLASS_NAMES, NUM_CLASSES, decode
+from maskfold.labels import AXES, CLASS_NAMES, NUM_CLASSES, decode_label
 
 # Columns of a tally: the 18 classes, then the classes of each axis.
-COLUMNS = {"all": slice(0, NUM_CLASSES)}
+TALLY_COLUMNS = {"all": slice(0, NUM_CLASSES)}
 for _axis, _names in AXES.items():
-    _start = max(part.stop for part in COLUMNS.values())
-    COLUMNS[_axis] = slice(_start, _start + len(_names))
-WIDTH = max(part.stop for part in COLUMNS.values())
+    _start = max(part.stop for part in TALLY_COLUMNS.values())
+    TALLY_COLUMNS[_axis] = slice(_start, _start + len(_names))
+TALLY_WIDTH = max(part.stop for part in TALLY_COLUMNS.values())
 METRICS = ("macro_f1", "accuracy", *(f"{axis}_{kind}" for kind in ("accuracy", "f1") for axis in AXES))
 
 
 def tally(labels, pred_labels, groups=None, num_groups: int = 1) -> np.ndarray:
-    """Float [num_groups, 3, WIDTH]: true positives, true photos and predicted photos of each class, by group of photos.
+    """True positives, true photos and predicted photos of each class, by group: float [num_groups, 3, TALLY_WIDTH].
 
     labels, pred_labels: int [N], 0..17; groups: int [N] below num_groups, or None for a single group. Tallies of
     disjoint photos can be added.
     """
     labels, pred_labels = np.asarray(labels), np.asarray(pred_labels)
     groups = np.zeros(len(labels), int) if groups is None else groups
-    counts = np.zeros((num_groups, 3, WIDTH))
-    by_axis = zip(AXES, zip(decode(labels), decode(pred_labels), strict=True), strict=True)
+    counts = np.zeros((num_groups, 3, TALLY_WIDTH))
+    by_axis = zip(AXES, zip(decode_label(labels), decode_label(pred_labels), strict=True), strict=True)
     pairs = {"all": (labels, pred_labels)} | dict(by_axis)
     for name, (true, predicted) in pairs.items():
-        start, correct = COLUMNS[name].start, true == predicted
+        start, correct = TALLY_COLUMNS[name].start, true == predicted
         np.add.at(counts[:, 0], (groups[correct], start + true[correct]), 1)
         np.add.at(counts[:, 1], (groups, start + true), 1)
         np.add.at(counts[:, 2], (groups, start + predicted), 1)
@@ -39,19 +39,19 @@ def f1_per_class(tallies: np.ndarray) -> np.ndarray:
 
 
 def metrics_from_tally(tallies: np.ndarray) -> dict[str, np.ndarray]:
-    """Tallies [..., 3, WIDTH] -> METRICS by name, [...] each, all 0..1.
+    """Tallies [..., 3, TALLY_WIDTH] -> METRICS by name, [...] each, all 0..1.
 
     macro_f1 is the unweighted mean of the F1 of the 18 classes, as the organisers compute it; <axis>_f1 is the same
     over the classes of one axis.
     """
-    whole, metrics = tallies[..., COLUMNS["all"]], {}
+    whole, metrics = tallies[..., TALLY_COLUMNS["all"]], {}
     photos = np.maximum(whole[..., 1, :].sum(-1), 1)
     metrics["macro_f1"] = f1_per_class(whole).mean(-1)
     metrics["accuracy"] = whole[..., 0, :].sum(-1) / photos
     for axis in AXES:
-        metrics[f"{axis}_accuracy"] = tallies[..., 0, COLUMNS[axis]].sum(-1) / photos
+        metrics[f"{axis}_accuracy"] = tallies[..., 0, TALLY_COLUMNS[axis]].sum(-1) / photos
     for axis in AXES:
-        metrics[f"{axis}_f1"] = f1_per_class(tallies[..., COLUMNS[axis]]).mean(-1)
+        metrics[f"{axis}_f1"] = f1_per_class(tallies[..., TALLY_COLUMNS[axis]]).mean(-1)
     return metrics
 
 
@@ -77,7 +77,7 @@ def scores(labels, pred_labels) -> dict[str, float]:
 
 def class_table(labels, pred_labels) -> list[dict]:
     """For each of the 18 classes: label, name, support (photos), precision, recall, f1; 0 for a division by zero."""
-    counts = tally(labels, pred_labels)[0][:, COLUMNS["all"]]
+    counts = tally(labels, pred_labels)[0][:, TALLY_COLUMNS["all"]]
     rows = zip(CLASS_NAMES, *counts, f1_per_class(counts), strict=True)
     return [
         {

@@ -9,7 +9,7 @@ from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError, first_line
 from maskfold.models.classifier import Classifier, build_classifier
 
-Size = tuple[int, int]
+InputSize = tuple[int, int]
 # What models raise for input sizes that they do not support.
 MODEL_ERRORS = (RuntimeError, ValueError, AssertionError)
 # How many patches or strides beyond the current size are tried as a larger size.
@@ -36,13 +36,13 @@ def check_input_size(model: Classifier, config: Config) -> None:
     )
 
 
-def _suggestion(sizes: list[Size]) -> str:
+def _suggestion(sizes: list[InputSize]) -> str:
     texts = [f"{height} {width}" for height, width in sizes]
     return f"use --data.image_size {', or '.join(texts)}" if texts else "choose another size"
 
 
 @torch.inference_mode()
-def seen_size(model: Classifier, size: Size) -> Size:
+def seen_size(model: Classifier, size: InputSize) -> InputSize:
     """Height and width of the region that reaches the output: NaN in a pixel outside it does not make the output NaN.
 
     Unlike a gradient, NaN passes through dead units, zero weights and saturated activations. Costs a forward pass of
@@ -55,7 +55,7 @@ def seen_size(model: Classifier, size: Size) -> Size:
     return height, width
 
 
-def _seen_along(model: Classifier, size: Size, axis: int) -> int:
+def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
     """Number of rows or columns up to the last one that reaches the output, by bisection."""
     low, high = 0, size[axis] - 1
     while low < high:
@@ -66,7 +66,7 @@ def _seen_along(model: Classifier, size: Size, axis: int) -> int:
     return low
 
 
-def nearest_sizes(model: Classifier, config: Config, seen: Size | None = None) -> list[Size]:
+def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = None) -> list[InputSize]:
     """Up to four sizes near data.image_size of which the model sees everything, nearest first.
 
     seen: the region that seen_size found. Without it multiples of the patch or stride, and of 32, are tried.
@@ -90,7 +90,7 @@ def nearest_sizes(model: Classifier, config: Config, seen: Size | None = None) -
     return sorted(pairs, key=lambda pair: sum(abs(pair[axis] - size[axis]) / size[axis] for axis in (0, 1)))
 
 
-def _first_seen(model: Classifier, config: Config, sizes: Iterable[Size]) -> Size | None:
+def _first_seen(model: Classifier, config: Config, sizes: Iterable[InputSize]) -> InputSize | None:
     """The first of the sizes that is seen completely. A model of fixed input size is built again for each."""
     for size in sizes:
         if min(size) < 16 or size == config.data.image_size:
@@ -106,7 +106,7 @@ def _first_seen(model: Classifier, config: Config, sizes: Iterable[Size]) -> Siz
     return None
 
 
-def _steps(model: Classifier) -> Size:
+def _steps(model: Classifier) -> InputSize:
     """Patch size of a ViT, else the stride of the first convolution."""
     step = getattr(getattr(model.backbone, "patch_embed", None), "patch_size", None)
     if step is None:

@@ -14,6 +14,8 @@ from maskfold.metrics.calibration import NUM_BINS, Reliability
 BLUE, ORANGE, GREY = "#2f5d8a", "#c8641c", "#9a9a9a"
 # One marker and dash per line, so that lines can be distinguished without colour.
 LINE_STYLES = [(marker, dash) for dash in ("-", "--", ":", "-.") for marker in "osD^vXP*"]
+# {key of metrics.jsonl: title of its panel}: the learning curves of every run.
+CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
 # A confusion matrix of more classes is larger and has smaller text.
 MAX_SMALL_MATRIX = 6
 

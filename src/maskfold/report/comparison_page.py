@@ -13,17 +13,16 @@ import numpy as np
 from maskfold.config.experiment import flatten
 from maskfold.errors import UserError
 from maskfold.evaluation.compare import differences
-from maskfold.evaluation.score_tables import interval
 from maskfold.fileio import write_text
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import METRICS, class_table, scores
-from maskfold.pages.figures import class_f1_dots, learning_curves
+from maskfold.pages.figures import CURVES, class_f1_dots, learning_curves
 from maskfold.pages.html_page import PERSON_ID_NOTICE, Section, figure, metric_name, note, page, table
 from maskfold.probabilities import OutOfFold, load_predictions, mean, same_labels
 from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.runs.summary import summarise
 
-FILE = "comparison.html"
-CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
+COMPARISON_FILE = "comparison.html"
 SCORES_HINT = (
     "Out-of-fold scores: each photo is predicted by the fold model that was not trained on its person; intervals are "
     "95 % over people."
@@ -83,7 +82,7 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[OutOfFold]) 
             f"{letter}: {summary['name']}",
             f"{len(oof.label):,}",
             *(f"{summary['oof'][key]:.4f}" for key in keys),
-            interval(summary["oof"]["macro_f1_ci95"]),
+            ci_text(summary["oof"]["macro_f1_ci95"]),
             f"{sum(row['seconds'] for row in summary['folds']):,.0f}",
             summary["selection"] + ("" if summary["complete"] else "; not all folds"),
         ]

@@ -11,15 +11,16 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
 from maskfold.config.experiment import Data
-from maskfold.data.decode import jpeg_size, read_photo
+from maskfold.data.decode import read_photo
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
-from maskfold.evaluation.baselines import thumbnails
+from maskfold.evaluation.simple_models import thumbnails
 from maskfold.labels import AGE_BORDERS, CLASS_NAMES, GENDERS, NUM_CLASSES
 from maskfold.loading.crops import resize
 from maskfold.loading.store import Store
 from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.pages.figures import BLUE, GREY, ORANGE, hide_upper_right_spines
+from maskfold.photos.jpeg_header import jpeg_size
 
 CHANNELS = {"red": ORANGE, "green": GREY, "blue": BLUE}
 

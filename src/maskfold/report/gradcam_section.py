@@ -36,7 +36,7 @@ class GradcamExample:
         return (self.pixels * (MIN_BRIGHTNESS + (1 - MIN_BRIGHTNESS) * self.heat[..., None])).astype(np.uint8)
 
 
-def pairs(oof: OutOfFold) -> list[tuple[int, int]]:
+def error_pairs(oof: OutOfFold) -> list[tuple[int, int]]:
     """(incorrect, correct) rows: the most confident errors, and the most confident correct predictions of their class.
 
     All rows are of different people. An error of a class without a correct prediction is left out.
@@ -66,7 +66,7 @@ def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: 
     """
     from maskfold.report.gradcam import heatmaps
 
-    rows, predicted = [row for pair in pairs(oof) for row in pair], oof.pred_labels
+    rows, predicted = [row for pair in error_pairs(oof) for row in pair], oof.pred_labels
     store_rows = prepared.row_indices(oof.image_id)
     maps = heatmaps(run, [(int(oof.fold[row]), store[store_rows[row]], int(predicted[row])) for row in rows])
     examples = []

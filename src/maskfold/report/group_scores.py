@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode
-from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, People, Resampling
+from maskfold.labels import AGE_GROUPS, GENDERS, NUM_CLASSES, decode_label
+from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, People, Resampling, percentile_interval
 from maskfold.metrics.calibration import reliability
-from maskfold.metrics.scores import COLUMNS, f1_per_class
+from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
 
 # The bootstrap interval of a group of fewer people is not reliable.
@@ -18,7 +18,7 @@ ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
 def classes_by_group() -> dict[str, list[int]]:
     """Name of a group -> its classes: the two genders, the three age groups and their six combinations."""
-    _, gender, age = decode(range(NUM_CLASSES))
+    _, gender, age = decode_label(range(NUM_CLASSES))
     is_member = {name: gender == index for index, name in enumerate(GENDERS)}
     is_member |= {name: age == index for index, name in enumerate(AGE_GROUPS)}
     is_member |= {
@@ -48,8 +48,8 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     deviation of the bootstrap in standard errors (Westfall & Young 1993); NaN for a group of fewer than MIN_PEOPLE.
     """
     resampler = People(oof.label, oof.person_id)
-    mask, gender, age = decode(oof.label)
-    pred_mask, pred_gender, pred_age = decode(oof.pred_labels)
+    mask, gender, age = decode_label(oof.label)
+    pred_mask, pred_gender, pred_age = decode_label(oof.pred_labels)
     columns = [np.ones(len(oof.label)), oof.pred_labels == oof.label, oof.probs.max(1)]
     columns += [pred_mask != mask, pred_gender != gender, pred_age < age, pred_age > age]
     classes = {name: members for name, members in classes_by_group().items() if np.isin(oof.label, members).any()}
@@ -60,7 +60,7 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     np.add.at(sums, resampler.person_index, is_member[:, :, None] * values[:, None, :])
     whole = np.zeros((len(resampler), 1, values.shape[1]))
     np.add.at(whole, resampler.person_index, values[:, None, :])
-    tallies = resampler.tally(oof.label, oof.pred_labels)[..., COLUMNS["all"]]
+    tallies = resampler.tally(oof.label, oof.pred_labels)[..., TALLY_COLUMNS["all"]]
     samples = resampler.resample(np.random.default_rng(resampling.seed), resampling.count)
 
     members = list(classes.values())
@@ -71,8 +71,8 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     table = pd.DataFrame({"group": list(classes), "people": num_people, "photos": num_photos})
     for name, points in estimates.items():
         table[name] = points
-        bounds = np.percentile(replicates[name], (2.5, 97.5), axis=0).T
-        table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair.tolist() for pair in bounds]
+        bounds = [percentile_interval(values) for values in replicates[name].T]
+        table[f"{name}_ci95"] = [None if np.isnan(pair).any() else pair for pair in bounds]
     error = replicates["gap"].std(0)
     with np.errstate(divide="ignore", invalid="ignore"):
         deviation = np.abs(replicates["gap"] - estimates["gap"]) / error

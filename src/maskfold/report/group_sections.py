@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from maskfold.data.images_table import Prepared
-from maskfold.evaluation.score_tables import interval
-from maskfold.labels import AXES, KIND_MASK, decode
+from maskfold.labels import AXES, KIND_MASK, decode_label
 from maskfold.loading.store import Store
-from maskfold.metrics.bootstrap import intervals
+from maskfold.metrics.bootstrap import score_intervals
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import scores
 from maskfold.pages.figures import accuracy_by_age, group_intervals
 from maskfold.pages.html_page import figure, note, table
@@ -21,7 +21,9 @@ from maskfold.report.group_scores import ERRORS, scores_by_group
 def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
     """Accuracy by age in years, and per photo type (file stem) for the class and each axis."""
     ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
-    is_correct = [true == pred for true, pred in zip(decode(oof.label), decode(oof.pred_labels), strict=True)]
+    is_correct = [
+        true == pred for true, pred in zip(decode_label(oof.label), decode_label(oof.pred_labels), strict=True)
+    ]
     chart = accuracy_by_age(ages, oof.pred_labels == oof.label, is_correct[list(AXES).index("age")])
     rows, kinds = [], np.array([name.rpartition("/")[2] for name in oof.image_id])
     for kind in KIND_MASK:
@@ -29,9 +31,9 @@ def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
         if is_kind.any():
             labels, predicted = oof.label[is_kind], oof.pred_labels[is_kind]
             accuracy = scores(labels, predicted)["accuracy"]
-            bounds = intervals(labels, predicted, oof.person_id[is_kind], 0)["accuracy_ci95"]
+            bounds = score_intervals(labels, predicted, oof.person_id[is_kind], 0)["accuracy_ci95"]
             rows.append(
-                [kind, f"{accuracy:.4f}", interval(bounds), *(f"{axis[is_kind].mean():.4f}" for axis in is_correct)]
+                [kind, f"{accuracy:.4f}", ci_text(bounds), *(f"{axis[is_kind].mean():.4f}" for axis in is_correct)]
             )
     header = ["photo type", "accuracy", "95 %", *(f"{axis} accuracy" for axis in AXES)]
     return figure(chart, "Accuracy by age in years") + table("Accuracy by photo type", header, rows)
@@ -47,7 +49,7 @@ def group_section(oof: OutOfFold, prepared: Prepared, store: Store, suspects: pd
         [
             name,
             f"{row.people:,}",
-            *(f"{row[key]:.4f} {interval(row[f'{key}_ci95'], 3)}" for key in ("accuracy", "f1", "overconfidence")),
+            *(f"{row[key]:.4f} {ci_text(row[f'{key}_ci95'], 3)}" for key in ("accuracy", "f1", "overconfidence")),
             f"{row.calibration_error:.4f}",
             *(f"{row[kind]:.1%}" for kind in ERRORS),
         ]

@@ -9,7 +9,7 @@ from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.loading.store import Store
-from maskfold.loading.transforms import sample_seeds, train_transform
+from maskfold.loading.transforms import make_train_transform, sample_seeds
 from maskfold.metrics.confusion import most_confident_errors
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
@@ -22,7 +22,7 @@ MAX_MIXED = 12
 
 def augmentation_examples(config: Config, store: Store) -> np.ndarray:
     """Some photos, augmented as in the first epochs, at the input size of the model: uint8 RGB [H, W, 3]."""
-    rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), train_transform(config.data)
+    rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), make_train_transform(config.data)
     lines, epochs = [], min(MAX_EPOCHS, config.optim.epochs)
     for row in rows:
         seeds = [
@@ -50,7 +50,7 @@ def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int 
     table = prepared.images
     labels, ages = table.label.to_numpy(), table.age.to_numpy()
     batches = train_batch_sampler(config, split(table, prepared.folds, fold)[0], labels)
-    dataset = PhotoDataset(store, labels, train_transform(config.data), config.seed)
+    dataset = PhotoDataset(store, labels, make_train_transform(config.data), config.seed)
     target_encoder, mixer = TargetEncoder(config, ages, np.ones(len(ages)), "cpu"), Mixer(config.mix, config.seed)
     while True:
         batches.set_epoch(batches.epoch + 1)

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 
 from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_suspects
 from maskfold.config.experiment import Config, flatten
-from maskfold.evaluation.score_tables import interval
 from maskfold.fileio import write_text
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.labels import AXES
@@ -16,8 +15,10 @@ from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import assess_calibration
 from maskfold.metrics.confusion import confusion_matrices
+from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import METRICS, class_table
 from maskfold.pages.figures import (
+    CURVES,
     class_f1_bars,
     confusion_matrix,
     learning_curves,
@@ -32,12 +33,11 @@ from maskfold.report.photo_sections import augmentation_section, confident_error
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
 
-FILE = "report.html"
+REPORT_FILE = "report.html"
 # Keys that train.py fills in for every run: their values are not marked as changed by the user.
 RESOLVED_KEYS = ("data.root", "data.prepared", "run.precision", "run.predict_precision")
-CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
-# Only in runs with an exponential moving average (EMA) of the weights.
-CURVES |= {"raw_macro_f1": "macro F1 without EMA"}
+# The last one only in runs with an exponential moving average (EMA) of the weights.
+FOLD_CURVES = CURVES | {"raw_macro_f1": "macro F1 without EMA"}
 OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per_second": "images per second"}
 
 
@@ -60,7 +60,7 @@ def write_report(run: RunFolder) -> Path:
         ),
         Section(
             "Learning curves",
-            figure(learning_curves(histories, CURVES), "Losses and macro F1 by epoch, one line per fold"),
+            figure(learning_curves(histories, FOLD_CURVES), "Losses and macro F1 by epoch, one line per fold"),
             "A validation loss that rises while the training loss falls is a sign of overfitting.",
         ),
         Section(
@@ -120,18 +120,18 @@ def write_report(run: RunFolder) -> Path:
             "All keys of the run; bold rows differ from the default.",
         ),
     ]
-    path = run.folder / FILE
+    path = run.folder / REPORT_FILE
     write_text(path, page(f"Report: {run.name}", sections))
     return path
 
 
 def _scores(summary: dict) -> str:
     whole = summary["oof"]
-    rows = [[metric_name(name), f"{whole[name]:.4f}", interval(whole[f"{name}_ci95"])] for name in METRICS]
+    rows = [[metric_name(name), f"{whole[name]:.4f}", ci_text(whole[f"{name}_ci95"])] for name in METRICS]
     leaderboard = ""
     if whole["board95"] is not None:
         leaderboard = "Expected leaderboard score of one fold model on a new test set of the size of the eval set: "
-        leaderboard += f"board95 {interval(whole['board95'])}; on half of it {interval(whole['board_half95'])}. "
+        leaderboard += f"board95 {ci_text(whole['board95'])}; on half of it {ci_text(whole['board_half95'])}. "
     unfinished = (
         "" if summary["complete"] else " Not all folds are trained: the scores are those of the finished folds."
     )
@@ -139,7 +139,7 @@ def _scores(summary: dict) -> str:
         [
             str(row["fold"]),
             f"{row['macro_f1']:.4f}",
-            interval(row["macro_f1_ci95"]),
+            ci_text(row["macro_f1_ci95"]),
             f"{row['accuracy']:.4f}",
             str(row["best_epoch"]),
             f"{row['seconds']:,.0f}",
@@ -148,7 +148,7 @@ def _scores(summary: dict) -> str:
     ]
     fold_header = ["fold", "macro F1", "95 %", "accuracy", "best epoch", "seconds"]
     return (
-        f"<p class='score'>macro F1 {whole['macro_f1']:.4f} {interval(whole['macro_f1_ci95'])}</p>"
+        f"<p class='score'>macro F1 {whole['macro_f1']:.4f} {ci_text(whole['macro_f1_ci95'])}</p>"
         f"<p class='note'>{leaderboard}Weights: {escape(summary['selection'])}.{unfinished}</p>"
         f"<div class='row'>{table('All folds', ['metric', 'score', '95 %'], rows)}"
         f"{table('By fold', fold_header, fold_rows)}</div>"

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import Config, config_hash, fixed_values
+from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
 from maskfold.fileio import locked, read_json, sha256, write_json, write_text

@@ -8,7 +8,7 @@ from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import write_json
-from maskfold.metrics.bootstrap import intervals
+from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import OOF_FIELDS, OutOfFold, load_predictions
 from maskfold.runs.run_folder import RunFolder, fold_name
@@ -53,7 +53,7 @@ def summarise(run: RunFolder) -> dict:
         best = max(history, key=lambda row: row["macro_f1"])["epoch"]
         mine = oof.fold == fold
         fold_scores: dict[str, Any] = dict(scores(oof.label[mine], oof.pred_labels[mine]))
-        bounds = intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)
+        bounds = score_intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)
         fold_scores["macro_f1_ci95"] = bounds["macro_f1_ci95"]
         rows.append(
             {"fold": int(fold), **fold_scores, "best_epoch": best, "seconds": seconds, "images_per_second": rate}
@@ -61,7 +61,7 @@ def summarise(run: RunFolder) -> dict:
     whole = scores(oof.label, oof.pred_labels)
     return {
         "name": run.name,
-        "oof": whole | intervals(oof.label, oof.pred_labels, oof.person_id, provenance["eval_people"]),
+        "oof": whole | score_intervals(oof.label, oof.pred_labels, oof.person_id, provenance["eval_people"]),
         "folds": rows,
         "complete": len(rows) == config.data.folds,
         "selection": selection(config),

@@ -1,7 +1,6 @@
 """Mirror metrics.jsonl to Weights & Biases. No error of W&B may stop or change a run."""
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -13,7 +12,7 @@ import numpy as np
 
 from maskfold.config.experiment import Config
 from maskfold.errors import first_line
-from maskfold.fileio import write_json
+from maskfold.fileio import read_json_or_none, write_json
 from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import OutOfFold
@@ -61,7 +60,7 @@ class WandbLogger:
         mode = "offline" if mode == "online" and self._marker.exists() else mode
         self._record: dict[str, Any] = {"id": os.urandom(6).hex(), "offline": None} | dict.fromkeys(SECONDS, 0.0)
         kinds = {"id": str, "offline": str} | dict.fromkeys(SECONDS, float)
-        stored = _read(self._path)
+        stored = read_json_or_none(self._path) or {}
         self._record |= {key: stored[key] for key, kind in kinds.items() if isinstance(stored.get(key), kind)}
         # Computed before the variables of W&B are hidden: project, entity and tags may come from them.
         options = destination(config.run) | {"group": folder.name, "name": f"{folder.name}-{part}"}
@@ -74,7 +73,7 @@ class WandbLogger:
     def _start(self, options: dict, folder: Path, mode: str) -> None:
         import wandb
 
-        provenance = _read(folder / "provenance.json")
+        provenance = read_json_or_none(folder / "provenance.json") or {}
         options["config"] |= {key: provenance.get(key) for key in ("git_commit", "dataset")}
         # An absolute path, because W&B's service process may have another working directory.
         options |= {"dir": str(folder.absolute()), "id": self._record["id"], "resume": "allow"}
@@ -187,13 +186,5 @@ class WandbLogger:
 
 def offline_runs(folder: Path) -> list[str]:
     """The folders of the offline W&B runs of a run, in the order of its parts."""
-    paths = [_read(record).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
+    paths = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
     return [path for path in paths if isinstance(path, str)]
-
-
-def _read(path: Path) -> dict:
-    """Read a JSON object; empty if the file is missing or damaged."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
-    return {}

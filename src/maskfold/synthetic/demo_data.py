@@ -14,7 +14,7 @@ import pandas as pd
 
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
-from maskfold.labels import GENDERS, KIND_MASK, age_group, encode
+from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.progress import parallel_map
 from maskfold.synthetic.rendering import render_photo, sample_appearance
 
@@ -103,7 +103,7 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
         for kind, mask in KIND_MASK.items():
             name = hashlib.sha1(f"{seed}/{number}/{kind}".encode()).hexdigest() + ".jpg"
             files[kind] = out / "eval" / "images" / name
-            answers.append((name, encode(mask, GENDERS.index(person.gender), age_group(person.age)), number))
+            answers.append((name, encode_label(mask, GENDERS.index(person.gender), age_group(person.age)), number))
         jobs.append((person.gender, person.age, files, [seed, 1, number]))
     for _ in parallel_map(lambda job: _render_person(*job), jobs, "rendering people", "people"):
         pass

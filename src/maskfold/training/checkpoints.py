@@ -20,7 +20,7 @@ def _are_sums(value: Any) -> bool:
 
 
 # The keys of a checkpoint, and whether a value is of their type.
-CONTENT: dict[str, Callable[[Any], bool]] = {
+CHECKPOINT_KEYS: dict[str, Callable[[Any], bool]] = {
     "identity": lambda value: isinstance(value, str),
     "history": lambda value: isinstance(value, list),
     "step": lambda value: type(value) is int and value >= 0,
@@ -57,7 +57,7 @@ def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
-    """Write a checkpoint, a dict with the keys of CONTENT."""
+    """Write a checkpoint, a dict with CHECKPOINT_KEYS."""
     # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
     torch.save(checkpoint, content)
@@ -78,11 +78,11 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     # The unpickler raises whatever its instructions run into: an empty stack, a short read, a number for a text.
     except Exception as error:
         raise _damaged(path, error) from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CONTENT.keys():
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
         raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")
     if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {_fix(path)}")
-    if wrong := [key for key, is_valid in CONTENT.items() if not is_valid(checkpoint[key])]:
+    if wrong := [key for key, is_valid in CHECKPOINT_KEYS.items() if not is_valid(checkpoint[key])]:
         raise UserError(f"{path}: not a readable checkpoint ({wrong[0]} is not valid); {_fix(path)}")
     for row in checkpoint["history"]:
         check_record(path, row, EpochRow, _fix(path))

@@ -13,12 +13,12 @@ import torch
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
-from maskfold.data.prepare import ensure_prepared
-from maskfold.environment import check_compile, check_launch
+from maskfold.data.prepared_folder import ensure_prepared
+from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
 from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
-from maskfold.loading.transforms import train_transform
+from maskfold.loading.transforms import make_train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
@@ -132,7 +132,7 @@ def _check_request(config: Config, name: str, request: TrainRequest) -> None:
         )
     check_launch()
     if config.run.compile:
-        check_compile()
+        check_compile_variables()
     if not NAME.fullmatch(name):
         raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if request.refit and config.optim.schedule == "plateau":
@@ -148,7 +148,7 @@ def _check_request(config: Config, name: str, request: TrainRequest) -> None:
 
 def _check_model(config: Config) -> None:
     """Build augmentation, model and optimiser and predict on blank photos. Raises UserError if one of them fails."""
-    train_transform(config.data)
+    make_train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
     check_input_size(model, config)

@@ -12,7 +12,7 @@ from maskfold.loading.dataset import PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler, train_batch_sampler
 from maskfold.loading.store import ConcatStore, Store
-from maskfold.loading.transforms import EvalTransform, train_transform
+from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware, pick_workers
 from maskfold.models.prediction import predict
@@ -64,7 +64,7 @@ class FoldData:
             self.train_loader = FeatureLoader(features, labels, train_batches, views, self.hardware)
             self.val_loader = FeatureLoader(features, labels, val_batches, ("none",), self.hardware)
         else:
-            train_dataset = PhotoDataset(store, labels, train_transform(data), config.seed)
+            train_dataset = PhotoDataset(store, labels, make_train_transform(data), config.seed)
             self.train_loader = PhotoLoader(train_dataset, train_batches, workers, pin)
             self.val_loader = self.val_photo_loader
 

@@ -17,7 +17,7 @@ from accelerate.utils import gather_object
 from maskfold.data.images_table import Prepared
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError
-from maskfold.fileio import sha256, write_atomic, write_json
+from maskfold.fileio import sha256, write_csv, write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
 from maskfold.loading.store import open_store
 from maskfold.models.device import Hardware
@@ -125,7 +125,7 @@ def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerato
         record = _record(sources, views, config.pseudo.threshold, selected, len(table))
         write_json(run.part_dir(part) / SOURCES_FILE, record)
         # The list is written last: it marks that the selection is complete.
-        write_atomic(run.part_dir(part) / LABELS_FILE, lambda beside: selected.to_csv(beside, index=False))
+        write_csv(run.part_dir(part) / LABELS_FILE, selected)
     accelerator.wait_for_everyone()
 
 

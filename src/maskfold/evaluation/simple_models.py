@@ -14,10 +14,10 @@ from sklearn.preprocessing import StandardScaler
 
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
-from maskfold.data.prepare import ensure_prepared
+from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.evaluation.baseline_scores import write_baselines
 from maskfold.loading.store import Store, open_store
-from maskfold.metrics.bootstrap import intervals
+from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import scores
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import pick_device, pick_precisions, pick_workers, prediction_hardware
@@ -56,7 +56,7 @@ def score_baselines(config: Config) -> tuple[Path, dict[str, dict]]:
         for fold in range(prepared.num_folds):
             train, valid = split(images, prepared.folds, fold)
             pred_labels[valid] = baseline(inputs, labels, train, valid)
-        bounds = intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
+        bounds = score_intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
         scores_by_name[name] = scores(labels, pred_labels) | bounds
     return write_baselines(prepared, scores_by_name), scores_by_name
 

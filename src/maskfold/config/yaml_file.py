@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from maskfold.config.experiment import KEYS, Config, Section
+from maskfold.config.experiment import KEYS, Config, ConfigSection
 from maskfold.errors import UserError, did_you_mean, indented_list, one_line, short_repr
 
 # Far more than a configuration needs. Nested aliases can describe more values than fit into memory in a few lines.
@@ -103,7 +103,7 @@ def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
         raise UserError(_explain(fault, path, flags)) from None
 
 
-_SECTIONS = tuple(key for key, value in Config() if isinstance(value, Section))
+_SECTIONS = tuple(key for key, value in Config() if isinstance(value, ConfigSection))
 
 
 def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Checks that find a suspicious submission before it is scored: class shares, near-identical submissions."""
+"""What is suspicious about a submission before it is scored: unlikely class shares, a near-identical submission."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.inference.manifest import manifests_in
 from maskfold.inference.submission_csv import read_submission
-from maskfold.labels import AXES, KIND_MASK, PHOTOS_PER_PERSON, decode
+from maskfold.labels import AXES, KIND_MASK, PHOTOS_PER_PERSON, decode_label
 
 # By chance one submission in a thousand has a smaller p-value.
 MIN_P_VALUE = 0.001
@@ -27,12 +27,12 @@ def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
     warnings = []
     people = prepared.images.drop_duplicates("person_id")
     for index, (axis, names) in enumerate(AXES.items()):
-        counts = np.bincount(decode(pred_labels)[index], minlength=len(names))
+        counts = np.bincount(decode_label(pred_labels)[index], minlength=len(names))
         if axis == "mask":
             expected = np.bincount(list(KIND_MASK.values())) / PHOTOS_PER_PERSON
             p = chisquare(counts, expected * counts.sum()).pvalue
         else:
-            train_counts = np.bincount(decode(people.label.to_numpy())[index], minlength=len(names))
+            train_counts = np.bincount(decode_label(people.label.to_numpy())[index], minlength=len(names))
             expected, both = train_counts / train_counts.sum(), np.stack([train_counts, counts / PHOTOS_PER_PERSON])
             present = both.sum(0) > 0
             p = chi2_contingency(both[:, present], correction=False).pvalue if present.sum() > 1 else 1.0

@@ -1,0 +1,75 @@
+"""Keys and flags that choose by name: their values are the names in a dict of the module that implements them.
+
+So a new head, loss or crop is one line of that dict. The names are read from the source of the module: importing it
+would import torch, which takes seconds, for every --help and every config.yaml.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import GetCoreSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@cache
+def names_by_dict(module: str) -> dict[str, tuple[str, ...]]:
+    """The keys of each dict at the top of a module, in order; module: path in the package."""
+    names = {}
+    for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        value = getattr(node, "value", None)
+        if isinstance(targets[0], ast.Name) and isinstance(value, ast.Dict):
+            keys = [key.value for key in value.keys if isinstance(key, ast.Constant)]
+            names[targets[0].id] = tuple(key for key in keys if isinstance(key, str))
+    return names
+
+
+def dict_names(module: str, variable: str) -> tuple[str, ...]:
+    """The keys of a module's dict: ("models/heads.py", "HEADS") -> ("joint", "factored")."""
+    return names_by_dict(module)[variable]
+
+
+class Choice:
+    """Annotation of a key whose values are the names in one or more dicts of a module.
+
+    module: path in the package. without: another value, for none of them, or None.
+    """
+
+    def __init__(self, module: str, *variables: str, without: str | None = None):
+        self.module, self.variables, self.without = module, variables, without
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        names = [name for variable in self.variables for name in dict_names(self.module, variable)]
+        return tuple(names) if self.without is None else (self.without, *names)
+
+    def check(self, value: Any) -> Any:
+        """Return a valid name. Raises ValueError that lists the valid ones, in pydantic's words."""
+        if value not in self.names:
+            *others, last = map(repr, self.names)
+            raise ValueError(f"input should be {', '.join(others)} or {last}")
+        return value
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.check, handler(source))
+
+
+def choice_in(annotation: Any) -> Choice | None:
+    """The Choice in an annotation, at any depth."""
+    if isinstance(annotation, Choice):
+        return annotation
+    return next((choice for inner in get_args(annotation) if (choice := choice_in(inner))), None)
+
+
+def names_of(field: FieldInfo) -> tuple[str, ...]:
+    """The names that a key accepts as a flag, `none` for an empty key included; () for a key of another type."""
+    if get_origin(field.annotation) is Literal:
+        return get_args(field.annotation)
+    choice = next(filter(None, map(choice_in, (*field.metadata, field.annotation))), None)
+    empty = ("none",) if type(None) in get_args(field.annotation) else ()
+    return (*choice.names, *empty) if choice else ()

@@ -1,0 +1,100 @@
+"""Photos that cannot be read: report all of them, or leave them out (prepare.py --skip-damaged)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from maskfold.data.decode import inspect_photo
+from maskfold.errors import UserError
+from maskfold.progress import parallel_map
+
+SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
+
+
+class CheckedPhotos(NamedTuple):
+    """A table of photos with, for each row, the sha1 of the file and what is wrong with it (None: nothing)."""
+
+    table: pd.DataFrame
+    contents: list[str]
+    faults: list[str | None]
+
+    def messages(self, root: Path) -> list[str]:
+        """A message for each photo that cannot be read."""
+        pairs = zip(self.table.path, self.faults, strict=True)
+        return [f"{root / path}: {fault}" for path, fault in pairs if fault]
+
+    def damaged(self) -> list[dict[str, str]]:
+        """image_id, path and reason of each photo that cannot be read."""
+        rows = zip(self.table.image_id, self.table.path, self.faults, strict=True)
+        return [{"image_id": name, "path": path, "reason": fault} for name, path, fault in rows if fault]
+
+    def kept(self, keep: pd.Series) -> "CheckedPhotos":
+        """The rows where `keep` is true."""
+        return CheckedPhotos(
+            self.table[keep.to_numpy(bool)].reset_index(drop=True),
+            [content for content, flag in zip(self.contents, keep, strict=True) if flag],
+            [fault for fault, flag in zip(self.faults, keep, strict=True) if flag],
+        )
+
+
+def check_photos(table: pd.DataFrame, root: Path) -> CheckedPhotos:
+    """Read and decode every photo of a table."""
+    checked = list(parallel_map(lambda path: inspect_photo(root / path), list(table.path), "reading photos", "photos"))
+    return CheckedPhotos(table, [content for content, _ in checked], [fault for _, fault in checked])
+
+
+def leave_out(train: CheckedPhotos, evaluation: CheckedPhotos) -> tuple[CheckedPhotos, CheckedPhotos, dict | None]:
+    """(training photos, eval photos, what was left out or None) without photos that cannot be read.
+
+    A person with such a photo is left out with all seven photos. What was left out: {people: person_ids, train: rows,
+    eval: rows}, where a row has the keys image_id, path and reason.
+    """
+    bad = pd.Series([fault is not None for fault in train.faults], train.table.index, bool)
+    people = sorted(set(train.table.person_id[bad]))
+    skipped = {"people": people, "train": train.damaged(), "eval": evaluation.damaged()}
+    if not (people or skipped["eval"]):
+        return train, evaluation, None
+    is_readable = pd.Series([fault is None for fault in evaluation.faults], evaluation.table.index, bool)
+    return train.kept(~train.table.person_id.isin(people)), evaluation.kept(is_readable), skipped
+
+
+def describe_skipped(skipped: dict | None) -> list[str]:
+    """Lines that list what was left out."""
+    if skipped is None:
+        return []
+    lines = []
+    if skipped["people"]:
+        count = len(skipped["people"])
+        people = "1 person is" if count == 1 else f"{count} people are"
+        lines.append(f"warning: {people} left out, with all their photos, because a photo cannot be read:")
+        lines += [f"  {row['path']}: {row['reason']}" for row in skipped["train"]]
+    if skipped["eval"]:
+        count = len(skipped["eval"])
+        photos = "1 eval photo is" if count == 1 else f"{count} eval photos are"
+        lines.append(f"warning: {photos} left out; a submission gives them the most frequent class:")
+        lines += [f"  {row['path']}: {row['reason']}" for row in skipped["eval"]]
+    return lines
+
+
+def skipped_people(meta: dict) -> list[str]:
+    """person_ids that were left out; meta: the content of dataset.json."""
+    return _read_skipped(meta, lambda skipped: [str(person) for person in skipped["people"]])
+
+
+def skipped_eval_ids(meta: dict) -> list[str]:
+    """ImageIDs of the eval photos that were left out; meta: the content of dataset.json."""
+    return _read_skipped(meta, lambda skipped: [str(row["image_id"]) for row in skipped["eval"]])
+
+
+def _read_skipped(meta: dict, read: Callable[[dict], list[str]]) -> list[str]:
+    # Folders prepared by older versions lack the key.
+    if (skipped := meta.get("skipped")) is None:
+        return []
+    try:
+        return read(skipped)
+    except (TypeError, KeyError):
+        raise UserError(
+            "dataset.json: skipped is not valid; prepare the data again (scripts/prepare.py --skip-damaged)"
+        ) from None

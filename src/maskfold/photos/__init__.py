@@ -1,0 +1,1 @@
+"""The formats of photo files: headers, damage, colour spaces."""

@@ -1,0 +1,56 @@
+"""Convert pixels with an embedded ICC profile, such as Display P3, to sRGB (littlecms through Pillow)."""
+
+import io
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageCms
+
+# Profiles that change no colour by more levels than this are taken as sRGB: the pixels stay as they are.
+MAX_SRGB_DIFFERENCE = 2
+# Colours that a profile is tried on, a grid of this many values per channel.
+GRID = 9
+
+
+def to_srgb(image: np.ndarray, profile: bytes, is_grey: bool = False) -> np.ndarray:
+    """uint8 RGB [H, W, 3] -> the same in sRGB; a profile that is broken or of another colour space is ignored."""
+    transform = _transform(profile, "L" if is_grey else "RGB")
+    return image if transform is None else _apply(transform, image, is_grey)
+
+
+def _apply(transform: "ImageCms.ImageCmsTransform", image: np.ndarray, is_grey: bool) -> np.ndarray:
+    from PIL import Image
+
+    # A copy: arrays that Pillow owns are read-only.
+    return np.array(transform.apply(Image.fromarray(image[..., 0] if is_grey else image)))
+
+
+def cmyk_to_srgb(picture: "Image.Image", profile: bytes) -> np.ndarray | None:
+    """Pillow's CMYK picture -> uint8 sRGB [H, W, 3], or None if the profile is broken or of another colour space."""
+    transform = _transform(profile, "CMYK") if picture.mode == "CMYK" else None
+    return None if transform is None else np.array(transform.apply(picture))
+
+
+@lru_cache(maxsize=32)
+def _transform(profile: bytes, mode: str) -> "ImageCms.ImageCmsTransform | None":
+    """The conversion from a profile to sRGB, None where it is not needed or not possible. mode: of the pixels."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if source.profile.xcolor_space.strip() != {"L": "GRAY"}.get(mode, mode):
+            return None
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode == "CMYK":
+        return transform
+    levels = np.linspace(0, 255, GRID).round().astype(np.uint8)
+    colors = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, 3)
+    if mode == "L":
+        colors = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, 2)
+    difference = np.abs(_apply(transform, np.ascontiguousarray(colors), mode == "L").astype(int) - colors).max()
+    return transform if difference > MAX_SRGB_DIFFERENCE else None

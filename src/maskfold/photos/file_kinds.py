@@ -1,0 +1,70 @@
+"""Tell what a file is from its first bytes, to name files that are not photos that can be read."""
+
+JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
+CONVERT = "convert it to JPEG or PNG"
+REPLACE = "replace the photo"
+# Other formats by their first bytes.
+SIGNATURES = {
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"BM": "BMP",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+    b"\0\0\x01\0": "ICO",
+}
+# Brands of ISO base media files (ISO/IEC 14496-12): bytes 8 to 12, after the length of the first box and "ftyp".
+BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF") | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
+)
+# Files that are no pictures, by their first bytes.
+OTHERS = {
+    b"version https://git-lfs": ("is a Git LFS pointer, not the photo itself", "fetch it with git lfs pull"),
+    b"PK\x03\x04": ("is a ZIP archive, not a photo", "unpack it"),
+    b"Rar!": ("is a RAR archive, not a photo", "unpack it"),
+    b"\x1f\x8b": ("is a gzip archive, not a photo", "unpack it"),
+}
+MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"<script", b"<error")
+
+
+def kind_fault(content: bytes) -> str | None:
+    """What a file is, and what to do, if it is not a JPEG or PNG; otherwise None."""
+    if not content:
+        return f"is empty (0 bytes); {REPLACE}"
+    if content.startswith((JPEG, PNG)):
+        return None
+    if kind := _picture_kind(content):
+        return f"is a {kind} file, not JPEG or PNG; {CONVERT}"
+    for signature, (fault, fix) in OTHERS.items():
+        if content.startswith(signature):
+            return f"{fault}; {fix}"
+    start = content[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith(MARKUP):
+        return f"is a web page or XML text, not a photo; {REPLACE}"
+    if not content.strip(b"\0"):
+        return f"contains only zero bytes; {REPLACE}"
+    try:
+        text = content[:512].decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    if text and all(letter.isprintable() or letter.isspace() for letter in text):
+        return f"is a text file, not a JPEG or PNG image; {REPLACE}"
+    return f"is not a JPEG or PNG image; {REPLACE}"
+
+
+def _picture_kind(content: bytes) -> str | None:
+    if content[4:8] == b"ftyp":
+        # mif1 is also the main brand of AVIF files; the compatible brands tell.
+        brands = [content[8:12], *(content[start : start + 4] for start in range(16, min(content[3], 64), 4))]
+        names = [BRANDS[brand] for brand in brands if brand in BRANDS]
+        return "AVIF" if "AVIF" in names else names[0] if names else "video (MP4)"
+    if content.startswith(b"RIFF"):
+        return {b"WEBP": "WebP", b"AVI ": "video (AVI)"}.get(content[8:12])
+    return next((kind for signature, kind in SIGNATURES.items() if content.startswith(signature)), None)

@@ -1,0 +1,79 @@
+"""The chunks of a PNG (ISO/IEC 15948): checksums, and what decides how it is decoded."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+from maskfold.photos.file_kinds import PNG, REPLACE
+
+GREY, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
+CHANNELS = {GREY: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
+# zlib compresses to at least 1 / 1032 of the size.
+MAX_ZLIB_RATIO = 1032
+
+
+@dataclass
+class PngHeader:
+    """has_alpha: an alpha channel or a transparent colour; icc_profile: the embedded colour profile or None."""
+
+    height: int
+    width: int
+    bit_depth: int
+    color_type: int
+    has_alpha: bool
+    icc_profile: bytes | None = None
+
+    @property
+    def is_grey(self) -> bool:
+        return self.color_type in (GREY, GREY_ALPHA)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the decompressed picture, each row with its filter byte."""
+        return self.height * (1 + (self.width * self.bit_depth * CHANNELS.get(self.color_type, 1) + 7) // 8)
+
+
+def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:
+    """(header, what is wrong with the file and what to do, or None). All chunks up to the last one are checked."""
+    header, has_data = None, False
+    start = len(PNG)
+    while start + 12 <= len(content):
+        length, name = struct.unpack(">I4s", content[start : start + 8])
+        end = start + 8 + length
+        body, checksum = content[start + 4 : end], content[end : end + 4]
+        if len(checksum) < 4:
+            return header, f"is truncated; {REPLACE}"
+        if zlib.crc32(body) != int.from_bytes(checksum):
+            return header, f"is damaged (a checksum is wrong); {REPLACE}"
+        if name == b"IHDR" and length == 13:
+            width, height, bit_depth, color_type = struct.unpack(">IIBB", body[4:14])
+            header = PngHeader(height, width, bit_depth, color_type, color_type in (GREY_ALPHA, COLOR_ALPHA))
+        elif header is None:
+            return None, f"is damaged (its header is missing); {REPLACE}"
+        elif name == b"tRNS" and not has_data:
+            header.has_alpha = True
+        elif name == b"iCCP" and not has_data:
+            header.icc_profile = _profile(body[4:])
+        elif name == b"IDAT":
+            has_data = True
+        elif name == b"IEND":
+            return header, _size_fault(header, len(content))
+        start = end + 4
+    return header, f"is truncated; {REPLACE}"
+
+
+def _size_fault(header: PngHeader, size: int) -> str | None:
+    # Checked before memory for the picture is allocated.
+    if header.num_bytes > MAX_ZLIB_RATIO * size:
+        return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
+    return None
+
+
+def _profile(chunk: bytes) -> bytes | None:
+    """The profile of an iCCP chunk: a name, two zero bytes (the second is the method), the compressed profile."""
+    _, _, compressed = chunk.partition(b"\0")
+    try:
+        # Profiles of displays and cameras have some kilobytes; this one must not fill the memory.
+        return zlib.decompressobj().decompress(compressed[1:], 2**24) or None
+    except zlib.error:
+        return None

@@ -1,0 +1,136 @@
+"""Proposals need models that separate the classes; without them nobody is proposed, whatever the models' strength."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brute
+from scipy.special import expit
+from wrong_labels import KINDS, names, people, people_at_strength, turned
+
+from maskfold.audit import label_noise
+from maskfold.audit.audit_page import axis_summary
+from maskfold.audit.class_separation import MIN_SEPARATION, separation
+from maskfold.audit.contamination import MIN_EVIDENCE, Contamination, fit_contamination
+from maskfold.audit.label_noise import find_suspects
+from maskfold.labels import KIND_MASK, decode, marginals
+
+
+@pytest.fixture
+def without_cleanlab(monkeypatch):
+    """cleanlab takes most of the time and does not change proposals."""
+    monkeypatch.setattr(label_noise, "confident_learning", lambda labels, probs: None)
+
+
+def proposed(oof):
+    """{axis: people}"""
+    suspects, _ = find_suspects(oof)
+    return {axis: set(table.person_id[table.proposed]) for axis, table in suspects.groupby("axis")}
+
+
+@pytest.mark.parametrize("overconfidence", [0.3, 1, 3, 6])
+@pytest.mark.parametrize("strength", [0.2, 0.6, 1, 1.5, 2, 2.5, 3, 4, 6])
+def test_correct_labels_cause_few_proposals_at_any_strength(strength, overconfidence, without_cleanlab):
+    for seed in range(3):
+        people_by_axis = proposed(people_at_strength(150, strength, overconfidence, seed))
+        assert max(map(len, people_by_axis.values())) <= 3
+
+
+@pytest.mark.parametrize("overconfidence", [0.3, 1, 3])
+def test_strong_models_find_planted_errors(overconfidence, without_cleanlab):
+    genders, exchanges = names(range(10)), names(range(20, 26))
+    oof = turned(people_at_strength(150, 6, overconfidence), genders, exchanges)
+    assert proposed(oof) == {"age": set(), "gender": set(genders), "mask": set(exchanges)}
+    suspects, fits = find_suspects(oof)
+    assert fits["gender"].rate == pytest.approx(10 / 150, abs=0.01)
+    assert fits["mask"].rate == pytest.approx(6 / 150, abs=0.01)
+    assert "proposed: 10" in axis_summary("gender", fits["gender"], suspects[suspects.axis == "gender"])
+
+
+def test_models_that_never_predict_incorrect_are_in_doubt():
+    """The exchanged photos are ranked, but neither proposed nor counted."""
+    oof = turned(people_at_strength(150, 6), swaps=names(range(8)))
+    cube = oof.probs.reshape(-1, 3, 6).copy()
+    # The order of the two photos is kept, but "worn" is always more probable than "incorrect".
+    cube[:, 0] = np.maximum(cube[:, 0], 2 * cube[:, 1])
+    probs = cube.reshape(-1, 18)
+    oof = replace(oof, probs=probs / probs.sum(1, keepdims=True))
+    assert not (marginals(oof.probs)["mask"].argmax(1) == 1).any()
+    suspects, fits = find_suspects(oof)
+    table = suspects[suspects.axis == "mask"]
+    assert not table.proposed.any()
+    assert table.p_wrong.isna().all()
+    assert np.isnan(fits["mask"].rate)
+    assert set(table.person_id[table["rank"] <= 8]) == set(names(range(8)))
+    text = axis_summary("mask", fits["mask"], table)
+    assert "0% of the photos labelled incorrect" in text
+    assert text.endswith("proposed: 0")
+    assert "an estimated" not in text
+
+
+def test_models_without_confident_predictions_are_in_doubt():
+    oof = people_at_strength(150, 1, overconfidence=3)
+    suspects, fits = find_suspects(turned(oof, genders=names(range(10))))
+    table = suspects[suspects.axis == "gender"]
+    assert fits["gender"].evidence <= MIN_EVIDENCE
+    assert f"needed: {MIN_SEPARATION}" in axis_summary("gender", fits["gender"], table)
+    assert not table.proposed.any()
+
+
+def test_a_class_without_people_is_named():
+    oof = people_at_strength(60, 6)
+    is_female = decode(oof.label)[1] == 1
+    one = replace(
+        oof, **{name: getattr(oof, name)[is_female] for name in ("image_id", "probs", "label", "fold", "person_id")}
+    )
+    suspects, fits = find_suspects(one)
+    assert "labelled male" in axis_summary("gender", fits["gender"], suspects[suspects.axis == "gender"])
+
+
+def test_separation_does_not_depend_on_wrong_labels():
+    """It is that of two normal distributions: sqrt(2 / pi) / sqrt(1 - 2 / pi) if they coincide."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=100_000)
+    assert separation(scores) == pytest.approx(1.324, abs=0.01)
+    margins = 5 + scores
+    assert separation(np.where(rng.random(len(margins)) < 0.3, -margins, margins)) == separation(margins)
+    assert separation(margins) == pytest.approx(5, abs=0.05)
+    assert separation(np.ones(3)) == np.inf
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 0.2), st.floats(0.3, 3), st.integers(30, 300))
+def test_fit_is_the_global_maximum_of_the_likelihood(seed, rate, scale, num_people):
+    rng = np.random.default_rng(seed)
+    margins = scale * rng.normal(4, 2, num_people)
+    margins = np.where(rng.random(num_people) < rate, -margins, margins)
+    fit = fit_contamination(margins)
+
+    def loss(parameters):
+        p_label = expit(np.exp(parameters[0]) * margins)
+        return -np.log(np.maximum(p_label + parameters[1] * (1 - 2 * p_label), 1e-12)).sum()
+
+    grid = (slice(np.log(0.2), np.log(50), 0.05), slice(0, 0.5, 0.01))
+    assert loss((np.log(fit.slope), fit.rate)) <= loss(brute(loss, grid, finish=None)) + 1e-3
+    assert 0 <= fit.rate <= 0.5
+    assert fit.evidence >= 0
+
+
+def test_p_wrong_of_certain_predictions_is_a_number():
+    """exp overflows for margins times slope beyond 700."""
+    with np.errstate(all="raise"):
+        assert Contamination(50.0, 0.0, 0.0).p_wrong(np.array([-60.0, 60.0])).tolist() == [0, 0]
+        assert Contamination(50.0, 0.1, 0.0).p_wrong(np.array([-60.0, 60.0])).tolist() == [1, 0]
+
+
+def test_people_without_both_photos_are_not_judged_for_exchanges():
+    oof = people(60)
+    keep = np.tile([KIND_MASK[kind] != 1 for kind in KINDS], 60)
+    only = replace(
+        oof, **{name: getattr(oof, name)[keep] for name in ("image_id", "probs", "label", "fold", "person_id")}
+    )
+    suspects, fits = find_suspects(only)
+    assert set(suspects.axis) == {"gender", "age"}
+    assert fits["mask"].doubt
