@@ -1,10 +1,13 @@
 """Print the scores of runs: each by itself, then compared with the first."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from maskfold.data.images_table import load_prepared
+from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.compare import print_comparison
 from maskfold.evaluation.corrected_scores import print_corrected_scores
@@ -13,6 +16,7 @@ from maskfold.evaluation.score_tables import gain_sentence, print_calibration, p
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, load_gain, record_gain
+from maskfold.inference.photo_shift import check_shift
 from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
@@ -38,11 +42,21 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None
             print_corrected_scores(run.name, load_oof(run, prepared), prepared, corrections)
     for run, oof in zip(runs[1:], oofs[1:], strict=True):
         print_comparison((runs[0].name, run.name), oofs[0], oof)
+    _print_shift(runs)
     if len(runs) == 1 or not same_labels(oofs):
         return
     _print_members([run.name for run in runs], oofs)
     if are_repeats([run.config for run in runs]):
         print(gain_sentence(record_gain(runs), len(summaries[0]["folds"])))
+
+
+def _print_shift(runs: Sequence[RunFolder]) -> None:
+    """Print a warning if the eval photos differ; nothing for a run whose prepared folder is not there."""
+    lines = []
+    for folder in dict.fromkeys(run.config.data.prepared for run in runs):
+        with suppress(UserError):
+            lines += check_shift(load_prepared(folder))[1] if folder else []
+    print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
 
 
 def _print_members(names: Sequence[str], oofs: Sequence[OutOfFold]) -> None:

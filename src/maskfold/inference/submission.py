@@ -16,6 +16,7 @@ from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
@@ -54,6 +55,7 @@ def make_submission(
     oof, prepared, oof_labels = blended.oof, blended.prepared, blended.cross_fitted.pred_labels
     table, info = submission_table(blended.eval_predictions.image_id, blended.pred_labels, prepared)
     people = len(set(oof.person_id))
+    shift, messages = check_shift(prepared)
     manifest = {
         "name": out.stem,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,6 +72,7 @@ def make_submission(
             **score_intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
             "mean_of_folds": load_gain(runs),
         },
+        "shift": shift,
         "dataset": prepared.meta["fingerprint"],
         "eval": prepared.meta["eval_fingerprint"],
         "skipped": skipped_rows(prepared),
@@ -81,7 +84,7 @@ def make_submission(
     manifest["csv_sha256"] = sha256(out)
     write_json(out.with_suffix(".json"), manifest)
     add_to_index(out.parent, manifest)
-    messages = [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]
+    messages += [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]
     if skipped := manifest["skipped"]:
         ids = skipped["image_id"]
         photos = "1 eval photo" if len(ids) == 1 else f"{len(ids)} eval photos"

@@ -1,0 +1,113 @@
+"""Statistics of a photo, whatever it shows: size, light, colour, detail at each scale, noise, JPEG blocks."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from maskfold.data.decode import read_photo
+
+# A photo is shrunk while it is decoded if its longer side stays at least this, in pixels.
+MIN_SIDE = 1024
+JPEG_BLOCK = 8
+# Mean responses below this are rounding: a flat photo has no detail to take the logarithm of.
+MIN_RESPONSE = 0.05
+# The kernel of Immerkaer's estimate of noise (1996): edges and ramps hardly excite it.
+NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+# Statistic -> what is said of photos with more of it, and with less of it.
+MEANINGS = {
+    "area": ("larger", "smaller"),
+    "aspect": ("wider in shape", "narrower in shape"),
+    "brightness": ("brighter", "darker"),
+    "contrast": ("higher in contrast", "lower in contrast"),
+    "red": ("redder", "less red"),
+    "blue": ("bluer", "less blue"),
+    "red_range": ("more colourful", "less colourful"),
+    "blue_range": ("more colourful", "less colourful"),
+    "detail_across": ("sharper", "blurrier"),
+    "detail_down": ("sharper", "blurrier"),
+    "detail_half": ("sharper", "blurrier"),
+    "detail_quarter": ("richer in coarse detail", "poorer in coarse detail"),
+    "detail_eighth": ("richer in coarse detail", "poorer in coarse detail"),
+    "red_detail": ("richer in colour detail", "poorer in colour detail"),
+    "blue_detail": ("richer in colour detail", "poorer in colour detail"),
+    "noise": ("noisier", "smoother"),
+    "jpeg_blocks": ("more compressed (stronger JPEG blocks)", "less compressed (weaker JPEG blocks)"),
+    "light_from_above": ("lighter at the top", "darker at the top"),
+    "light_from_left": ("lighter on the left", "darker on the left"),
+    "light_in_centre": ("lighter in the centre", "darker in the centre"),
+}
+STATISTICS = tuple(MEANINGS)
+
+
+def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
+    """RGB uint8 [H, W, 3] -> the STATISTICS as float [S].
+
+    reduced: factor by which decoding has shrunk the photo. area, aspect, detail, noise and jpeg_blocks are logarithms;
+    the others are in grey levels.
+    """
+    luma, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+    height, width = luma.shape
+    (brightness, contrast), (red_mean, red_range), (blue_mean, blue_range) = map(_mean_and_deviation, (luma, red, blue))
+    half = _half(luma)
+    quarter = _half(half)
+    eighth = _half(quarter)
+    coarse = cv2.resize(eighth, (3, 3), interpolation=cv2.INTER_AREA).astype(float)
+    values = {
+        "area": np.log(height * width * reduced**2),
+        "aspect": np.log(width / height),
+        "brightness": brightness,
+        "contrast": contrast,
+        "red": red_mean,
+        "blue": blue_mean,
+        "red_range": red_range,
+        "blue_range": blue_range,
+        "detail_across": _log_response(cv2.Sobel(luma, cv2.CV_16S, 1, 0, ksize=1)),
+        "detail_down": _log_response(cv2.Sobel(luma, cv2.CV_16S, 0, 1, ksize=1)),
+        "detail_half": _log_response(cv2.Laplacian(half, cv2.CV_16S)),
+        "detail_quarter": _log_response(cv2.Laplacian(quarter, cv2.CV_16S)),
+        "detail_eighth": _log_response(cv2.Laplacian(eighth, cv2.CV_16S)),
+        # At half the size, since most JPEG files hold colours at half the size.
+        "red_detail": _log_response(cv2.Laplacian(_half(red), cv2.CV_16S)),
+        "blue_detail": _log_response(cv2.Laplacian(_half(blue), cv2.CV_16S)),
+        "noise": _log_response(cv2.filter2D(luma, cv2.CV_16S, NOISE_KERNEL)),
+        "jpeg_blocks": _jpeg_blocks(luma) + _jpeg_blocks(cv2.transpose(luma)),
+        "light_from_above": coarse[0].mean() - coarse[2].mean(),
+        "light_from_left": coarse[:, 0].mean() - coarse[:, 2].mean(),
+        "light_in_centre": coarse[1, 1] - coarse.mean(),
+    }
+    return np.array([values[name] for name in STATISTICS], float)
+
+
+def statistics_of_file(path: Path) -> np.ndarray:
+    """photo_statistics of a file. Raises UserError if it is missing or damaged."""
+    photo = read_photo(path, _reduction)
+    return photo_statistics(photo.image, photo.reduced)
+
+
+def _reduction(size: tuple[int, int]) -> int:
+    return next((factor for factor in (8, 4, 2) if max(size) >= factor * MIN_SIDE), 1)
+
+
+def _mean_and_deviation(plane: np.ndarray) -> tuple[float, float]:
+    mean, deviation = cv2.meanStdDev(plane)
+    return mean.item(), deviation.item()
+
+
+def _half(plane: np.ndarray) -> np.ndarray:
+    size = [max(1, side // 2) for side in plane.shape[::-1]]
+    return cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+
+
+def _log_response(filtered: np.ndarray) -> float:
+    """Logarithm of the mean absolute response to a filter, int16 [H, W]."""
+    return float(np.log(max(cv2.norm(filtered, cv2.NORM_L1) / filtered.size, MIN_RESPONSE)))
+
+
+def _jpeg_blocks(plane: np.ndarray) -> float:
+    """Logarithm of the steps between JPEG blocks over the steps inside them, from left to right (Wang et al. 2002)."""
+    if plane.shape[1] <= JPEG_BLOCK:
+        return 0.0
+    steps = cv2.reduce(cv2.absdiff(plane[:, 1:], plane[:, :-1]), 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[0]
+    between = np.arange(1, len(steps) + 1) % JPEG_BLOCK == 0
+    return float(np.log(max(steps[between].mean(), MIN_RESPONSE) / max(steps[~between].mean(), MIN_RESPONSE)))
