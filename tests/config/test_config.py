@@ -103,7 +103,7 @@ ALIASES += "]"
         ("seed: !!int ''\n", ["not readable"]),
         ('seed: "\\UFFFFFFFF"\n', ["not readable"]),
         ("seed: 0x" + "f" * 5000, ["seed", "an integer of 20000 bits"]),
-        ("data: {augment: {a: " * 60 + "1" + "}}" * 60, ["not readable", "levels"]),
+        ("data: " + "{a: " * 60 + "1" + "}" * 60, ["not readable", "levels"]),
         (ALIASES, ["not readable", "values"]),
         (f"data: {{augment: {ALIASES}}}", ["not readable", "values"]),
         (MERGES, ["not readable", "values"]),

@@ -16,15 +16,15 @@ from conftest import ROOT
 from hypothesis import strategies as st
 from workspace import CHECKPOINT_OWNER, NAME, PEOPLE, Workspace
 
-from maskfold.config.config_file import config_text, load_config
 from maskfold.config.experiment import config_hash, replaced
+from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.catalog import raise_faults, read_catalog
 from maskfold.data.corrections import apply_corrections
-from maskfold.data.decode import check_photo, read_photo
+from maskfold.data.decode import inspect_photo, read_photo
 from maskfold.data.folds import split
 from maskfold.data.images_table import load_prepared
 from maskfold.data.label_changes import applied_corrections, relabelled
-from maskfold.data.prepare import describe, ensure_prepared
+from maskfold.data.prepared_folder import describe, ensure_prepared
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
@@ -33,13 +33,13 @@ from maskfold.inference.blend import blend_runs
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.inference.rebuild import rebuild
-from maskfold.inference.submission_checks import agreements
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index, record_score, score_history
+from maskfold.inference.suspicious_submission import agreements
 from maskfold.loading.crops import CROPS, store_size
 from maskfold.loading.store import open_store
 from maskfold.loading.stored_photo import read_stored_photo
-from maskfold.loading.transforms import train_transform
+from maskfold.loading.transforms import make_train_transform
 from maskfold.metrics.calibration import assess_calibration
 from maskfold.models.architecture import find_architecture
 from maskfold.models.backbone import build_backbone
@@ -93,7 +93,7 @@ def config(space: Workspace, path: Path) -> None:
     if loaded.model.backbone.partition(":")[0] not in ("hf-hub", "hf_hub"):
         find_architecture(loaded.model.backbone)
     if max(*loaded.data.image_size, *loaded.data.crop_size) <= SMALL:
-        train_transform(loaded.data)
+        make_train_transform(loaded.data)
 
 
 def raw_table(space: Workspace, path: Path) -> None:
@@ -236,7 +236,7 @@ def features(space: Workspace, path: Path) -> None:
 
 
 def photo(space: Workspace, path: Path) -> None:
-    check_photo(path)
+    inspect_photo(path)
     photo_sizes([path])
     for crop in CROPS:
         read_stored_photo(path, space.config.data.model_copy(update={"crop": crop}))

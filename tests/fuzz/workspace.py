@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from conftest import plain_train_state
 
-from maskfold.config.config_file import load_config
 from maskfold.config.experiment import Config
+from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.fileio import write_json
 from maskfold.inference.submission import make_submission
