@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from maskfold.config.config_file import load_config
-from maskfold.data.prepare import ensure_prepared
 
 from maskfold.audit.class_separation import separation
 from maskfold.audit.label_noise import CORRECTABLE_AXES, find_suspects
-from maskfold.config.cli import Parser, add_config_flags, config_flags, run
+from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, replaced
-from maskfold.data.corrections import COLUMNS, SWAPS
+from maskfold.config.yaml_file import load_config
+from maskfold.data.corrections import CORRECTION_COLUMNS, SWAPS
 from maskfold.data.images_table import Prepared
+from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.errors import UserError
 from maskfold.fileio import write_atomic
-from maskfold.labels import GENDERS, decode
+from maskfold.labels import GENDERS, decode_label
 from maskfold.probabilities import OutOfFold, load_predictions
 from maskfold.training.fit import fit_run
 
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="audit", help="prefix of the names of the runs (default: %(default)s)")
     add_config_flags(parser)
     args = parser.parse_args()
-    config = load_config(args.file, config_flags(args))
+    config = load_config(args.file, config_overrides(args))
     prepared = ensure_prepared(config.data)
     planted: dict[str, np.ndarray] = {axis: np.array([], str) for axis in CORRECTABLE_AXES}
     name = f"{args.prefix}-{config.seed}"
@@ -73,7 +73,7 @@ def with_errors(config: Config, prepared: Prepared, planted: dict[str, np.ndarra
     gender = prepared.people.set_index("person_id").gender
     rows = [(person, "gender", GENDERS[1 - GENDERS.index(gender[person])], "planted") for person in planted["gender"]]
     rows += [(person, "swap", SWAPS[0], "planted") for person in planted["mask"]]
-    table = pd.DataFrame(rows, columns=COLUMNS)
+    table = pd.DataFrame(rows, columns=CORRECTION_COLUMNS)
     write_atomic(path, lambda temporary: table.to_csv(temporary, index=False))
     folder = prepared.folder.with_name(f"{prepared.folder.name}-{path.stem}")
     return replaced(config, data={"prepared": folder, "corrections": path})
@@ -83,7 +83,7 @@ def table_rows(name: str, oof: OutOfFold, planted: dict[str, np.ndarray]) -> lis
     """One row per axis. first: planted errors among the first suspects, twice as many as were planted; correct: planted
     errors among the proposals."""
     suspects, fits = find_suspects(oof)
-    labels, predictions = decode(oof.label), decode(oof.pred_labels)
+    labels, predictions = decode_label(oof.label), decode_label(oof.pred_labels)
     accuracy = {"mask": np.mean(labels[0] == predictions[0]), "gender": np.mean(labels[1] == predictions[1])}
     rows = []
     for axis in CORRECTABLE_AXES:

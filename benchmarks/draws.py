@@ -82,7 +82,7 @@ def sample_people(prepared: Prepared, draws: int, size: int, seed: int) -> list[
 def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out: Path) -> None:
     """Write a raw data folder of links to the photos: training people, held-out people as eval set, its true labels."""
     shutil.rmtree(out, ignore_errors=True)
-    images, root = prepared.images, Path(prepared.meta["root"])
+    images, root = prepared.images, prepared.root.resolve()
     rows = []
     for person in train:
         photos = images[images.person_id == person]

@@ -16,11 +16,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from maskfold.data.prepare import prepare
 
 from maskfold.config.cli import Parser, run
 from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared
+from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.inference.photo_shift import measure_shift, sample_photos
 from maskfold.loading.photo_statistics import photo_statistics

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.data.catalog import read_catalog
-from maskfold.data.prepared_folder import describe
+from maskfold.data.images_table import describe
 from maskfold.data.raw_layout import find_layout
 from maskfold.inference.cached_predictions import prepared_of
 from maskfold.labels import MASKS
@@ -43,7 +43,7 @@ prepared, data = prepared_of(run), run.config.data
 
 # %%
 print("\n".join(describe(prepared)))
-catalog = read_catalog(find_layout(Path(prepared.meta["root"])))
+catalog = read_catalog(find_layout(prepared.root))
 faults = catalog.train_faults + catalog.eval_faults
 print(len(faults), "faults,", len(catalog.warnings), "warnings")
 print("\n".join(faults + catalog.warnings))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROOT, tiny_args
 
 from maskfold.probabilities import load_predictions
@@ -72,3 +74,13 @@ def done(process) -> str:
     _, err = process.communicate()
     assert process.returncode == 0, err
     return err
+
+
+def read_only_mount(folder: Path) -> list[str]:
+    """The start of a command that sees a folder on a read-only disk; skip the test where nothing can be mounted."""
+    code = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
+        command = [*unshare, "sh", "-c", code, str(folder)]
+        if shutil.which("unshare") and not subprocess.run([*command, "true"], capture_output=True).returncode:
+            return command
+    pytest.skip("cannot mount a folder read-only here")

@@ -19,6 +19,10 @@ class ResourceError(UserError):
     """
 
 
+class LockedError(UserError):
+    """Another process holds the lock of a folder."""
+
+
 class TimeIsUp(Exception):
     """The time limit is reached and everything is saved; rerun the command to resume."""
 

@@ -15,7 +15,7 @@ from maskfold.audit.audit_page import axis_summary
 from maskfold.audit.class_separation import MIN_SEPARATION, separation
 from maskfold.audit.contamination import MIN_EVIDENCE, Contamination, fit_contamination
 from maskfold.audit.label_noise import find_suspects
-from maskfold.labels import KIND_MASK, decode, marginals
+from maskfold.labels import KIND_MASK, decode_label, marginals
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_models_without_confident_predictions_are_in_doubt():
 
 def test_a_class_without_people_is_named():
     oof = people_at_strength(60, 6)
-    is_female = decode(oof.label)[1] == 1
+    is_female = decode_label(oof.label)[1] == 1
     one = replace(
         oof, **{name: getattr(oof, name)[is_female] for name in ("image_id", "probs", "label", "fold", "person_id")}
     )

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 from conftest import refused
 
+from maskfold.data import prepared_folder
 from maskfold.data.images_table import load_prepared
-from maskfold.data.raw_csv import points_outside
 from maskfold.errors import UserError
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
+from maskfold.places import Places
 
 OUT = Path("data/prepared/raw data 사본")
 
@@ -268,12 +269,77 @@ def test_the_root_may_be_read_only(script, raw):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def test_a_prepared_folder_of_another_root_is_refused(script, raw, tmp_path):
+@pytest.mark.parametrize("verb", ["prepare", "train"])
+def test_a_prepared_folder_of_other_photos_is_refused(script, raw, tmp_path, verb):
+    """A copy of the photos in another place is accepted; with one photo changed it is not."""
     assert script("prepare", "--data", raw, "--out", "mine").code == 0
     before = (tmp_path / "mine" / "dataset.json").read_text()
-    other = shutil.copytree(raw, tmp_path / "other")
-    refused(script("prepare", "--data", other, "--out", "mine"), "mine", str(raw))
-    assert (tmp_path / "mine" / "dataset.json").read_text() == before
+    other = Path(shutil.copytree(raw, tmp_path / "other"))
+    for photo in (photo_of(other, "mask4"), next((other / "eval" / "images").iterdir())):
+        content = photo.read_bytes()
+        image = np.full((512, 384, 3), 7, np.uint8)
+        photo.write_bytes(cv2.imencode(photo.suffix, image)[1].tobytes())
+        if verb == "prepare":
+            done = script("prepare", "--data", other, "--out", "mine")
+        else:
+            Path("x.yaml").write_text("run: {wandb: disabled}")
+            done = script("train", "x.yaml", "--data.root", other, "--data.prepared", "mine")
+        refused(done, "mine", str(other), "--data.prepared")
+        assert "delete" not in done.err
+        assert (tmp_path / "mine" / "dataset.json").read_text() == before
+        photo.write_bytes(content)
+    done = script("prepare", "--data", other, "--out", "mine")
+    assert done.code == 0, done.err
+
+
+def test_a_moved_project_is_prepared_to_the_same_bytes(script, raw, tmp_path, monkeypatch):
+    """Also from another working directory, and where nothing may be written because nothing changes."""
+    before, after = tmp_path / "before", tmp_path / "after"
+    shutil.copytree(raw, before / "data" / "demo")
+    (before / "data" / "demo" / "train" / "images" / "nobody").mkdir()
+    monkeypatch.chdir(before)
+    assert script("prepare", "--data", "data/demo", "--folds", 3).code == 0
+    content = {path.name: path.read_bytes() for path in Path("data/prepared/demo").iterdir()}
+    meta = json.loads(content["dataset.json"])
+    assert (meta["root"], meta["eval"]) == ("data/demo", "data/demo/eval")
+    assert meta["warnings"]
+    before.rename(after)
+    monkeypatch.chdir(after)
+    assert script("prepare", "--data", "data/demo").code == 0
+    prepared = after / "data" / "prepared" / "demo"
+    assert {path.name: path.read_bytes() for path in prepared.iterdir()} == content
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(prepared_folder, "why_not_writable", lambda folder: "read-only")
+    monkeypatch.setattr(prepared_folder, "write_text", None)
+    done = script("prepare", "--data", after / "data" / "demo", "--out", prepared)
+    assert done.code == 0, done.err
+    assert {path.name: path.read_bytes() for path in prepared.iterdir()} == content
+
+
+def test_photos_are_found_where_the_data_was_moved(script, raw, tmp_path, monkeypatch):
+    """Training and eval photos in places of their own, both moved."""
+    monkeypatch.setenv("SM_CHANNEL_TRAIN", str(raw / "train" / "images"))
+    shutil.move(raw / "eval", tmp_path / "eval set")
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(tmp_path / "eval set"))
+    assert script("prepare", "--out", "p").code == 0
+    moved = Path(shutil.move(raw, tmp_path / "moved"))
+    moved_eval = Path(shutil.move(tmp_path / "eval set", tmp_path / "moved eval"))
+    monkeypatch.delenv("SM_CHANNEL_TRAIN")
+    monkeypatch.delenv("SM_CHANNEL_EVAL")
+    prepared = load_prepared(Path("p"))
+    with pytest.raises(UserError, match=r"raw data 사본: the raw data is no longer there.*--data\.root"):
+        prepared.photo_paths(prepared.images)
+    prepared = load_prepared(Path("p"), Places(root=moved))
+    assert all(path.is_file() for path in prepared.photo_paths(prepared.images))
+    with pytest.raises(UserError, match=r"eval set: the eval set is no longer there.*--data\.root"):
+        prepared.photo_paths(prepared.evaluation)
+    monkeypatch.setenv("SM_CHANNEL_EVAL", str(moved_eval))
+    paths = load_prepared(Path("p"), Places(root=moved)).photo_paths(prepared.evaluation)
+    assert [path.name for path in paths] == prepared.evaluation.image_id.tolist()
+    assert all(path.is_file() for path in paths)
+    other = load_prepared(Path("p"), Places(root=moved_eval))
+    with pytest.raises(UserError, match=r"--data\.root .*prepared from other data"):
+        other.photo_paths(other.images)
 
 
 def test_folds_are_kept_when_prepared_again(script, raw):
@@ -290,16 +356,16 @@ def test_a_kill_while_preparing_again_leaves_no_valid_folder(script, raw, monkey
     assert script("prepare", "--data", raw, "--folds", 3).code == 0
     table = table_of(raw)
     Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[0]},age,61,so\n")
-    write = pd.DataFrame.to_csv
+    write = prepared_folder.write_text
 
-    def killed_at_folds(self, path, *args, **keys):
-        if Path(path).name.endswith("folds.csv"):
+    def killed_at_meta(path, text):
+        if path.name == "dataset.json":
             raise KeyboardInterrupt
-        return write(self, path, *args, **keys)
+        write(path, text)
 
     before = (OUT / "images.csv").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(pd.DataFrame, "to_csv", killed_at_folds)
+        patch.setattr(prepared_folder, "write_text", killed_at_meta)
         assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 130
     assert (OUT / "images.csv").read_bytes() != before
     with pytest.raises(UserError, match=r"dataset\.json"):
@@ -329,16 +395,6 @@ def test_the_organisers_environment(script, raw, monkeypatch, tmp_path):
     assert all((raw / path).is_file() for path in evaluation.path)
     monkeypatch.setenv("SM_CHANNEL_TRAIN", str(tmp_path / "gone"))
     refused(script("prepare"), "SM_CHANNEL_TRAIN", "gone")
-
-
-@pytest.mark.parametrize("name", ["..", "a/../../b", "/a", "\\\\server\\x", "C:x", "", " ", "."])
-def test_names_that_point_outside(name):
-    assert points_outside(name)
-
-
-@pytest.mark.parametrize("name", ["000001_male_Asian_20", "a b.jpg", "한글.jpg", "..a", "a..b"])
-def test_names_that_point_inside(name):
-    assert not points_outside(name)
 
 
 def test_fingerprint_depends_on_content_not_on_the_path(script, raw, tmp_path):

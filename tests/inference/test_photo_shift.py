@@ -1,5 +1,6 @@
 """The warning that eval photos differ from training photos: on small photos, and with submit.py and evaluate.py."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from conftest import tiny_args
 
 from maskfold.data.images_table import Prepared
 from maskfold.inference import photo_shift
-from maskfold.inference.photo_shift import FILE, check_shift, measure_shift, shift_warning
+from maskfold.inference.photo_shift import SHIFT_FILE, check_shift, measure_shift, shift_warning
 from maskfold.loading.photo_statistics import STATISTICS
 from maskfold.metrics import two_sample
 from maskfold.synthetic.demo_data import make_demo
@@ -82,9 +83,9 @@ def test_the_result_is_kept_for_the_same_photos(prepared, monkeypatch):
     assert check_shift(prepared)[0]["differs"]
     prepared.meta["eval_fingerprint"] = "b"
     assert check_shift(prepared)[0]["differs"]
-    monkeypatch.setattr(photo_shift, "VERSION", 99)
-    (prepared.folder / FILE).write_text(
-        (prepared.folder / FILE).read_text().replace('"differs": true', '"differs": false')
+    monkeypatch.setattr(photo_shift, "SHIFT_VERSION", 99)
+    (prepared.folder / SHIFT_FILE).write_text(
+        (prepared.folder / SHIFT_FILE).read_text().replace('"differs": true', '"differs": false')
     )
     assert check_shift(prepared)[0]["differs"]
 
@@ -102,20 +103,22 @@ DAMAGES = (
 def test_a_damaged_result_is_measured_again(prepared):
     blur_eval(prepared)
     expected = check_shift(prepared)
-    path = prepared.folder / FILE
+    path = prepared.folder / SHIFT_FILE
     for damage in DAMAGES:
         path.write_bytes(damage(path.read_text()).encode(errors="surrogateescape"))
         assert check_shift(prepared) == expected
         assert json.loads(path.read_text())["shift"] == expected[0]
 
 
-def test_a_prepared_folder_that_cannot_be_written_is_no_error(prepared):
-    # A folder in the file's place: neither readable nor replaceable, also for root.
-    (prepared.folder / FILE).mkdir()
+def test_a_prepared_folder_that_cannot_be_written_is_no_error(prepared, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "read-only")
+
+    monkeypatch.setattr(photo_shift, "write_json", refuse)
     shift, lines = check_shift(prepared)
     assert not shift["differs"]
     assert lines == []
-    assert list(prepared.folder.iterdir()) == [prepared.folder / FILE]
+    assert not (prepared.folder / SHIFT_FILE).exists()
 
 
 def test_some_unreadable_photos_are_left_out(prepared):
@@ -135,7 +138,7 @@ def test_missing_photos_give_a_note(prepared):
     assert shift is None
     assert note.startswith("note:")
     assert str(paths[0].parent) in note
-    assert not (prepared.folder / FILE).exists()
+    assert not (prepared.folder / SHIFT_FILE).exists()
 
 
 def test_data_without_eval_photos_is_not_compared(prepared):
@@ -178,13 +181,13 @@ def test_submit_and_evaluate_warn(script, tmp_path):
     done = script("evaluate", "a")
     assert done.code == 0, done.err
     assert done.out.count("the eval photos differ") == 1
-    assert "JPEG" in done.out
+    assert "blockier" in done.out
     done = script("submit", "a", "--out", "a.csv")
     assert done.code == 0, done.err
     assert done.out.count("the eval photos differ") == 1
     shift = json.loads(Path("a.json").read_text())["shift"]
     assert shift["differs"]
-    assert shift == json.loads(Path("p", FILE).read_text())["shift"]
+    assert shift == json.loads(Path("p", SHIFT_FILE).read_text())["shift"]
     assert script("submit", "--from", "a.json").code == 0
     Path("p").rename("elsewhere")
     done = script("evaluate", "a")

@@ -140,6 +140,10 @@ def test_a_faulty_submission_is_refused(tmp_path):
         path.write_text(f"ImageID,ans\n{text}\n")
         with pytest.raises(UserError, match=r"s\.csv"):
             check_submission(path, info)
+    path.write_text("ImageID,ans\na.jpg,x\nb.jpg,3\n")
+    with pytest.raises(UserError, match="line 2") as error:
+        check_submission(path, info)
+    assert "line 3" not in str(error.value)
 
 
 def test_nothing_is_written_after_an_error(script, run, tmp_path):

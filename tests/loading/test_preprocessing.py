@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import shutil
 
 import cv2
 import numpy as np
@@ -80,11 +81,9 @@ def test_the_store_is_built_once_per_preprocessing(prepared):
     assert len({first.path, *(open_store(prepared, prepared.images, data).path for data in others)}) == 4
 
 
-def test_a_full_disk_is_an_error_before_building(prepared, monkeypatch):
-    from maskfold.loading import store
-
-    usage = store.shutil.disk_usage(".")._replace(free=10)
-    monkeypatch.setattr(store.shutil, "disk_usage", lambda path: usage)
+def test_full_disks_are_an_error_before_building(prepared, monkeypatch):
+    usage = shutil.disk_usage(".")._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     data = data_config(image_size=[40, 40])
     with pytest.raises(UserError, match="free space"):
         open_store(prepared, prepared.images, data)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from maskfold.metrics.two_sample import MIN_PEOPLE, auc, compare_samples
+from maskfold.metrics.two_sample import MIN_COMPARED_PEOPLE, auc, compare_samples
 
 
 def sample(rng, people, similarity=0.9, statistics=6):
@@ -70,8 +70,8 @@ def test_the_same_photos_give_the_same_result():
 
 def test_too_few_people_are_not_compared():
     rng = np.random.default_rng(3)
-    train, people = sample(rng, 2 * MIN_PEOPLE)
-    evaluation, _ = sample(rng, MIN_PEOPLE)
+    train, people = sample(rng, 2 * MIN_COMPARED_PEOPLE)
+    evaluation, _ = sample(rng, MIN_COMPARED_PEOPLE)
     assert compare_samples(train, people, evaluation) is not None
     assert compare_samples(train[7:], people[7:], evaluation) is None
     assert compare_samples(train, people, evaluation[7:]) is None
@@ -82,7 +82,7 @@ def test_too_few_people_are_not_compared():
 def test_few_people_differ_if_their_photos_can_be_told_apart():
     """The threshold stays below 1, however much the AUC varies."""
     rng = np.random.default_rng(4)
-    train, people = sample(rng, 2 * MIN_PEOPLE, 0.98, statistics=20)
-    evaluation, _ = sample(rng, MIN_PEOPLE, 0.98, statistics=20)
+    train, people = sample(rng, 2 * MIN_COMPARED_PEOPLE, 0.98, statistics=20)
+    evaluation, _ = sample(rng, MIN_COMPARED_PEOPLE, 0.98, statistics=20)
     assert not compare_samples(train, people, evaluation).differs
     assert compare_samples(train, people, evaluation + 8).differs

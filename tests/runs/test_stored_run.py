@@ -24,14 +24,22 @@ MADE_IN = str(Path(json.loads((STORED / PREPARED / "dataset.json").read_text())[
 
 @pytest.fixture
 def stored(script, tmp_path) -> Path:
-    """A copy of the stored run in the working directory; only the paths in it are changed."""
+    """A copy of the stored run in the working directory; the absolute paths in its files name a folder that is gone."""
     shutil.copytree(STORED, tmp_path, dirs_exist_ok=True)
     for path in (RUN / "config.yaml", PREPARED / "dataset.json"):
-        path.write_text(path.read_text().replace(MADE_IN, str(tmp_path)))
+        path.write_text(path.read_text().replace(MADE_IN, "/gone/stored"))
     provenance = RUN / "provenance.json"
     content = json.loads(provenance.read_text()) | {"config_sha256": sha256(RUN / "config.yaml")}
     provenance.write_text(json.dumps(content))
     return RUN
+
+
+def test_the_data_is_found_from_another_working_directory(script, stored, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = script("submit", tmp_path / stored, *VIEWS, "--out", "new.csv")
+    assert done.code == 0, done.err
+    assert Path("new.csv").read_bytes() == (tmp_path / "expected" / "submission.csv").read_bytes()
 
 
 def assert_same_predictions(name: str, expected_name: str) -> None:
@@ -96,7 +104,9 @@ def test_its_data_is_prepared_to_the_same_tables(script, stored):
     stored_meta = json.loads((PREPARED / "dataset.json").read_text())
     # The words of a warning may differ between versions.
     assert len(meta.pop("warnings")) == len(stored_meta.pop("warnings"))
-    assert meta == stored_meta
+    # The data lies in the working directory, so its places are relative to it.
+    assert [meta.pop("root"), meta.pop("eval")] == ["raw", "raw/eval"]
+    assert meta == {key: value for key, value in stored_meta.items() if key not in ("root", "eval")}
 
 
 def test_prediction_needs_no_data(stored):

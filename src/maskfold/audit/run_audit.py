@@ -14,7 +14,7 @@ from maskfold.data.corrections import CORRECTION_COLUMNS
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
-from maskfold.fileio import write_csv, write_text
+from maskfold.fileio import check_output, write_csv, write_text
 from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof, prepared_of
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
@@ -23,12 +23,14 @@ from maskfold.runs.run_folder import RunFolder
 FOLDER, PAGE = "audit", "audit.html"
 
 
-def audit(runs: Sequence[RunFolder]) -> Path:
-    """Write suspects.csv, corrections.csv, duplicates.csv and audit.html into audit/ of the first run; print a summary.
+def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
+    """Write suspects.csv, corrections.csv, duplicates.csv and audit.html into a folder; print a summary.
 
-    Several runs are combined by the mean of their out-of-fold probabilities. Raises UserError where their labels differ
-    or the data has changed since training.
+    out: the folder; None for audit/ in the first run. Several runs are combined by the mean of their out-of-fold
+    probabilities. Raises UserError where their labels differ or the data has changed since training.
     """
+    folder = out or runs[0].folder / FOLDER
+    check_output(folder, "--out")
     prepared = prepared_of(runs[0])
     oof = mean([load_oof(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
@@ -38,7 +40,6 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     pairs = _with_labels(duplicate_pairs(runs[0], prepared, store), prepared)
     # Everything is computed before the first file is written, so that an error leaves no partial audit.
     html = audit_page(" + ".join(run.name for run in runs), suspects, fits, pairs, prepared, store)
-    folder = runs[0].folder / FOLDER
     for name, table in (("suspects", suspects), ("corrections", corrections), ("duplicates", pairs)):
         write_csv(folder / f"{name}.csv", table)
     write_text(folder / PAGE, html)
@@ -49,7 +50,7 @@ def audit(runs: Sequence[RunFolder]) -> Path:
     print(f"duplicate people: {len(pairs)} pairs, {int((~pairs.same_fold).sum())} in different folds (leakage)")
     print(f"photos: {folder / PAGE}")
     if suspects.proposed.any():
-        _print_next_steps(folder, prepared, runs[0].config.data.corrections, len(corrections), len(earlier))
+        _print_next_steps(folder, runs[0], prepared, len(corrections), len(earlier))
     return folder
 
 
@@ -95,15 +96,15 @@ def _with_labels(pairs: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
 
 
 def _print_next_steps(
-    folder: Path, prepared: Prepared, config_corrections: Path | None, num_corrections: int, num_earlier: int
+    folder: Path, first_run: RunFolder, prepared: Prepared, num_corrections: int, num_earlier: int
 ) -> None:
     console, meta = wide_console(), prepared.meta
-    file, run, root = (shlex.quote(str(path)) for path in (folder / "corrections.csv", folder.parent, meta["root"]))
+    file, run, root = (shlex.quote(str(path)) for path in (folder / "corrections.csv", first_run.folder, prepared.root))
     merged = f", merged with {num_earlier} earlier corrections of the data" if num_earlier else ""
     fold_flags = f"--folds {prepared.num_folds} --seed {meta['fold_seed']}"
     train = "python scripts/train.py CONFIG.yaml --data.prepared NEW --name corrected"
     # A config that names a corrections file would override the new one.
-    train += "" if config_corrections is None else f" --data.corrections {file}"
+    train += "" if first_run.config.data.corrections is None else f" --data.corrections {file}"
     console.print(
         f"{num_corrections} corrections in {file}{merged} ({', '.join(CORRECTABLE_AXES)}); delete the rows that you "
         "reject, then"

@@ -8,14 +8,21 @@ review corrections.csv, then apply it with prepare.py --corrections. Several run
 from pathlib import Path
 
 from maskfold.config.cli import Parser
+from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/ (default: none)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the audit (default: audit/ in the first run)"
+    )
+    add_data_flags(parser)
+    add_cache_flags(parser)
     args = parser.parse_args()
+    places = places_of(args)
 
     from maskfold.audit.run_audit import audit
     from maskfold.runs.run_folder import RunFolder, find_run
 
-    print(f"audit: {audit([RunFolder(find_run(run)) for run in args.runs])}")
+    print(f"audit: {audit([RunFolder(find_run(run), places) for run in args.runs], args.out)}")

@@ -8,13 +8,17 @@ overrides the file.
 from pathlib import Path
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.place_flags import add_cache_flags, places_of
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("file", type=Path, help="configuration of the experiment, such as configs/resnet18.yaml")
+    parser.add_argument("--out", type=Path, help="file for the scores (default: baselines.json in the prepared folder)")
+    add_cache_flags(parser)
     add_config_flags(parser)
     args = parser.parse_args()
+    cache = places_of(args).cache
 
     from maskfold.config.yaml_file import load_config
 
@@ -22,8 +26,9 @@ def main() -> None:
     from maskfold.evaluation.score_tables import print_baselines
     from maskfold.evaluation.simple_models import score_baselines
 
-    path, scores = score_baselines(config)
+    path, scores = score_baselines(config, args.out, cache)
     print_baselines(scores)
     if not (config.model.weights or config.model.pretrained):
         print("no logistic regression without pretrained weights; give --model.weights FILE or --model.pretrained true")
-    print(f"baselines: {path}")
+    if path is not None:
+        print(f"baselines: {path}")

@@ -17,6 +17,7 @@ VERBS = {
     "report": "write a run's report as one HTML page",
     "audit": "find wrong labels and duplicate people",
     "submit": "blend runs into a submission",
+    "clean": "list what takes disk space, and delete what is asked for",
 }
 
 

@@ -7,6 +7,7 @@ an estimate of what averaging the fold models gains.
 from pathlib import Path
 
 from maskfold.config.cli import Parser
+from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
 
 
 def main() -> None:
@@ -21,7 +22,13 @@ def main() -> None:
     parser.add_argument(
         "--truth", type=Path, help="CSV of the true labels (ImageID,ans) of --submission (default: none)"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder for the reliability diagram (default: the run's folder)"
+    )
+    add_data_flags(parser)
+    add_cache_flags(parser)
     args = parser.parse_args()
+    places = places_of(args)
     if bool(args.runs) == bool(args.submission) or bool(args.submission) != bool(args.truth):
         parser.error("give runs, or --submission with --truth")
     if args.corrections and args.submission:
@@ -35,4 +42,4 @@ def main() -> None:
     from maskfold.evaluation.score_runs import evaluate
     from maskfold.runs.run_folder import RunFolder, find_run
 
-    evaluate([RunFolder(find_run(run)) for run in args.runs], args.corrections)
+    evaluate([RunFolder(find_run(run), places) for run in args.runs], args.corrections, args.out)

@@ -6,6 +6,7 @@ All faults of the data are reported in one error, before anything is written. An
 from pathlib import Path
 
 from maskfold.config.cli import Parser
+from maskfold.config.place_flags import add_cache_flags, places_of
 
 
 def main() -> None:
@@ -21,16 +22,22 @@ def main() -> None:
         dest="skip_damaged",
         help="leave out and list people with a photo that cannot be read, and such eval photos (default: no, an error)",
     )
+    add_cache_flags(parser, with_cache=False)
     args = parser.parse_args()
+    places_of(args)
 
-    from maskfold.data.prepared_folder import default_folder, describe, prepare
+    from maskfold.data.images_table import META_FILE, describe
+    from maskfold.data.prepared_folder import default_folder, prepare
     from maskfold.data.raw_layout import find_layout
     from maskfold.errors import UserError
+    from maskfold.fileio import check_output
 
     for flag, value, minimum in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
         if value is not None and value < minimum:
             raise UserError(f"{flag} {value} is not valid; use at least {minimum}")
     layout = find_layout(args.data)
     folder = args.out or default_folder(layout)
+    if not (folder / META_FILE).exists():
+        check_output(folder, "--out")
     prepared = prepare(layout, folder, args.folds, args.seed, args.corrections, args.skip_damaged)
     print("\n".join(describe(prepared)))

@@ -7,24 +7,36 @@ contain photos of the data, so share them only where you may share the data.
 from pathlib import Path
 
 from maskfold.config.cli import Parser
+from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or names under runs/ (default: none)")
     parser.add_argument(
-        "--out", type=Path, help="file for the comparison of several runs (default: comparison.html in the first run)"
+        "--out",
+        type=Path,
+        metavar="FILE|DIR",
+        help="page of one run, or of the comparison of several, or a folder for all pages (default: report.html in "
+        "each run, comparison.html in the first)",
     )
+    add_data_flags(parser)
+    add_cache_flags(parser)
     args = parser.parse_args()
-    if args.out and len(args.runs) < 2:
-        parser.error("--out applies to the comparison of several runs; give more runs, or remove it")
+    places = places_of(args)
 
     from maskfold.report.comparison_page import COMPARISON_FILE, write_comparison
-    from maskfold.report.run_report import write_report
+    from maskfold.report.run_report import REPORT_FILE, write_report
     from maskfold.runs.run_folder import RunFolder, find_run
 
-    runs = [RunFolder(find_run(run)) for run in args.runs]
+    runs = [RunFolder(find_run(run), places) for run in args.runs]
+    folder = None if args.out is None or args.out.suffix == ".html" else args.out
     for run in runs:
-        print(f"report: {write_report(run)}")
+        if len(runs) == 1:
+            path = args.out if folder is None else folder / REPORT_FILE
+        else:
+            path = None if folder is None else folder / f"{run.name}.html"
+        print(f"report: {write_report(run, path)}")
     if len(runs) > 1:
-        print(f"comparison: {write_comparison(runs, args.out or runs[0].folder / COMPARISON_FILE)}")
+        path = args.out if folder is None else folder / COMPARISON_FILE
+        print(f"comparison: {write_comparison(runs, path or runs[0].folder / COMPARISON_FILE)}")

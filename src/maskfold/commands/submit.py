@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskfold.config.choices import dict_names
 from maskfold.config.cli import Parser
+from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
 
 
 def main() -> None:
@@ -38,11 +39,23 @@ def main() -> None:
         metavar=("NAME", "SCORE"),
         help="record the leaderboard score of a submission (default: none)",
     )
+    parser.add_argument(
+        "--runs",
+        dest="runs_folder",
+        type=Path,
+        metavar="DIR",
+        help="folder of the runs of --from (default: where the manifest says, or runs/)",
+    )
+    add_data_flags(parser)
+    add_cache_flags(parser)
     args = parser.parse_args()
+    places = places_of(args)
     if sum(map(bool, (args.runs, args.manifest, args.record))) != 1:
         parser.error("give runs, or --from MANIFEST, or --record NAME SCORE")
     if not args.runs and any((args.tta, args.tta_report, args.blend, args.decision)):
         parser.error("--tta, --tta-report, --blend and --decision apply to runs only; remove them")
+    if args.runs_folder and not args.manifest:
+        parser.error("--runs applies to --from only; remove it")
     tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.evaluation.members import decision_sentence, print_blends, print_members
@@ -60,10 +73,10 @@ def main() -> None:
         print("\n".join(record_score(folder, name.name.removesuffix(".csv"), score)))
         return
     if args.manifest:
-        print(f"rebuilt, byte for byte identical: {rebuild(args.manifest, args.out)}")
+        print(f"rebuilt, byte for byte identical: {rebuild(args.manifest, args.out, args.runs_folder, places)}")
         return
 
-    runs = [RunFolder(find_run(run)) for run in args.runs]
+    runs = [RunFolder(find_run(run), places) for run in args.runs]
     out = args.out or submissions_root() / f"{'+'.join(run.name for run in runs)}.csv"
     if args.tta_report:
         print_tta_report(runs, tta)

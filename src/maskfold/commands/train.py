@@ -6,7 +6,9 @@ Every configuration key is also a flag: --section.key VALUE overrides the file.
 from pathlib import Path
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.errors import UserError
+from maskfold.places import absolute
 
 
 def main() -> None:
@@ -17,6 +19,9 @@ def main() -> None:
         "--refit", action="store_true", help="also train a model on all people, into full/ (default: no)"
     )
     parser.add_argument("--name", help="name of the run (default: the name of the file)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="run folder, instead of --name (default: runs/ and the name)"
+    )
     parser.add_argument(
         "--fresh", action="store_true", help="delete the run first and start again (default: resume it)"
     )
@@ -32,8 +37,12 @@ def main() -> None:
         metavar="TIME",
         help="stop after 8h, 90m or 1h30m, save and exit with status 0; rerun the command to resume (default: never)",
     )
+    add_cache_flags(parser)
     add_config_flags(parser)
     args = parser.parse_args()
+    cache = places_of(args).cache
+    if args.out is not None and args.name is not None:
+        parser.error("--out names the run folder, so --name has no effect; give one of them")
 
     from maskfold.config.yaml_file import load_config
 
@@ -46,8 +55,9 @@ def main() -> None:
     from maskfold.evaluation.score_tables import print_summary
     from maskfold.training.fit import TrainRequest, fit_run
 
-    request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop_after)
-    trained, summary = fit_run(config, args.file.stem if args.name is None else args.name, request)
+    default_name = args.file.stem if args.out is None else absolute(args.out).name
+    request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop_after, args.out, cache)
+    trained, summary = fit_run(config, default_name if args.name is None else args.name, request)
     if summary is not None:
         print_summary(summary, trained.config)
         print(f"run: {trained.folder}")

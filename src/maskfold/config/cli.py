@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args
 from maskfold.config.choices import names_of
 from maskfold.config.experiment import Config, ConfigSection
 from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
+from maskfold.fileio import CANNOT_WRITE
 from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error
 from maskfold.safe_streams import make_streams_safe
 from maskfold.utf8_mode import use_utf8
@@ -19,8 +20,6 @@ from maskfold.utf8_mode import use_utf8
 INTERRUPTED = 128 + signal.SIGINT
 _STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal was closed"}
 _RESUME = "rerun the command to resume from the last checkpoint"
-# Errors of the user's machine, which the user can fix; other OSErrors without a file name are internal errors.
-_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class Parser(argparse.ArgumentParser):
@@ -143,7 +142,8 @@ def _status_of(main: Callable[[], None]) -> int | str | None:
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
             print(f"error: {too_many_files_error()}", file=sys.stderr)
-        elif fault.errno not in _REFUSED and fault.filename is None:
+        # Other OSErrors without a file name are internal errors.
+        elif fault.errno not in CANNOT_WRITE and fault.filename is None:
             raise
         else:
             where = f" {fault.filename}" if fault.filename else ""

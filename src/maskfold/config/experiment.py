@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -71,6 +72,10 @@ _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", 
 MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
+# Keys that name where data is. Its content is identified by fingerprints, so a run may be moved or copied.
+PLACES = ("data.root", "data.prepared", "data.corrections")
+
+
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
     """Flatten nested sections to dotted keys: {'optim': {'lr': 1}} -> {'optim.lr': 1}."""
     flat: dict[str, Any] = {}
@@ -84,9 +89,15 @@ KEYS = tuple(flatten(Config().model_dump()))
 
 
 def fixed_values(config: Config) -> dict[str, Any]:
-    """{dotted key: JSON value} of the keys that may not change when a run is resumed."""
+    """{dotted key: JSON value} of the keys that may not change when a run is resumed; of paths only the last name."""
     flat = flatten(config.model_dump(mode="json"))
-    return {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME}
+    values = {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME + PLACES}
+    values["model.weights"] = values["model.weights"] and PurePath(values["model.weights"]).name
+    values["pseudo.runs"] = [PurePath(name).name for name in values["pseudo.runs"]]
+    prefix, colon, folder = values["model.backbone"].partition(":")
+    if prefix == "local-dir":
+        values["model.backbone"] = prefix + colon + PurePath(folder).name
+    return values
 
 
 def config_hash(config: Config) -> str:

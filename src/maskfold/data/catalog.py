@@ -1,20 +1,21 @@
 """Raw folder -> tables of people and photos. All faults are collected, so that one error reports them all."""
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pandas as pd
 
-from maskfold.data.raw_csv import EVAL_COLUMNS, TRAIN_COLUMNS, points_outside, read_table
+from maskfold.data.name_matching import DiskNames, Names, name_key, near_match_warning, points_outside
+from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.data.raw_layout import Layout
+from maskfold.data.train_csv import PEOPLE_COLUMNS, read_people
 from maskfold.errors import UserError, indented_list
-from maskfold.labels import GENDERS, KIND_MASK, POSSIBLE_AGES, age_group, encode_label
+from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
 
-PEOPLE_COLUMNS, IMAGE_COLUMNS = ("id", "person_id", "gender", "age"), ("image_id", "path", "person_id", "kind")
+IMAGE_COLUMNS = ("image_id", "path", "person_id", "kind")
 PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 
@@ -22,9 +23,9 @@ PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 class Catalog:
     """The content of a raw folder, with its faults in train/ and eval/ (errors) and its warnings.
 
-    people: id, person_id (the folder), gender, age in years. images: image_id, path, person_id, kind.
-    evaluation: image_id, path, in the order of info.csv; None without an eval set. Paths inside the root are relative
-    to it.
+    people: id, person_id (the folder as train.csv writes it), gender, age in years. images: image_id, path, person_id,
+    kind. evaluation: image_id, path, in the order of info.csv; None without an eval set. Paths inside the root are
+    relative to it.
     """
 
     people: pd.DataFrame
@@ -43,8 +44,8 @@ def read_catalog(layout: Layout) -> Catalog:
     people, images, evaluation = pd.DataFrame(columns=PEOPLE_COLUMNS), pd.DataFrame(columns=IMAGE_COLUMNS), None
     # Each table is read on its own, so that an unreadable one does not hide the faults of the other.
     try:
-        people = _read_people(read_table(layout.train_csv, TRAIN_COLUMNS), layout.train_csv, train_faults)
-        images = _find_photos(people, layout, train_faults, warnings)
+        people, folders = read_people(layout, train_faults, warnings)
+        images = _find_photos(folders, layout, train_faults, warnings)
     except UserError as fault:
         train_faults.append(str(fault))
     try:
@@ -67,41 +68,11 @@ def with_labels(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[
     return table
 
 
-def _read_people(table: pd.DataFrame, path: Path, faults: list[str]) -> pd.DataFrame:
-    rows = []
-    seen: dict[str, int] = {}
-    for line, row in enumerate(table.itertuples(), 2):
-        where = f"{path} line {line}"
-        folder = row.path
-        if points_outside(folder):
-            faults.append(f"{where}: path {folder!r} points outside train/images; write the name of the folder")
-            folder = None
-        else:
-            folder = str(PurePosixPath(folder))
-            if folder in seen:
-                faults.append(f"{where}: folder {folder} is already listed in line {seen[folder]}; keep one of them")
-                folder = None
-            seen.setdefault(folder, line)
-        if row.gender not in GENDERS:
-            faults.append(f"{where}: gender {row.gender!r} is not valid; use {' or '.join(GENDERS)}")
-        # isdigit and \d would accept the digits of other scripts too.
-        age = int(row.age) if re.fullmatch(r"[0-9]{1,3}", row.age.strip()) else -1
-        if age not in POSSIBLE_AGES:
-            faults.append(
-                f"{where}: age {row.age!r} is not valid; use an integer from {POSSIBLE_AGES.start} to "
-                f"{POSSIBLE_AGES[-1]}"
-            )
-        if folder is not None:
-            # Rows with faults are kept, so that missing photos of these people are reported too.
-            rows.append((row.id, folder, row.gender, age))
-    return pd.DataFrame(rows, columns=PEOPLE_COLUMNS)
-
-
 def photos_by_stem(folder: Path) -> dict[str, list[Path]]:
     """{stem: photos with that stem} of a folder; names that start with a dot are ignored."""
     by_stem = defaultdict(list)
     for path in sorted(folder.iterdir()):
-        if not path.name.startswith(".") and path.suffix.lower() in PHOTO_ENDINGS and path.is_file():
+        if not path.name.startswith(".") and name_key(path.suffix) in PHOTO_ENDINGS and path.is_file():
             by_stem[path.stem].append(path)
     return by_stem
 
@@ -110,20 +81,24 @@ def _relative(path: Path, root: Path) -> str:
     return (path.relative_to(root) if path.is_relative_to(root) else path.absolute()).as_posix()
 
 
-def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnings: list[str]) -> pd.DataFrame:
+def _find_photos(
+    folders: dict[str, Path | None], layout: Layout, faults: list[str], warnings: list[str]
+) -> pd.DataFrame:
     if not layout.train_images.is_dir():
         raise UserError(f"{layout.train_images}: no such folder; it must contain one folder per person")
     rows = []
-    for person in people.person_id:
-        folder = layout.train_images / person
-        if not folder.is_dir():
-            faults.append(f"{folder}: the folder is missing, but {layout.train_csv} lists it; restore it")
+    for person, folder in folders.items():
+        if folder is None:
             continue
         remaining = photos_by_stem(folder)
+        stems = Names(remaining)
         for kind in KIND_MASK:
-            paths = remaining.pop(kind, [])
+            stem = stems.find(kind)
+            paths = [] if stem is None else remaining.pop(stem, [])
             if not paths:
-                faults.append(f"{folder / kind}: the photo is missing; restore it (jpg, jpeg or png)")
+                others = Names(stem for stem in remaining if stem not in KIND_MASK)
+                fix = others.hint(kind) or "; restore it (jpg, jpeg or png)"
+                faults.append(f"{folder / kind}: the photo is missing{fix}")
             elif len(paths) > 1:
                 names = " and ".join(path.name for path in paths)
                 faults.append(f"{folder}: {names} are one photo twice; keep one of them")
@@ -132,9 +107,9 @@ def _find_photos(people: pd.DataFrame, layout: Layout, faults: list[str], warnin
         if remaining:
             unused = ", ".join(printable(path.name) for paths in remaining.values() for path in paths)
             warnings.append(f"{folder}: not used: {unused}")
-    listed_folders = {Path(person).parts[0] for person in people.person_id}
-    folders = {p.name for p in layout.train_images.iterdir() if p.is_dir() and not p.name.startswith(".")}
-    unlisted = sorted(folders - listed_folders)
+    listed = {path.relative_to(layout.train_images).parts[0] for path in folders.values() if path is not None}
+    on_disk = {path.name for path in layout.train_images.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    unlisted = sorted(on_disk - listed)
     # With faults, a folder may be unlisted only because its row is faulty.
     if unlisted and not faults:
         warnings.append(
@@ -152,27 +127,42 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
             raise UserError(f"{layout.info_csv}: not found, but {layout.eval_images} contains photos; restore it")
         warnings.append(f"{layout.eval_dir}: no eval set; no submission can be made")
         return None
-    table = read_table(layout.info_csv, EVAL_COLUMNS)
-    rows = []
-    seen: dict[str, int] = {}
-    for line, name in enumerate(table.ImageID, 2):
-        where = f"{layout.info_csv} line {line}"
+    disk = DiskNames(layout.eval_images)
+    table = read_info(layout.info_csv, layout.eval_images, faults)
+    rows, near = [], []
+    line_by_photo: dict[object, int] = {}
+    for line, name in table.ImageID.items():
+        where, path = f"{layout.info_csv} line {line}", None
         if points_outside(name):
             faults.append(f"{where}: ImageID {name!r} points outside eval/images; write the name of the file")
-        elif name in seen:
-            faults.append(f"{where}: ImageID {name} is already listed in line {seen[name]}; keep one of them")
-        elif not (layout.eval_images / name).is_file():
-            faults.append(f"{where}: {layout.eval_images / name} is missing; restore it")
+            continue
+        path = disk.find(name)
+        first_line = line_by_photo.setdefault(path or name, line)
+        if first_line != line:
+            faults.append(f"{where}: ImageID {name} is already listed in line {first_line}; keep one of them")
+        elif path is None or not path.is_file():
+            faults.append(f"{where}: {layout.eval_images / name} is missing{disk.hint(name) or '; restore it'}")
         else:
-            rows.append((name, _relative(layout.eval_images / name, layout.root)))
-        seen.setdefault(name, line)
+            # The ImageID stays as info.csv writes it, since the rows of a submission are joined by it.
+            rows.append((name, _relative(path, layout.root)))
+            if not disk.is_exact(name.strip()):
+                near.append(f"{name} (on disk {path.relative_to(layout.eval_images)})")
+    warnings += near_match_warning(near, layout.info_csv)
     if has_photos:
-        names = {path.name for paths in photos_by_stem(layout.eval_images).values() for path in paths}
-        if unlisted := sorted(names - set(table.ImageID)):
+        photos = {path for paths in photos_by_stem(layout.eval_images).values() for path in paths}
+        if unlisted := sorted(path.name for path in photos - line_by_photo.keys()):
             warnings.append(
                 f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, first {printable(unlisted[0])}"
             )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])
+
+
+def read_info(info_csv: Path, eval_images: Path, faults: list[str] | None = None) -> pd.DataFrame:
+    """Read info.csv, with the ImageIDs exactly as written. See read_table for `faults` and errors."""
+    disk = DiskNames(eval_images)
+    return read_table(
+        info_csv, EVAL_COLUMNS, faults=faults, names_exist=lambda table: all(map(disk.find, table.ImageID))
+    )
 
 
 def printable(name: str) -> str:

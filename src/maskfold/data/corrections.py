@@ -1,13 +1,13 @@
 """Label corrections from a CSV. They are applied in memory, so the raw folder does not change; idempotent."""
 
-import re
 from pathlib import Path
 
 import pandas as pd
 
+from maskfold.data.cell_values import age_fault, age_of, gender_fault, gender_of
+from maskfold.data.name_matching import Names
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, indented_list
-from maskfold.labels import GENDERS, POSSIBLE_AGES
 
 CORRECTION_COLUMNS = ("person_id", "field", "value", "reason")
 SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
@@ -21,26 +21,28 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
     rows that changed nothing, and the person_ids that are not in the data. Raises UserError that lists all faults.
     """
     faults: list[str] = []
-    changes: dict[tuple[str, str], tuple[str, int]] = {}
+    changes: dict[tuple[str, str], tuple[str | int | None, int]] = {}
     absent = []
-    for line, row in enumerate(read_table(path, CORRECTION_COLUMNS, may_be_empty=True).itertuples(), 2):
+    ids = PersonIds(people)
+    table = read_table(path, CORRECTION_COLUMNS, may_be_empty=True, faults=faults, names_exist=ids.has_all)
+    for row in table.itertuples():
+        line, field = row.Index, row.field.strip().lower()
         where = f"{path} line {line}"
-        fault = _value_fault(row.field, row.value)
-        folders = _folders_of(row.person_id.strip(), people)
+        value, fault = _read_value(field, row.value)
+        person, folders = row.person_id.strip(), ids.folders(row.person_id)
         if fault:
             faults.append(f"{where}: {fault}")
         elif len(folders) > 1:
-            faults.append(
-                f"{where}: id {row.person_id} is shared by {' and '.join(folders)}; write the name of the folder"
-            )
+            faults.append(f"{where}: id {person} is shared by {' and '.join(folders)}; write the name of the folder")
+        elif not folders and (hint := ids.hint(person)):
+            faults.append(f"{where}: person_id {person} is not in the data{hint}")
         elif not folders:
-            absent.append(row.person_id)
+            absent.append(person)
         else:
-            value = SWAPS[0] if row.field == "swap" else row.value.strip()
-            first_value, first_line = changes.setdefault((folders[0], row.field), (value, line))
+            first_value, first_line = changes.setdefault((folders[0], field), (value, line))
             if first_value != value:
                 faults.append(
-                    f"{where}: {row.field} of {folders[0]} is {first_value} in line {first_line}; keep one of them"
+                    f"{where}: {field} of {folders[0]} is {first_value} in line {first_line}; keep one of them"
                 )
     if faults:
         raise UserError(f"{len(faults)} faults in the corrections:\n{indented_list(faults)}")
@@ -51,10 +53,10 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
             swapped.add(folder)
             changed.append(f"{folder}: incorrect_mask and normal exchanged")
             continue
-        new, old = (int(value) if field == "age" else value), people.loc[folder, field]
-        if new != old:
-            people.loc[folder, field] = new
-            changed.append(f"{folder}: {field} {old} -> {new}")
+        old = people.loc[folder, field]
+        if value != old:
+            people.loc[folder, field] = value
+            changed.append(f"{folder}: {field} {old} -> {value}")
     report = {
         "file": str(path),
         "changed": changed,
@@ -64,19 +66,39 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
     return people.reset_index()[["id", "person_id", "gender", "age"]], swapped, report
 
 
-def _value_fault(field: str, value: str) -> str:
+def _read_value(field: str, cell: str) -> tuple[str | int | None, str]:
+    """(value of a field, what is wrong with it or an empty string)."""
     if field == "gender":
-        return "" if value.strip() in GENDERS else f"gender {value!r} is not valid; use {' or '.join(GENDERS)}"
+        return gender_of(cell), "" if gender_of(cell) else gender_fault(cell)
     if field == "age":
-        possible = re.fullmatch(r"[0-9]{1,3}", value.strip()) and int(value) in POSSIBLE_AGES
-        ages = f"{POSSIBLE_AGES.start} to {POSSIBLE_AGES[-1]}"
-        return "" if possible else f"age {value!r} is not valid; use an integer from {ages}"
+        return age_of(cell), "" if age_of(cell) else age_fault(cell)
     if field == "swap":
-        return "" if value.replace(" ", "") in SWAPS else f"swap {value!r} is not valid; use {SWAPS[0]}"
-    return f"field {field!r} is not valid; use gender, age or swap"
+        is_swap = "".join(cell.split()).lower() in SWAPS
+        return SWAPS[0], "" if is_swap else f"swap {cell!r} is not valid; use {SWAPS[0]}"
+    return None, f"field {field!r} is not valid; use gender, age or swap"
 
 
-def _folders_of(person: str, people: pd.DataFrame) -> list[str]:
-    if (people.person_id == person).any():
-        return [person]
-    return people.person_id[people.id == person].tolist()
+class PersonIds:
+    """The names by which corrections may call the people: folders, and ids of train.csv."""
+
+    def __init__(self, people: pd.DataFrame):
+        self._by_folder, self._by_id = Names(people.person_id), Names(people.id)
+        self._folders_by_id = people.groupby("id").person_id.apply(list).to_dict()
+
+    def folders(self, name: str) -> list[str]:
+        """The folder with this name, or the folders of all people with this id; empty if there are none.
+
+        Names that differ only in Unicode form, case or blanks count if no other is the same.
+        """
+        folder, person_id = self._by_folder.find(name), self._by_id.find(name)
+        if folder is not None and (folder == name.strip() or person_id != name.strip()):
+            return [folder]
+        return self._folders_by_id.get(person_id, [])
+
+    def has_all(self, table: pd.DataFrame) -> bool:
+        """Whether all person_ids of a corrections table are in the data."""
+        return all(map(self.folders, table.person_id))
+
+    def hint(self, name: str) -> str:
+        """Why a name was not found, if its near matches show that it was meant to be one of them."""
+        return self._by_folder.certain_hint(name) or self._by_id.certain_hint(name)

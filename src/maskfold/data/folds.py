@@ -17,17 +17,24 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     if folds > len(people):
         raise UserError(f"folds {folds}: there are only {len(people)} people; ask for fewer folds")
     table = people.sort_values("person_id")[["person_id", "gender", "age"]].reset_index(drop=True)
-    bins = stratum(encode_label(0, table.gender.map(GENDERS.index), age_group(table.age)))
-    table["fold"] = assign_folds(bins, folds, seed)
-    counts = np.bincount(bins, minlength=bins.max() + 1)
+    table["fold"] = assign_folds(_strata(table), folds, seed)
+    return table, fold_warnings(people, folds)
+
+
+def fold_warnings(people: pd.DataFrame, folds: int) -> list[str]:
+    """A warning if a gender x age group has fewer people than there are folds."""
+    counts = np.bincount(_strata(people))
     smallest = counts[counts > 0].min()
-    warnings = []
-    if smallest < folds:
-        warnings.append(
-            f"{folds} folds, but the smallest gender x age group has only {smallest} of the people: some folds have "
-            "nobody from it"
-        )
-    return table, warnings
+    if smallest >= folds:
+        return []
+    return [
+        f"{folds} folds, but the smallest gender x age group has only {smallest} of the people: some folds have nobody "
+        "from it"
+    ]
+
+
+def _strata(people: pd.DataFrame) -> np.ndarray:
+    return stratum(encode_label(0, people.gender.map(GENDERS.index), age_group(people.age)))
 
 
 def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:

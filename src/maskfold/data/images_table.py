@@ -2,19 +2,25 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
-from maskfold.data.damaged_photos import skipped_eval_ids
-from maskfold.data.folds import check_folds
+from maskfold.data.cell_values import whole_number
+from maskfold.data.damaged_photos import describe_skipped, skipped_eval_ids
+from maskfold.data.dataset_record import DatasetRecord
+from maskfold.data.folds import check_folds, largest_share_difference
+from maskfold.data.raw_csv import read_table
+from maskfold.data.raw_layout import find_eval_dir, find_root
 from maskfold.errors import UserError, short_repr
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
-from maskfold.json_record import Count, JsonRecord, check_record
+from maskfold.json_record import check_record
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
+from maskfold.places import Places
 
 IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 PREPARED_COLUMNS = {
@@ -22,48 +28,34 @@ PREPARED_COLUMNS = {
     FOLDS_FILE: ("person_id", "gender", "age", "fold"),
     EVAL_FILE: ("image_id", "path"),
 }
-TEXT = dict.fromkeys(("image_id", "path", "person_id", "kind", "gender"), str)
-
-
-class AppliedCorrections(JsonRecord):
-    """The report of apply_corrections(), with the hash of the file."""
-
-    file: str
-    changed: list[str]
-    already_so: Count
-    not_in_data: list[str]
-    sha256: str
-
-
-class Counts(JsonRecord):
-    people: Count
-    images: Count
-    eval_images: Count
-    folds: Count
-
-
-class Meta(JsonRecord):
-    """The keys of dataset.json that are read."""
-
-    root: str
-    eval: str
-    counts: Counts
-    fingerprint: str
-    eval_fingerprint: str
-    fold_seed: Count | None
-    corrections: AppliedCorrections | None
-    warnings: list[str]
+INTEGERS = ("age", "mask", "label", "fold")
+MAX_INTEGER = 2**31
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta."""
+    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta.
+
+    places: the places that the command's flags name.
+    """
 
     folder: Path
     images: pd.DataFrame
     folds: pd.DataFrame
     evaluation: pd.DataFrame | None
     meta: dict
+    places: Places = field(default_factory=Places)
+
+    @cached_property
+    def root(self) -> Path:
+        """The raw data folder. Raises UserError if it is not found."""
+        person = PurePosixPath(self.images.path.iloc[0]).parent
+        return find_root(Path(self.meta["root"]), self.folder / META_FILE, person, self.places)
+
+    @cached_property
+    def eval_dir(self) -> Path:
+        """The folder of info.csv and the eval photos. Raises UserError if it is not found."""
+        return find_eval_dir(Path(self.meta["eval"]), self.folder / META_FILE, lambda: self.root, self.places)
 
     @property
     def num_folds(self) -> int:
@@ -115,7 +107,13 @@ class Prepared:
         return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
-        return [Path(self.meta["root"]) / path for path in table.path]
+        """The files of training photos or of eval photos; table: rows of `images` or `evaluation`."""
+        if "person_id" in table:
+            return [self.root / path for path in table.path]
+        photos = self.eval_dir / "images"
+        # The recorded path may be absolute, of a place where the eval set no longer is: only its end counts.
+        names = zip(table.image_id, table.path, strict=True)
+        return [photos.joinpath(*PurePosixPath(path).parts[-len(PurePosixPath(name).parts) :]) for name, path in names]
 
 
 def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
@@ -132,14 +130,14 @@ def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
 
 
 def _fix(folder: Path) -> str:
-    return f"delete {folder} and prepare the data again (scripts/prepare.py), which makes new folds"
+    return f"restore {folder}, or prepare the data again into another folder (scripts/prepare.py --out)"
 
 
 def read_meta(folder: Path) -> dict:
     """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
     meta = read_json(folder / META_FILE, _fix(folder))
     check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
-    check_record(folder / META_FILE, meta, Meta, _fix(folder))
+    check_record(folder / META_FILE, meta, DatasetRecord, _fix(folder))
     return meta
 
 
@@ -147,29 +145,20 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
     path = folder / name
     try:
-        # index_col: with more cells than columns, pandas would take the first column for the index.
-        table = pd.read_csv(path, dtype=TEXT, keep_default_na=False, index_col=False)
-    except (OSError, ValueError, OverflowError) as fault:
-        reason = str(fault).rpartition("error: ")[2].strip()
-        raise UserError(f"{path}: not readable ({reason}); {_fix(folder)}") from fault
-    if missing := [column for column in PREPARED_COLUMNS[name] if column not in table]:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing; {_fix(folder)}")
-    for column in ("fold", "age", "mask", "label"):
-        if column in PREPARED_COLUMNS[name] and not _are_small_counts(table[column]):
+        table = read_table(path, PREPARED_COLUMNS[name]).reset_index(drop=True)
+    except UserError as fault:
+        raise UserError(f"{fault}; to make the file again, {_fix(folder)}") from None
+    for column in set(INTEGERS) & set(PREPARED_COLUMNS[name]):
+        table[column] = table[column].map(whole_number)
+        if table[column].isna().any() or table[column].max() > MAX_INTEGER:
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
     if "image_id" in PREPARED_COLUMNS[name] and table.image_id.duplicated().any():
         twice = table.image_id[table.image_id.duplicated()].iloc[0]
         raise UserError(f"{path}: image_id {short_repr(twice)} occurs twice; {_fix(folder)}")
-    if table.empty:
-        raise UserError(f"{path}: has no rows; {_fix(folder)}")
     return table
 
 
-def _are_small_counts(column: pd.Series) -> bool:
-    return pd.api.types.is_integer_dtype(column) and bool(column.between(0, 2**31).all())
-
-
-def load_prepared(folder: Path) -> Prepared:
+def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
     """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
     meta = read_meta(folder)
     evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
@@ -182,4 +171,21 @@ def load_prepared(folder: Path) -> Prepared:
         raise UserError(f"{folder / IMAGES_FILE}: a label does not match its mask, gender and age; {_fix(folder)}")
     folds = read_prepared_table(folder, FOLDS_FILE)
     check_folds(images, folds)
-    return Prepared(folder, images, folds, evaluation, meta)
+    return Prepared(folder, images, folds, evaluation, meta, places or Places())
+
+
+def describe(prepared: Prepared) -> list[str]:
+    """Lines that describe a prepared folder: warnings, photos left out, corrections, counts, folds."""
+    meta, counts = prepared.meta, prepared.meta["counts"]
+    lines = [f"warning: {warning}" for warning in meta["warnings"]] + describe_skipped(meta.get("skipped"))
+    if applied := meta["corrections"]:
+        made, unchanged, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
+        lines.append(f"corrections: {made} made, {unchanged} already correct, {absent} not in the data")
+        lines += [f"  {change}" for change in applied["changed"]]
+    lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
+    difference = largest_share_difference(prepared.images, prepared.folds)
+    lines.append(
+        f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
+        f"{difference:.1%}"
+    )
+    return [*lines, f"prepared: {prepared.folder}"]

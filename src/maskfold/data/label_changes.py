@@ -45,7 +45,7 @@ def applied_corrections(prepared: Prepared) -> pd.DataFrame:
 
 
 def _raw(prepared: Prepared) -> Catalog:
-    layout = find_layout(Path(prepared.meta["root"]))
+    layout = find_layout(prepared.root)
     catalog = read_catalog(layout)
     # Faults of the eval set do not matter for training labels.
     raise_faults(catalog.train_faults, layout.root)

@@ -1,30 +1,36 @@
 """Raw folder -> prepared folder. All checks come before the first write."""
 
 import sys
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import raise_faults, read_catalog, with_labels
 from maskfold.data.corrections import apply_corrections
-from maskfold.data.damaged_photos import SKIP_HINT, check_photos, describe_skipped, leave_out
-from maskfold.data.folds import check_folds, largest_share_difference, make_folds
+from maskfold.data.damaged_photos import SKIP_HINT, check_photos, leave_out
+from maskfold.data.folds import check_folds, fold_warnings, make_folds
 from maskfold.data.images_table import (
     EVAL_FILE,
     FOLDS_FILE,
     IMAGES_FILE,
     META_FILE,
     Prepared,
+    describe,
     fingerprint,
     load_prepared,
     read_meta,
     read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
+from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_place
 from maskfold.errors import UserError
-from maskfold.fileio import locked, sha256, write_csv, write_json
+from maskfold.fileio import check_output, json_text, locked, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
+from maskfold.places import Places, recorded_path
 
 
 def default_folder(layout: Layout) -> Path:
@@ -43,11 +49,18 @@ def prepare(
     """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
 
     folds, seed: for new folds (None: the defaults of the schema). skip_damaged: leave out people with a photo that
-    cannot be read, and eval photos that cannot be read, instead of an error. Raises UserError before anything is
-    written: for faults in the data (the message lists all of them), or if the folder was prepared from another root.
+    cannot be read, and eval photos that cannot be read, instead of an error. Files that would not change are not
+    written, so a folder that is prepared already may be read-only. Raises UserError before anything is written: for
+    faults in the data (the message lists all of them), or if the folder was prepared from other photos elsewhere.
     """
-    places = _places(layout)
-    _refuse_other_root(folder, places)
+    _refuse_file(folder)
+    # Read before the photos, which may take minutes: a damaged dataset.json is an error.
+    before = read_meta(folder) if (folder / META_FILE).exists() else None
+    has_moved = before is not None and not is_recorded_place(folder, layout)
+    places = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
+    if before is not None and not has_moved:
+        # The same bytes, wherever the project lies and this command is started.
+        places |= {key: before[key] for key in places if not Path(before[key]).is_absolute()}
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
     photos, eval_photos = (check_photos(table, layout.root) for table in (catalog.images, evaluation))
@@ -59,17 +72,19 @@ def prepare(
         catalog.eval_faults += eval_photos.messages(layout.root)
         hint = SKIP_HINT
     raise_faults(catalog.train_faults + catalog.eval_faults, layout.root, hint)
+    if has_moved:
+        check_same_photos(folder, layout, photos, eval_photos)
     people, applied = catalog.people[catalog.people.person_id.isin(set(photos.table.person_id))], None
     swapped: set[str] = set()
     if corrections is not None:
         people, swapped, applied = apply_corrections(people, corrections)
-        applied["sha256"] = sha256(corrections)
+        applied |= {"file": str(recorded_path(corrections, folder)), "sha256": sha256(corrections)}
     images = with_labels(photos.table, people, swapped)
     evaluation = None if catalog.evaluation is None else eval_photos.table
     if not (folder / FOLDS_FILE).exists():
         # If there are more folds than people, raise the error before the folder is created.
         make_folds(people, folds or Config().data.folds, 0)
-    with locked(folder):
+    with locked(folder) if why_not_writable(folder) is None else nullcontext():
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
             KEY: PREPARED,
@@ -85,36 +100,53 @@ def prepare(
             "eval_fingerprint": fingerprint(eval_photos.table, eval_photos.contents),
             "corrections": applied,
             "skipped": skipped,
-            "warnings": catalog.warnings + warnings,
+            "warnings": [text.replace(str(layout.root), places["root"]) for text in catalog.warnings] + warnings,
         }
+        tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
+        texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
+        _write_changed(folder, texts, json_text(meta))
+    return Prepared(folder, images, fold_table, evaluation, meta, Places(root=layout.root))
+
+
+def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -> None:
+    """Write the tables (None: delete the file), then dataset.json; files that have their text already stay."""
+    changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
+    if changed:
         # Otherwise a kill while the tables are replaced would leave new labels under the old fingerprint.
         (folder / META_FILE).unlink(missing_ok=True)
-        for name, table in ((IMAGES_FILE, images), (FOLDS_FILE, fold_table), (EVAL_FILE, evaluation)):
-            if table is None:
-                (folder / name).unlink(missing_ok=True)
-            else:
-                write_csv(folder / name, table)
-        # Written last: its presence means that the other files are complete.
-        write_json(folder / META_FILE, meta)
-    return Prepared(folder, images, fold_table, evaluation, meta)
+    for name, text in changed.items():
+        if text is None:
+            (folder / name).unlink()
+        else:
+            write_text(folder / name, text)
+    # Written last: its presence means that the other files are complete.
+    if not _has_text(folder / META_FILE, meta_text):
+        write_text(folder / META_FILE, meta_text)
 
 
-def ensure_prepared(data: Data) -> Prepared:
-    """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing.
+def _has_text(path: Path, text: str | None) -> bool:
+    return not path.exists() if text is None else path.is_file() and path.read_bytes() == text.encode()
 
-    Raises UserError if it was prepared from another root, or with corrections other than data.corrections.
+
+def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
+    """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing. cache: of --cache.
+
+    Raises UserError if it was prepared from other photos, or with corrections other than data.corrections.
     """
+    places = Places(data.root, data.prepared, cache or CacheFolder())
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
-        prepared = load_prepared(data.prepared)
+        prepared = load_prepared(data.prepared, places)
     else:
         layout = find_layout(data.root)
         folder = data.prepared or default_folder(layout)
+        _refuse_file(folder)
         if not (folder / META_FILE).exists():
+            check_output(folder, "--data.prepared")
             prepared = prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
             print("\n".join(describe(prepared)), file=sys.stderr)
-            return prepared
-        _refuse_other_root(folder, _places(layout))
-        prepared = load_prepared(folder)
+            return replace(prepared, places=places)
+        check_same_data(folder, layout)
+        prepared = load_prepared(folder, places)
     if data.corrections is not None:
         _check_corrections(prepared, data.corrections)
     return prepared
@@ -133,39 +165,9 @@ def _check_corrections(prepared: Prepared, corrections: Path) -> None:
         )
 
 
-def _places(layout: Layout) -> dict[str, str]:
-    return {"root": str(layout.root.resolve()), "eval": str(layout.eval_dir.resolve())}
-
-
-def _refuse_other_root(folder: Path, places: dict[str, str]) -> None:
+def _refuse_file(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose another prepared folder")
-    if not (folder / META_FILE).exists():
-        return
-    meta = read_meta(folder)
-    for key, place in places.items():
-        if meta[key] != place:
-            raise UserError(
-                f"{folder}: was prepared from {meta[key]}, not from {place}; choose another prepared folder, or delete "
-                "this one"
-            )
-
-
-def describe(prepared: Prepared) -> list[str]:
-    """Lines that describe a prepared folder: warnings, photos left out, corrections, counts, folds."""
-    meta, counts = prepared.meta, prepared.meta["counts"]
-    lines = [f"warning: {warning}" for warning in meta["warnings"]] + describe_skipped(meta.get("skipped"))
-    if applied := meta["corrections"]:
-        made, unchanged, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
-        lines.append(f"corrections: {made} made, {unchanged} already correct, {absent} not in the data")
-        lines += [f"  {change}" for change in applied["changed"]]
-    lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
-    difference = largest_share_difference(prepared.images, prepared.folds)
-    lines.append(
-        f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
-        f"{difference:.1%}"
-    )
-    return [*lines, f"prepared: {prepared.folder}"]
 
 
 def _make_or_keep_folds(
@@ -181,8 +183,10 @@ def _make_or_keep_folds(
     check_folds(images, kept)
     count = int(kept.fold.max()) + 1
     kept_seed = read_meta(folder)["fold_seed"] if (folder / META_FILE).exists() else seed
-    warning = (
-        f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, choose "
-        "another prepared folder"
-    )
-    return kept, kept_seed, [warning] if folds not in (None, count) else []
+    warnings = fold_warnings(people, count)
+    if folds not in (None, count):
+        warnings.append(
+            f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, choose "
+            "another prepared folder"
+        )
+    return kept, kept_seed, warnings

@@ -1,64 +1,167 @@
-"""Read and check the CSV files of the raw data. All columns are text."""
+"""Read a table: CSV as programs and spreadsheets write it. All columns are text."""
 
-import csv
-import io
-import warnings
-from pathlib import Path, PurePosixPath, PureWindowsPath
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pandas as pd
 
-from maskfold.errors import UserError
+from maskfold.data.name_matching import name_key
+from maskfold.data.text_encoding import CP949, not_utf8, read_text
+from maskfold.errors import UserError, did_you_mean, indented_list
 
 TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
 EVAL_COLUMNS = ("ImageID", "ans")
+# Excel writes semicolons where the decimal mark is a comma, and tabs as `Unicode text`.
+SEPARATORS = (",", ";", "\t")
 
 
-def read_table(path: Path, columns: tuple[str, ...], may_be_empty: bool = False) -> pd.DataFrame:
-    """Read a CSV with text columns, among them `columns`; it must have a row unless may_be_empty.
+def read_table(
+    path: Path,
+    columns: tuple[str, ...],
+    may_be_empty: bool = False,
+    faults: list[str] | None = None,
+    names_exist: Callable[[pd.DataFrame], bool] = lambda table: False,
+) -> pd.DataFrame:
+    """Read the text columns `columns` of a CSV. The index is the line in which a row begins, counted from 1.
 
-    Raises UserError that names what is wrong.
+    The separator is a comma, semicolon or tab: that under which the first row has the columns. Rows of blank cells,
+    columns without a name and content, an unnamed first column (an index) and other columns are left out; cut rows end
+    in empty cells. Blanks around a cell are kept, because names may contain them.
+    faults: where faults of rows are appended; None raises them. names_exist: whether the names in the table exist,
+    which decides whether a file that is not UTF-8 is read as CP949.
+    Raises UserError that names what is wrong. The table must have a row unless may_be_empty.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
-    try:
-        content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: not found; {fix}") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; {fix}") from None
-    if b"\0" in content:
-        raise UserError(f"{path}: is not text; {fix}")
-    try:
-        text = io.StringIO(content.decode("utf-8-sig"))
-        header = next(csv.reader(text, skipinitialspace=True), [])
-        if twice := {name for name in header if header.count(name) > 1}:
-            raise UserError(f"{path}: column {min(twice)} occurs twice; keep one of them")
-        text.seek(0)
-        with warnings.catch_warnings():
-            # pandas only warns if every row has a cell too many.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(text, dtype=str, keep_default_na=False, index_col=False, skipinitialspace=True)
-        table = table.fillna("")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text; {fix}") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path}: is empty; {fix}") from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as fault:
-        reason = str(fault).rpartition("error: ")[2].strip()
-        raise UserError(f"{path}: not readable as CSV ({reason}); {fix}") from None
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise UserError(f"{path}: column {', '.join(missing)} is missing (it has {','.join(table.columns)}); {fix}")
-    if table.empty and not may_be_empty:
+    text, encoding = read_text(path, fix)
+    row_faults: list[str] = []
+    line, header, records = _find_header(text, path, columns, fix)
+    positions = _find_columns(header, columns, f"{path} line {line}", fix)
+    lines, rows = [], []
+    # The cells of an unnamed first column are an index.
+    first = 0 if header[0].strip() else 1
+    for line, cells in records:
+        if not any(map(str.strip, cells[first:])):
+            continue
+        if fault := _row_fault(cells, header, first):
+            row_faults.append(f"{path} line {line}: {fault}")
+            continue
+        lines.append(line)
+        rows.append([cells[index] if index < len(cells) else "" for index in positions])
+    table = pd.DataFrame(rows, pd.Index(lines, dtype=int, name="line"), columns, dtype=str)
+    if encoding == CP949 and not (rows and names_exist(table)):
+        raise not_utf8(path, re.split(r"[^\0-\x7f]", text, maxsplit=1)[0], fix)
+    if not rows and not row_faults and not may_be_empty:
         raise UserError(f"{path}: has no rows; {fix}")
+    if faults is not None:
+        faults += row_faults
+    else:
+        raise_row_faults(path, row_faults)
     return table
 
 
-def points_outside(name: str) -> bool:
-    """Whether a name is absolute, empty or contains `..`, under the rules of POSIX or Windows."""
-    windows = PureWindowsPath(name)
-    return (
-        not PurePosixPath(name.strip()).parts
-        or PurePosixPath(name).is_absolute()
-        or bool(windows.anchor)
-        or ".." in windows.parts
-    )
+def raise_row_faults(path: Path, faults: list[str]) -> None:
+    """Raise one UserError that lists the faults of a table's rows, if there are any."""
+    if len(faults) == 1:
+        raise UserError(faults[0])
+    if faults:
+        raise UserError(f"{path}: {len(faults)} faults; fix the rows and run again:\n{indented_list(faults)}")
+
+
+Records = Iterator[tuple[int, list[str]]]
+
+
+def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> tuple[int, list[str], Records]:
+    """(line of the header, header, remaining records), with the separator that gives most of `columns`."""
+    # Excel reads and some programs write the separator in a line of its own, such as `sep=;`.
+    start = re.match(r"\s*sep=[^\n]\n", text, re.IGNORECASE)
+    first_line = text[: start.end()].count("\n") + 1 if start else 1
+    text = text[start.end() :] if start else text
+    if not re.search(r'[^\s,;"]', text):
+        raise UserError(f"{path}: is empty; {fix}")
+    keys, results, errors = set(map(name_key, columns)), [], []
+    for separator in SEPARATORS:
+        records = _records(text, separator, path, first_line, fix)
+        try:
+            line, header = next(((line, cells) for line, cells in records if any(map(str.strip, cells))), (0, []))
+        except UserError as error:
+            errors.append(error)
+            continue
+        if header:
+            results.append((line, header, records))
+    if not results:
+        raise errors[0]
+    return max(results, key=lambda result: len(keys & set(map(name_key, result[1]))))
+
+
+def _find_columns(header: list[str], columns: tuple[str, ...], where: str, fix: str) -> list[int]:
+    """The position of each column in the header: the same name, else that which differs in Unicode form, case, blanks.
+
+    Raises UserError for columns that are missing or occur twice.
+    """
+    names, keys = [name.strip() for name in header], list(map(name_key, header))
+    positions, missing, twice = [], [], []
+    for column in columns:
+        candidates = [index for index, name in enumerate(names) if name == column]
+        candidates = candidates or [index for index, key in enumerate(keys) if key == name_key(column)]
+        positions += candidates[:1]
+        missing += [] if candidates else [column]
+        twice += [column] if len(candidates) > 1 else []
+    faults = [f"column {column} occurs twice; keep one of them" for column in twice]
+    if missing:
+        unused = [name for name in names if name and name not in columns]
+        hint = did_you_mean(missing[0], unused, 1) if len(missing) == 1 else ""
+        if len(names) == 1 and len(columns) == len(missing) == names[0].count(",") + 1:
+            hint = "; all columns are in one cell, so split it into columns in the spreadsheet"
+        faults.append(f"column {', '.join(missing)} is missing (it has {','.join(names)}){hint}; {fix}")
+    if faults:
+        raise UserError(f"{where}: {'; '.join(faults)}")
+    return positions
+
+
+def _row_fault(cells: list[str], header: list[str], first: int) -> str:
+    """What is wrong with a row: a cell from position `first` on in a column without a name."""
+    for index, cell in enumerate(cells[first:], first):
+        if not cell.strip() or (index < len(header) and header[index].strip()):
+            continue
+        fix = "put a cell that contains the separator in double quotes, or delete what does not belong to this CSV"
+        if index >= len(header):
+            return f"has {len(cells)} cells, but there are {len(header)} columns; {fix}"
+        return f"cell {index + 1}, {cell.strip()!r}, is in a column without a name; name the column, or {fix}"
+    return ""
+
+
+def _records(text: str, separator: str, path: Path, line: int, fix: str) -> Records:
+    """Yield (line in which it begins, cells) of each record. Raises UserError for a quote that is not closed.
+
+    A cell in quotes may contain separators and line feeds; blanks may surround the quotes.
+    """
+    blanks = rf"[^\S\n{separator}]*+"
+    quoted = re.compile(rf'{blanks}"([^"]*+(?:""[^"]*+)*+)"{blanks}(?=[{separator}\n]|\Z)')
+    cell_end = re.compile(rf"[{separator}\n]")
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start)
+        end = len(text) if end < 0 else end
+        if '"' not in text[start:end]:
+            cells = text[start:end].split(separator)
+        else:
+            cells, end = [], start - 1
+            while not cells or (end < len(text) and text[end] == separator):
+                begin = end + 1
+                if match := quoted.match(text, begin):
+                    end = match.end()
+                    cells.append(match[1].replace('""', '"'))
+                    continue
+                match = cell_end.search(text, begin)
+                end = match.start() if match else len(text)
+                cell = text[begin:end]
+                if cell.lstrip().startswith('"'):
+                    raise UserError(
+                        f"{path} line {line}: the quote of cell {len(cells) + 1} is not closed before a separator; "
+                        f"delete the quote, or double a quote inside a cell; {fix}"
+                    )
+                cells.append(cell)
+        yield line, cells
+        line += text.count("\n", start, end) + 1
+        start = end + 1

@@ -8,6 +8,7 @@ from pydantic import Field
 from maskfold.data.images_table import Prepared
 from maskfold.fileio import read_json, write_json
 from maskfold.json_record import JsonRecord, check_record
+from maskfold.runs.run_data import prepared_places
 from maskfold.runs.run_folder import RunFolder
 
 BASELINES_FILE, FIX = "baselines.json", "run scripts/baselines.py again"
@@ -26,21 +27,20 @@ class Baselines(JsonRecord):
     rungs: Annotated[dict[str, Baseline], Field(min_length=1)]
 
 
-def write_baselines(prepared: Prepared, scores_by_name: dict[str, dict]) -> Path:
-    """Write {name: scores} into the prepared folder and return the file's path."""
-    path = prepared.folder / BASELINES_FILE
+def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, dict]) -> None:
+    """Write {name: scores}; evaluate.py looks for the file in the prepared folder and in --cache."""
     write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": scores_by_name})
-    return path
 
 
 def best_baseline(run: RunFolder) -> tuple[str, float] | None:
     """(name, macro F1) of the best recorded baseline on a run's data, None if there is none."""
-    path = run.prepared_folder / BASELINES_FILE
-    if not path.exists():
-        return None
-    content = read_json(path, FIX)
-    check_record(path, content, Baselines, FIX)
-    if content["dataset"] != run.provenance["dataset"]:
-        return None
-    baselines = content["rungs"].items()
-    return max(((name, scores["macro_f1"]) for name, scores in baselines), key=lambda pair: pair[1])
+    for folder in [folder for place in prepared_places(run) for folder in run.places.cache.places(place)]:
+        path = folder / BASELINES_FILE
+        if not path.is_file():
+            continue
+        content = read_json(path, FIX)
+        check_record(path, content, Baselines, FIX)
+        if content["dataset"] == run.provenance["dataset"]:
+            baselines = content["rungs"].items()
+            return max(((name, scores["macro_f1"]) for name, scores in baselines), key=lambda pair: pair[1])
+    return None

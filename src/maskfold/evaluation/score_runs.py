@@ -1,18 +1,19 @@
 """Print the scores of runs: each by itself, then compared with the first."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from maskfold.data.images_table import load_prepared
 from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.compare import print_comparison
 from maskfold.evaluation.corrected_scores import print_corrected_scores
 from maskfold.evaluation.members import print_members
 from maskfold.evaluation.score_tables import gain_sentence, print_calibration, print_classes, print_summary
+from maskfold.fileio import check_output, why_not_writable
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, load_gain, record_gain
@@ -24,19 +25,22 @@ from maskfold.runs.summary import summarise
 FIGURE = "reliability.png"
 
 
-def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None:
+def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Path | None = None) -> None:
     """Print scores, classes and calibration of each run; for several runs also a comparison and the members' table.
 
     Runs that are repeats of one experiment also give the gain of the mean of the fold models, which is recorded.
-    corrections: a file whose effect on each run's score is printed too. Raises UserError if a run has no out-of-fold
-    predictions, runs have no photo in common, or the corrections have errors.
+    corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, in a
+    folder for each of several runs (None: the folder of the run; where it cannot be written they are left out). Raises
+    UserError if a run has no out-of-fold predictions, runs have no photo in common, or the corrections have errors.
     """
+    if out is not None:
+        check_output(out, "--out")
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
     for run, summary, oof in zip(runs, summaries, oofs, strict=True):
         print_summary(summary, run.config, baseline=best_baseline(run), gain=load_gain([run]))
         print_classes(oof)
-        print_calibration(oof, run.folder / FIGURE)
+        print_calibration(oof, _figure_path(run, out if out is None or len(runs) == 1 else out / run.name))
         if corrections is not None:
             prepared = prepared_of(run)
             print_corrected_scores(run.name, load_oof(run, prepared), prepared, corrections)
@@ -46,17 +50,29 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None) -> None
     if len(runs) == 1 or not same_labels(oofs):
         return
     _print_members([run.name for run in runs], oofs)
-    if are_repeats([run.config for run in runs]):
+    if are_repeats(runs):
         print(gain_sentence(record_gain(runs), len(summaries[0]["folds"])))
 
 
 def _print_shift(runs: Sequence[RunFolder]) -> None:
     """Print a warning if the eval photos differ; nothing for a run whose prepared folder is not there."""
     lines = []
-    for folder in dict.fromkeys(run.config.data.prepared for run in runs):
+    for run in runs:
         with suppress(UserError):
-            lines += check_shift(load_prepared(folder))[1] if folder else []
+            lines += check_shift(prepared_of(run))[1]
     print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
+
+
+def _figure_path(run: RunFolder, out: Path | None) -> Path | None:
+    """Where the reliability diagram goes; None, which is printed, if that is a run folder that cannot be written."""
+    cause = why_not_writable(run.folder) if out is None else None
+    if cause is None:
+        return (out or run.folder) / FIGURE
+    print(
+        f"note: {run.folder}: cannot be written ({cause}), so the reliability diagram is left out; give --out a folder",
+        file=sys.stderr,
+    )
+    return None
 
 
 def _print_members(names: Sequence[str], oofs: Sequence[OutOfFold]) -> None:

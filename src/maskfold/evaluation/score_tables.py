@@ -102,18 +102,24 @@ def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
     console.print(table)
 
 
-def print_calibration(oof: OutOfFold, path: Path, console: Console | None = None) -> None:
-    """Print the calibration before and after temperature scaling, cross-fitted; write the reliability diagram."""
+def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None = None) -> None:
+    """Print the calibration before and after temperature scaling, cross-fitted; write the reliability diagram.
+
+    path: of the diagram; None for no diagram.
+    """
     console = console or wide_console()
     from maskfold.pages.figures import reliability_diagram
 
     before, after, temperature = assess_calibration(oof)
-    figure = reliability_diagram(before, after, temperature)
-    write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=110))
+    where = ""
+    if path is not None:
+        figure = reliability_diagram(before, after, temperature)
+        write_atomic(path, lambda temporary: figure.savefig(temporary, dpi=110))
+        where = f" ({path})"
     if after is None:
         console.print(
-            f"calibration: error {before.error:.4f}, temperature {temperature:.3f}; cross-fitting needs a second fold "
-            f"({path})"
+            f"calibration: error {before.error:.4f}, temperature {temperature:.3f}; cross-fitting needs a second fold"
+            f"{where}"
         )
         return
     probs, temperatures = cross_fit_temperatures(oof)
@@ -121,7 +127,7 @@ def print_calibration(oof: OutOfFold, path: Path, console: Console | None = None
         f"calibration: temperature {temperature:.3f} (by fold {min(temperatures.values()):.3f} to "
         f"{max(temperatures.values()):.3f}); cross-fitted, it changes the calibration error from {before.error:.4f} to "
         f"{after.error:.4f} and the log loss from {log_loss(oof.probs, oof.label):.4f} to "
-        f"{log_loss(probs, oof.label):.4f} ({path})"
+        f"{log_loss(probs, oof.label):.4f}{where}"
     )
 
 

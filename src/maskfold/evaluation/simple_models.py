@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,10 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.prepared_folder import ensure_prepared
-from maskfold.evaluation.baseline_scores import write_baselines
+from maskfold.evaluation.baseline_scores import BASELINES_FILE, write_baselines
+from maskfold.fileio import check_output
 from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import scores
@@ -35,12 +38,19 @@ MAX_ITERATIONS = 300
 Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
-def score_baselines(config: Config) -> tuple[Path, dict[str, dict]]:
+def score_baselines(
+    config: Config, out: Path | None = None, cache: CacheFolder | None = None
+) -> tuple[Path | None, dict[str, dict]]:
     """Score every baseline out-of-fold and record the scores; returns (path of the record, {name: scores}).
 
+    out: file of the record; None for baselines.json in --cache or the prepared folder. The path is None if the record
+    cannot be written, which is printed.
     The last baseline needs ImageNet weights (model.weights or model.pretrained) and is left out without them.
     """
-    prepared = ensure_prepared(config.data)
+    if out is not None:
+        check_output(out.parent, "--out")
+    cache = cache or CacheFolder()
+    prepared = ensure_prepared(config.data, cache)
     images, labels = prepared.images, prepared.images.label.to_numpy()
     store = open_store(prepared, images, config.data)
     baselines: dict[str, tuple[Baseline, np.ndarray]] = {
@@ -58,7 +68,10 @@ def score_baselines(config: Config) -> tuple[Path, dict[str, dict]]:
             pred_labels[valid] = baseline(inputs, labels, train, valid)
         bounds = score_intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
         scores_by_name[name] = scores(labels, pred_labels) | bounds
-    return write_baselines(prepared, scores_by_name), scores_by_name
+    write = partial(write_baselines, prepared=prepared, scores_by_name=scores_by_name)
+    path = out or cache.places(prepared.folder)[0] / BASELINES_FILE
+    is_written = cache.keep(path, write, "the scores of the baselines")
+    return (path if is_written else None), scores_by_name
 
 
 def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:

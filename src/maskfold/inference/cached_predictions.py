@@ -1,27 +1,21 @@
-"""Fold models -> probabilities of the eval photos and of the training photos (out-of-fold), kept in the run folder."""
+"""Fold models -> probabilities of the eval photos and of the training photos (out-of-fold), kept for the next time."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from maskfold.data.images_table import Prepared, load_prepared
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.probabilities import OutOfFold, Predictions, load_predictions
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
+
+__all__ = ["checkpoint_hashes", "load_oof", "predict_runs", "prepared_of"]
 
 # Bytes of weights loaded at once: photos and activations must fit into a small GPU as well.
 MAX_WEIGHT_BYTES = 4 * 2**30
-
-
-def prepared_of(run: RunFolder) -> Prepared:
-    """The prepared folder that a run was trained on. Raises UserError if it is missing or has changed."""
-    # Checked first: an emptied config names no prepared folder.
-    run.check_unedited()
-    prepared = load_prepared(run.prepared_folder)
-    run.check_same(run.config, prepared)
-    return prepared
 
 
 def load_oof(run: RunFolder, prepared: Prepared) -> OutOfFold:
@@ -51,8 +45,8 @@ def predict_runs(
 ) -> list[tuple[Predictions, OutOfFold]]:
     """(eval, out-of-fold) predictions of all finished parts of each run with these TTA views.
 
-    They are read from eval-<tta>.npz and oof-<tta>.npz if the current checkpoints made these files; otherwise they are
-    computed and written there. Raises UserError if the data has no eval set.
+    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if the current checkpoints made
+    these files; otherwise they are computed and written there. Raises UserError if the data has no eval set.
     """
     sources = [_source(run, prepared) for run, prepared in zip(runs, datasets, strict=True)]
     cached = [_read_cached(*member, views) for member in zip(runs, datasets, sources, strict=True)]
@@ -65,14 +59,16 @@ def predict_runs(
             members = [Member(runs[index], runs[index].config, datasets[index], sources[index]) for index in group]
             for index, predictions in zip(group, predict_members(members, views), strict=True):
                 cached[index] = predictions
-                for path, each in zip(_paths(runs[index], views), predictions, strict=True):
-                    each.save(path)
+                cache = runs[index].places.cache
+                for paths, each in zip(_paths(runs[index], views), predictions, strict=True):
+                    cache.keep(paths[0], each.save, "the predictions")
     return [predictions for predictions in cached if predictions is not None]
 
 
-def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[Path, Path]:
+def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+    """Where the predictions of the eval photos and the out-of-fold ones may lie; they are written to the first."""
     tta = "+".join(views)
-    return run.folder / f"eval-{tta}.npz", run.folder / f"oof-{tta}.npz"
+    return run.cache_places(f"eval-{tta}.npz"), run.cache_places(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
@@ -85,8 +81,17 @@ def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
 def _read_cached(
     run: RunFolder, prepared: Prepared, source: np.ndarray, views: tuple[str, ...]
 ) -> tuple[Predictions, OutOfFold] | None:
-    """The cached predictions, None if other checkpoints made them. Raises UserError for missing or unknown photos."""
-    paths = _paths(run, views)
+    """The cached predictions, None if there are none or other checkpoints made them.
+
+    Raises UserError for missing or unknown photos.
+    """
+    found = (_read_pair(paths, run, prepared, source) for paths in zip(*_paths(run, views), strict=True))
+    return next((predictions for predictions in found if predictions is not None), None)
+
+
+def _read_pair(
+    paths: tuple[Path, Path], run: RunFolder, prepared: Prepared, source: np.ndarray
+) -> tuple[Predictions, OutOfFold] | None:
     if not all(path.exists() for path in paths):
         return None
     eval_predictions, oof = load_predictions(paths[0]), load_predictions(paths[1], out_of_fold=True)

@@ -7,11 +7,12 @@ models share more of their training people than repeats on other folds do: it is
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from pydantic import Field
 
-from maskfold.config.experiment import Config, fixed_values
+from maskfold.config.experiment import fixed_values
 from maskfold.fileio import read_json, sha256, write_json
 from maskfold.json_record import Interval, JsonRecord, check_record
 from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
@@ -20,8 +21,8 @@ from maskfold.probabilities import OutOfFold, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
 
 GAIN_FILE = "gain.json"
-# The keys in which repeats may differ.
-REPEAT_KEYS = ("seed", "data.fold_seed", "data.prepared")
+# The keys in which repeats may differ, beside the folds.
+REPEAT_KEYS = ("seed", "data.fold_seed")
 
 
 class Gain(JsonRecord):
@@ -33,13 +34,12 @@ class Gain(JsonRecord):
     predictions: list[str] = Field(default_factory=list)
 
 
-def are_repeats(configs: Sequence[Config]) -> bool:
-    """Whether all describe one experiment, and no two have the same seed and folds, which would be the same model."""
-    settings = [
-        {key: value for key, value in fixed_values(config).items() if key not in REPEAT_KEYS} for config in configs
-    ]
-    seeds = {tuple(fixed_values(config)[key] for key in REPEAT_KEYS) for config in configs}
-    return len(configs) > 1 and len(seeds) == len(configs) and all(other == settings[0] for other in settings[1:])
+def are_repeats(runs: Sequence[RunFolder]) -> bool:
+    """Whether all are of one experiment, and no two have the same seed and folds, which would be the same model."""
+    values = [fixed_values(run.config) for run in runs]
+    settings = [{key: value for key, value in each.items() if key not in REPEAT_KEYS} for each in values]
+    seeds = {(each["seed"], run.provenance["identity"]) for run, each in zip(runs, values, strict=True)}
+    return len(runs) > 1 and len(seeds) == len(runs) and all(other == settings[0] for other in settings[1:])
 
 
 def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
@@ -60,7 +60,7 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
 
 
 def record_gain(runs: Sequence[RunFolder]) -> dict:
-    """Estimate the gain from repeats and write it to gain.json in each run's folder.
+    """Estimate the gain from repeats and write it to gain.json, in --cache or each run's folder.
 
     `predictions` are the hashes of their out-of-fold predictions, by which load_gain sees that a repeat has changed.
     """
@@ -68,7 +68,9 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
     estimate = estimate_gain(oofs, runs[0].config.data.folds)
     estimate |= {"from": [run.name for run in runs], "predictions": [sha256(run.folder / "oof.npz") for run in runs]}
     for run in runs:
-        write_json(run.folder / GAIN_FILE, estimate)
+        run.places.cache.keep(
+            run.cache_places(GAIN_FILE)[0], partial(write_json, content=estimate), "the estimated gain"
+        )
     return estimate
 
 
@@ -79,8 +81,8 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
     """
     estimates = []
     for run in runs:
-        path = run.folder / GAIN_FILE
-        if not path.exists():
+        path = next((path for path in run.cache_places(GAIN_FILE) if path.exists()), None)
+        if path is None:
             return None
         estimate = read_json(path, "evaluate the repeats again")
         check_record(path, estimate, Gain, "delete it and evaluate the repeats again")

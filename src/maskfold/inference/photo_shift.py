@@ -1,7 +1,7 @@
 """Whether eval photos differ from training photos as pictures: then local scores may not predict the leaderboard."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,10 @@ from maskfold.loading.photo_statistics import MEANINGS, STATISTICS, statistics_o
 from maskfold.metrics.two_sample import auc, compare_samples
 from maskfold.progress import parallel_map
 
-# In the prepared folder: the result, for photos with the fingerprints in it.
-FILE = "shift.json"
+# The result, for photos with the fingerprints in it.
+SHIFT_FILE = "shift.json"
 # Increase it with every change of the statistics or of the test.
-VERSION = 1
+SHIFT_VERSION = 1
 # At most so many people are compared; more would take longer and hardly change the result.
 MAX_PEOPLE, MAX_EVAL_PEOPLE = 200, 100
 # A single statistic is named if its AUC differs from 0.5 by at least MIN_DIFFERENCE; at most MAX_NAMED are.
@@ -28,31 +28,32 @@ MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
 def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     """({auc, threshold, differs, differences}, lines to print: a warning if the eval photos differ, or a note).
 
-    None without an eval set, with too few people, and if most photos can't be read. The result is kept in the prepared
-    folder if that is writable.
+    None without an eval set, with too few people, and if most photos can't be read. The result is kept in --cache or in
+    the prepared folder.
     """
     if prepared.evaluation is None:
         return None, []
-    path = prepared.folder / FILE
-    source = {"version": VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
-    shift = _read(path, source)
+    cache = prepared.places.cache
+    paths = [folder / SHIFT_FILE for folder in cache.places(prepared.folder)]
+    source = {"version": SHIFT_VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
+    shift = next((kept for path in paths if (kept := _read(path, source)) is not None), None)
     if shift is None:
         images, evaluation = sample_photos(prepared)
-        paths = prepared.photo_paths(images) + prepared.photo_paths(evaluation)
-        statistics = np.array(list(parallel_map(_statistics, paths, "comparing train and eval photos", "photos")))
+        photos = prepared.photo_paths(images) + prepared.photo_paths(evaluation)
+        statistics = np.array(list(parallel_map(_statistics, photos, "comparing train and eval photos", "photos")))
         unreadable = np.isnan(statistics[:, 0])
         if unreadable.mean() > 0.5:
             return None, [
-                f"note: train and eval photos are not compared, since {unreadable.sum()} of {len(paths)} can't be "
-                f"read, for example {paths[unreadable.argmax()]}"
+                f"note: train and eval photos are not compared, since {unreadable.sum()} of {len(photos)} can't be "
+                f"read, for example {photos[unreadable.argmax()]}"
             ]
         train, evaluated = statistics[: len(images)], statistics[len(images) :]
         people = images.person_id.to_numpy()[~np.isnan(train[:, 0])]
         shift = measure_shift(train[~np.isnan(train[:, 0])], people, evaluated[~np.isnan(evaluated[:, 0])])
         if shift is None:
             return None, []
-        with suppress(OSError):
-            write_json(path, source | {"shift": shift})
+        content = source | {"shift": shift}
+        cache.keep(paths[0], partial(write_json, content=content), "the comparison of train and eval photos")
     return shift, [shift_warning(shift)] if shift["differs"] else []
 
 

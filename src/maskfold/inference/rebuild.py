@@ -1,26 +1,33 @@
 """Rebuild a submission from its manifest."""
 
+import contextlib
 from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.fileio import sha256
+from maskfold.fileio import check_output, sha256
 from maskfold.inference.blend import apply_blend
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.cross_fit import BlendParams
 from maskfold.inference.manifest import read_manifest
 from maskfold.inference.submission import submission_table, write_submission
 from maskfold.models.tta import canonical_views
-from maskfold.runs.run_folder import RunFolder, find_run
+from maskfold.places import Places, possible_places
+from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 
 
-def rebuild(manifest_path: Path, out: Path | None) -> Path:
+def rebuild(
+    manifest_path: Path, out: Path | None, runs_folder: Path | None = None, places: Places | None = None
+) -> Path:
     """Make a submission again with the weights, temperatures and factors of its manifest: the same, byte for byte.
 
-    Returns the path of the CSV: `out`, by default the one beside the manifest. Raises UserError, before anything is
-    written, if a run is missing, a checkpoint or the data has changed, or the predicted labels differ.
+    Returns the path of the CSV: `out`, by default the one beside the manifest. runs_folder: the folder of its runs;
+    None for one that is found by the paths in the manifest. Raises UserError, before anything is written, if a run is
+    missing, a checkpoint or the data has changed, or the predicted labels differ.
     """
     manifest = read_manifest(manifest_path)
-    runs = [RunFolder(find_run(_run_path(member))) for member in manifest["members"]]
+    out = manifest_path.with_suffix(".csv") if out is None else out
+    check_output(out.parent, "--out")
+    runs = [RunFolder(_find_member(member, manifest_path, runs_folder), places) for member in manifest["members"]]
     for run, member in zip(runs, manifest["members"], strict=True):
         _check_checkpoints(run, member, manifest_path)
     params = BlendParams(manifest["temperatures"], manifest["weights"], manifest["factors"])
@@ -33,7 +40,6 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
                 "restore the data, or make a new submission"
             )
     table, info = submission_table(predictions.image_id, pred_labels, prepared)
-    out = manifest_path.with_suffix(".csv") if out is None else out
 
     def check_hash(temporary: Path) -> None:
         if sha256(temporary) != manifest["csv_sha256"]:
@@ -46,10 +52,25 @@ def rebuild(manifest_path: Path, out: Path | None) -> Path:
     return out
 
 
-def _run_path(member: dict) -> Path:
-    """The path of a member's run folder if it still exists, otherwise the run's name."""
-    path = Path(member.get("folder") or member["run"])
-    return path if (path / "config.yaml").exists() else Path(member["run"])
+def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path:
+    """The run folder of a member: one with its checkpoints if there is one, else one of its name.
+
+    Raises UserError if there is none.
+    """
+    name = Path(member["run"])
+    if runs_folder is not None:
+        return find_run(runs_folder / name.name)
+    places = [*possible_places(Path(member.get("folder", name)), manifest), runs_root() / name]
+    folders = [place for place in places if (place / "config.yaml").is_file()]
+    for folder in folders:
+        # Another run of this name may be unfinished.
+        with contextlib.suppress(UserError):
+            if checkpoint_hashes(RunFolder(folder)) == member["checkpoints"]:
+                return find_run(folder)
+    try:
+        return find_run(folders[0] if folders else name)
+    except UserError as error:
+        raise UserError(f"{manifest}: {error}, or name the folder of the runs with --runs") from error
 
 
 def _check_checkpoints(run: RunFolder, member: dict, manifest: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.config.experiment import config_hash, selects_on_validation
+from maskfold.config.experiment import selects_on_validation
+from maskfold.data.catalog import read_info
 from maskfold.data.images_table import Prepared
-from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
 from maskfold.errors import UserError
-from maskfold.fileio import sha256, write_atomic, write_json
+from maskfold.fileio import check_locks, check_output, sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
@@ -23,6 +23,7 @@ from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements,
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
+from maskfold.places import recorded_path
 from maskfold.runs.code_state import code_state
 from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.runs.summary import SELECTED, selection
@@ -50,6 +51,9 @@ def make_submission(
     names = [run.folder.resolve() for run in runs]
     if len(set(names)) < len(names):
         raise UserError("a run is given twice; give each run once")
+    # Before the predictions, which may take an hour.
+    check_output(out.parent, "--out")
+    check_locks(out.parent)
     views = canonical_views(tta, "--tta")
     blended = blend_runs(runs, views, blend, decision)
     oof, prepared, oof_labels = blended.oof, blended.prepared, blended.cross_fitted.pred_labels
@@ -107,8 +111,8 @@ def make_submission(
 
 def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Prepared) -> tuple[pd.DataFrame, Path]:
     """(ImageID and ans in the order of info.csv, path of info.csv). Raises UserError if its ids have changed."""
-    info = Path(prepared.meta["eval"]) / "info.csv"
-    ids = read_table(info, EVAL_COLUMNS).ImageID.to_numpy()
+    info = prepared.eval_dir / "info.csv"
+    ids = read_info(info, info.parent / "images").ImageID.to_numpy()
     if skipped := skipped_rows(prepared):
         pred_labels = np.append(pred_labels, [skipped["ans"]] * len(skipped["image_id"]))
         image_id = np.append(image_id, skipped["image_id"])
@@ -145,11 +149,11 @@ def _member(run: RunFolder) -> dict:
     hashes = checkpoint_hashes(run)
     return {
         "run": run.name,
-        "folder": str(run.folder.resolve()),
+        "folder": str(recorded_path(run.folder)),
         "folds": run.finished_folds,
         # A refit is predicted together with the fold models, but the expected score is of the folds alone.
         "refit": FULL in hashes,
         "checkpoints": hashes,
-        "config_hash": config_hash(run.config),
+        "config_hash": run.provenance["config_hash"],
         "selection": selection(run.config),
     }

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maskfold.errors import UserError, did_you_mean, first_line
+from maskfold.data.cell_values import decimal_number
+from maskfold.data.raw_csv import read_table
+from maskfold.errors import UserError, did_you_mean
 from maskfold.fileio import locked, write_csv
 from maskfold.metrics.score_text import ci_text
 
@@ -31,18 +33,21 @@ def read_index(folder: Path) -> pd.DataFrame:
     path = folder / INDEX_FILE
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in INDEX_COLUMNS})
-    fix = "fix it, or move it away to begin a new one"
-    dtypes = dict.fromkeys(TEXT_COLUMNS, str) | dict.fromkeys(NUMBER_COLUMNS, float)
+    fix = "or move the file away to begin a new one"
     try:
-        # index_col: with more cells than columns, pandas would take the first column for the index.
-        table = pd.read_csv(path, dtype=dtypes, index_col=False)
-    except (OSError, ValueError, OverflowError) as fault:
-        raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
-    if missing := [name for name in INDEX_COLUMNS if name not in table]:
-        raise UserError(f"{path}: column {missing[0]} is missing; {fix}")
-    for name in TEXT_COLUMNS:
-        table[name] = table[name].fillna("")
-    return table
+        table = read_table(path, INDEX_COLUMNS, may_be_empty=True)
+    except UserError as error:
+        raise UserError(f"{error}; {fix}") from None
+    for name in NUMBER_COLUMNS:
+        numbers = []
+        for line, cell in table[name].items():
+            if (number := decimal_number(cell)) is None:
+                raise UserError(
+                    f"{path} line {line}: {name} {cell!r} is not a number; write one, such as 0.7751, {fix}"
+                )
+            numbers.append(number)
+        table[name] = numbers
+    return table.reset_index(drop=True)
 
 
 def add_to_index(folder: Path, manifest: dict) -> None:

@@ -32,7 +32,7 @@ MEANINGS = {
     "red_detail": ("richer in colour detail", "poorer in colour detail"),
     "blue_detail": ("richer in colour detail", "poorer in colour detail"),
     "noise": ("noisier", "smoother"),
-    "jpeg_blocks": ("more compressed (stronger JPEG blocks)", "less compressed (weaker JPEG blocks)"),
+    "jpeg_blocks": ("blockier", "less blocky"),
     "light_from_above": ("lighter at the top", "darker at the top"),
     "light_from_left": ("lighter on the left", "darker on the left"),
     "light_in_centre": ("lighter in the centre", "darker in the centre"),

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -13,12 +12,14 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Data
 from maskfold.data.images_table import Prepared, fingerprint
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
 from maskfold.loading.crops import CROPS, reduction, store_size
 from maskfold.loading.faces import face_rate_by_mask
+from maskfold.loading.photo_array import UnmappedPhotos, open_photos, write_header
 from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.progress import parallel_map
 
@@ -29,19 +30,20 @@ VERSION = 3
 class Store:
     """store[row] -> RGB uint8 [H, W, 3]. Opened on first use in each process: pickling a memory map would copy it.
 
-    shape: the expected shape [N, H, W, 3]; None to accept any.
+
+    cache: where features of these photos are kept. shape: the expected shape [N, H, W, 3]; None to accept any.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...] | None = None):
-        self.path, self.shape = path, shape
-        self._pixels: np.ndarray | None = None
+    def __init__(self, path: Path, cache: CacheFolder | None = None, shape: tuple[int, ...] | None = None):
+        self.path, self.cache, self.shape = path, cache or CacheFolder(), shape
+        self._pixels: np.ndarray | UnmappedPhotos | None = None
 
     @property
-    def pixels(self) -> np.ndarray:
+    def pixels(self) -> np.ndarray | UnmappedPhotos:
         if self._pixels is None:
             try:
-                pixels = np.load(self.path, mmap_mode="r")
-                if pixels.dtype != np.uint8 or pixels.ndim != 4 or self.shape not in (None, pixels.shape):
+                pixels = open_photos(self.path)
+                if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or self.shape not in (None, pixels.shape):
                     raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {self.shape}")
                 self._pixels = pixels
             # A damaged header leads to errors of any type.
@@ -58,7 +60,7 @@ class Store:
         return self.pixels[row]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "shape": self.shape, "_pixels": None}
+        return {"path": self.path, "cache": self.cache, "shape": self.shape, "_pixels": None}
 
 
 class ConcatStore:
@@ -79,20 +81,25 @@ class ConcatStore:
 def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     """Open the store of the table's photos, in its order; build it where it is missing.
 
-    The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). Processes that start
-    at the same time wait for the one that builds. Raises UserError where the disk is too full, and where a photo has
-    changed since the data was prepared.
+    The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). It lies in --cache or
+    in store/ of the prepared folder, or in a temporary folder where neither can hold it. Processes that start at the
+    same time wait for the one that builds. Raises UserError where all disks are too full, and where a photo has changed
+    since the data was prepared.
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
-    path = prepared.folder / "store" / store_name(data, expected, table.image_id)
-    if not _is_complete(path):
+    name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
+    default = prepared.folder / "store"
+    path = next((path for folder in cache_folder.places(default) if _is_complete(path := folder / name)), None)
+    if path is None:
+        num_bytes = len(table) * int(np.prod(store_size(data))) * 3
+        path = cache_folder.writable(default, num_bytes, "the store of decoded photos") / name
         with locked(path.parent):
             # Temporary files of killed processes: a process that still builds would hold the lock.
             for temporary in path.parent.glob(".*.npy"):
                 temporary.unlink()
             if not _is_complete(path):
                 _build(path, prepared, table, data, expected)
-    return Store(path, (len(table), *store_size(data), 3))
+    return Store(path, cache_folder, (len(table), *store_size(data), 3))
 
 
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
@@ -120,15 +127,9 @@ def _is_complete(path: Path) -> bool:
 def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
     paths = prepared.photo_paths(table)
     shape = (len(paths), *store_size(data), 3)
-    need, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
-    if need > free:
-        raise UserError(
-            f"{path.parent}: the store takes {need / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free; free "
-            "space, or put the prepared folder on another disk (--data.prepared)"
-        )
 
     def write(beside: Path) -> None:
-        header = np.lib.format.open_memmap(beside, "w+", np.uint8, shape).offset
+        header = write_header(beside, shape)
 
         # Cached, since nearly all photos have one size.
         reduction_of = cache(lambda size: reduction(size, data))
@@ -144,7 +145,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
             hashes, has_face = zip(*parallel_map(fill, range(len(paths)), "building the store", "photos"), strict=True)
         if fingerprint(table, hashes) != expected:
             raise UserError(
-                f"{prepared.meta['root']}: photos have changed since they were prepared; prepare the data again "
+                f"{prepared.root}: photos have changed since they were prepared; prepare the data again "
                 f"(scripts/prepare.py --out {prepared.folder})"
             )
         if CROPS[data.crop].needs_face:

@@ -14,7 +14,7 @@ from maskfold.labels import PHOTOS_PER_PERSON
 
 FOLDS = 5
 # Fewest people on each side of a comparison.
-MIN_PEOPLE = 10
+MIN_COMPARED_PEOPLE = 10
 # Random splits of the training people, which show the AUC of photos that do not differ.
 SPLITS = 60
 # Comparisons with the eval photos, each with other training people; their mean AUC is reported.
@@ -45,7 +45,7 @@ class TwoSample:
 def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, seed: int = 0) -> TwoSample | None:
     """Compare statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
 
-    None for fewer than 2 * MIN_PEOPLE people in training or MIN_PEOPLE in the eval set.
+    None for fewer than 2 * MIN_COMPARED_PEOPLE people in training or MIN_COMPARED_PEOPLE in the eval set.
 
     Each training person is in one fold. Nobody knows which eval photos show one person, so an eval person is in several
     folds, and the AUC of photos that do not differ is above 0.5 and varies more than that of independent photos. By how
@@ -55,7 +55,7 @@ def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarra
     _, person = np.unique(people, return_inverse=True)
     num_people = len(np.unique(person))
     num_eval_people = min(round(len(evaluation) / PHOTOS_PER_PERSON), num_people // 2)
-    if num_eval_people < MIN_PEOPLE:
+    if num_eval_people < MIN_COMPARED_PEOPLE:
         return None
     rng = np.random.default_rng(seed)
     standardised = _standardise(np.concatenate([train, evaluation]))

@@ -9,6 +9,7 @@ from html import escape
 
 import cv2
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from maskfold.pages.style import STYLE
@@ -94,7 +95,9 @@ def _numeric_class(cell: str, numeric: bool) -> str:
 def figure(chart: Figure, alt: str) -> str:
     """A matplotlib figure as SVG. alt: the text for readers who cannot see it."""
     buffer = io.BytesIO()
-    chart.savefig(buffer, format="svg")
+    # Without a date and with fixed ids of elements, the same results give the same bytes.
+    with rc_context({"svg.hashsalt": "maskfold"}):
+        chart.savefig(buffer, format="svg", metadata={"Date": None})
     width = round(chart.get_figwidth() * DPI)
     style = f"width:{width}px;min-width:{round(MIN_FIGURE_SCALE * width)}px"
     return (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from maskfold.photos.file_kinds import PNG, REPLACE
 
-GREY, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
-CHANNELS = {GREY: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
+GREYSCALE, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
+NUM_CHANNELS = {GREYSCALE: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
 # zlib compresses to at least 1 / 1032 of the size.
 MAX_ZLIB_RATIO = 1032
 
@@ -25,12 +25,12 @@ class PngHeader:
 
     @property
     def is_grey(self) -> bool:
-        return self.color_type in (GREY, GREY_ALPHA)
+        return self.color_type in (GREYSCALE, GREY_ALPHA)
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the decompressed picture, each row with its filter byte."""
-        return self.height * (1 + (self.width * self.bit_depth * CHANNELS.get(self.color_type, 1) + 7) // 8)
+        return self.height * (1 + (self.width * self.bit_depth * NUM_CHANNELS.get(self.color_type, 1) + 7) // 8)
 
 
 def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:

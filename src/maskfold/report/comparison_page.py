@@ -13,7 +13,7 @@ import numpy as np
 from maskfold.config.experiment import flatten
 from maskfold.errors import UserError
 from maskfold.evaluation.compare import differences
-from maskfold.fileio import write_text
+from maskfold.fileio import check_output, write_text
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import CURVES, class_f1_dots, learning_curves
@@ -35,6 +35,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
         raise UserError(
             f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
         )
+    check_output(path.parent, "--out")
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]

@@ -4,6 +4,7 @@ After Gebru et al. 2021, Datasheets for Datasets. What the files do not contain 
 """
 
 from html import escape
+from pathlib import PurePath
 
 import numpy as np
 import pandas as pd
@@ -47,10 +48,11 @@ def _origin(prepared: Prepared) -> list[str]:
     corrections = meta["corrections"]
     lines = [
         f"{counts['people']:,} people, {counts['images']:,} training photos and {counts['eval_images']:,} eval photos, "
-        f"read from {meta['root']}; fingerprint {meta['fingerprint']}.",
+        # Only the folder's name: the page is the same wherever the data lies.
+        f"read from {PurePath(meta['root']).name}; fingerprint {meta['fingerprint']}.",
         "The files do not say who took the photos, who made the labels, which licence applies, and whether the people "
         "consented to this use. Ask the provider of the data before you share a photo, a report or a model.",
-        f"Corrections applied: {len(corrections['changed'])} ({corrections['file']})."
+        f"Corrections applied: {len(corrections['changed'])} ({PurePath(corrections['file']).name})."
         if corrections
         else "No label was corrected.",
     ]

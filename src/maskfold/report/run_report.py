@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_suspects
 from maskfold.config.experiment import Config, flatten
-from maskfold.fileio import write_text
+from maskfold.fileio import check_output, write_text
 from maskfold.inference.cached_predictions import load_oof, prepared_of
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
@@ -41,8 +41,10 @@ FOLD_CURVES = CURVES | {"raw_macro_f1": "macro F1 without EMA"}
 OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per_second": "images per second"}
 
 
-def write_report(run: RunFolder) -> Path:
-    """Write report.html into the folder of the run. Raises UserError where no fold is finished."""
+def write_report(run: RunFolder, path: Path | None = None) -> Path:
+    """Write the page, by default report.html in the folder of the run. Raises UserError where no fold is finished."""
+    path = path or run.folder / REPORT_FILE
+    check_output(path.parent, "--out")
     summary, prepared = summarise(run), prepared_of(run)
     oof = load_oof(run, prepared)
     store = open_store(prepared, prepared.images, run.config.data)
@@ -120,7 +122,6 @@ def write_report(run: RunFolder) -> Path:
             "All keys of the run; bold rows differ from the default.",
         ),
     ]
-    path = run.folder / REPORT_FILE
     write_text(path, page(f"Report: {run.name}", sections))
     return path
 

@@ -1,6 +1,5 @@
 """The run folder: its files, its lock, and the checks before a run is resumed."""
 
-import hashlib
 import json
 import os
 import re
@@ -8,16 +7,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from maskfold.config.experiment import Config, config_hash, fixed_values
+from maskfold.config.experiment import Config, fixed_values
 from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
-from maskfold.fileio import locked, read_json, sha256, write_json, write_text
-from maskfold.format_version import KEY, RUN, check_format
-from maskfold.json_record import check_record
+from maskfold.fileio import locked, sha256, write_json, write_text
+from maskfold.places import Places, absolute
 from maskfold.probabilities import OutOfFold
-from maskfold.runs.code_state import code_state
-from maskfold.runs.run_records import Provenance, read_epoch_rows
+from maskfold.runs.provenance import changed_weights, provenance_of, read_provenance
+from maskfold.runs.run_records import read_epoch_rows
 
 FULL = "full"
 # A name must not end with a dot, which some systems drop.
@@ -54,27 +52,15 @@ def find_run(path: Path) -> Path:
     raise UserError(f"{path}: no run folder (it has no config.yaml); {fix}")
 
 
-def read_provenance(folder: Path) -> dict:
-    """Data fingerprint, number of eval people, config hash, git commit, versions and threads of a run at its start.
-
-    It is read before anything else of a run. Raises UserError if it is missing, damaged or of a newer format.
-    """
-    path, fix = folder / "provenance.json", "start the run again with --fresh"
-    content = read_json(path, fix)
-    check_format(path, content, RUN, fix)
-    check_record(path, content, Provenance, fix)
-    return content
-
-
 class RunFolder:
-    """One run on disk."""
+    """One run on disk. places: the places that the command's flags name."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, places: Places | None = None):
+        self.folder, self.places = folder, places or Places()
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return absolute(self.folder).name
 
     def part_dir(self, part: str) -> Path:
         return self.folder / part
@@ -89,14 +75,11 @@ class RunFolder:
     def config(self) -> Config:
         return load_config(self.folder / "config.yaml")
 
-    @property
-    def prepared_folder(self) -> Path:
-        """The prepared folder that the run was trained on. Raises UserError if config.yaml no longer names it."""
-        folder = self.config.data.prepared
-        if folder is None:
-            path = self.folder / "config.yaml"
-            raise UserError(f"{path}: data.prepared is missing; restore the file, or start again with --fresh")
-        return folder
+    def cache_places(self, name: str) -> list[Path]:
+        """Where a file that can be computed again may lie, the place to write it first; --cache may serve many runs."""
+        folder = self.places.cache.folder
+        key = f"{self.name}-{self.provenance['config_sha256'][:8]}"
+        return ([] if folder is None else [folder / key / name]) + [self.folder / name]
 
     @property
     def provenance(self) -> dict:
@@ -124,16 +107,21 @@ class RunFolder:
         return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
-        """Raises UserError if the configuration or data of the started run differ from these."""
+        """Raises UserError if the configuration or data of the started run differ from these; places may differ."""
         self.check_unedited()
         fix = "give another --name, or delete the run and start again with --fresh"
         old, new = fixed_values(self.config), fixed_values(config)
         differing = [f"{key}: started with {old[key]}, now {new[key]}" for key in old if old[key] != new[key]]
+        differing += changed_weights(self.provenance, config)
+        has_same_data = self.provenance["identity"] == prepared.identity
         if differing:
+            if not has_same_data:
+                differing.append(f"data.prepared: the data or folds in {prepared.folder} are not those of this run")
             raise UserError(f"{self.folder} was started with another configuration; {fix}:\n{indented_list(differing)}")
-        if self.provenance["identity"] != prepared.identity:
+        if not has_same_data:
             raise UserError(
-                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started; {fix}"
+                f"{self.folder}: the data or folds in {prepared.folder} have changed since this run was started, or "
+                f"are not those of this run; give its prepared folder (--data.prepared), or {fix}"
             )
 
     def check_unedited(self) -> None:
@@ -145,11 +133,8 @@ class RunFolder:
 
     def start(self, config: Config, prepared: Prepared, threads: int) -> None:
         """Write provenance.json and config.yaml. threads: CPU threads of each process."""
-        data = {"dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
-        data["eval_people"] = prepared.num_eval_people
         text = config_text(config)
-        hashes = {"config_hash": config_hash(config), "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
-        write_json(self.folder / "provenance.json", {KEY: RUN, **data, **hashes, **code_state(), "threads": threads})
+        write_json(self.folder / "provenance.json", provenance_of(config, text, prepared, threads))
         # Written last: a run counts as started once it has a config.yaml.
         write_text(self.folder / "config.yaml", text)
 

@@ -22,6 +22,7 @@ class Provenance(JsonRecord):
     config_hash: str
     config_sha256: str
     versions: dict[str, str | None] = Field(default_factory=dict)
+    weights: dict[str, str] = Field(default_factory=dict)
 
 
 class EpochRow(JsonRecord):

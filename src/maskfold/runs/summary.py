@@ -7,7 +7,7 @@ import numpy as np
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.fileio import write_json
+from maskfold.fileio import why_not_writable, write_json
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import OOF_FIELDS, OutOfFold, load_predictions
@@ -36,9 +36,13 @@ def write_summary(run: RunFolder, prepared: Prepared) -> dict:
     predicted = set(oof.image_id)
     if len(predicted) < len(oof.image_id):
         raise UserError(f"{run.folder}: two folds predict the same photo; delete the run and train it again")
-    oof.aligned([name for name in prepared.images.image_id if name in predicted]).save(run.folder / "oof.npz")
+    paths = run.folder / "oof.npz", run.folder / "summary.json"
+    if why_not_writable(run.folder) and all(path.exists() for path in paths):
+        # A finished run on a read-only disk.
+        return summarise(run)
+    oof.aligned([name for name in prepared.images.image_id if name in predicted]).save(paths[0])
     summary = summarise(run)
-    write_json(run.folder / "summary.json", summary)
+    write_json(paths[1], summary)
     return summary
 
 

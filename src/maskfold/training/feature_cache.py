@@ -28,7 +28,7 @@ class Features:
         self.model, self.stores, self.transform, self.size = model, stores, EvalTransform(data), data.image_size
         self.batch_size, self.workers = batch_size, workers
         self._hash: str | None = None
-        self._cached: dict[Path, np.ndarray] = {}
+        self._cached: dict[str, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
         """Features of a TTA view, float32 [N, F]; read from disk where the same weights and precision computed them."""
@@ -37,14 +37,18 @@ class Features:
     def _store_features(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
         # The input size is in the key because two input sizes may share a store.
         key = f"{self.weights_hash()} {store.path.name} {self.size} {view} {hardware.dtype}"
-        path = store.path.parent / f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
-        if path not in self._cached:
-            with locked(path.parent):
-                if not path.exists():
-                    computed = self._compute(store, view, hardware)
-                    write_atomic(path, lambda beside: np.save(beside, computed))
-            self._cached[path] = self._read(path, len(store))
-        return self._cached[path]
+        name, beside = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
+        if name not in self._cached:
+            path = next((path for folder in store.cache.places(beside) if (path := folder / name).exists()), None)
+            if path is None:
+                size = len(store) * self.model.backbone.head_hidden_size * 4
+                path = store.cache.writable(beside, size, "the features of the photos") / name
+                with locked(path.parent):
+                    if not path.exists():
+                        computed = self._compute(store, view, hardware)
+                        write_atomic(path, lambda temporary: np.save(temporary, computed))
+            self._cached[name] = self._read(path, len(store))
+        return self._cached[name]
 
     def _read(self, path: Path, num_photos: int) -> np.ndarray:
         try:

@@ -11,17 +11,20 @@ from pathlib import Path
 
 import torch
 
-from maskfold.config.experiment import Config, replaced
+from maskfold.cache_folder import CacheFolder
+from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
+from maskfold.fileio import check_output, why_not_writable
 from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import make_train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
+from maskfold.runs.resolved_config import resolve_config
 from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import NAME, RunFolder, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
@@ -43,7 +46,8 @@ class TrainRequest:
 
     folds: their numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
     parallel: how many parts are trained at the same time, each in its own process. stop_after: seconds after which
-    training saves and raises TimeIsUp.
+    training saves and raises TimeIsUp. out: the run folder, None for the run's name in runs_root(). cache: the folder
+    of --cache.
     """
 
     folds: Sequence[int] | None = None
@@ -51,6 +55,8 @@ class TrainRequest:
     fresh: bool = False
     parallel: int = 1
     stop_after: float | None = None
+    out: Path | None = None
+    cache: CacheFolder | None = None
 
 
 def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> tuple[RunFolder, dict | None]:
@@ -63,7 +69,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     request = request or TrainRequest()
     deadline = None if request.stop_after is None else time.time() + request.stop_after
     _check_request(config, name, request)
-    run, device = RunFolder(runs_root() / name), pick_device(config.run)
+    run, device = RunFolder(request.out or runs_root() / name), pick_device(config.run)
     configure_process(device)
     if request.fresh or not run.started:
         # Check that training can start before deleting or writing anything.
@@ -74,7 +80,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         read_provenance(run.folder)
     processes = process_state(device)
     with processes.main_process_first():
-        prepared = ensure_prepared(config.data)
+        prepared = ensure_prepared(config.data, request.cache)
     parts = requested_parts(prepared, request.folds, request.refit)
     # Building the samplers finds the errors of all folds before the first fold is trained.
     labels = prepared.images.label.to_numpy()
@@ -83,21 +89,25 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     check_pseudo(run, config, prepared, new_parts)
     # Finished parts count too, so that a resumed run keeps its number of threads.
     num_processes = min(request.parallel, len(parts))
-    with run.lock() if processes.is_main_process else nullcontext():
+    is_finished = run.started and not request.fresh and all(run.finished(part.name) for part in parts)
+    # A finished run may be on a read-only disk.
+    writes = processes.is_main_process and not (is_finished and why_not_writable(run.folder))
+    if writes:
+        check_output(run.folder, "--out")
+    with run.lock() if writes else nullcontext():
         if processes.is_main_process:
             threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
             # Asked again, since another process may have started the run before this one had its lock.
             if request.fresh or not run.started:
-                started_config = resolve_config(config, prepared, device)
+                started_config = resolve_config(config, run.folder, prepared, device)
                 delete_run(run)
                 run.start(started_config, prepared, threads)
             else:
-                _check_resumable(run, resolve_config(config, prepared, device, run.config), prepared, threads, device)
+                resumed_config = resolve_config(config, run.folder, prepared, device, run.config)
+                _check_resumable(run, resumed_config, prepared, threads, device)
         processes.wait_for_everyone()
         # This call's config, not the recorded one: keys that may change on resume (workers, device) take effect.
-        resolved = resolve_config(config, prepared, device, run.config)
-        with processes.main_process_first():
-            store = open_store(prepared, prepared.images, resolved.data)
+        resolved = resolve_config(config, run.folder, prepared, device, run.config)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: already finished", file=sys.stderr)
@@ -105,16 +115,18 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         if unfinished:
             # A resumed run was not checked above, and may be on another machine now.
             check_compiler(resolved.run, device)
-        (run.folder / UNREACHED).unlink(missing_ok=True)
-        with StopRequest(deadline).listening() as stop:
-            context = TrainContext(run, resolved, prepared, store, stop)
-            updates_left = {part.name: updates[part.name] for part in unfinished}
-            if num_processes > 1:
-                fit_parallel(context, unfinished, updates_left, num_processes)
-            else:
-                time_left = TimeLeft(updates_left)
-                for part in unfinished:
-                    run_job(FoldJob(context, part, time_left), is_first=part is unfinished[0])
+            with processes.main_process_first():
+                store = open_store(prepared, prepared.images, resolved.data)
+            (run.folder / UNREACHED).unlink(missing_ok=True)
+            with StopRequest(deadline).listening() as stop:
+                context = TrainContext(run, resolved, prepared, store, stop)
+                updates_left = {part.name: updates[part.name] for part in unfinished}
+                if num_processes > 1:
+                    fit_parallel(context, unfinished, updates_left, num_processes)
+                else:
+                    time_left = TimeLeft(updates_left)
+                    for part in unfinished:
+                        run_job(FoldJob(context, part, time_left), is_first=part is unfinished[0])
         if not processes.is_main_process:
             return run, None
         summary = write_summary(run, prepared)
@@ -164,28 +176,3 @@ def _check_resumable(run: RunFolder, config: Config, prepared: Prepared, threads
             f"of its results may differ (set OMP_NUM_THREADS={before} to avoid this)",
             file=sys.stderr,
         )
-
-
-def resolve_config(config: Config, prepared: Prepared, device: torch.device, recorded: Config | None = None) -> Config:
-    """Return the config with absolute paths, the number of existing folds, and a concrete precision for auto.
-
-    recorded: the resolved config that the run was first started with; it gives the precisions that are auto in
-    `config`.
-    """
-    run_keys = config.run
-    if recorded is not None:
-        auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
-        run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
-    precision, predict_precision = pick_precisions(run_keys, device)
-    seed = prepared.meta["fold_seed"]
-    return replaced(
-        config,
-        data={
-            "root": Path(prepared.meta["root"]),
-            "prepared": prepared.folder.absolute(),
-            "folds": prepared.num_folds,
-            # None if folds.csv was there before the data was prepared; its seed is then unknown.
-            "fold_seed": config.data.fold_seed if seed is None else seed,
-        },
-        run={"precision": precision, "predict_precision": predict_precision},
-    )

@@ -45,7 +45,7 @@ def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refi
 class TrainContext:
     """What the parts of a run have in common. It can be sent to another process.
 
-    config: resolved (see fit.resolve_config). store: of the training photos. stop: checked after each update.
+    config: resolved (see runs/resolved_config.py). store: of the training photos. stop: checked after each update.
     """
 
     run: RunFolder

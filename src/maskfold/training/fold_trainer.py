@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from maskfold.config.experiment import config_hash
 from maskfold.fileio import locked
 from maskfold.models.classifier import build_classifier
 from maskfold.progress import progress, report
@@ -71,7 +70,8 @@ class FoldTrainer:
         self.run, self.config, self.stop = job.context.run, job.context.config, job.context.stop
         self.name, self.photos = job.part.name, training_photos(job, accelerator)
         data_identity = f"{job.context.prepared.identity} {self.name} {self.photos.pseudo_hash}"
-        self.identity = f"{config_hash(self.config)} {data_identity}"
+        # Not computed from the config: the schema may have new keys since the run was started.
+        self.identity = f"{self.run.provenance['config_hash']} {data_identity}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
         self.data = FoldData(self.config, self.photos, self.classifier, accelerator)

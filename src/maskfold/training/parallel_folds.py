@@ -15,6 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from maskfold import fileio
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.machine_limits import (
     STOP_SIGNALS,
@@ -32,15 +33,20 @@ from maskfold.training.fold_trainer import run_job
 
 @dataclass(frozen=True)
 class _Slot:
-    """A process's place among `slots` that run at the same time. start_method: of its own loader processes."""
+    """A process's place among `slots` that run at the same time, and settings that it takes over from its parent.
+
+    start_method: of its own loader processes. has_locks: false after --no-lock.
+    """
 
     number: int
     slots: int
     threads: int
     start_method: str
+    has_locks: bool
 
     def apply(self) -> None:
         """Restrict this process to its share of the cores and to one GPU."""
+        fileio.enable_locks(self.has_locks)
         # The parent's start method. This process was spawned, but spawned loader processes would start more slowly.
         multiprocessing.set_start_method(self.start_method, force=True)
         if hasattr(os, "sched_setaffinity"):
@@ -81,14 +87,14 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
     running: list[_Child] = []
     failed: list[_Child] = []
     is_stopping = False
-    threads, method = threads_per_process(slots), multiprocessing.get_start_method()
+    threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), fileio.locks_enabled
     try:
         # The children check the deadline themselves. The first part starts even if it has passed, for one update.
         while running or (waiting and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts))):
             while waiting and free_slots and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts)):
                 part, number = waiting.pop(0), free_slots.pop(0)
                 time_left = TimeLeft({other.name: updates[other.name] for other in (part, *waiting)}, slots)
-                job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method)
+                job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method, has_locks)
                 receiver, sender = spawn.Pipe(duplex=False)
                 process: BaseProcess = spawn.Process(target=_run_child, args=(job, slot, sender), name=part.name)
                 # Ctrl-C reaches the whole process group, children that still import too; the parent passes it on once.

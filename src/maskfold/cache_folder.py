@@ -1,0 +1,78 @@
+"""Where a command keeps what it can compute again; it works without such a place."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from maskfold.errors import UserError
+from maskfold.fileio import CANNOT_WRITE, why_not_writable
+
+
+class CacheFolder:
+    """The folder of --cache, or None: then each cache lies beside the files that it was computed from.
+
+    Where that place cannot be written, predictions are not kept, and photos are in a temporary folder that is deleted
+    at the end of the command. Each is printed once.
+    """
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = folder
+        self._temporary: tempfile.TemporaryDirectory | None = None
+        self._noted: set[str] = set()
+
+    def __getstate__(self) -> dict:
+        # Another process uses the same temporary folder, but does not delete it.
+        folder = self.folder if self._temporary is None else Path(self._temporary.name)
+        return {"folder": folder, "_temporary": None, "_noted": set()}
+
+    def places(self, default: Path) -> list[Path]:
+        """Where a cache may lie: in the folder of --cache, and in its default place. It is written to the first."""
+        return [default] if self.folder is None else [self.folder / default.name, default]
+
+    def keep(self, path: Path, write: Callable[[Path], object], content: str) -> bool:
+        """Call write(path) and return whether the place can be written; print it if not.
+
+        content: what it is, such as "the predictions".
+        """
+        try:
+            write(path)
+            return True
+        except OSError as error:
+            if error.errno not in CANNOT_WRITE:
+                raise
+            self._note(f"{path.parent}: cannot be written ({os.strerror(error.errno)}), so {content} will not be kept")
+            return False
+
+    def writable(self, default: Path, size: int, content: str) -> Path:
+        """A folder with room for `size` bytes: the first of places(), else a temporary one.
+
+        content: what it is for, such as "the store". Raises UserError if the temporary folder has too little room.
+        """
+        folder = self.places(default)[0]
+        cause = why_not_writable(folder) or _too_small(folder, size)
+        if cause is None:
+            return folder
+        if self._temporary is None:
+            self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+        temporary = Path(self._temporary.name)
+        if (too_small := _too_small(temporary, size)) is not None:
+            raise UserError(
+                f"{folder}: cannot hold {content} ({cause}), nor can {temporary} ({too_small}); free space, or give "
+                "--cache a folder on another disk"
+            )
+        self._note(f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends")
+        return temporary
+
+    def _note(self, message: str) -> None:
+        if message not in self._noted:
+            self._noted.add(message)
+            print(f"note: {message}; give --cache a folder to keep it", file=sys.stderr)
+
+
+def _too_small(folder: Path, size: int) -> str | None:
+    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    free = shutil.disk_usage(existing).free
+    return None if size <= free else f"it takes {size / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free"

@@ -1,0 +1,40 @@
+"""The flags for where data, caches and locks are, which several verbs share."""
+
+import argparse
+from pathlib import Path
+
+from maskfold.cache_folder import CacheFolder
+from maskfold.config.cli import Parser
+from maskfold.fileio import enable_locks
+from maskfold.places import Places
+
+
+def add_data_flags(parser: Parser) -> None:
+    """Add --data.root and --data.prepared of a verb that uses finished runs; verbs with a configuration have them."""
+    group = parser.add_argument_group("places")
+    group.add_argument("--data.root", type=Path, help="raw data folder (default: the one of the prepared folder)")
+    group.add_argument("--data.prepared", type=Path, help="prepared folder (default: the one of the run)")
+
+
+def add_cache_flags(parser: Parser, with_cache: bool = True) -> None:
+    """Add --cache and --no-lock."""
+    if with_cache:
+        parser.add_argument(
+            "--cache",
+            type=Path,
+            metavar="DIR",
+            help="folder for decoded photos, predictions and features (default: in the prepared folder and the run; "
+            "where these cannot be written, a temporary folder or none)",
+        )
+    parser.add_argument(
+        "--no-lock",
+        action="store_true",
+        help="lock no files, for file systems without locks; be sure that nothing else writes them (default: lock)",
+    )
+
+
+def places_of(args: argparse.Namespace) -> Places:
+    """The places that the flags of add_data_flags and add_cache_flags name; switches locks off for --no-lock."""
+    enable_locks(not args.no_lock)
+    flags = vars(args)
+    return Places(flags.get("data.root"), flags.get("data.prepared"), CacheFolder(flags.get("cache")))

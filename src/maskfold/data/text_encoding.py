@@ -1,0 +1,102 @@
+"""Bytes of a text file -> text: UTF-8, UTF-16 and UTF-32 as spreadsheets write them, or the Korean CP949."""
+
+import codecs
+from pathlib import Path
+
+from maskfold.errors import UserError
+
+CP949 = "cp949"
+MAX_BYTES = 2**28
+BOMS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    # Before UTF-16, whose mark is the first half of this one.
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# First bytes of other files that people give for a table.
+OTHER_FORMATS = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook (XLSX)",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (XLS)",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "a gzip archive",
+    b"\xff\xd8\xff": "a JPEG",
+    b"\x89PNG": "a PNG",
+    b"SQLite format": "an SQLite database",
+    b"PAR1": "a Parquet file",
+    b"{\\rtf": "an RTF document",
+    b"bplist": "an Apple property list",
+    b"version https://git-lfs": "a Git LFS pointer; download the file itself with `git lfs pull`",
+}
+
+
+def read_text(path: Path, fix: str) -> tuple[str, str]:
+    """Read a text file. Returns (text, encoding); the lines of the text end with a line feed.
+
+    The encoding is CP949 only if the file is not valid UTF-8. Nearly every file of single bytes is also valid CP949, so
+    the caller has to check the text. Raises UserError, which ends with `fix`, for a missing file and for other files
+    than text.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: not found; {fix}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; {fix}") from None
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB, so it is not this table; {fix}")
+    _check_other_formats(path, content, fix)
+    encoding = _encoding_of(content)
+    if encoding == "utf-8" and b"\0" in content:
+        raise _nul_error(path, content.partition(b"\0")[0].decode(errors="replace"), fix)
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError as fault:
+        if encoding != "utf-8":
+            raise UserError(f"{path}: is not valid {encoding[:6].upper()} text ({fault.reason}); {fix}") from None
+        try:
+            text, encoding = content.decode(CP949), CP949
+        except UnicodeDecodeError:
+            raise not_utf8(path, content[: fault.start].decode(errors="replace"), fix) from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\0" in text:
+        raise _nul_error(path, text.partition("\0")[0], fix)
+    return text, encoding
+
+
+def _nul_error(path: Path, text_before: str, fix: str) -> UserError:
+    return UserError(f"{path} line {_last_line(text_before)}: is not text, because it has a NUL byte; {fix}")
+
+
+def not_utf8(path: Path, text_before: str, fix: str) -> UserError:
+    """The error for text in an unknown encoding. text_before: the text before the first character that is not UTF-8."""
+    return UserError(
+        f"{path} line {_last_line(text_before)}: is not UTF-8 text; save it as `CSV UTF-8` in the spreadsheet, or {fix}"
+    )
+
+
+def _last_line(text: str) -> int:
+    return text.replace("\r\n", "\n").replace("\r", "\n").count("\n") + 1
+
+
+def _encoding_of(content: bytes) -> str:
+    """The encoding that a byte order mark names; else UTF-16 if the first two characters show it, or UTF-8."""
+    for mark, encoding in BOMS.items():
+        if content.startswith(mark):
+            return encoding
+    # A table begins with the letters of a column's name, so each has one NUL byte in UTF-16.
+    first, second = content[0:4:2], content[1:4:2]
+    if second == b"\0\0" and b"\0" not in first:
+        return "utf-16-le"
+    return "utf-16-be" if first == b"\0\0" and b"\0" not in second else "utf-8"
+
+
+def _check_other_formats(path: Path, content: bytes, fix: str) -> None:
+    """Raise UserError that names the format of a file that is not a table."""
+    for start, name in OTHER_FORMATS.items():
+        if content.startswith(start):
+            raise UserError(f"{path}: is {name}, not text; {fix}")
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+        raise UserError(f"{path}: is an HTML or XML page, not a table; {fix}")

@@ -1,0 +1,52 @@
+"""The file of a store: a .npy array of photos, read through a memory map where the file system has them."""
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+
+READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+# What mmap raises on a file system without memory maps, or without shared ones.
+NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
+
+
+class UnmappedPhotos:
+    """The photos of a store on a file system without memory maps: each is read when it is needed."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("rb")
+        version = np.lib.format.read_magic(self._file)
+        self.shape, _, self.dtype = READ_HEADER[version](self._file)
+        self._start = self._file.tell()
+        if os.fstat(self._file.fileno()).st_size < self._start + np.prod(self.shape):
+            raise ValueError("the file is too short")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        size = int(np.prod(self.shape[1:]))
+        # pread has no position that threads and forked workers would share.
+        content = os.pread(self._file.fileno(), size, self._start + range(len(self))[row] * size)
+        return np.frombuffer(content, np.uint8).reshape(self.shape[1:])
+
+
+def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:
+    """A shared memory map, else a private one, else no map: the pixels are the same."""
+    for mode in ("r", "c"):
+        try:
+            return np.load(path, mmap_mode=mode)
+        except OSError as error:
+            if error.errno not in NO_MAPS:
+                raise
+    return UnmappedPhotos(path)
+
+
+def write_header(path: Path, shape: tuple[int, ...]) -> int:
+    """Write the header of a .npy file and reserve the pixels; return where they start. Needs no memory map."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        start = file.tell()
+        file.truncate(start + int(np.prod(shape)))
+    return start

@@ -1,0 +1,60 @@
+"""Where a command finds the data and keeps its caches; paths in files that stay valid when a project is moved."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maskfold.cache_folder import CacheFolder
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places that the flags of a command name.
+
+    root: raw data folder; prepared: prepared folder; None for one that is found by the paths in the run's and the
+    prepared folder's files. cache: where caches are kept.
+    """
+
+    root: Path | None = None
+    prepared: Path | None = None
+    cache: CacheFolder = field(default_factory=CacheFolder)
+
+
+def absolute(path: Path) -> Path:
+    """The absolute path without `..`; links stay as they are."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def recorded_path(path: Path, *beside: Path) -> Path:
+    """The form in which a path is written into a file.
+
+    Relative to the working directory if this path and those beside it lie in it, which is then their project and may
+    be moved as a whole; otherwise absolute.
+    """
+    inside = [_in_working_directory(each) for each in (path, *beside)]
+    return absolute(path) if inside[0] is None or None in inside else inside[0]
+
+
+def _in_working_directory(path: Path) -> Path | None:
+    # The path as it is written comes first, so that a link to a data folder is recorded, not its target.
+    for each, folder in ((absolute(path), Path.cwd()), (path.resolve(), Path.cwd().resolve())):
+        if each.is_relative_to(folder):
+            return each.relative_to(folder)
+    return None
+
+
+def possible_places(recorded: Path, holder: Path) -> Iterator[Path]:
+    """Yield the paths that a recorded path may stand for now, the most likely first; they need not exist.
+
+    holder: the file or folder that holds the record. An absolute path comes first as it is. Then come a relative path,
+    and the ends of one whose start was renamed or belongs to another machine, in each folder above the holder and in
+    the working directory.
+    """
+    if recorded.is_absolute():
+        yield recorded
+    above = [folder for path in (absolute(holder), holder.resolve()) for folder in path.parents]
+    parts = recorded.relative_to(recorded.anchor).parts
+    for start in range(len(parts)):
+        for folder in dict.fromkeys([*above, Path.cwd()]):
+            yield folder.joinpath(*parts[start:])

@@ -1,0 +1,39 @@
+"""The configuration that is recorded with a run: concrete values instead of what follows from data and device."""
+
+from pathlib import Path
+
+import torch
+
+from maskfold.config.experiment import Config, replaced
+from maskfold.data.images_table import Prepared
+from maskfold.models.device import pick_precisions
+from maskfold.places import possible_places, recorded_path
+
+
+def resolve_config(
+    config: Config, run_folder: Path, prepared: Prepared, device: torch.device, recorded: Config | None = None
+) -> Config:
+    """Return the config with the places of the data, the number of existing folds, and a concrete precision for auto.
+
+    recorded: the resolved config that the run was first started with; it gives the precisions that are auto in
+    `config`.
+    """
+    run_keys = config.run
+    if recorded is not None:
+        auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
+        run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
+    precision, predict_precision = pick_precisions(run_keys, device)
+    seed, recorded_root = prepared.meta["fold_seed"], Path(prepared.meta["root"])
+    roots = [config.data.root] if config.data.root else possible_places(recorded_root, prepared.folder)
+    root = next((place for place in roots if place.is_dir()), recorded_root)
+    return replaced(
+        config,
+        data={
+            "root": recorded_path(root, run_folder, prepared.folder),
+            "prepared": recorded_path(prepared.folder, run_folder),
+            "folds": prepared.num_folds,
+            # None if folds.csv was there before the data was prepared; its seed is then unknown.
+            "fold_seed": config.data.fold_seed if seed is None else seed,
+        },
+        run={"precision": precision, "predict_precision": predict_precision},
+    )

@@ -1,0 +1,397 @@
+"""Runs and data that are moved, copied or in places of their own, and the flags that name these places."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ROOT, refused, tiny_args
+from support import metrics_of, read_only_mount
+
+import maskfold
+from maskfold.config.experiment import config_hash
+from maskfold.config.yaml_file import load_config
+from maskfold.fileio import sha256
+from maskfold.inference import predict_members
+from maskfold.runs import provenance as provenance_module
+from maskfold.training import fold_trainer
+
+GONE = "/gone/with/another/machine"
+
+
+@pytest.fixture
+def moved(trained, script, tmp_path) -> Path:
+    """A copy of a project whose files name another folder, which is gone. The working directory is elsewhere."""
+    home = Path(shutil.copytree(trained.home, tmp_path / "moved"))
+    shutil.copytree(trained.raw, home / trained.raw.name)
+    run = home / "runs" / "tiny"
+    for path in (run / "config.yaml", home / "prepared" / "dataset.json"):
+        text = path.read_text(encoding="utf-8")
+        for old in (trained.home, trained.raw.parent):
+            text = text.replace(str(old), GONE)
+        assert GONE in text
+        path.write_text(text, encoding="utf-8")
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(run / "config.yaml")}))
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "same"),
+    [
+        ("data.root", ("a", "/b"), True),
+        ("data.prepared", ("a", "/b"), True),
+        ("data.corrections", ("a.csv", "/b.csv"), True),
+        ("model.weights", ("a/w.safetensors", "/b/w.safetensors"), True),
+        ("model.weights", ("a/w.safetensors", "a/v.safetensors"), False),
+        ("model.backbone", ("local-dir:a/net", "local-dir:/b/net"), True),
+        ("model.backbone", ("local-dir:a/net", "local-dir:a/other"), False),
+        ("model.backbone", ("local-dir:net", "net"), False),
+        ("pseudo.runs", (["runs/a"], ["/b/a"]), True),
+        ("pseudo.runs", (["runs/a"], ["runs/b"]), False),
+        ("data.fold_seed", (1, 2), False),
+    ],
+)
+def test_config_hash_does_not_depend_on_places(tmp_path, key, values, same):
+    (tmp_path / "x.yaml").write_text("")
+    one, other = (config_hash(load_config(tmp_path / "x.yaml", {key: value})) for value in values)
+    assert (one == other) == same
+
+
+def test_verbs_find_the_data_of_a_moved_project(script, moved):
+    for verb in (("evaluate",), ("submit", "--out", "a.csv"), ("report",), ("audit",), ("submit", "--from", "a.json")):
+        done = script(verb[0], *([] if "--from" in verb else [moved]), *verb[1:])
+        assert done.code == 0, done.err
+
+
+def test_data_that_is_not_found_is_named_with_the_flags(script, moved, tmp_path):
+    prepared = Path(shutil.move(moved.parent.parent / "prepared", tmp_path / "p elsewhere"))
+    for verb in ("submit", "report", "audit"):
+        done = script(verb, moved, *(["--out", "a.csv"] if verb == "submit" else []))
+        refused(done, f"{GONE}/prepared", "no longer there", "--data.prepared", "--data.root")
+        assert "delete" not in done.err
+    assert script("evaluate", moved).code == 0
+    raw = Path(shutil.move(moved.parent.parent / "원본 raw", tmp_path / "r elsewhere"))
+    flags = ("--data.prepared", prepared)
+    assert script("report", moved, *flags).code == 0
+    # The photos are in the store, but the audit compares portraits and the submission needs info.csv.
+    for verb in ("submit", "audit"):
+        refused(script(verb, moved, *flags), "원본 raw", "no longer there", "--data.root")
+    for verb in ("submit", "audit", "evaluate", "report"):
+        done = script(verb, moved, *flags, "--data.root", raw)
+        assert done.code == 0, done.err
+    refused(script("report", moved, "--data.prepared", "nowhere"), "--data.prepared nowhere", "dataset.json")
+    refused(script("audit", moved, *flags, "--data.root", "nowhere"), "--data.root nowhere")
+
+
+def test_a_prepared_folder_is_known_by_its_content(script, moved, trained, tmp_path):
+    """Prepared anew with the same folds it is accepted, with other folds or labels refused."""
+    shutil.rmtree(moved.parent.parent / "prepared")
+    for name, folds, seed in (("same", 2, 42), ("other", 2, 7)):
+        assert script("prepare", "--data", trained.raw, "--out", name, "--folds", folds, "--seed", seed).code == 0
+    done = script("report", moved, "--data.prepared", "same")
+    assert done.code == 0, done.err
+    done = script("report", moved, "--data.prepared", "other")
+    refused(done, "other", "was trained", "--data.prepared")
+    assert "delete" not in done.err
+    # The message of a missing folder names these flags: then --data.root alone finds the default folder.
+    assert script("prepare", "--data", trained.raw, "--folds", 2, "--seed", 42).code == 0
+    done = script("report", moved, "--data.root", trained.raw)
+    assert done.code == 0, done.err
+
+
+def test_a_project_is_trained_with_relative_places(script, raw, tmp_path, monkeypatch):
+    """An unfinished run is resumed after a move; the finished run has the same hash and config as an unmoved one."""
+    for name in ("unmoved", "before"):
+        shutil.copytree(raw, tmp_path / name / "data")
+    args = tiny_args(Path("data"), "--name", "a", "--folds", 0)
+    monkeypatch.chdir(tmp_path / "unmoved")
+    assert script("train", *args).code == 0
+    monkeypatch.chdir(tmp_path / "before")
+    log = fold_trainer.WandbLogger.log
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold_trainer.WandbLogger, "log", stop)
+        assert script("train", *args).code == 130
+    assert fold_trainer.WandbLogger.log is log
+    (tmp_path / "before").rename(tmp_path / "after")
+    monkeypatch.chdir(tmp_path / "after")
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert "fold0 resumes after epoch 1" in done.err
+    run, unmoved = Path("runs/a"), tmp_path / "unmoved" / "runs" / "a"
+    for file in ("config.yaml", "oof.npz", "fold0/model.safetensors"):
+        assert (run / file).read_bytes() == (unmoved / file).read_bytes()
+    assert metrics_of(run / "fold0") == metrics_of(unmoved / "fold0")
+    assert str(tmp_path) not in (run / "config.yaml").read_text()
+
+
+def test_an_unfinished_fold_is_resumed_after_the_schema_gained_a_key(script, synthetic, monkeypatch):
+    """config_hash differs from that at the start, but the keys that existed then are equal."""
+    args = tiny_args(synthetic, "--name", "a", "--folds", 0)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(provenance_module, "config_hash", lambda config: "of another schema")
+        patch.setattr(fold_trainer.WandbLogger, "log", stop)
+        assert script("train", *args).code == 130
+    done = script("train", *args)
+    assert done.code == 0, done.err
+    assert "fold0 resumes after epoch 1" in done.err
+
+
+def test_changed_weights_of_the_same_name_are_another_configuration(script, synthetic, trained, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(trained.run.weights_path("fold0"))
+    backbone = {name.removeprefix("backbone."): t for name, t in tensors.items() if name.startswith("backbone.")}
+    for folder, factor in (("a", 1.0), ("b", 1.0), ("c", 1.01)):
+        (tmp_path / folder).mkdir()
+        save_file({name: tensor * factor for name, tensor in backbone.items()}, tmp_path / folder / "w.safetensors")
+    args = tiny_args(synthetic, "--name", "run", "--folds", 0, "--optim.epochs", 1, "--model.weights")
+    assert script("train", *args, "a/w.safetensors").code == 0
+    assert script("train", *args, "b/w.safetensors").code == 0
+    refused(script("train", *args, "c/w.safetensors"), "model.weights", "content", "c/w.safetensors", "--fresh")
+
+
+def test_caches_go_to_the_cache_folder(script, moved, trained, monkeypatch):
+    prepared = moved.parent.parent / "prepared"
+    shutil.rmtree(prepared / "store")
+    before = {**contents(moved), **contents(prepared)}
+    done = script("submit", moved, "--out", "a.csv", "--cache", "c")
+    assert done.code == 0, done.err
+    assert {**contents(moved), **contents(prepared)} == before
+    assert len(list(Path("c/store").glob("*.npy"))) == 2
+    assert sorted(path.name for path in Path("c").glob("tiny-*/*")) == ["eval-none.npz", "oof-none.npz"]
+    monkeypatch.setattr(predict_members, "predict_members", None)
+    done = script("submit", moved, "--out", "b.csv", "--cache", "c")
+    assert done.code == 0, done.err
+    assert Path("b.csv").read_bytes() == Path("a.csv").read_bytes()
+
+
+def test_every_output_has_a_place(script, moved, trained, tmp_path):
+    prepared = moved.parent.parent / "prepared"
+    before = {**contents(moved), **contents(prepared)}
+    for words, files in (
+        (("evaluate", moved, "--out", "e"), ["e/reliability.png"]),
+        (("evaluate", moved, trained.run.folder, "--out", "es"), ["es/tiny/reliability.png"]),
+        (("report", moved, "--out", "r/page.html"), ["r/page.html"]),
+        (("report", moved, "--out", "rs"), ["rs/report.html"]),
+        (("audit", moved, "--out", "a"), ["a/audit.html", "a/corrections.csv", "a/suspects.csv", "a/duplicates.csv"]),
+    ):
+        done = script(*words)
+        assert done.code == 0, done.err
+        assert all(Path(file).is_file() for file in files)
+    assert {**contents(moved), **contents(prepared)} == before
+    assert Path("r/page.html").read_bytes() == Path("rs/report.html").read_bytes()
+    assert GONE not in Path("rs/report.html").read_text(encoding="utf-8").partition("<h2>Configuration")[0]
+    flags = ("--data.root", trained.raw, "--data.prepared", prepared)
+    done = script("baselines", ROOT / "configs" / "demo.yaml", *flags, "--out", "b/scores.json")
+    assert done.code == 0, done.err
+    assert Path("b/scores.json").is_file()
+    # As a cache, the scores are found by evaluate.
+    assert script("baselines", ROOT / "configs" / "demo.yaml", *flags, "--cache", "c").code == 0
+    assert "nearest class mean image" in script("evaluate", moved, "--cache", "c").out
+    assert "nearest class mean image" not in script("evaluate", moved).out
+    done = script("train", *tiny_args(trained.raw, "--out", "deep/run", "--folds", 0, "--optim.epochs", 1))
+    assert done.code == 0, done.err
+    assert json.loads(Path("deep/run/summary.json").read_text())["name"] == "run"
+    refused(script("train", *tiny_args(trained.raw, "--out", "x", "--name", "y")), "--out", "--name")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("submit", "--out", "/proc/self/a.csv"), ("report", "--out", "/proc/self/a"), ("audit", "--out", "/proc/a")],
+)
+def test_an_output_that_cannot_be_written_is_an_error_before_predicting(script, moved, monkeypatch, words):
+    monkeypatch.setattr(predict_members, "predict_members", None)
+    refused(script(words[0], moved, *words[1:]), "/proc/", "--out")
+
+
+def test_a_manifest_is_rebuilt_where_its_runs_are_now(script, moved, tmp_path, monkeypatch):
+    home = moved.parent.parent
+    monkeypatch.chdir(home)
+    assert script("submit", "runs/tiny", "--out", "submissions/a.csv").code == 0
+    assert json.loads(Path("submissions/a.json").read_text())["members"][0]["folder"] == "runs/tiny"
+    before = Path("submissions/a.csv").read_bytes()
+    # Another run of this name in the working directory has other checkpoints.
+    other = Path(shutil.copytree(moved, tmp_path / "cwd" / "runs" / "tiny"))
+    shutil.copy(other / "fold0" / "model.safetensors", other / "fold1" / "model.safetensors")
+    monkeypatch.chdir(tmp_path / "cwd")
+    done = script("submit", "--from", home / "submissions" / "a.json", "--out", "again.csv")
+    assert done.code == 0, done.err
+    assert Path("again.csv").read_bytes() == before
+    shutil.move(moved, tmp_path / "my runs" / "tiny")
+    shutil.rmtree(other)
+    refused(script("submit", "--from", home / "submissions" / "a.json"), "a.json", "tiny", "--runs")
+    flags = ("--runs", tmp_path / "my runs", "--data.prepared", home / "prepared", "--out", "third.csv")
+    done = script("submit", "--from", home / "submissions" / "a.json", *flags)
+    assert done.code == 0, done.err
+    assert Path("third.csv").read_bytes() == before
+    refused(script("submit", tmp_path / "my runs" / "tiny", "--runs", "x"), "--runs", "--from")
+
+
+CONFIG = """
+data: {root: data/demo, folds: 2, image_size: [32, 32]}
+model: {backbone: test_convnext}
+optim: {epochs: 2, warmup_epochs: 0, batch_size: 16}
+run: {wandb: disabled, device: cpu}
+"""
+PREDICT = """
+import sys, maskfold
+maskfold.load_run(sys.argv[1]).predict(sys.argv[2:], ("none", "hflip")).to_csv(sys.stdout)
+"""
+VIEWS = ("--tta", "none", "hflip")
+
+
+def verbs(project: Path, out: Path) -> list[list[object]]:
+    """Every verb on the project, writing into `out` only."""
+    run = project / "runs" / "q"
+    flags = ["--cache", out / "cache"]
+    places = ["--data.root", project / "data" / "demo", "--data.prepared", project / "data" / "prepared" / "demo"]
+    return [
+        ["prepare", "--data", project / "data" / "demo", "--out", out / "prepared", "--folds", 2],
+        ["train", project / "q.yaml", "--out", run, *places, *flags],
+        ["evaluate", run, "--out", out, *flags],
+        ["submit", run, *VIEWS, "--out", out / "s.csv", *flags],
+        ["report", run, "--out", out / "report.html", *flags],
+        ["audit", run, "--out", out / "audit", *flags],
+        ["submit", "--from", project / "submissions" / "q.json", "--out", out / "rebuilt.csv", *flags],
+    ]
+
+
+def without_time(manifest: Path) -> dict:
+    """A manifest without when it was written and where the run lay."""
+    content = json.loads(manifest.read_text())
+    del content["created"]
+    for member in content["members"]:
+        del member["folder"]
+    return content | {"name": ""}
+
+
+def assert_same_results(out: Path, project: Path, first: Path) -> None:
+    for name in ("images.csv", "folds.csv", "eval.csv"):
+        assert (out / "prepared" / name).read_bytes() == (project / "data" / "prepared" / "demo" / name).read_bytes()
+    for name in ("s.csv", "rebuilt.csv"):
+        assert (out / name).read_bytes() == (first / "q.csv").read_bytes()
+    assert without_time(out / "s.json") == without_time(first / "q.json")
+    assert (out / "report.html").read_bytes() == (first / "report.html").read_bytes()
+    assert (out / "reliability.png").read_bytes() == (first / "reliability.png").read_bytes()
+    assert contents(out / "audit") == contents(first / "audit")
+
+
+@pytest.mark.slow
+def test_a_finished_project_elsewhere_gives_the_same_bytes(script, raw, tmp_path, monkeypatch):
+    """Copied elsewhere; then mounted read-only, with outputs elsewhere, in another process."""
+    project, first = tmp_path / "before", tmp_path / "first"
+    shutil.copytree(raw, project / "data" / "demo")
+    (project / "q.yaml").write_text(CONFIG)
+    monkeypatch.chdir(project)
+    for words in (
+        ["prepare", "--data", "data/demo", "--folds", 2],
+        ["train", "q.yaml"],
+        ["evaluate", "q"],
+        ["submit", "q", *VIEWS],
+        ["report", "q"],
+        ["audit", "q"],
+    ):
+        done = script(*words)
+        assert done.code == 0, done.err
+    first.mkdir()
+    for path in [*Path("submissions").glob("q.*"), *map(Path("runs/q").joinpath, ("report.html", "reliability.png"))]:
+        shutil.copy(path, first)
+    shutil.copytree("runs/q/audit", first / "audit")
+    # What is compared is computed again, not copied.
+    results = contents(project / "runs" / "q")
+    for path in [*Path("runs/q").glob("*-*.npz"), *Path("runs/q").glob("*.html"), Path("runs/q/reliability.png")]:
+        path.unlink()
+    for folder in ("runs/q/audit", "data/prepared/demo/store"):
+        shutil.rmtree(folder)
+    prepared = contents(project / "data" / "prepared" / "demo")
+    monkeypatch.chdir(tmp_path)
+    project = project.rename(tmp_path / "after")
+
+    # The same commands in the new place write the same files.
+    copy = Path(shutil.copytree(project, tmp_path / "copy"))
+    monkeypatch.chdir(copy)
+    for words in (
+        ["prepare", "--data", "data/demo"],
+        ["train", "q.yaml"],
+        ["evaluate", "q"],
+        ["submit", "q", *VIEWS],
+        ["report", "q"],
+        ["audit", "q"],
+    ):
+        done = script(*words)
+        assert done.code == 0, done.err
+        assert "already finished" in done.err or words[0] != "train"
+    assert contents(copy / "runs" / "q") == results
+    assert {name: (copy / "data/prepared/demo" / name).read_bytes() for name in prepared} == prepared
+    manifest, expected = (json.loads((folder / "q.json").read_text()) for folder in (copy / "submissions", first))
+    assert manifest | {"created": ""} == expected | {"created": ""}
+    assert (copy / "submissions" / "q.csv").read_bytes() == (first / "q.csv").read_bytes()
+
+    # From another working directory, with other places for the outputs.
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.chdir(out)
+    before = contents(project)
+    for words in verbs(project, out):
+        done = script(*words)
+        assert done.code == 0, done.err
+    assert contents(project) == before
+    assert_same_results(out, project, first)
+
+    # Read-only, in processes of their own, first without --cache.
+    out = tmp_path / "read-only"
+    (out / "cache").mkdir(parents=True)
+    mount = read_only_mount(project)
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+
+    def run(*words: object) -> subprocess.CompletedProcess:
+        return subprocess.run([*mount, *map(str, words)], cwd=out, env=env, capture_output=True, text=True)
+
+    assert run("touch", project / "a").returncode != 0
+    for words in verbs(project, out):
+        words = words[: words.index("--cache")] if "--cache" in words and words[0] == "submit" else words
+        done = run(sys.executable, ROOT / "scripts" / f"{words[0]}.py", *words[1:])
+        assert done.returncode == 0, done.stderr
+        if words[0] == "submit":
+            assert done.stderr.count("so the predictions will not be kept") == 1
+    assert_same_results(out, project, first)
+    # Without flags for the outputs the message names the place and the flag.
+    for verb in ("report", "audit"):
+        done = run(sys.executable, ROOT / "scripts" / f"{verb}.py", project / "runs" / "q")
+        assert done.returncode == 2
+        assert "--out" in done.stderr
+        assert "Traceback" not in done.stderr
+    done = run(sys.executable, ROOT / "scripts" / "evaluate.py", project / "runs" / "q")
+    assert done.returncode == 0, done.stderr
+    assert "--out" in done.stderr
+
+    # The run folder alone predicts.
+    photos = [str(path) for path in sorted((raw / "eval" / "images").glob("[!.]*"))[:5]]
+    expected_table = maskfold.load_run(copy / "runs" / "q").predict(photos, ("none", "hflip"))
+    alone = Path(shutil.move(project / "runs" / "q", tmp_path / "alone"))
+    shutil.rmtree(project)
+    mount = read_only_mount(alone)
+    done = run(sys.executable, "-c", PREDICT, alone, *photos)
+    assert done.returncode == 0, done.stderr
+    (out / "table.csv").write_text(done.stdout)
+    table = pd.read_csv(out / "table.csv", index_col=0)
+    assert table.label.tolist() == expected_table.label.tolist()
+    np.testing.assert_allclose(table.p_male, expected_table.p_male, rtol=1e-6)
