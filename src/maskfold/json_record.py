@@ -3,12 +3,22 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from maskfold.errors import UserError, short_repr
+from maskfold.places import can_be_path
+
+
+def _check_path(path: str) -> str:
+    if not can_be_path(path):
+        raise ValueError("a path is expected")
+    return path
+
 
 # A count or a seed: larger integers would not fit into numpy's types.
 Count = Annotated[int, Field(ge=0, le=2**53)]
+# A path: one with a NUL or a name of thousands of characters would be an OSError wherever it is looked for.
+PathText = Annotated[str, AfterValidator(_check_path)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 

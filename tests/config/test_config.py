@@ -100,6 +100,8 @@ ALIASES += "]"
         ("[" * 3000, ["not readable"]),
         ("seed: 10000000000000000\n", ["seed", "4294967295"]),
         ("optim: {batch_size: 100000000000000000000}\n", ["optim.batch_size"]),
+        ("data: {corrections: " + "x" * 300 + "}", ["data.corrections", "a path is expected"]),
+        ('model: {weights: "a\\0b"}', ["model.weights", "a path is expected"]),
         ("seed: !!int ''\n", ["not readable"]),
         ('seed: "\\UFFFFFFFF"\n', ["not readable"]),
         ("seed: 0x" + "f" * 5000, ["seed", "an integer of 20000 bits"]),

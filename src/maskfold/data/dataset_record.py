@@ -1,6 +1,6 @@
 """What dataset.json of a prepared folder contains."""
 
-from maskfold.json_record import Count, JsonRecord
+from maskfold.json_record import Count, JsonRecord, PathText
 
 
 class AppliedCorrections(JsonRecord):
@@ -25,8 +25,8 @@ class Counts(JsonRecord):
 class DatasetRecord(JsonRecord):
     """The keys of dataset.json that are read."""
 
-    root: str
-    eval: str
+    root: PathText
+    eval: PathText
     counts: Counts
     fingerprint: str
     eval_fingerprint: str

@@ -20,7 +20,7 @@ from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
 from maskfold.json_record import check_record
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
-from maskfold.places import Places
+from maskfold.places import Places, can_be_path
 
 IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 PREPARED_COLUMNS = {
@@ -152,6 +152,8 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
         table[column] = table[column].map(whole_number)
         if table[column].isna().any() or table[column].max() > MAX_INTEGER:
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
+    if "path" in PREPARED_COLUMNS[name] and not table.path.map(can_be_path).all():
+        raise UserError(f"{path}: path must contain paths of photos; {_fix(folder)}")
     if "image_id" in PREPARED_COLUMNS[name] and table.image_id.duplicated().any():
         twice = table.image_id[table.image_id.duplicated()].iloc[0]
         raise UserError(f"{path}: image_id {short_repr(twice)} occurs twice; {_fix(folder)}")

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, read_json_or_none
-from maskfold.json_record import Interval, JsonRecord, check_record
+from maskfold.json_record import Interval, JsonRecord, PathText, check_record
 from maskfold.labels import AXES
 
 FIX = "make the submission again from its runs"
@@ -17,8 +17,8 @@ FIX = "make the submission again from its runs"
 class Member(JsonRecord):
     """A run of an ensemble: its name, where it was, and the hashes of its finished parts."""
 
-    run: str
-    folder: str = ""
+    run: PathText
+    folder: PathText = ""
     checkpoints: dict[str, str]
 
 

@@ -12,7 +12,7 @@ from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
 from maskfold.fileio import locked, sha256, write_json, write_text
-from maskfold.places import Places, absolute
+from maskfold.places import Places, absolute, can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.provenance import changed_weights, provenance_of, read_provenance
 from maskfold.runs.run_records import read_epoch_rows
@@ -44,7 +44,7 @@ def find_run(path: Path) -> Path:
     Raises UserError if there is none, or if its provenance.json is missing, damaged or of a newer format.
     """
     for folder in (path, runs_root() / path):
-        if (folder / "config.yaml").is_file():
+        if can_be_path(folder / "config.yaml") and (folder / "config.yaml").is_file():
             read_provenance(folder)
             return folder
     available = sorted(str(config.parent) for config in runs_root().glob("*/config.yaml"))
