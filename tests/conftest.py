@@ -186,3 +186,19 @@ def refused(result: SimpleNamespace, *words: str) -> None:
     assert "Traceback" not in result.err + result.out
     for word in words:
         assert word in result.err, f"{word!r} is not in: {result.err}"
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the number of cases that tests/fuzz has read, and their seconds, of all processes together."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    counted = [(report, dict(report.user_properties)) for report in reports if hasattr(report, "user_properties")]
+    counted = [(report, values) for report, values in counted if "cases" in values]
+    if not counted:
+        return
+    cases, seconds = (sum(values[name] for _, values in counted) for name in ("cases", "seconds"))
+    slowest = max((values for _, values in counted), key=lambda values: values["slowest"])
+    failed = sorted({values["target"] for report, values in counted if report.failed})
+    terminalreporter.write_line(
+        f"fuzz: {cases:,} cases in {seconds:,.0f} s of all processes together, seed {slowest['seed']}; the slowest took "
+        f"{slowest['slowest']:.2f} s ({slowest['target']}); escapes in: {', '.join(failed) or 'none'}"
+    )

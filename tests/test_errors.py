@@ -2,7 +2,7 @@
 
 import pytest
 
-from maskfold.errors import first_line, one_line
+from maskfold.errors import first_line, one_line, short_repr
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,15 @@ def test_another_librarys_exception_is_quoted_on_one_line(text, first, joined):
 
 def test_a_long_message_is_cut():
     assert one_line(ValueError("ab " * 100), max_length=4) == "ab a"
+
+
+def test_any_value_fits_into_a_message():
+    nested = [1]
+    for _ in range(60):
+        nested = [nested, nested, nested]
+    recursive: list = []
+    recursive.append(recursive)
+    for value in (nested, recursive, 16**5000, "x" * 10**6, {n: n for n in range(10**5)}, b"x" * 10**6):
+        assert len(short_repr(value)) < 5000
+    assert short_repr("short") == "'short'"
+    assert short_repr([1, {"a": 2.5}]) == "[1, {'a': 2.5}]"

@@ -28,6 +28,13 @@ def test_json_keeps_korean(tmp_path):
     assert read_json(tmp_path / "a.json", "") == {"이름": 1}
 
 
+@pytest.mark.parametrize("text", ["[" * 50_000, '{"a": ' + "9" * 5000 + "}", "\ud800", "[1]", "{"])
+def test_json_that_python_cannot_read_is_an_error(tmp_path, text):
+    (tmp_path / "a.json").write_text(text, encoding="utf-8", errors="surrogatepass")
+    with pytest.raises(UserError, match=r"a\.json: .*JSON.*; restore it"):
+        read_json(tmp_path / "a.json", "restore it")
+
+
 @pytest.mark.parametrize("text", ["{", "[1]", ""])
 def test_invalid_json_names_file_and_fix(tmp_path, text):
     (tmp_path / "a.json").write_text(text)

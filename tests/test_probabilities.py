@@ -76,3 +76,45 @@ def test_invalid_files_are_refused(tmp_path):
     some(["a"]).save(path)
     with pytest.raises(UserError, match="out-of-fold"):
         load_predictions(path, out_of_fold=True)
+
+
+def oof_of(path, **changes):
+    fields = {"label": np.array([0, 1]), "fold": np.array([0, 1]), "person_id": np.array(["p", "q"])} | changes
+    np.savez(path, image_id=np.array(["a", "b"]), probs=np.ones((2, 18), np.float32) / 18, **fields)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fold": np.array([0, -1])},
+        {"fold": np.array([0.0, np.nan])},
+        {"fold": np.array([[0], [1]])},
+        {"person_id": np.array([1, 2])},
+        {"person_id": np.array(["p"])},
+        {"label": np.array(3)},
+        {"label": np.array([[0], [1]])},
+    ],
+)
+def test_out_of_fold_columns_of_another_kind_are_refused(tmp_path, changes):
+    oof_of(tmp_path / "oof.npz", **changes)
+    with pytest.raises(UserError, match=r"oof\.npz"):
+        load_predictions(tmp_path / "oof.npz", out_of_fold=True)
+
+
+@pytest.mark.parametrize("code", [0xD800, 0x110000, 0xFFFFFFFF])
+def test_text_that_unicode_does_not_have_is_refused(tmp_path, code):
+    for name in ("image_id", "person_id", "source"):
+        path, invalid = tmp_path / "oof.npz", np.array([[code], [98]], np.uint32).view("<U1").ravel()
+        fields = {"label": np.array([0, 1]), "fold": np.array([0, 1]), "person_id": np.array(["p", "q"])}
+        fields |= {"image_id": np.array(["a", "b"]), name: invalid}
+        np.savez(path, probs=np.ones((2, 18), np.float32) / 18, **fields)
+        with pytest.raises(UserError, match=r"oof\.npz: no readable predictions"):
+            load_predictions(path, out_of_fold=True)
+
+
+def test_a_file_that_expands_to_more_than_memory_is_refused_before_it_is_unpacked(tmp_path):
+    path = tmp_path / "oof.npz"
+    np.savez_compressed(path, image_id=np.array(["a"]), probs=np.zeros((1_000_000, 18), np.float32))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"oof\.npz.*72,0"):
+        load_predictions(path)

@@ -1,5 +1,6 @@
 """The exceptions for errors that the user can fix, and helpers to write their messages."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -37,6 +38,24 @@ def one_line(error: BaseException, max_length: int | None = None) -> str:
     For libraries whose first line does not contain the reason.
     """
     return " ".join(str(error).split())[:max_length] or type(error).__name__
+
+
+class _Shortened(reprlib.Repr):
+    """repr() of a few levels and entries: nested aliases of YAML can describe more entries than fit into memory."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to convert integers of thousands of digits to text.
+        return f"an integer of {x.bit_length()} bits" if x.bit_length() > 1000 else repr(x)
+
+
+_shortened = _Shortened()
+_shortened.maxlevel, _shortened.maxstring, _shortened.maxother = 4, 200, 200
+_shortened.maxdict = _shortened.maxlist = _shortened.maxtuple = _shortened.maxset = 8
+
+
+def short_repr(value: object) -> str:
+    """repr() of any value from a file, shortened so that it fits into a message."""
+    return _shortened.repr(value)
 
 
 def did_you_mean(word: str, valid_words: Iterable[str], n: int = 3) -> str:

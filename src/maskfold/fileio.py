@@ -96,7 +96,8 @@ def read_json(path: Path, fix: str) -> dict:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; {fix}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as fault:
+    except (ValueError, RecursionError) as fault:
+        # ValueError: not UTF-8, not JSON, or an integer of thousands of digits. RecursionError: nested too deeply.
         raise UserError(f"{path}: not readable as JSON ({fault}); {fix}") from fault
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a JSON object; {fix}")

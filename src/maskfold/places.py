@@ -7,6 +7,9 @@ from pathlib import Path
 
 from maskfold.cache_folder import CacheFolder
 
+# The limits of Linux and of nearly all of its file systems.
+MAX_PATH_BYTES, MAX_NAME_BYTES = 4095, 255
+
 
 @dataclass(frozen=True)
 class Places:
@@ -19,6 +22,16 @@ class Places:
     root: Path | None = None
     prepared: Path | None = None
     cache: CacheFolder = field(default_factory=CacheFolder)
+
+
+def can_be_path(path: str | Path) -> bool:
+    """Whether a file system can have this path; operating systems refuse even to look for others."""
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    longest = max(map(len, name.split(b"/")))
+    return b"\0" not in name and len(name) <= MAX_PATH_BYTES and longest <= MAX_NAME_BYTES
 
 
 def absolute(path: Path) -> Path:

@@ -3,6 +3,7 @@
 This module is in the lowest layer because training writes predictions that inference and evaluation read.
 """
 
+import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.labels import NUM_CLASSES
 
+# A file may unpack to this many times its size: np.savez does not compress, np.savez_compressed by a small factor.
+MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
 OOF_FIELDS = ("label", "fold", "person_id")
 AnyPredictions = TypeVar("AnyPredictions", bound="Predictions")
 
@@ -79,10 +82,12 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
 def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     """Read and check a file of predictions. Raises UserError if it is missing, unreadable or not in the format."""
     try:
+        _check_expansion(path)
         with np.load(path, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files if name in Predictions.__dataclass_fields__}
             predictions = OutOfFold(**fields) if out_of_fold else Predictions(**fields)
         fault = _format_fault(predictions, out_of_fold)
+        _check_texts(predictions)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as error:
@@ -94,9 +99,24 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     return predictions
 
 
+def _check_texts(predictions: Predictions) -> None:
+    """Raise an error for code points that Unicode does not have: numpy reads them, but can't convert them to text."""
+    for texts in (predictions.image_id, predictions.person_id, predictions.source):
+        if texts is not None:
+            "".join(map(str, texts.ravel().tolist())).encode()
+
+
+def _check_expansion(path: Path) -> None:
+    """Raise ValueError for a file that would fill the memory when it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size):
+        raise ValueError(f"unpacked, it would have {unpacked:,} bytes")
+
+
 def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
     n, probs = len(predictions.image_id), predictions.probs
-    if n == 0 or predictions.image_id.dtype.kind != "U" or probs.dtype.kind != "f":
+    if predictions.image_id.ndim != 1 or n == 0 or predictions.image_id.dtype.kind != "U" or probs.dtype.kind != "f":
         return "it does not contain rows of text ids and float probs"
     if probs.shape != (n, NUM_CLASSES):
         return f"the shape of probs is {probs.shape}, not {(n, NUM_CLASSES)}"
@@ -107,11 +127,13 @@ def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
     if not out_of_fold:
         return None
     columns = [getattr(predictions, name) for name in OOF_FIELDS]
-    if any(column is None or len(column) != n for column in columns):
+    if any(column is None or column.shape != (n,) for column in columns):
         return f"out-of-fold predictions need {', '.join(OOF_FIELDS)} for each photo"
-    labels = predictions.label
-    if labels is not None and not (labels.dtype.kind == "i" and np.isin(labels, range(NUM_CLASSES)).all()):
+    labels, folds, people = columns
+    if not (labels.dtype.kind == "i" and np.isin(labels, range(NUM_CLASSES)).all()):
         return f"labels are not whole numbers from 0 to {NUM_CLASSES - 1}"
+    if folds.dtype.kind != "i" or folds.min() < 0 or people.dtype.kind != "U":
+        return "folds are not whole numbers from 0, or person ids are not text"
     return None
 
 

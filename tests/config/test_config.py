@@ -53,6 +53,15 @@ def test_crop_none_is_a_choice_not_a_missing_value(tmp_path):
     assert load_config(tmp_path / "x.yaml", parsed("--data.crop", "none")).data.crop == "none"
 
 
+# Nine levels of nine aliases each: 387 million values, as a list and by merging mappings.
+ALIASES = "[&a [x,x,x,x,x,x,x,x,x]"
+MERGES = "a: &a {a: 1, b: 1, c: 1}\n"
+for old, new in zip("abcdefgh", "bcdefghi", strict=True):
+    ALIASES += f", &{new} [{','.join([f'*{old}'] * 9)}]"
+    MERGES += f"{new}: &{new} {{<<: [{','.join([f'*{old}'] * 9)}]}}\n"
+ALIASES += "]"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -91,6 +100,17 @@ def test_crop_none_is_a_choice_not_a_missing_value(tmp_path):
         ("[" * 3000, ["not readable"]),
         ("seed: 10000000000000000\n", ["seed", "4294967295"]),
         ("optim: {batch_size: 100000000000000000000}\n", ["optim.batch_size"]),
+        ("data: {corrections: " + "x" * 300 + "}", ["data.corrections", "a path is expected"]),
+        ('model: {weights: "a\\0b"}', ["model.weights", "a path is expected"]),
+        ("seed: !!int ''\n", ["not readable"]),
+        ('seed: "\\UFFFFFFFF"\n', ["not readable"]),
+        ("seed: 0x" + "f" * 5000, ["seed", "an integer of 20000 bits"]),
+        ("data: " + "{a: " * 60 + "1" + "}" * 60, ["not readable", "levels"]),
+        (ALIASES, ["not readable", "values"]),
+        (f"data: {{augment: {ALIASES}}}", ["not readable", "values"]),
+        (MERGES, ["not readable", "values"]),
+        ("\n".join(f"key{n}: 1" for n in range(9000)), ["not readable", "values"]),
+        ("seed: 1 #" + "x" * 100_000, ["100,0", "bytes"]),
     ],
 )
 def test_a_faulty_file_is_refused_with_file_and_key(script, tmp_path, text, words):

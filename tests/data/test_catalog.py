@@ -454,6 +454,8 @@ def test_tiny_photos_are_accepted(script, raw):
         ("images.csv", "image_id\n"),
         ("dataset.json", "{}"),
         ("dataset.json", "{"),
+        ("dataset.json", "[" * 50_000),
+        ("folds.csv", "person_id,gender,age,fold\na,male,20,0\nb,male,20,99999999999999999999\n"),
     ],
 )
 def test_a_damaged_prepared_folder_is_refused(script, raw, file, text):
@@ -463,6 +465,25 @@ def test_a_damaged_prepared_folder_is_refused(script, raw, file, text):
     refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), file)
     if file != "images.csv":
         refused(script("prepare", "--data", raw), file)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"root": 5}, "root"),
+        ({"counts": []}, "counts"),
+        ({"counts": {"people": 1, "images": 7, "eval_images": "x", "folds": 2}}, "counts.eval_images"),
+        ({"corrections": {"file": "x"}}, "corrections.changed"),
+        ({"warnings": "none"}, "warnings"),
+        ({"fold_seed": 1.5}, "fold_seed"),
+    ],
+)
+def test_a_damaged_description_names_the_key(script, raw, change, key):
+    assert script("prepare", "--data", raw, "--folds", 3).code == 0
+    meta = json.loads((OUT / "dataset.json").read_text())
+    (OUT / "dataset.json").write_text(json.dumps(meta | change))
+    Path("x.yaml").write_text("")
+    refused(script("train", "x.yaml", "--data.root", raw, "--run.wandb", "disabled"), "dataset.json", f" {key}")
 
 
 @pytest.mark.parametrize("change", ["gap", "negative", "one", "label"])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import tiny_args
+from conftest import refused, tiny_args
 
 
 @pytest.mark.slow
@@ -33,3 +33,10 @@ def test_baselines_to_beat(script, synthetic, tmp_path):
     baselines["rungs"] = {"nothing": baselines["rungs"]["most frequent class"] | {"macro_f1": -1.0}}
     Path("p/baselines.json").write_text(json.dumps(baselines))
     assert "does not beat" not in script("evaluate", "weak").out
+    for change, key in (
+        ({"rungs": {}}, "rungs"),
+        ({"rungs": {"x": {}}}, "rungs.x.macro_f1"),
+        ({"dataset": 1}, "dataset"),
+    ):
+        Path("p/baselines.json").write_text(json.dumps(baselines | change))
+        refused(script("evaluate", "weak"), "baselines.json", key, "run scripts/baselines.py again")

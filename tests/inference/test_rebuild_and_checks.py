@@ -65,6 +65,19 @@ def test_rebuilding_after_a_change_is_refused(script, run, other, tmp_path):
         Path("b.json").write_text(json.dumps(manifest | change))
         refused(script("submit", "--from", "b.json", "--out", "b.csv"), *words)
         assert not Path("b.csv").exists()
+    member = manifest["members"][0]
+    for change, key in (
+        ({"members": [member | {"checkpoints": [1]}, member]}, "members.0.checkpoints"),
+        ({"members": [member | {"folder": 7}, member]}, "members.0.folder"),
+        ({"weights": [10**400, 1.0]}, "weights.0"),
+        ({"temperatures": [0.0, 1.0]}, "temperatures.0"),
+        ({"tta": [["none"]]}, "tta.0"),
+        ({"name": None}, "name"),
+    ):
+        Path("b.json").write_text(json.dumps(manifest | change))
+        refused(
+            script("submit", "--from", "b.json", "--out", "b.csv"), "b.json", f" {key}: ", "make the submission again"
+        )
     Path("b.json").write_text("{}")
     refused(script("submit", "--from", "b.json"), "b.json", "not a manifest")
     refused(script("submit", "--from", "a.csv"), "a.csv", ".json")
@@ -146,6 +159,10 @@ def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
         ("subs/a", "nan", ["0 to 1"]),
     ):
         refused(script("submit", "--record", name, score), *words)
+    rows = (Path("subs") / "index.csv").read_text().splitlines()
+    # A row without a name, which pandas reads as NaN.
+    (Path("subs") / "index.csv").write_text("\n".join([*rows, "," * rows[0].count(",")]) + "\n")
+    refused(script("submit", "--record", "subs/aa", "0.5"), "aa", "did you mean a")
     (Path("subs") / "index.csv").write_text("nonsense\n1\n")
     refused(script("submit", "--record", "subs/a", "0.5"), "index.csv", "missing")
     refused(script("submit", run, "--out", "subs/late.csv"), "index.csv", "missing")
@@ -215,8 +232,11 @@ def test_the_gain_of_the_mean_is_estimated_from_repeats(script, run, other, trai
     assert "estimated from tiny, other" in done.out
     assert json.loads((run / "gain.json").read_text())["from"] == ["tiny", "other"]
     assert "estimated from tiny, other" in script("submit", run, "--out", "a.csv").out
-    estimate = json.loads(Path("a.json").read_text())["expected"]["mean_of_folds"]
-    assert estimate["gain"] == pytest.approx(json.loads((run / "gain.json").read_text())["gain"])
+    estimate, recorded = (json.loads(path.read_text()) for path in (Path("a.json"), run / "gain.json"))
+    assert estimate["expected"]["mean_of_folds"]["gain"] == pytest.approx(recorded["gain"])
+    for change, key in (({"gain": "x"}, "gain"), ({"ci95": [0.1]}, "ci95"), ({"from": None}, "from")):
+        (run / "gain.json").write_text(json.dumps(recorded | change))
+        refused(script("submit", run, "--out", "a.csv"), "gain.json", f" {key}: ", "evaluate the repeats again")
 
 
 def test_a_gain_is_forgotten_when_a_repeat_is_trained_again(run, other):

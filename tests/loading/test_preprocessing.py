@@ -1,5 +1,6 @@
 """Store, transforms, dataset and loader: the same preprocessing everywhere, the same augmentation for any num_workers."""
 
+import io
 import os
 import pickle
 import shutil
@@ -23,6 +24,9 @@ from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, make_train_transform, sample_seeds
+from maskfold.models.classifier import build_classifier
+from maskfold.models.device import Hardware
+from maskfold.training.feature_cache import Features
 
 
 @pytest.fixture(scope="module")
@@ -294,3 +298,50 @@ def test_random_numbers_of_samples_are_uniform_and_uncorrelated():
         assert abs(column.mean() - 0.5) < 0.02
         assert (np.abs(np.histogram(column, 10, (0, 1))[0] - 400) < 100).all()
         assert abs(np.corrcoef(column[1:], column[:-1])[0, 1]) < 0.06
+
+
+def damaged_arrays():
+    header = "{'descr': '|u1', 'fortran_order': False, 'shape': %s, }"
+    for shape in ("(99999999999999999999, 3)", "(84, 40, 30, 3", "'''", "(1,\n (", "(" * 300):
+        text = (header % shape).encode()
+        yield b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text
+    for array in (
+        np.zeros((84, 40, 30)),
+        np.zeros((84, 40, 30), np.uint8),
+        np.zeros((83, 40, 30, 3), np.uint8),
+        np.array(1),
+    ):
+        content = io.BytesIO()
+        np.save(content, array)
+        yield content.getvalue()
+
+
+def test_a_damaged_store_is_an_error(prepared):
+    data = data_config()
+    path = open_store(prepared, prepared.images, data).path
+    before = path.read_bytes()
+    try:
+        for content in damaged_arrays():
+            path.unlink()
+            path.write_bytes(content)
+            with pytest.raises(UserError, match=r"not a readable store.*delete the file"):
+                _ = open_store(prepared, prepared.images, data)[0]
+    finally:
+        path.write_bytes(before)
+
+
+def test_a_damaged_file_of_features_is_an_error(prepared):
+    config = Config.model_validate({"model": {"backbone": "test_resnet"}, "data": {"image_size": [32, 24]}})
+    store, hardware = open_store(prepared, prepared.images, config.data), Hardware(torch.device("cpu"), torch.float32)
+
+    def view():
+        torch.manual_seed(0)
+        return Features(build_classifier(config), [store], config.data, 42, 0).view("none", hardware)
+
+    before = view()
+    np.testing.assert_array_equal(view(), before)
+    [path] = store.path.parent.glob("features-*.npy")
+    for content in damaged_arrays():
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"not readable features.*delete the file"):
+            view()

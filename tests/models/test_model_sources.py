@@ -180,3 +180,40 @@ def test_weights_files_are_deterministic(script, synthetic, folder):
     for name in ("a", "b"):
         assert script("train", *tiny_args(synthetic, *args, "--name", name)).code == 0
     assert len({sha256(RunFolder(Path("runs") / name).weights_path("fold0")) for name in ("a", "b")}) == 1
+
+
+CFG = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "input_size": [3, 32, 32]}
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        5,
+        ["no_such_net", CFG, {}],
+        [["test_convnext"], CFG, {}],
+        ["test_convnext", [], {}],
+        ["test_convnext", CFG, None],
+        ["test_convnext", CFG, {"no_such_argument": 1}],
+        ["test_convnext", CFG | {"mean": "grey"}, {}],
+        ["test_convnext", CFG | {"std": [0, 0, 0]}, {}],
+        ["test_convnext", CFG | {"mean": [1e300, 0, True]}, {}],
+        ["test_convnext", CFG | {"input_size": [3]}, {}],
+    ],
+)
+def test_damaged_metadata_of_a_weights_file_are_an_error(trained, tmp_path, architecture):
+    run = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "run")))
+    path = run.weights_path("fold0")
+    with safe_open(path, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, path, {"architecture": json.dumps(architecture)})
+    with pytest.raises(UserError, match=r"model\.safetensors: not this model's weights.*train fold0 again"):
+        finished_model(run, run.config, "fold0", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("change", [{"mean": "grey"}, {"std": [0.1, 0.2, 0]}, {"input_size": 32}])
+def test_a_folder_with_a_damaged_pretrained_cfg_is_an_error(folder, change):
+    config = json.loads((folder / "config.json").read_text())
+    config["pretrained_cfg"] |= change
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"is not a model folder of timm \("):
+        build_classifier(Config(model=Model(backbone=f"local-dir:{folder}"), data=DATA))

@@ -167,3 +167,13 @@ def test_a_reloaded_model_predicts_the_same_where_timm_builds_it_differently(tmp
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     with torch.inference_mode():
         assert torch.equal(reloaded(images), model(images))
+
+
+# An empty stack, a short read, an unknown place in the memo, no dictionary to set an item of.
+@pytest.mark.parametrize(
+    "pickled", [b"\x80\x020.", b"\x80\x02X\5\0", b"\x80\x02h\5.", b"\x80\x02K\1K\2s.", b"\x80\x02."]
+)
+def test_a_damaged_pickle_is_an_error(tmp_path, pickled):
+    (tmp_path / "model.pth").write_bytes(pickled)
+    with pytest.raises(UserError, match=r"model\.weights.*not a readable"):
+        build(tmp_path / "model.pth")

@@ -8,7 +8,9 @@ from conftest import refused, tiny_args
 from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
+from maskfold.errors import UserError
 from maskfold.probabilities import load_predictions
+from maskfold.runs.part_weights import write_weights
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import SELECTED
 from maskfold.training import fold_trainer
@@ -120,3 +122,12 @@ def test_a_refit_cannot_keep_a_soup(script, synthetic):
     done = script("train", *tiny_args(synthetic, "--refit", "--run.keep", "mean", "--name", "m"))
     assert done.code == 0, done.err
     assert "mean of the last 3 epochs" in json.loads(Path("runs/m/summary.json").read_text())["selection"]
+
+
+def test_weights_of_an_epoch_that_do_not_fit_the_others_are_an_error(tmp_path):
+    for weights in ({"w": torch.zeros(4), "count": torch.tensor(1)}, {"count": torch.tensor(1)}):
+        kept = keeper(tmp_path, keep="mean", keep_epochs=2)
+        history = epochs(kept, [0.1, 0.2])
+        write_weights(kept.folder / "epoch-1.safetensors", weights)
+        with pytest.raises(UserError, match=r"epochs \[1, 2\] are missing or damaged.*train it again"):
+            kept.final(history, LAST, lambda weights: 0.0)

@@ -1,10 +1,12 @@
 """Types of the fields of a configuration, and the base of its sections."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from maskfold.config.choices import Choice
+from maskfold.places import can_be_path
 
 
 def _no_bool(value: Any) -> Any:
@@ -23,7 +25,15 @@ def _preset_or_list(value: Any) -> Any:
     return value
 
 
+def _possible_path(path: Path) -> Path:
+    if not can_be_path(path):
+        raise ValueError("a path is expected")
+    return path
+
+
 NoBool = BeforeValidator(_no_bool)
+# The path of a file or folder.
+File = Annotated[Path, AfterValidator(_possible_path)]
 Int = Annotated[int, NoBool]
 Float = Annotated[float, NoBool]
 Pixels = Annotated[int, NoBool, Field(ge=16, le=4096)]

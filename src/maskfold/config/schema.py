@@ -1,17 +1,16 @@
 """The sections of a configuration: every key with its default, its bounds and its meaning."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from maskfold.config.choices import Choice
-from maskfold.config.field_types import MAX_SEED, Augment, ConfigSection, Float, Int, NoBool, Pixels, WandbName
+from maskfold.config.field_types import MAX_SEED, Augment, ConfigSection, File, Float, Int, NoBool, Pixels, WandbName
 
 
 class Data(ConfigSection):
-    root: Path | None = Field(None, description="raw data folder; none: SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
-    prepared: Path | None = Field(None, description="prepared folder; none: data/prepared/<name of root>")
+    root: File | None = Field(None, description="raw data folder; none: SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
+    prepared: File | None = Field(None, description="prepared folder; none: data/prepared/<name of root>")
     folds: Int = Field(5, ge=2, le=1000, description="number of folds over people; ignored if folds.csv exists")
     fold_seed: Int = Field(
         42, ge=0, le=MAX_SEED, description="seed of the assignment of people to folds; ignored if folds.csv exists"
@@ -37,13 +36,13 @@ class Data(ConfigSection):
         "auto",
         description="number of loader processes; auto: 0 on a CPU, up to 8 with a GPU; does not change the result",
     )
-    corrections: Path | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
+    corrections: File | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
 
 
 class Model(ConfigSection):
     backbone: str = Field("resnet18", description="any timm model name, hf-hub:OWNER/NAME or local-dir:FOLDER")
     pretrained: bool = Field(False, description="start from timm's pretrained weights (downloads them)")
-    weights: Path | None = Field(
+    weights: File | None = Field(
         None, description="file of backbone weights (safetensors, .pth, .bin) to start from; overrides pretrained"
     )
     head: Annotated[str, Choice("models/heads.py", "HEADS")] = Field(

@@ -1,5 +1,6 @@
 """Configuration files: read them together with flags, explain their errors, write them."""
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -7,38 +8,72 @@ import yaml
 from pydantic import ValidationError
 
 from maskfold.config.experiment import KEYS, Config, ConfigSection
-from maskfold.errors import UserError, did_you_mean, indented_list, one_line
+from maskfold.errors import UserError, did_you_mean, indented_list, one_line, short_repr
+
+# Far more than a configuration needs. Nested aliases can describe more values than fit into memory in a few lines.
+MAX_BYTES, MAX_VALUES, MAX_DEPTH = 100_000, 10_000, 50
 
 
 class _Loader(yaml.SafeLoader):
     """A SafeLoader that refuses duplicate keys; PyYAML would use the last value silently."""
 
     def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
+        keys = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in keys:
                 mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(problem=f"key {key!r} given twice", problem_mark=mark)
+                raise yaml.constructor.ConstructorError(problem=f"key {short_repr(key)} given twice", problem_mark=mark)
+            keys.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict:
     """Read a YAML mapping. Raises UserError for a missing file, invalid YAML, Python objects and other YAML types."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        text = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         names = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise UserError(
             f"{path}: no such configuration file{did_you_mean(str(path), names) or _there_are(names)}"
         ) from None
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as fault:
-        # With a tag such as !!int on text, the loader raises whatever its constructor raises.
-        raise UserError(f"{path}: not readable as plain YAML ({one_line(fault)}); fix the file") from fault
+    if len(text) > MAX_BYTES:
+        raise UserError(f"{path}: has {len(text):,} bytes; a configuration has at most {MAX_BYTES:,}")
+    try:
+        loader = _Loader(text.decode("utf-8"))
+        root = loader.get_single_node()
+        if root is None:
+            return {}
+        # Before the values are made: merging mappings (<<) copies them as often as they are used.
+        _check_size(root)
+        content = loader.construct_document(root)
+    # With a tag such as !!int on text, the loader raises whatever its constructor raises.
+    except Exception as fault:
+        raise UserError(f"{path}: not readable as plain YAML ({one_line(fault, 500)}); fix the file") from fault
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: contains {content!r}; write a mapping of sections, like `optim: {{lr: 0.001}}`")
+        raise UserError(
+            f"{path}: contains {short_repr(content)}; write a mapping of sections, like `optim: {{lr: 0.001}}`"
+        )
     return content
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Raise ValueError for too many values or levels. An alias counts as often as it is used."""
+    size_by_id: dict[int, int] = {}
+
+    def size(node: yaml.Node, level: int) -> int:
+        if level > MAX_DEPTH:
+            raise ValueError(f"more than {MAX_DEPTH} levels of nesting")
+        if id(node) not in size_by_id:
+            children = chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+            is_leaf = isinstance(node, yaml.ScalarNode)
+            size_by_id[id(node)] = 1 if is_leaf else 1 + sum(size(child, level + 1) for child in children)
+        return size_by_id[id(node)]
+
+    if size(root, 0) > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES:,} values")
 
 
 def _there_are(names: list[str]) -> str:
@@ -85,7 +120,9 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
             line = f"{where}: unknown key{did_you_mean(dotted, KEYS) or _there_are(same_ending)}"
         else:
             message = error["msg"].removeprefix("Value error, ")
-            value = "" if isinstance(error["input"], dict) and not error["loc"] else f", not {error['input']!r}"
+            value = (
+                "" if isinstance(error["input"], dict) and not error["loc"] else f", not {short_repr(error['input'])}"
+            )
             line = f"{where}: {message[0].lower()}{message[1:]}{value}"
         if line not in lines:
             lines.append(line)

@@ -72,6 +72,8 @@ def read_photo(
         content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: the photo is missing, but was there when the data was prepared; restore it") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {REPLACE}") from None
     header, fault = _read_header(content)
     reduced = 1
     if fault is None and isinstance(header, JpegHeader):

@@ -11,14 +11,16 @@ import pandas as pd
 
 from maskfold.data.cell_values import whole_number
 from maskfold.data.damaged_photos import describe_skipped, skipped_eval_ids
+from maskfold.data.dataset_record import DatasetRecord
 from maskfold.data.folds import check_folds, largest_share_difference
 from maskfold.data.raw_csv import read_table
-from maskfold.data.raw_places import find_eval_dir, find_root
-from maskfold.errors import UserError
+from maskfold.data.raw_layout import find_eval_dir, find_root
+from maskfold.errors import UserError, short_repr
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
+from maskfold.json_record import check_record
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
-from maskfold.places import Places
+from maskfold.places import Places, can_be_path
 
 IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 PREPARED_COLUMNS = {
@@ -27,7 +29,7 @@ PREPARED_COLUMNS = {
     EVAL_FILE: ("image_id", "path"),
 }
 INTEGERS = ("age", "mask", "label", "fold")
-META_KEYS = ("root", "eval", "counts", "fingerprint", "eval_fingerprint", "fold_seed", "corrections", "warnings")
+MAX_INTEGER = 2**31
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,7 @@ def read_meta(folder: Path) -> dict:
     """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
     meta = read_json(folder / META_FILE, _fix(folder))
     check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
-    if missing := [key for key in META_KEYS if key not in meta]:
-        raise UserError(f"{folder / META_FILE}: {', '.join(missing)} is missing; {_fix(folder)}")
+    check_record(folder / META_FILE, meta, DatasetRecord, _fix(folder))
     return meta
 
 
@@ -149,8 +150,13 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
         raise UserError(f"{fault}; to make the file again, {_fix(folder)}") from None
     for column in set(INTEGERS) & set(PREPARED_COLUMNS[name]):
         table[column] = table[column].map(whole_number)
-        if table[column].isna().any():
+        if table[column].isna().any() or table[column].max() > MAX_INTEGER:
             raise UserError(f"{path}: {column} must contain integers from 0; {_fix(folder)}")
+    if "path" in PREPARED_COLUMNS[name] and not table.path.map(can_be_path).all():
+        raise UserError(f"{path}: path must contain paths of photos; {_fix(folder)}")
+    if "image_id" in PREPARED_COLUMNS[name] and table.image_id.duplicated().any():
+        twice = table.image_id[table.image_id.duplicated()].iloc[0]
+        raise UserError(f"{path}: image_id {short_repr(twice)} occurs twice; {_fix(folder)}")
     return table
 
 

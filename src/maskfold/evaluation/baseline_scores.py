@@ -1,13 +1,30 @@
 """The recorded baseline scores of a data set: written by baselines.py, read by evaluate.py."""
 
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from maskfold.data.images_table import Prepared
 from maskfold.fileio import read_json, write_json
+from maskfold.json_record import JsonRecord, check_record
 from maskfold.runs.run_data import prepared_places
 from maskfold.runs.run_folder import RunFolder
 
-BASELINES_FILE = "baselines.json"
+BASELINES_FILE, FIX = "baselines.json", "run scripts/baselines.py again"
+
+
+class Baseline(JsonRecord):
+    """The score of a baseline."""
+
+    macro_f1: float
+
+
+class Baselines(JsonRecord):
+    """The content of baselines.json."""
+
+    dataset: str
+    rungs: Annotated[dict[str, Baseline], Field(min_length=1)]
 
 
 def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, dict]) -> None:
@@ -21,7 +38,8 @@ def best_baseline(run: RunFolder) -> tuple[str, float] | None:
         path = folder / BASELINES_FILE
         if not path.is_file():
             continue
-        content = read_json(path, "run scripts/baselines.py again")
+        content = read_json(path, FIX)
+        check_record(path, content, Baselines, FIX)
         if content["dataset"] == run.provenance["dataset"]:
             baselines = content["rungs"].items()
             return max(((name, scores["macro_f1"]) for name, scores in baselines), key=lambda pair: pair[1])

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+from pydantic import Field
 
 from maskfold.config.experiment import fixed_values
-from maskfold.errors import UserError
 from maskfold.fileio import read_json, sha256, write_json
+from maskfold.json_record import Interval, JsonRecord, check_record
 from maskfold.metrics.bootstrap import RESAMPLES, People, percentile_interval
 from maskfold.metrics.scores import metrics_from_tally
 from maskfold.probabilities import OutOfFold, load_predictions, mean
@@ -22,6 +23,15 @@ from maskfold.runs.run_folder import RunFolder
 GAIN_FILE = "gain.json"
 # The keys in which repeats may differ, beside the folds.
 REPEAT_KEYS = ("seed", "data.fold_seed")
+
+
+class Gain(JsonRecord):
+    """The content of gain.json."""
+
+    gain: float
+    ci95: Interval
+    names: list[str] = Field(alias="from")
+    predictions: list[str] = Field(default_factory=list)
 
 
 def are_repeats(runs: Sequence[RunFolder]) -> bool:
@@ -75,9 +85,7 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
         if path is None:
             return None
         estimate = read_json(path, "evaluate the repeats again")
-        are_lists = all(isinstance(estimate.get(key, []), list) for key in ("ci95", "from", "predictions"))
-        if not {"gain", "ci95", "from"} <= estimate.keys() or not are_lists:
-            raise UserError(f"{path}: has no gain, ci95 or from; delete it and evaluate the repeats again")
+        check_record(path, estimate, Gain, "delete it and evaluate the repeats again")
         if not _is_current(run, estimate):
             return None
         estimates.append(estimate)

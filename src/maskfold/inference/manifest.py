@@ -2,13 +2,45 @@
 
 import math
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, read_json_or_none
+from maskfold.json_record import Interval, JsonRecord, PathText, check_record
 from maskfold.labels import AXES
 
-REQUIRED_KEYS = ("name", "members", "weights", "temperatures", "tta", "expected", "dataset", "eval", "csv_sha256")
 FIX = "make the submission again from its runs"
+
+
+class Member(JsonRecord):
+    """A run of an ensemble: its name, where it was, and the hashes of its finished parts."""
+
+    run: PathText
+    folder: PathText = ""
+    checkpoints: dict[str, str]
+
+
+class Expected(JsonRecord):
+    """The expected score; board95 is None without an eval set."""
+
+    macro_f1: float
+    board95: Interval | None
+
+
+class Manifest(JsonRecord):
+    """The keys of a manifest that are read, besides factors."""
+
+    name: str
+    members: Annotated[list[Member], Field(min_length=1)]
+    weights: list[Annotated[float, Field(ge=0)]]
+    temperatures: list[Annotated[float, Field(gt=0)]]
+    tta: Annotated[list[str], Field(min_length=1)]
+    expected: Expected
+    dataset: str
+    eval: str
+    csv_sha256: str
 
 
 def read_manifest(path: Path) -> dict:
@@ -16,18 +48,13 @@ def read_manifest(path: Path) -> dict:
     if path.suffix != ".json":
         raise UserError(f"{path}: not a manifest (.json); give the one beside the submission")
     manifest = read_json(path, FIX)
-    if missing := [key for key in REQUIRED_KEYS if key not in manifest]:
-        raise UserError(f"{path}: not a manifest, {missing[0]} is missing; {FIX}")
-    members, tta = manifest["members"], manifest["tta"]
+    if "members" not in manifest:
+        raise UserError(f"{path}: not a manifest, members is missing; {FIX}")
+    check_record(path, manifest, Manifest, FIX)
     # Manifests of older versions have no factors.
     if manifest.setdefault("factors", None) is not None and not _are_factors(manifest["factors"]):
         raise UserError(f"{path}: factors are not positive numbers for {', '.join(AXES)}; {FIX}")
-    if not isinstance(tta, list) or not tta or not all(isinstance(view, str) for view in tta):
-        raise UserError(f"{path}: tta is not a list of TTA views; {FIX}")
-    if not isinstance(members, list) or not all(_are_numbers(manifest[key]) for key in ("weights", "temperatures")):
-        raise UserError(f"{path}: members, weights and temperatures do not match; {FIX}")
-    counts = {len(manifest[key]) for key in ("members", "weights", "temperatures") if isinstance(manifest[key], list)}
-    if counts != {len(members)} or not all(isinstance(m, dict) and {"run", "checkpoints"} <= m.keys() for m in members):
+    if len({len(manifest[key]) for key in ("members", "weights", "temperatures")}) > 1:
         raise UserError(f"{path}: members, weights and temperatures do not match; {FIX}")
     return manifest
 

@@ -17,19 +17,19 @@ class UnmappedPhotos:
     def __init__(self, path: Path):
         self._file = path.open("rb")
         version = np.lib.format.read_magic(self._file)
-        shape, _, _ = READ_HEADER[version](self._file)
-        self._shape, self._start = shape, self._file.tell()
-        if os.fstat(self._file.fileno()).st_size < self._start + np.prod(shape):
+        self.shape, _, self.dtype = READ_HEADER[version](self._file)
+        self._start = self._file.tell()
+        if os.fstat(self._file.fileno()).st_size < self._start + np.prod(self.shape):
             raise ValueError("the file is too short")
 
     def __len__(self) -> int:
-        return self._shape[0]
+        return self.shape[0]
 
     def __getitem__(self, row: int) -> np.ndarray:
-        size = int(np.prod(self._shape[1:]))
+        size = int(np.prod(self.shape[1:]))
         # pread has no position that threads and forked workers would share.
         content = os.pread(self._file.fileno(), size, self._start + range(len(self))[row] * size)
-        return np.frombuffer(content, np.uint8).reshape(self._shape[1:])
+        return np.frombuffer(content, np.uint8).reshape(self.shape[1:])
 
 
 def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:

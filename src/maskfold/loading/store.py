@@ -31,19 +31,23 @@ class Store:
     """store[row] -> RGB uint8 [H, W, 3]. Opened on first use in each process: pickling a memory map would copy it.
 
 
-    cache: where features of these photos are kept.
+    cache: where features of these photos are kept. shape: the expected shape [N, H, W, 3]; None to accept any.
     """
 
-    def __init__(self, path: Path, cache: CacheFolder | None = None):
-        self.path, self.cache = path, cache or CacheFolder()
+    def __init__(self, path: Path, cache: CacheFolder | None = None, shape: tuple[int, ...] | None = None):
+        self.path, self.cache, self.shape = path, cache or CacheFolder(), shape
         self._pixels: np.ndarray | UnmappedPhotos | None = None
 
     @property
     def pixels(self) -> np.ndarray | UnmappedPhotos:
         if self._pixels is None:
             try:
-                self._pixels = open_photos(self.path)
-            except (ValueError, EOFError, OSError) as error:
+                pixels = open_photos(self.path)
+                if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or self.shape not in (None, pixels.shape):
+                    raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {self.shape}")
+                self._pixels = pixels
+            # A damaged header leads to errors of any type.
+            except Exception as error:
                 raise UserError(
                     f"{self.path}: not a readable store ({first_line(error)}); delete the file to build it again"
                 ) from error
@@ -56,7 +60,7 @@ class Store:
         return self.pixels[row]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "cache": self.cache, "_pixels": None}
+        return {"path": self.path, "cache": self.cache, "shape": self.shape, "_pixels": None}
 
 
 class ConcatStore:
@@ -95,7 +99,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
                 temporary.unlink()
             if not _is_complete(path):
                 _build(path, prepared, table, data, expected)
-    return Store(path, cache_folder)
+    return Store(path, cache_folder, (len(table), *store_size(data), 3))
 
 
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:

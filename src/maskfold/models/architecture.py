@@ -76,7 +76,9 @@ def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture 
     if metadata is None or "architecture" not in metadata:
         return None
     name, cfg, args = json.loads(metadata["architecture"])
-    return Architecture(name, cfg, args)
+    if not (isinstance(name, str) and timm.is_model(name)) or not (isinstance(cfg, dict) and isinstance(args, dict)):
+        raise ValueError("its metadata name no architecture of timm")
+    return Architecture(name, _checked_cfg(cfg), args)
 
 
 def _from_timm(backbone: str) -> Architecture:
@@ -127,7 +129,23 @@ def _make(name: str, cfg: dict, args: dict, **location: Any) -> Architecture:
     if not timm.is_model(name):
         raise ValueError(f"config.json: timm has no architecture {name!r}{did_you_mean(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
-    return Architecture(name, timm.models.PretrainedCfg(**cfg).to_dict(), args, **location)
+    return Architecture(name, _checked_cfg(timm.models.PretrainedCfg(**cfg).to_dict()), args, **location)
+
+
+def _checked_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The pretrained_cfg itself. Raises ValueError where its input size or its normalisation is not valid."""
+    sizes = [cfg[key] for key in ("mean", "std", "input_size") if key in cfg]
+    if not all(
+        isinstance(size, list | tuple) and len(size) == 3 and all(map(_is_plain_number, size)) for size in sizes
+    ):
+        raise ValueError("mean, std and input_size of its pretrained_cfg are not three numbers each")
+    if "std" in cfg and min(cfg["std"]) <= 0:
+        raise ValueError("std of its pretrained_cfg is not positive")
+    return cfg
+
+
+def _is_plain_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
 def go_offline_without_network() -> None:

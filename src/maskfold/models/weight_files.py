@@ -36,7 +36,8 @@ def read_state_dict(path: Path, key: str) -> StateDict:
         # A safetensors file begins with a length of eight bytes, which may equal TORCH_MAGIC, and the brace of JSON.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
         return _read_torch(path) if is_torch else load_file(path)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, ValueError, OSError, EOFError, KeyError) as error:
+    # The unpickler raises whatever its instructions run into: an empty stack, a short read, a number for a text.
+    except Exception as error:
         raise UserError(
             f"{key}: {path} is not a readable safetensors file or PyTorch checkpoint ({first_line(error)}); "
             "convert it to safetensors or download it again"

@@ -179,7 +179,7 @@ def _configuration(config: Config, summary: dict) -> str:
         for key, value in values.items()
     )
     provenance = {key: summary[key] for key in ("dataset", "config_hash", "git_commit", "threads") if key in summary}
-    provenance |= summary["versions"]
+    provenance |= summary.get("versions", {})
     versions = ", ".join(f"{escape(key)} {escape(str(value))}" for key, value in provenance.items())
     head = "".join(f"<th scope='col'>{name}</th>" for name in ("key", "value", "default"))
     return f"<p class='note'>{versions}</p>{html_table('Configuration keys', head, rows)}"

@@ -12,6 +12,7 @@ from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.models.architecture import (
+    LOAD_ERRORS,
     Architecture,
     architecture_from_metadata,
     architecture_to_metadata,
@@ -41,12 +42,14 @@ def finished_model(run: RunFolder, config: Config, part: str, device: torch.devi
 
     Raises UserError if the weights are missing or do not fit.
     """
-    with _weights_of(run, part) as path, safe_open(path, "pt") as file:
-        architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
-    if config.model.pretrained or config.model.weights is not None:
-        architecture = architecture.with_weights()
     offline_config = replaced(config, model={"pretrained": False, "weights": None})
-    model = build_classifier(offline_config, architecture).to(device)
+    # Building is inside, since the metadata may hold arguments that the architecture does not take.
+    with _weights_of(run, part) as path:
+        with safe_open(path, "pt") as file:
+            architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
+        if config.model.pretrained or config.model.weights is not None:
+            architecture = architecture.with_weights()
+        model = build_classifier(offline_config, architecture).to(device)
     load_part(model, run, part)
     return model
 
@@ -65,7 +68,7 @@ def _weights_of(run: RunFolder, part: str) -> Iterator[Path]:
         raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")
     try:
         yield path
-    except (SafetensorError, RuntimeError, ValueError, OSError) as fault:
+    except (SafetensorError, *LOAD_ERRORS) as fault:
         raise UserError(
             f"{path}: not this model's weights ({first_line(fault)}); delete {path.parent} and train {part} again"
         ) from fault

@@ -5,10 +5,11 @@ from pathlib import Path
 
 from maskfold.config.experiment import Config, config_hash
 from maskfold.data.images_table import Prepared
-from maskfold.errors import UserError
 from maskfold.fileio import read_json, sha256
 from maskfold.format_version import KEY, RUN, check_format
+from maskfold.json_record import check_record
 from maskfold.runs.code_state import code_state
+from maskfold.runs.run_records import Provenance
 
 
 def read_provenance(folder: Path) -> dict:
@@ -19,8 +20,7 @@ def read_provenance(folder: Path) -> dict:
     path, fix = folder / "provenance.json", "start the run again with --fresh"
     content = read_json(path, fix)
     check_format(path, content, RUN, fix)
-    if missing := {"dataset", "identity", "eval_people", "config_hash", "config_sha256"} - content.keys():
-        raise UserError(f"{path}: {min(missing)} is missing; {fix}")
+    check_record(path, content, Provenance, fix)
     return content
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from maskfold.config.experiment import Config, fixed_values
 from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
-from maskfold.errors import UserError, first_line, indented_list
+from maskfold.errors import UserError, indented_list
 from maskfold.fileio import locked, sha256, write_json, write_text
-from maskfold.places import Places, absolute
+from maskfold.places import Places, absolute, can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.provenance import changed_weights, provenance_of, read_provenance
+from maskfold.runs.run_records import read_epoch_rows
 
 FULL = "full"
 # A name must not end with a dot, which some systems drop.
@@ -43,7 +44,7 @@ def find_run(path: Path) -> Path:
     Raises UserError if there is none, or if its provenance.json is missing, damaged or of a newer format.
     """
     for folder in (path, runs_root() / path):
-        if (folder / "config.yaml").is_file():
+        if can_be_path(folder / "config.yaml") and (folder / "config.yaml").is_file():
             read_provenance(folder)
             return folder
     available = sorted(str(config.parent) for config in runs_root().glob("*/config.yaml"))
@@ -153,16 +154,8 @@ class RunFolder:
 
     def read_metrics(self, part: str) -> list[dict]:
         """Read metrics.jsonl, one object per epoch. Raises UserError if it is missing or damaged."""
-        path = self.part_dir(part) / "metrics.jsonl"
-        fix = f"delete {path.parent} and train {part} again"
-        try:
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        except (OSError, ValueError) as fault:
-            raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
-        keys = {"epoch", "seconds", "images_per_second"} | ({"macro_f1"} if part != FULL else set())
-        if not rows or any(not isinstance(row, dict) or keys - row.keys() for row in rows):
-            raise UserError(f"{path}: not one object per epoch with {', '.join(sorted(keys))}; {fix}")
-        return rows
+        folder = self.part_dir(part)
+        return read_epoch_rows(folder / "metrics.jsonl", part != FULL, f"delete {folder} and train {part} again")
 
     def finish(self, part: str, oof: OutOfFold | None) -> None:
         """Mark a part as finished: write a fold's oof.npz, and delete the checkpoint. oof: None for the refit."""

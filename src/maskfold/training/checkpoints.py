@@ -1,17 +1,32 @@
 """Checkpoint of a part that is in training: what cannot be computed again from config and update number."""
 
 import io
-import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
+from maskfold.json_record import check_record
 from maskfold.runs.run_folder import RunFolder
+from maskfold.runs.run_records import EpochRow
 from maskfold.training.train_state import TrainState
 
-# The keys of a checkpoint.
-CHECKPOINT_KEYS = {"identity", "history", "step", "sums", "train_state"}
+
+def _are_sums(value: Any) -> bool:
+    return value is None or (isinstance(value, torch.Tensor) and value.shape == (3,) and value.is_floating_point())
+
+
+# The keys of a checkpoint, and whether a value is of their type.
+CHECKPOINT_KEYS: dict[str, Callable[[Any], bool]] = {
+    "identity": lambda value: isinstance(value, str),
+    "history": lambda value: isinstance(value, list),
+    "step": lambda value: type(value) is int and value >= 0,
+    "sums": _are_sums,
+    "train_state": lambda value: isinstance(value, dict),
+}
 
 
 def pack_state(state: TrainState) -> dict:
@@ -27,14 +42,18 @@ def pack_state(state: TrainState) -> dict:
     return {name: module.state_dict() for name, module in modules.items()}
 
 
-def unpack_state(state: TrainState, packed: dict) -> None:
-    """Load what pack_state returned."""
-    state.model.load_state_dict(packed["model"])
-    state.optimizer.load_state_dict(packed["optimizer"])
-    if state.ema is not None:
-        state.ema.module.load_state_dict(packed["ema"])
-    if state.accelerator.scaler is not None:
-        state.accelerator.scaler.load_state_dict(packed["scaler"])
+def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
+    """Load what pack_state returned. path: of the checkpoint, for the UserError if the content does not fit."""
+    try:
+        state.model.load_state_dict(packed["model"])
+        state.optimizer.load_state_dict(packed["optimizer"])
+        if state.ema is not None:
+            state.ema.module.load_state_dict(packed["ema"])
+        if state.accelerator.scaler is not None:
+            state.accelerator.scaler.load_state_dict(packed["scaler"])
+    # torch raises whatever a value of another type leads to.
+    except Exception as error:
+        raise _damaged(path, error) from error
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
@@ -54,13 +73,25 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     path = run.state_path(part)
     if not path.exists():
         return None
-    fix = f"delete {path.parent} to train {part} again"
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable checkpoint ({first_line(error)}); {fix}") from error
-    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS:
-        raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {fix}")
+    # The unpickler raises whatever its instructions run into: an empty stack, a short read, a number for a text.
+    except Exception as error:
+        raise _damaged(path, error) from error
+    if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
+        raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")
     if checkpoint["identity"] != identity:
-        raise UserError(f"{path}: this checkpoint belongs to another run or part; {fix}")
+        raise UserError(f"{path}: this checkpoint belongs to another run or part; {_fix(path)}")
+    if wrong := [key for key, is_valid in CHECKPOINT_KEYS.items() if not is_valid(checkpoint[key])]:
+        raise UserError(f"{path}: not a readable checkpoint ({wrong[0]} is not valid); {_fix(path)}")
+    for row in checkpoint["history"]:
+        check_record(path, row, EpochRow, _fix(path))
     return checkpoint
+
+
+def _fix(path: Path) -> str:
+    return f"delete {path.parent} to train {path.parent.parent.name} again"
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a readable checkpoint ({first_line(error)}); {_fix(path)}")

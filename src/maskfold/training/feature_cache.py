@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from maskfold.config.experiment import Data
+from maskfold.errors import UserError, first_line
 from maskfold.fileio import locked, write_atomic
 from maskfold.loading.dataset import NO_LABEL, Batch, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
@@ -45,8 +47,20 @@ class Features:
                     if not path.exists():
                         computed = self._compute(store, view, hardware)
                         write_atomic(path, lambda temporary: np.save(temporary, computed))
-            self._cached[name] = np.load(path)
+            self._cached[name] = self._read(path, len(store))
         return self._cached[name]
+
+    def _read(self, path: Path, num_photos: int) -> np.ndarray:
+        try:
+            features = np.load(path)
+            if features.dtype != np.float32 or features.ndim != 2 or len(features) != num_photos:
+                raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {num_photos} photos")
+        # A damaged header leads to errors of any type.
+        except Exception as error:
+            raise UserError(
+                f"{path}: not readable features ({first_line(error)}); delete the file to compute them again"
+            ) from error
+        return features
 
     def weights_hash(self) -> str:
         """SHA-256 of the backbone's tensors and its normalisation, on which the features depend."""

@@ -89,7 +89,7 @@ class FoldTrainer:
         checkpoint = load_checkpoint(self.run, self.name, self.identity)
         if checkpoint is not None:
             self.history, self.step = checkpoint["history"], checkpoint["step"]
-            unpack_state(self.state, checkpoint["train_state"])
+            unpack_state(self.state, checkpoint["train_state"], self.run.state_path(self.name))
             if checkpoint["sums"] is not None and self.is_main:
                 # The saved sums are over all processes; the main process resumes with them, the others with zeros.
                 self.sums = EpochSums(checkpoint["sums"].to(self.accelerator.device))

@@ -63,22 +63,11 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
 def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path) -> TrainingPhotos:
     """Add the eval photos, and to train_rows those that pseudo.csv (path) lists."""
     config, prepared = context.config, context.prepared
-    ids, fix = pd.Index(prepared.eval_table.image_id), f"delete {path.parent} to train {path.parent.name} again"
-    try:
-        # No row where no photo reached the threshold.
-        selected = read_table(path, ("image_id", "label"), may_be_empty=True)
-    except UserError as error:
-        raise UserError(f"{error}, or {fix}") from error
-    rows, num_train = ids.get_indexer(selected.image_id), len(photos.labels)
-    are_known = (rows >= 0).all() and len(set(rows)) == len(rows)
-    if not are_known or not selected.label.isin([str(label) for label in range(NUM_CLASSES)]).all():
-        raise UserError(
-            f"{path}: holds other photos than the eval set, a photo twice, or a label that is not 0 to "
-            f"{NUM_CLASSES - 1}; {fix}"
-        )
+    ids, num_train = pd.Index(prepared.eval_table.image_id), len(photos.labels)
+    rows, pseudo_labels = read_pseudo_labels(path, ids)
     # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
-    labels[rows] = selected.label.astype(int)
+    labels[rows] = pseudo_labels
     return TrainingPhotos(
         stores=(*photos.stores, open_store(prepared, prepared.evaluation, config.data)),
         labels=np.concatenate([photos.labels, labels]),
@@ -88,6 +77,27 @@ def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path)
         val_rows=photos.val_rows,
         pseudo_hash=sha256(path),
     )
+
+
+def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+    """Read pseudo.csv: (rows of `ids`, the image ids of the eval set; labels 0..17), int [N] each.
+
+    Raises UserError if it is damaged or of another eval set.
+    """
+    fix = f"delete {path.parent} to train {path.parent.name} again"
+    try:
+        # No row where no photo reached the threshold.
+        selected = read_table(path, ("image_id", "label"), may_be_empty=True)
+    except UserError as error:
+        raise UserError(f"{error}, or {fix}") from error
+    rows = ids.get_indexer(selected.image_id)
+    are_known = (rows >= 0).all() and len(set(rows)) == len(rows)
+    if not are_known or not selected.label.isin([str(label) for label in range(NUM_CLASSES)]).all():
+        raise UserError(
+            f"{path}: holds other photos than the eval set, a photo twice, or a label that is not 0 to "
+            f"{NUM_CLASSES - 1}; {fix}"
+        )
+    return rows, selected.label.astype(int).to_numpy()
 
 
 def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerator) -> None:

@@ -7,6 +7,7 @@ from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import read_json
+from maskfold.json_record import JsonRecord, check_record
 from maskfold.models.tta import canonical_views
 from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_name
 
@@ -14,6 +15,25 @@ from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_name
 SOURCES_FILE = "pseudo.json"
 # A run and the name of one of its parts.
 Source = tuple[RunFolder, str]
+
+
+class SourceModel(JsonRecord):
+    """A model that labelled eval photos."""
+
+    part: str
+
+
+class Sources(JsonRecord):
+    """The keys of pseudo.json that are read."""
+
+    sources: list[SourceModel]
+
+
+def read_source_parts(path: Path, fix: str) -> list[str]:
+    """The parts of the models in pseudo.json. Raises UserError, ending with `fix`, if it is missing or damaged."""
+    record = read_json(path, fix)
+    check_record(path, record, Sources, fix)
+    return [model["part"] for model in record["sources"]]
 
 
 def check_pseudo(run: RunFolder, config: Config, prepared: Prepared, parts: Sequence[str]) -> None:
@@ -65,12 +85,9 @@ def _check_ancestors(source: RunFolder, part: str) -> None:
     """Raise UserError where a model was trained on labels of another fold's models, or where that is unknown."""
     if not source.config.pseudo.runs:
         return
-    path = source.part_dir(part) / SOURCES_FILE
-    record = read_json(path, f"it records which models labelled photos for {part}; train {source.folder} again")
-    models = record.get("sources")
-    if not isinstance(models, list) or not all(isinstance(model, dict) and "part" in model for model in models):
-        raise UserError(f"{path}: has no list of sources; train {source.folder} again")
-    other_parts = [model["part"] for model in models if model["part"] != part]
+    fix = f"it records which models labelled photos for {part}; train {source.folder} again"
+    parts = read_source_parts(source.part_dir(part) / SOURCES_FILE, fix)
+    other_parts = [other for other in parts if other != part]
     if other_parts:
         raise UserError(
             f"pseudo.runs: {source.folder}: {part} was itself trained on pseudo-labels of {other_parts[0]}, whose "

@@ -96,19 +96,19 @@ class KeptWeights:
         """Mean of each floating-point tensor; integer tensors (batch norm's counter) are those of the last epoch."""
         try:
             all_weights = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
-        except (OSError, SafetensorError) as error:
+            if len(all_weights) == 1:
+                return all_weights[0]
+            return {
+                name: torch.stack([weights[name].double() for weights in all_weights]).mean(0).to(tensor.dtype)
+                if tensor.is_floating_point()
+                else tensor
+                for name, tensor in all_weights[-1].items()
+            }
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
             raise UserError(
                 f"{self.folder}: weights of epochs {sorted(epochs)} are missing or damaged ({first_line(error)}); "
                 f"delete {self.folder.parent} to train it again"
             ) from error
-        if len(all_weights) == 1:
-            return all_weights[0]
-        return {
-            name: torch.stack([weights[name].double() for weights in all_weights]).mean(0).to(tensor.dtype)
-            if tensor.is_floating_point()
-            else tensor
-            for name, tensor in all_weights[-1].items()
-        }
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch}.safetensors"

@@ -1,0 +1,35 @@
+"""What dataset.json of a prepared folder contains."""
+
+from maskfold.json_record import Count, JsonRecord, PathText
+
+
+class AppliedCorrections(JsonRecord):
+    """The report of apply_corrections(), with the hash of the file."""
+
+    file: str
+    changed: list[str]
+    already_so: Count
+    not_in_data: list[str]
+    sha256: str
+
+
+class Counts(JsonRecord):
+    """Numbers of people, photos and folds."""
+
+    people: Count
+    images: Count
+    eval_images: Count
+    folds: Count
+
+
+class DatasetRecord(JsonRecord):
+    """The keys of dataset.json that are read."""
+
+    root: PathText
+    eval: PathText
+    counts: Counts
+    fingerprint: str
+    eval_fingerprint: str
+    fold_seed: Count | None
+    corrections: AppliedCorrections | None
+    warnings: list[str]
