@@ -240,7 +240,7 @@ def test_rebuilding_uses_the_factors_of_the_manifest(script, two):
         refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "tta")
     for change in ({"members": 5}, {"members": None}, {"weights": ["a"]}, {"weights": [None]}, {"temperatures": [-1]}):
         Path("y.json").write_text(json.dumps(manifest | change))
-        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "members", "weights", "temperatures")
+        refused(script("submit", "--from", "y.json", "--out", "y.csv"), "y.json", "make the submission again")
     for words in (("--decision", "macro-f1"), ("--blend", "oof"), ("--tta", "hflip"), ("--tta-report",)):
         refused(script("submit", "--from", "x.json", *words), "--tta", "--tta-report", "--blend", "--decision")
     # A manifest of an older version, without a decision.

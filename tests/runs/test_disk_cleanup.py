@@ -79,7 +79,8 @@ def test_verbs_work_after_stores_and_caches_are_deleted(script, run):
     assert script("evaluate", "tiny").code == 0
     assert script("submit", "tiny", "--out", "b.csv").code == 0
     assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
-    assert before <= files(RUN, PREPARED)
+    # Stores that only other runs need are built when they need them.
+    assert {path for path in before if "store/" not in path} <= files(RUN, PREPARED)
 
 
 def test_weights_are_deleted_only_with_yes(script, run):

@@ -11,7 +11,7 @@ from maskfold.config.experiment import KEYS, Config, ConfigSection
 from maskfold.errors import UserError, did_you_mean, indented_list, one_line, short_repr
 
 # Far more than a configuration needs. Nested aliases can describe more values than fit into memory in a few lines.
-MAX_BYTES, MAX_VALUES, MAX_DEPTH = 100_000, 10_000, 50
+MAX_YAML_BYTES, MAX_VALUES, MAX_DEPTH = 100_000, 10_000, 50
 
 
 class _Loader(yaml.SafeLoader):
@@ -37,8 +37,8 @@ def read_yaml(path: Path) -> dict:
         raise UserError(
             f"{path}: no such configuration file{did_you_mean(str(path), names) or _there_are(names)}"
         ) from None
-    if len(text) > MAX_BYTES:
-        raise UserError(f"{path}: has {len(text):,} bytes; a configuration has at most {MAX_BYTES:,}")
+    if len(text) > MAX_YAML_BYTES:
+        raise UserError(f"{path}: has {len(text):,} bytes; a configuration has at most {MAX_YAML_BYTES:,}")
     try:
         loader = _Loader(text.decode("utf-8"))
         root = loader.get_single_node()

@@ -11,10 +11,10 @@ from maskfold.json_record import JsonRecord, check_record
 from maskfold.runs.run_data import prepared_places
 from maskfold.runs.run_folder import RunFolder
 
-BASELINES_FILE, FIX = "baselines.json", "run scripts/baselines.py again"
+BASELINES_FILE, RERUN_BASELINES = "baselines.json", "run scripts/baselines.py again"
 
 
-class Baseline(JsonRecord):
+class BaselineRecord(JsonRecord):
     """The score of a baseline."""
 
     macro_f1: float
@@ -24,7 +24,7 @@ class Baselines(JsonRecord):
     """The content of baselines.json."""
 
     dataset: str
-    rungs: Annotated[dict[str, Baseline], Field(min_length=1)]
+    rungs: Annotated[dict[str, BaselineRecord], Field(min_length=1)]
 
 
 def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, dict]) -> None:
@@ -38,8 +38,8 @@ def best_baseline(run: RunFolder) -> tuple[str, float] | None:
         path = folder / BASELINES_FILE
         if not path.is_file():
             continue
-        content = read_json(path, FIX)
-        check_record(path, content, Baselines, FIX)
+        content = read_json(path, RERUN_BASELINES)
+        check_record(path, content, Baselines, RERUN_BASELINES)
         if content["dataset"] == run.provenance["dataset"]:
             baselines = content["rungs"].items()
             return max(((name, scores["macro_f1"]) for name, scores in baselines), key=lambda pair: pair[1])

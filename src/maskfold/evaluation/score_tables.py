@@ -7,7 +7,7 @@ from rich.table import Table
 
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
-from maskfold.inference.manifest import FIX, Expected
+from maskfold.inference.manifest import REMAKE_SUBMISSION, Expected
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.json_record import check_record
 from maskfold.labels import AXES
@@ -138,12 +138,12 @@ def print_submission_score(submission: Path, truth: Path) -> None:
     path = submission.with_suffix(".json")
     if not path.exists():
         return
-    manifest = read_json(path, FIX)
+    manifest = read_json(path, REMAKE_SUBMISSION)
     if "expected" not in manifest or manifest.get("csv_sha256") != sha256(submission):
         print(f"{path} is the manifest of another file, so the score is not compared with an expected one")
         return
     expected = manifest["expected"]
-    check_record(path, expected, Expected, FIX)
+    check_record(path, expected, Expected, REMAKE_SUBMISSION)
     if bounds := expected["board95"]:
         score = true_scores["macro_f1"]
         where = "below" if score < bounds[0] else "above" if score > bounds[1] else "inside"

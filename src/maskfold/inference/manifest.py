@@ -11,10 +11,10 @@ from maskfold.fileio import read_json, read_json_or_none
 from maskfold.json_record import Interval, JsonRecord, PathText, check_record
 from maskfold.labels import AXES
 
-FIX = "make the submission again from its runs"
+REMAKE_SUBMISSION = "make the submission again from its runs"
 
 
-class Member(JsonRecord):
+class MemberRecord(JsonRecord):
     """A run of an ensemble: its name, where it was, and the hashes of its finished parts."""
 
     run: PathText
@@ -33,7 +33,7 @@ class Manifest(JsonRecord):
     """The keys of a manifest that are read, besides factors."""
 
     name: str
-    members: Annotated[list[Member], Field(min_length=1)]
+    members: Annotated[list[MemberRecord], Field(min_length=1)]
     weights: list[Annotated[float, Field(ge=0)]]
     temperatures: list[Annotated[float, Field(gt=0)]]
     tta: Annotated[list[str], Field(min_length=1)]
@@ -47,15 +47,15 @@ def read_manifest(path: Path) -> dict:
     """Read and check a manifest. Raises UserError if the file is missing, damaged or not a manifest."""
     if path.suffix != ".json":
         raise UserError(f"{path}: not a manifest (.json); give the one beside the submission")
-    manifest = read_json(path, FIX)
+    manifest = read_json(path, REMAKE_SUBMISSION)
     if "members" not in manifest:
-        raise UserError(f"{path}: not a manifest, members is missing; {FIX}")
-    check_record(path, manifest, Manifest, FIX)
+        raise UserError(f"{path}: not a manifest, members is missing; {REMAKE_SUBMISSION}")
+    check_record(path, manifest, Manifest, REMAKE_SUBMISSION)
     # Manifests of older versions have no factors.
     if manifest.setdefault("factors", None) is not None and not _are_factors(manifest["factors"]):
-        raise UserError(f"{path}: factors are not positive numbers for {', '.join(AXES)}; {FIX}")
+        raise UserError(f"{path}: factors are not positive numbers for {', '.join(AXES)}; {REMAKE_SUBMISSION}")
     if len({len(manifest[key]) for key in ("members", "weights", "temperatures")}) > 1:
-        raise UserError(f"{path}: members, weights and temperatures do not match; {FIX}")
+        raise UserError(f"{path}: members, weights and temperatures do not match; {REMAKE_SUBMISSION}")
     return manifest
 
 

@@ -20,7 +20,7 @@ SHIFT_FILE = "shift.json"
 # Increase it with every change of the statistics or of the test.
 SHIFT_VERSION = 1
 # At most so many people are compared; more would take longer and hardly change the result.
-MAX_PEOPLE, MAX_EVAL_PEOPLE = 200, 100
+MAX_SAMPLED_PEOPLE, MAX_SAMPLED_EVAL_PEOPLE = 200, 100
 # A single statistic is named if its AUC differs from 0.5 by at least MIN_DIFFERENCE; at most MAX_NAMED are.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
 
@@ -61,8 +61,8 @@ def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Random rows of images.csv, all of a person or none, and of eval.csv."""
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table
-    people = rng.permutation(prepared.folds.person_id.to_numpy())[:MAX_PEOPLE]
-    rows = np.sort(rng.permutation(len(evaluation))[: MAX_EVAL_PEOPLE * PHOTOS_PER_PERSON])
+    people = rng.permutation(prepared.folds.person_id.to_numpy())[:MAX_SAMPLED_PEOPLE]
+    rows = np.sort(rng.permutation(len(evaluation))[: MAX_SAMPLED_EVAL_PEOPLE * PHOTOS_PER_PERSON])
     return images[images.person_id.isin(people)], evaluation.iloc[rows]
 
 
