@@ -105,10 +105,14 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
 
     def row(title: str, chosen: list, evaluations: list[np.ndarray]) -> None:
-        results = [
+        compared = [
             measure_shift(statistics(list(images.path)), images.person_id.to_numpy(), evaluation)
             for (images, _), evaluation in zip(chosen, evaluations, strict=True)
         ]
+        results = [result for result in compared if result is not None]
+        if not results:
+            print(f"| {title}: too few people | 0 | | | | | |")
+            return
         ends = [f"{end(r[key] for r in results):.3f}" for key in ("auc", "threshold") for end in (min, max)]
         raised = sum(result["differs"] for result in results)
         named = f" ({', '.join(results[0]['differences'])})" if raised else ""

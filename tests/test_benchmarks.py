@@ -154,3 +154,15 @@ def test_members_are_scored_out_of_fold_and_held_out(tmp_path):
     done = benchmark("members", ["a", "b", "--truth", tmp_path / "raw" / "answers.csv"], tmp_path)
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 2 + 3 + 1 + 2
+
+
+@pytest.mark.slow
+def test_the_shift_warning_is_measured(tmp_path):
+    make_demo(tmp_path / "raw", 45, 6, seed=1)
+    words = ["--data", tmp_path / "raw", "--train-people", 30, "--eval-people", 15, "--other", tmp_path / "raw"]
+    done = benchmark("shift", [*words, "--splits", 2, "--changed-splits", 1], tmp_path)
+    rows = [row.split(" | ") for row in done.stdout.splitlines() if row.startswith("| ")][1:]
+    assert rows[0][:3] == ["| not changed", "2", "0"]
+    raised = {row[0].partition(" (")[0].removeprefix("| "): row[2] for row in rows[1:]}
+    assert raised["blurred, sigma 2.0"] == raised["encoded again, quality 30"] == "1"
+    assert len(rows) == 1 + 15 + 1 + 3
