@@ -50,6 +50,7 @@ def test_a_missing_lock_is_an_error_with_its_cause(tmp_path, no_flock, busy):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("no_flock", [errno.ENOLCK], indirect=True)
 def test_every_verb_that_locks_takes_no_lock(script, raw, no_flock):
     prepare = ("prepare", "--data", raw, "--out", "p", "--folds", 2)

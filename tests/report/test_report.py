@@ -136,6 +136,7 @@ def test_comparison_page_of_two_runs(script, run, tmp_path):
     assert len(page.images) == 2
 
 
+@pytest.mark.slow
 def test_runs_of_different_labels_have_no_mean(script, run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "relabelled"))
     oof = load_predictions(other / "oof.npz", out_of_fold=True)

@@ -73,6 +73,7 @@ def test_verbs_find_the_data_of_a_moved_project(script, moved):
         assert done.code == 0, done.err
 
 
+@pytest.mark.slow
 def test_data_that_is_not_found_is_named_with_the_flags(script, moved, tmp_path):
     prepared = Path(shutil.move(moved.parent.parent / "prepared", tmp_path / "p elsewhere"))
     for verb in ("submit", "report", "audit"):
@@ -93,6 +94,7 @@ def test_data_that_is_not_found_is_named_with_the_flags(script, moved, tmp_path)
     refused(script("audit", moved, *flags, "--data.root", "nowhere"), "--data.root nowhere")
 
 
+@pytest.mark.slow
 def test_a_prepared_folder_is_known_by_its_content(script, moved, trained, tmp_path):
     """Prepared anew with the same folds it is accepted, with other folds or labels refused."""
     shutil.rmtree(moved.parent.parent / "prepared")
@@ -183,6 +185,7 @@ def test_caches_go_to_the_cache_folder(script, moved, trained, monkeypatch):
     assert Path("b.csv").read_bytes() == Path("a.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_every_output_has_a_place(script, moved, trained, tmp_path):
     prepared = moved.parent.parent / "prepared"
     before = {**contents(moved), **contents(prepared)}

@@ -87,6 +87,7 @@ def fail_in_place_of_training(job, slot, errors):
         time.sleep(PATIENCE)
 
 
+@pytest.mark.slow
 def test_the_error_of_the_fold_that_failed_first_is_raised_with_its_type(monkeypatch, tmp_path):
     monkeypatch.setattr(parallel_folds, "_run_child", fail_in_place_of_training)
     parts = [Part(name, np.arange(2), np.arange(1)) for name in ("fold0", "fold1")]
