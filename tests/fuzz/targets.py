@@ -110,7 +110,7 @@ def corrections(space: Workspace, path: Path) -> None:
 def prepared_folder(space: Workspace, path: Path) -> None:
     prepared = load_prepared(path.parent)
     describe(prepared)
-    assert prepared.num_folds and prepared.identity and prepared.num_eval_people
+    assert prepared.num_folds and prepared.identity and prepared.num_eval_people >= 0
     for fold in range(prepared.num_folds):
         split(prepared.images, prepared.folds, fold)
     relabelled(prepared, None)
@@ -124,7 +124,7 @@ def prepared_folder(space: Workspace, path: Path) -> None:
 
 def oof(space: Workspace, path: Path) -> None:
     predictions = load_oof(space.run, space.prepared)
-    print_summary(summarise(space.run))
+    print_summary(summarise(space.run), space.config)
     assess_calibration(predictions)
 
 
@@ -141,7 +141,7 @@ def metrics(space: Workspace, path: Path) -> None:
 
 def provenance(space: Workspace, path: Path) -> None:
     find_run(path.parent)
-    print_summary(summarise(space.run))
+    print_summary(summarise(space.run), space.config)
     prepared_of(space.run)
     best_baseline(space.run)
 
@@ -191,7 +191,7 @@ def gain(space: Workspace, path: Path) -> None:
 
 
 def baselines(space: Workspace, path: Path) -> None:
-    print_summary(summarise(space.run), baseline=best_baseline(space.run))
+    print_summary(summarise(space.run), space.config, baseline=best_baseline(space.run))
 
 
 def demo(space: Workspace, path: Path) -> None:

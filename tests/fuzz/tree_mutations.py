@@ -130,8 +130,9 @@ def fill(written: str, texts: list[str], quote: str = "") -> bytes:
     return written.encode("utf-8", "surrogatepass")
 
 
-ODD_JSON = st.sampled_from((*ODD_VALUES, *map(Raw, RAW_JSON)))
-ODD_YAML = st.sampled_from((*ODD_VALUES, *map(Raw, RAW_YAML)))
+# Copies, since later mutations may change the lists and mappings among them.
+ODD_JSON = st.sampled_from((*ODD_VALUES, *map(Raw, RAW_JSON))).map(copy.deepcopy)
+ODD_YAML = st.sampled_from((*ODD_VALUES, *map(Raw, RAW_YAML))).map(copy.deepcopy)
 
 
 def to_json(draw: Draw, tree: Any) -> bytes:

@@ -22,6 +22,22 @@ class Counts(JsonRecord):
     folds: Count
 
 
+class SkippedPhoto(JsonRecord):
+    """A photo that cannot be read."""
+
+    image_id: str
+    path: str
+    reason: str
+
+
+class SkippedPhotos(JsonRecord):
+    """What was left out because it cannot be read: people with all their photos, and eval photos."""
+
+    people: list[str]
+    train: list[SkippedPhoto]
+    eval: list[SkippedPhoto]
+
+
 class DatasetRecord(JsonRecord):
     """The keys of dataset.json that are read."""
 
@@ -33,3 +49,5 @@ class DatasetRecord(JsonRecord):
     fold_seed: Count | None
     corrections: AppliedCorrections | None
     warnings: list[str]
+    # Folders prepared by older versions lack the key.
+    skipped: SkippedPhotos | None = None
