@@ -90,8 +90,10 @@ def stop_signals_blocked() -> Iterator[None]:
     sets itself would come too late, because its imports take seconds.
     """
     import multiprocessing
-    from multiprocessing import resource_tracker
+    from multiprocessing import resource_tracker, util
 
+    # Children share the folder of their sockets if it exists; a killed child would leave a folder of its own behind.
+    util.get_temp_dir()
     if multiprocessing.get_start_method() != "fork":
         # Python starts the tracker with the first process and unblocks the signals at that moment, so start it before.
         resource_tracker.ensure_running()

@@ -203,13 +203,20 @@ VERBS = ["train", pytest.param("parallel", marks=pytest.mark.slow), pytest.param
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_killed_worker(synthetic, home, verb):
+    temporary = home / "temporary"
+    temporary.mkdir()
     process = ScriptProcess(
-        home, command(verb, synthetic, home), breaks="slow" if verb == "submit" else "", script=breaking_script(home)
+        home,
+        command(verb, synthetic, home),
+        breaks="slow" if verb == "submit" else "",
+        script=breaking_script(home),
+        environ={"TMPDIR": str(temporary)},
     )
     process.wait_until(is_running(verb, home, process))
     os.kill(process.worker_pids()[0], signal.SIGKILL)
     assert process.wait_for_exit() == 2, process.text
     assert_one_message(process.text, "--data.num_workers", "signal 9")
+    assert not list(temporary.iterdir())
     if verb != "submit":
         assert is_free(home / "runs" / "demo")
         assert is_free(home / "runs" / "demo" / "fold0")
@@ -256,27 +263,35 @@ def test_closed_descriptors(synthetic, home, verb):
     assert process.text == ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
-@pytest.mark.parametrize("files", [64, 40, 24])
+@pytest.mark.parametrize(
+    "files",
+    [
+        pytest.param(64, marks=pytest.mark.slow),
+        # Fewer descriptors run out at other places; the message is the same.
+        pytest.param(40, marks=pytest.mark.long),
+        pytest.param(24, marks=pytest.mark.long),
+    ],
+)
 def test_few_open_files(synthetic, home, verb, files):
-    """They suffice, or the message says how to raise the limit."""
+    """64 suffice; below, the message says how to raise the limit."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 
     process = ScriptProcess(home, command(verb, synthetic, home, epochs=2), preexec_fn=limit)
     status = process.wait_for_exit()
-    assert status in (0, 2), process.text
+    assert status in ((0,) if files == 64 else (0, 2)), process.text
     if status == 2:
         assert_one_message(process.text, "ulimit -n")
     assert not (home / "runs" / "demo").exists() or is_free(home / "runs" / "demo")
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="a tmpfs is mounted by root only")
 @pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
-@pytest.mark.parametrize("size", ["64k", "16k"])
+@pytest.mark.parametrize(
+    "size", [pytest.param("64k", marks=pytest.mark.slow), pytest.param("16k", marks=pytest.mark.long)]
+)
 def test_small_shared_memory(synthetic, home, verb, size):
     mount = f'mount -t tmpfs -o size={size} tmpfs /dev/shm && exec "$0" "$@"'
     launcher = ("unshare", "-m", "sh", "-c", mount)
