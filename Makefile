@@ -18,7 +18,7 @@ help:
 	@echo "make demo      install, render synthetic data, train folds, write and score submissions/demo.csv"
 	@echo "make test      install, lint and run the tests (under 6 minutes on two cores)"
 	@echo "make test-all  also the tests marked slow, and the notebooks"
-	@echo "make test-long the tests marked long: a small model of each timm family (ten minutes)"
+	@echo "make test-long the tests marked long: a small model of each timm family, variants of slow tests (half an hour)"
 	@echo "make fuzz      read 100,000 damaged files of all kinds, with a new seed (an hour on two cores); CASES=, SEED="
 	@echo "make notebooks run the notebooks on the demo's run (installs their packages)"
 	@echo "make pair      update the .ipynb of each notebook from its .py"
@@ -41,9 +41,9 @@ test: lint
 test-all: lint notebooks
 	@$(PY) -m pytest $(PARALLEL) -m 'not long'
 
-# Models of all timm families. Run it after an update of timm.
+# Run it after an update of timm or Accelerate, and after a change of how processes end.
 test-long: .venv
-	@$(PY) -m pytest -m long
+	@$(PY) -m pytest $(PARALLEL) -m long
 
 # Prints the number of cases, seconds and the seed at its end; SEED= of a failed run repeats it.
 fuzz: .venv

@@ -66,7 +66,8 @@ def test_no_variable_changes_a_probability(default_probs, synthetic, tmp_path):
     assert all(name in line for name in ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ATEN_CPU_CAPABILITY"))
 
 
-@pytest.mark.slow
+# A run for each variable; test_no_variable_changes_a_probability sets all of them in one.
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*ACCELERATE, *KERNELS, *PYTHON])
 def test_no_single_variable_changes_a_probability(default_probs, synthetic, tmp_path, name):
     assert train_with(synthetic, tmp_path, {name: (ACCELERATE | KERNELS | PYTHON)[name]})[0] == default_probs

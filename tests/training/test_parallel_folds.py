@@ -40,8 +40,15 @@ def test_torchrun_and_parallel_folds_exclude_each_other(script, synthetic, monke
     refused(script("train", *tiny_args(synthetic, "--parallel-folds", 2)), "--parallel-folds", "torchrun")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "signum",
+    [
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param(signal.SIGKILL, marks=pytest.mark.slow),
+        # It has the handler of SIGINT.
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),
+    ],
+)
 def test_an_interrupted_parallel_run_resumes(synthetic, tmp_path, signum):
     """A signal to the parent ends its children too, SIGKILL included; the next command resumes."""
     long = ("--optim.epochs", 12, "--run.checkpoint_updates", 1)

@@ -92,8 +92,14 @@ def _modification_times(folder: Path) -> dict[Path, int]:
     return times
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("more", ["epochs", "everything"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param("everything", marks=pytest.mark.slow),
+        # The same kills with fewer options.
+        pytest.param("epochs", marks=pytest.mark.long),
+    ],
+)
 def test_killed_at_ten_random_moments(synthetic, tmp_path, more):
     """SIGKILL at random moments while training, saving, between epochs and folds; the last start runs to the end."""
     options = _options() if more == "everything" else ["--optim.epochs", 6, "--optim.batch_size", 4]
