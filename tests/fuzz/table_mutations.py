@@ -12,6 +12,8 @@ ODD_CELLS = (
     "incorrect_mask|normal", "../x", "/etc", ".", "..", "a/b", "a\\b", "C:\\x", "~", "*", "\0", "a\0b", "\ud800", "é", "e\u0301", "\u3000", "\ufeff",
     '"', "'", "a\nb", "a\rb", "a,b", ";", "\t", "=1+1", "true", "#x", "x" * 300, "x/" * 3000, "x" * 150_000, "con", "\u202e", "\ud83d",
 )  # fmt: skip
+# A longer table is cut: reading it legitimately takes longer than the limit.
+MAX_CHARACTERS = 1_000_000
 HEADERS = (
     "",
     "x",
@@ -97,8 +99,13 @@ def mutate_csv(draw: Draw, content: bytes) -> bytes:
     delimiter = "," if usual else draw(st.sampled_from((",", ";", "\t", "|", ", ")))
     end = "\n" if usual else draw(st.sampled_from(("\n", "\r\n", "\r", "\n\n", "\n,,,\n")))
     quote_all = not usual and draw(st.booleans())
-    quoted = [[_quoted(cell, delimiter, quote_all) for cell in row] for row in rows]
-    text = end.join(delimiter.join(row) for row in quoted) + draw(st.sampled_from((end, "", "\x1a", '"')))
+    lines, size = [], 0
+    for row in rows:
+        lines.append(delimiter.join(_quoted(cell, delimiter, quote_all) for cell in row))
+        # A row that is a long cell may be there a thousand times.
+        if (size := size + len(lines[-1])) > MAX_CHARACTERS:
+            break
+    text = end.join(lines) + draw(st.sampled_from((end, "", "\x1a", '"')))
     encodings = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp949", "latin-1", "utf-32")
     encoding = "utf-8" if usual else draw(st.sampled_from(encodings))
     return text.encode(encoding, "surrogatepass" if encoding.startswith("utf") else "replace")
