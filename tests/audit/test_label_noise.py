@@ -90,7 +90,7 @@ def test_models_without_confident_predictions_are_in_doubt(without_cleanlab):
     assert not table.proposed.any()
 
 
-def test_a_class_without_people_is_named():
+def test_a_class_without_people_is_named(without_cleanlab):
     oof = people_at_strength(60, 6)
     is_female = decode_label(oof.label)[1] == 1
     one = replace(
