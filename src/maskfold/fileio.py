@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
-# Errors of a place that cannot be written: it is full, read-only or of another user.
+# The errors for a folder that cannot be written: the disk is full or read-only, or the folder belongs to another user.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
 # has ended, so it closes them.
 _locks: set[TextIO] = set()
 os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _locks])
-# Whether `locked` locks: false after --no-lock.
+# Whether `locked` takes a lock; False after --no-lock.
 locks_enabled = True
 
 
 def enable_locks(enabled: bool) -> None:
-    """Let `locked` lock in this process, or with False (--no-lock) do nothing."""
+    """Turn the locks of `locked` on, or with False (--no-lock) off, for this process."""
     global locks_enabled
     locks_enabled = enabled
 
@@ -56,14 +56,14 @@ def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is the temporary file of a write_atomic, which a killed process leaves."""
+    """Whether a path is a temporary file of write_atomic. A killed process leaves such a file behind."""
     return re.fullmatch(r"\.\d+\..+", path.name) is not None
 
 
 def may_be_incomplete(path: Path) -> bool:
     """Whether a file was written shortly before the last boot, so that parts of it may not have reached the disk.
 
-    Linux writes data to disk after 30 s (vm.dirty_expire_centisecs). False on systems without a boot clock.
+    Linux writes data to disk after 30 s (vm.dirty_expire_centisecs). Returns False on systems without a boot clock.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None:
@@ -82,7 +82,7 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def json_text(content: dict) -> str:
-    """The text of a JSON file."""
+    """Format a JSON object as the text of a file."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -91,7 +91,10 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path, fix: str) -> dict:
-    """Read a JSON object. Raises UserError, ending with `fix`, if the file is missing or is not a JSON object."""
+    """Read a JSON object.
+
+    Raises UserError, whose message ends with `fix`, if the file is missing or is not a JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -105,7 +108,7 @@ def read_json(path: Path, fix: str) -> dict:
 
 
 def read_json_or_none(path: Path) -> dict | None:
-    """Read a JSON object; None if the file is missing or is not a JSON object. For files that are not essential."""
+    """Read a JSON object that is not essential. Return None if the file is missing or is not a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -114,8 +117,11 @@ def read_json_or_none(path: Path) -> dict | None:
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why no file can be written into a folder, or into the folder above it that exists; None if one can."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    """Return the reason why a folder cannot be written, or None if it can.
+
+    If the folder does not exist yet, the nearest existing folder above it is tested.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     try:
         with tempfile.TemporaryFile(dir=existing):
             return None
@@ -124,12 +130,12 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def check_output(folder: Path, flag: str) -> None:
-    """Raise UserError if no file can be written into a folder, before the time for computing its content is spent.
+    """Raise UserError if a folder cannot be written. Call this before a long computation whose result goes there.
 
-    flag: the flag that chooses another place.
+    flag: the flag that chooses another folder.
     """
     if (cause := why_not_writable(folder)) is not None:
-        raise UserError(f"{folder}: cannot be written ({cause}); choose another place with {flag}")
+        raise UserError(f"{folder}: cannot be written ({cause}); choose another folder with {flag}")
 
 
 def sha256(path: Path) -> str:
@@ -139,12 +145,12 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
+def locked(folder: Path, busy_message: str | None = None) -> Iterator[None]:
     """Lock `folder` against other processes; the folder is created if it is missing.
 
-    The lock ends with the process, even if the process is killed. If another process holds the lock: raises
-    LockedError(busy), or waits if `busy` is None. Raises UserError if the file system has no locks; after --no-lock
-    nothing is locked.
+    The lock ends with the process, even if the process is killed. If another process holds the lock, this function
+    raises LockedError(busy_message), or waits if busy_message is None. Raises UserError if the file system has no
+    locks. After --no-lock nothing is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not locks_enabled:
@@ -152,9 +158,9 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
         return
     with (folder / ".lock").open("a") as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
+            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy_message else 0))
         except BlockingIOError:
-            raise LockedError(busy) from None
+            raise LockedError(busy_message) from None
         except OSError as error:
             raise _no_lock_error(folder, error) from None
         _locks.add(handle)
@@ -165,8 +171,8 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def check_locks(folder: Path) -> None:
-    """Raise UserError if the file system of a folder, or of the folder above it that exists, has no locks."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    """Raise UserError if the file system of a folder has no locks. The folder need not exist yet."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=existing) as file:
         try:
             if locks_enabled:

@@ -15,7 +15,7 @@ from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.labels import NUM_CLASSES
 
-# A file may unpack to this many times its size: np.savez does not compress, np.savez_compressed by a small factor.
+# A file may unpack to this many times its size. np.savez does not compress; np.savez_compressed compresses little.
 MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
 OOF_FIELDS = ("label", "fold", "person_id")
 AnyPredictions = TypeVar("AnyPredictions", bound="Predictions")
@@ -26,7 +26,7 @@ class Predictions:
     """Class probabilities of photos.
 
     image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label, fold and
-    person_id, [N]. source: hashes of the checkpoints that predicted, to recognise a stale cache.
+    person_id, [N]. source: hashes of the checkpoints that made the predictions, to recognise a stale cache.
     """
 
     image_id: np.ndarray
@@ -80,7 +80,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
 
 
 def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
-    """Read and check a file of predictions. Raises UserError if it is missing, unreadable or not in the format."""
+    """Read and check a file of predictions. Raises UserError if it is missing, unreadable or in another format."""
     try:
         _check_expansion(path)
         with np.load(path, allow_pickle=False) as archive:
@@ -92,7 +92,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as error:
         raise UserError(
-            f"{path}: no readable predictions ({first_line(error)}); delete it and run the same command again"
+            f"{path}: contains no readable predictions ({first_line(error)}); delete it and run the same command again"
         ) from error
     if fault:
         raise UserError(f"{path}: {fault}; delete it and run the same command again")
@@ -100,7 +100,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
 
 
 def _check_texts(predictions: Predictions) -> None:
-    """Raise an error for code points that Unicode does not have: numpy reads them, but can't convert them to text."""
+    """Raise an error for invalid Unicode code points: numpy reads them, but can't convert them to text."""
     for texts in (predictions.image_id, predictions.person_id, predictions.source):
         if texts is not None:
             "".join(map(str, texts.ravel().tolist())).encode()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from maskfold.errors import UserError
-from maskfold.places import Places, possible_places
+from maskfold.places import Places, possible_paths
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
                 "give the data folder that it was prepared from"
             )
         return places.root
-    for place in [*possible_places(recorded, dataset_json.parent), *channel_root()]:
+    for place in [*possible_paths(recorded, dataset_json.parent), *channel_root()]:
         if (place / person).is_dir():
             return place
     raise UserError(
@@ -101,6 +101,6 @@ def _possible_eval_dirs(
 ) -> Iterator[Path]:
     if places.root is not None:
         yield places.root / "eval"
-    yield from possible_places(recorded, dataset_json.parent)
+    yield from possible_paths(recorded, dataset_json.parent)
     yield find_raw() / "eval"
     yield from channel_eval()

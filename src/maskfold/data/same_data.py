@@ -10,7 +10,7 @@ from maskfold.data.damaged_photos import CheckedPhotos, skipped_eval_ids, skippe
 from maskfold.data.images_table import IMAGES_FILE, fingerprint, read_meta, read_prepared_table
 from maskfold.data.raw_layout import Layout
 from maskfold.errors import UserError
-from maskfold.places import possible_places
+from maskfold.places import possible_paths
 from maskfold.progress import parallel_map
 
 
@@ -28,8 +28,8 @@ def _names(recorded: Path, place: Path, folder: Path) -> bool:
     if recorded.is_absolute() and recorded.exists():
         return place.exists() and recorded.samefile(place)
     if not place.exists():
-        return recorded == place or not any(other.exists() for other in possible_places(recorded, folder))
-    return any(other.exists() and other.samefile(place) for other in possible_places(recorded, folder))
+        return recorded == place or not any(other.exists() for other in possible_paths(recorded, folder))
+    return any(other.exists() and other.samefile(place) for other in possible_paths(recorded, folder))
 
 
 def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> None:

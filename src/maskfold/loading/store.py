@@ -89,10 +89,10 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
     default = prepared.folder / "store"
-    path = next((path for folder in cache_folder.places(default) if _is_complete(path := folder / name)), None)
+    path = next((path for folder in cache_folder.folders(default) if _is_complete(path := folder / name)), None)
     if path is None:
         num_bytes = len(table) * int(np.prod(store_size(data))) * 3
-        path = cache_folder.writable(default, num_bytes, "the store of decoded photos") / name
+        path = cache_folder.choose_folder(default, num_bytes, "the store of decoded photos") / name
         with locked(path.parent):
             # Temporary files of killed processes: a process that still builds would hold the lock.
             for temporary in path.parent.glob(".*.npy"):

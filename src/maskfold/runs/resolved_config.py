@@ -7,7 +7,7 @@ import torch
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.models.device import pick_precisions
-from maskfold.places import possible_places, recorded_path
+from maskfold.places import possible_paths, recorded_path
 
 
 def resolve_config(
@@ -24,7 +24,7 @@ def resolve_config(
         run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
     precision, predict_precision = pick_precisions(run_keys, device)
     seed, recorded_root = prepared.meta["fold_seed"], Path(prepared.meta["root"])
-    roots = [config.data.root] if config.data.root else possible_places(recorded_root, prepared.folder)
+    roots = [config.data.root] if config.data.root else possible_paths(recorded_root, prepared.folder)
     root = next((place for place in roots if place.is_dir()), recorded_root)
     return replaced(
         config,

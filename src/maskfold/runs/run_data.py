@@ -7,7 +7,7 @@ from maskfold.data.images_table import META_FILE, Prepared, load_prepared
 from maskfold.data.prepared_folder import default_folder
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
-from maskfold.places import possible_places
+from maskfold.places import possible_paths
 from maskfold.runs.run_folder import RunFolder
 
 
@@ -23,7 +23,7 @@ def prepared_places(run: RunFolder) -> Iterator[Path]:
     if run.places.prepared is not None:
         yield run.places.prepared
         return
-    yield from possible_places(recorded, run.folder)
+    yield from possible_paths(recorded, run.folder)
     if run.places.root is not None:
         yield default_folder(find_layout(run.places.root))
 

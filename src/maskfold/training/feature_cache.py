@@ -39,10 +39,10 @@ class Features:
         key = f"{self.weights_hash()} {store.path.name} {self.size} {view} {hardware.dtype}"
         name, beside = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
         if name not in self._cached:
-            path = next((path for folder in store.cache.places(beside) if (path := folder / name).exists()), None)
+            path = next((path for folder in store.cache.folders(beside) if (path := folder / name).exists()), None)
             if path is None:
                 size = len(store) * self.model.backbone.head_hidden_size * 4
-                path = store.cache.writable(beside, size, "the features of the photos") / name
+                path = store.cache.choose_folder(beside, size, "the features of the photos") / name
                 with locked(path.parent):
                     if not path.exists():
                         computed = self._compute(store, view, hardware)
