@@ -1,7 +1,7 @@
-"""List what runs and prepared folders take on disk, and delete what is asked for.
+"""List the disk space that runs and prepared folders use, and delete the kinds of files that the flags name.
 
-Without flags nothing is deleted. What can't be made again, such as the weights of finished folds and finished runs, is
-deleted only with --yes. Runs in training are left alone, and symbolic links are not followed.
+Without flags nothing is deleted. Files that can't be made again, such as the weights of finished folds and finished
+runs, are deleted only with --yes. Runs that are in training are left alone, and symbolic links are not followed.
 """
 
 from pathlib import Path
@@ -23,21 +23,21 @@ def main() -> None:
     for kind, meaning in KINDS.items():
         parser.add_argument(f"--{kind}", action="store_true", help=f"delete {meaning} (default: no)")
     parser.add_argument("--runs", action="store_true", help="delete the named runs themselves (default: no)")
-    parser.add_argument("--yes", action="store_true", help="also delete what can't be made again (default: no)")
+    parser.add_argument("--yes", action="store_true", help="also delete files that can't be made again (default: no)")
     parser.add_argument(
         "--cache",
         type=Path,
         metavar="DIR",
-        help="also list or clean this folder of --cache (default: none)",
+        help="also list or clean this folder, the --cache of other commands (default: none)",
     )
     add_cache_flags(parser, with_cache=False)
     args = parser.parse_args()
     places_of(args)
     kinds = [kind for kind in KINDS if getattr(args, kind)]
     if args.runs and not args.folders:
-        parser.error("--runs deletes whole runs; name them")
+        parser.error("--runs deletes whole runs; name the runs to delete")
     if args.yes and not kinds and not args.runs:
-        parser.error("--yes has no effect alone; say what to delete")
+        parser.error("--yes has no effect alone; add a flag for what to delete")
 
     from maskfold.evaluation.disk_table import print_disk_usage, size_text
     from maskfold.runs.disk_cleanup import delete
@@ -48,7 +48,7 @@ def main() -> None:
     folders = [*(run_usage(RunFolder(run)) for run in runs), *map(prepared_usage, prepared)]
     if args.cache is not None:
         if not args.cache.is_dir():
-            parser.error(f"--cache {args.cache}: no such folder; give the folder of other verbs' --cache")
+            parser.error(f"--cache {args.cache}: no such folder; give the folder that other commands use as --cache")
         folders.append(cache_usage(args.cache))
     for note in notes:
         print(f"note: {note}")
