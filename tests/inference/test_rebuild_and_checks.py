@@ -60,7 +60,7 @@ def test_rebuilding_after_a_change_is_refused(script, run, other, tmp_path):
         ({"csv_sha256": "0" * 64}, ["predict other labels"]),
         ({"dataset": "another"}, ["dataset", "another"]),
         ({"weights": [1.0]}, ["do not match"]),
-        ({"members": [manifest["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "no run folder"]),
+        ({"members": [manifest["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "not a run folder"]),
     ):
         Path("b.json").write_text(json.dumps(manifest | change))
         refused(script("submit", "--from", "b.json", "--out", "b.csv"), *words)

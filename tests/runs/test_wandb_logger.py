@@ -260,7 +260,7 @@ def test_a_broken_wandb_stops_no_run(script, synthetic, tracked, monkeypatch, fa
     monkeypatch.setattr(builtins, "__import__", broken)
     done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0))
     assert done.code == 0, done.err
-    assert "W&B: broken; training continues without it" in done.err
+    assert "W&B: broken; training continues without W&B" in done.err
 
 
 def test_online_without_a_key_is_kept_offline(script, synthetic, tracked):

@@ -68,7 +68,7 @@ def predict_runs(
 def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
     """Where the predictions of the eval photos and the out-of-fold ones may lie; they are written to the first."""
     tta = "+".join(views)
-    return run.cache_places(f"eval-{tta}.npz"), run.cache_places(f"oof-{tta}.npz")
+    return run.cache_paths(f"eval-{tta}.npz"), run.cache_paths(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Delete what runs and prepared folders can do without, or whole runs."""
+"""Delete files of runs and prepared folders by their kind, or whole runs."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ WHOLE_RUN = "runs"
 
 @dataclass(frozen=True)
 class Cleanup:
-    """What was deleted, and a note on each folder that was left alone because it is in use."""
+    """The deleted entries, and a note for each folder that was left alone because it is in use."""
 
     deleted: list[DiskEntry]
     skipped: list[str]
@@ -33,15 +33,16 @@ def delete(
 ) -> Cleanup:
     """Delete the entries of these kinds, and with whole_runs the run folders. Folders in use are skipped.
 
-    yes: also delete what can't be made again. Otherwise raises UserError that lists it, before anything is deleted.
+    yes: also delete entries that can't be made again. Otherwise raises UserError that lists these entries, before
+    anything is deleted.
     """
     kinds = set(kinds)
     chosen = {usage.folder: _chosen(usage, kinds, whole_runs) for usage in folders}
     costly = [f"{entry.path}: {entry.cost}" for entries in chosen.values() for entry in entries if entry.cost]
     if costly and not yes:
         raise UserError(
-            f"{len(costly)} of the things to delete can't be made again; add --yes to delete them all the same, or ask "
-            f"for less:\n{indented_list(costly)}"
+            f"{len(costly)} of the files and folders to delete can't be made again; add --yes to delete them anyway, "
+            f"or delete less:\n{indented_list(costly)}"
         )
     deleted, skipped = [], []
     for usage in folders:
@@ -49,7 +50,7 @@ def delete(
             continue
         try:
             with ExitStack() as locks:
-                # Held while deleting, so that no run starts to use the files.
+                # The locks are held until the files are deleted, so that no run starts to use the files.
                 for run in usage.users:
                     locks.enter_context(run.lock())
                 for folder in _inner_folders(usage):
@@ -72,14 +73,14 @@ def _chosen(usage: FolderUsage, kinds: set[str], whole_runs: bool) -> list[DiskE
 
 
 def _inner_folders(usage: FolderUsage) -> list[Path]:
-    """Folders with a lock of their own: the parts of a run, which an orphaned process may still train, or the store."""
+    """Folders with their own lock: the parts of a run, which an orphaned process may still train, or the store."""
     if usage.run is not None:
         return part_folders(usage.folder)
     return [path for path in (usage.folder, usage.folder / "store") if path.is_dir() and not path.is_symlink()]
 
 
 def _remove(entry: DiskEntry) -> None:
-    """Delete a file or folder, and the folder of a training state that is left empty; links are not followed."""
+    """Delete a file or folder, without following links. A `state` folder that becomes empty is deleted as well."""
     path = entry.path
     if entry.kind == WHOLE_RUN:
         delete_run(RunFolder(path))

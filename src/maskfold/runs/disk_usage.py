@@ -1,4 +1,4 @@
-"""What runs and prepared folders take on disk. Only files that the project wrote count, recognised by their names."""
+"""The disk space of runs and prepared folders. Files that may be deleted are recognised by the project's file names."""
 
 import os
 import re
@@ -11,21 +11,21 @@ from maskfold.data.images_table import META_FILE, load_prepared
 from maskfold.errors import UserError
 from maskfold.fileio import is_temporary
 from maskfold.models.tta import VIEWS
-from maskfold.runs.run_data import prepared_places
+from maskfold.runs.run_data import prepared_candidates
 from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_of, runs_root
 
 STATE_NAME = re.compile(r"last\.pt|epoch-\d+\.safetensors")
 STORE_NAME = re.compile(r"[a-z_]+-\d+x\d+-[0-9a-f]{12}\.(npy|json)")
 FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.npy")
 PREDICTIONS_NAME = re.compile(r"(?:eval|oof)-([a-z_+]+)\.npz")
-# A process on another machine may still write a younger temporary file.
+# Younger temporary files are not deleted: a process on another machine may still be writing them.
 MIN_TEMPORARY_SECONDS = 600
 PREPARED_FOLDERS = Path("data/prepared")
 
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """A file, or a folder, that can be deleted. cost: why it can't be made again; empty if it can."""
+    """A file or folder that may be deleted. cost: why it can't be made again; empty if it can be made again."""
 
     path: Path
     kind: str
@@ -35,9 +35,9 @@ class DiskEntry:
 
 @dataclass(frozen=True)
 class FolderUsage:
-    """A run folder (run is set), a prepared folder or a folder of --cache, its size in bytes and the entries in it.
+    """The size in bytes and the entries of a run folder (`run` is set), a prepared folder or a folder of --cache.
 
-    users: the runs that use its files while they are in training.
+    users: the runs that use its files during their training.
     """
 
     folder: Path
@@ -51,10 +51,10 @@ class FolderUsage:
 
 
 def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
-    """(run folders, prepared folders, notes on folders that are left alone).
+    """Return (run folders, prepared folders, notes on folders that are left alone).
 
-    paths: run folders, names of runs or prepared folders; empty for all runs and for all prepared folders in
-    data/prepared or used by a run. With runs, their prepared folders are added. Raises UserError for an unknown path.
+    paths: run folders, names of runs or prepared folders; empty for all runs and all prepared folders in data/prepared.
+    The prepared folders of the runs are added. Raises UserError for an unknown path.
     """
     is_prepared = {path: (path / META_FILE).is_file() for path in paths}
     runs = [find_run(path) for path in paths if not is_prepared[path]]
@@ -82,7 +82,7 @@ def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
 def prepared_of_run(run: RunFolder) -> Path | None:
     """The prepared folder of a run; None if its config can't be read or the folder is not found."""
     try:
-        return next((folder for folder in prepared_places(run) if (folder / META_FILE).is_file()), None)
+        return next((folder for folder in prepared_candidates(run) if (folder / META_FILE).is_file()), None)
     except UserError:
         return None
 
@@ -92,7 +92,7 @@ def run_usage(run: RunFolder) -> FolderUsage:
     folder, finished = run.folder, run.finished_parts
     prepared = prepared_of_run(run)
     if all(run.weights_path(part).exists() for part in finished):
-        cost = "its prepared folder is missing" if prepared is None else missing_raw_data(prepared)
+        cost = "the prepared folder of the run is missing" if prepared is None else missing_raw_data(prepared)
     else:
         cost = "the weights that predicted it are missing"
     entries = _predictions(folder, cost)
@@ -105,12 +105,12 @@ def run_usage(run: RunFolder) -> FolderUsage:
         cost = f"{part.name} has to be trained again"
         entries += [DiskEntry(path, "weights", size, cost) for path, size in _files(part) if path == weights]
     for path in [path for path in _folders(folder) if path.name == "wandb"]:
-        offline = [each for each in _folders(path) if each.name.startswith("offline-run-")]
-        is_uploaded = all(any(each.glob("*.wandb.synced")) for each in offline)
+        offline_runs = [run_dir for run_dir in _folders(path) if run_dir.name.startswith("offline-run-")]
+        is_uploaded = all(any(run_dir.glob("*.wandb.synced")) for run_dir in offline_runs)
         cost = "" if is_uploaded else "it has an offline run that was not uploaded"
         entries.append(DiskEntry(path, "wandb", _size(path), cost))
-    for place in (folder, folder / "audit", *parts, *[part / "state" for part in parts]):
-        entries += _temporary(place)
+    for subfolder in (folder, folder / "audit", *parts, *[part / "state" for part in parts]):
+        entries += _temporary(subfolder)
     return FolderUsage(folder, run, [run], _size(folder), entries)
 
 
@@ -128,13 +128,13 @@ def prepared_usage(folder: Path) -> FolderUsage:
 
 def cache_usage(folder: Path) -> FolderUsage:
     """The size of a folder of --cache and what can be deleted in it."""
-    places = [folder, *_folders(folder)]
-    entries = [entry for place in places for entry in (*_predictions(place), *_temporary(place))]
+    subfolders = [folder, *_folders(folder)]
+    entries = [entry for subfolder in subfolders for entry in (*_predictions(subfolder), *_temporary(subfolder))]
     return FolderUsage(folder, None, _known_runs(), _size(folder), [*_stored(folder), *entries])
 
 
 def missing_raw_data(prepared: Path) -> str:
-    """Why stores of a prepared folder can't be built again; an empty string if its raw data is there."""
+    """Why the stores of a prepared folder can't be built again; an empty string if its raw data is found."""
     try:
         _ = load_prepared(prepared).root
     except UserError as error:
@@ -156,7 +156,7 @@ def _stored(folder: Path, cost: str = "") -> list[DiskEntry]:
 
 
 def _predictions(folder: Path, cost: str = "") -> list[DiskEntry]:
-    """The cached predictions in a run folder or in its folder of a cache."""
+    """The cached predictions in a run folder, or in a run's subfolder of a --cache folder."""
     return [
         DiskEntry(path, "caches", size, cost)
         for path, size in _files(folder)
@@ -168,7 +168,7 @@ def _temporary(folder: Path) -> Iterator[DiskEntry]:
     """Temporary files of write_atomic whose process has ended."""
     for path, size in _files(folder):
         is_old = time.time() - path.stat().st_mtime > MIN_TEMPORARY_SECONDS
-        # write_atomic puts the number of its process into the name.
+        # write_atomic puts its process id into the name.
         if is_temporary(path) and is_old and not _is_running(int(path.name.split(".")[1])):
             yield DiskEntry(path, "temporary", size)
 

@@ -25,7 +25,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def write_weights(path: Path, weights: Weights, architecture: Architecture | None = None) -> None:
-    """Write tensors as safetensors. The metadata hold the architecture if the model is not one of timm's own."""
+    """Write tensors as safetensors. Their metadata contain the architecture if it is not one of timm's own models."""
     tensors, storages = {}, set()
     for name, tensor in weights.items():
         tensor = tensor.cpu().contiguous()
@@ -40,10 +40,10 @@ def write_weights(path: Path, weights: Weights, architecture: Architecture | Non
 def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
     """The model of a finished part, built from the run folder alone: nothing is downloaded.
 
-    Raises UserError if the weights are missing or do not fit.
+    Raises UserError if the weights are missing or do not fit the model.
     """
     offline_config = replaced(config, model={"pretrained": False, "weights": None})
-    # Building is inside, since the metadata may hold arguments that the architecture does not take.
+    # The model is built within the block, because invalid arguments in the metadata must become a UserError too.
     with _weights_of(run, part) as path:
         with safe_open(path, "pt") as file:
             architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
