@@ -121,7 +121,7 @@ def test_a_file_with_a_missing_or_unexpected_tensor_is_an_error(tmp_path, state)
         state | {first: state[first][:1]},
     ):
         save_file(changed, tmp_path / "model.safetensors")
-        with pytest.raises(UserError, match=r"does not fit test_resnet: \d+ of its \d+ tensors do"):
+        with pytest.raises(UserError, match=r"does not fit test_resnet: it contains \d+ of the \d+ tensors"):
             build(tmp_path / "model.safetensors")
 
 

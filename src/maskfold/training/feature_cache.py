@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once per TTA view and saved beside the store, for all folds and runs."""
+"""Features of a frozen backbone, computed once per TTA view and saved next to the store, for all folds and runs."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -31,18 +31,18 @@ class Features:
         self._cached: dict[str, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
-        """Features of a TTA view, float32 [N, F]; read from disk where the same weights and precision computed them."""
+        """Features of a TTA view, float32 [N, F]; read from disk if they exist for the same weights and precision."""
         return np.concatenate([self._store_features(store, name, hardware) for store in self.stores])
 
     def _store_features(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
         # The input size is in the key because two input sizes may share a store.
         key = f"{self.weights_hash()} {store.path.name} {self.size} {view} {hardware.dtype}"
-        name, beside = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
+        name, default = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
         if name not in self._cached:
-            path = next((path for folder in store.cache.folders(beside) if (path := folder / name).exists()), None)
+            path = next((path for folder in store.cache.folders(default) if (path := folder / name).exists()), None)
             if path is None:
                 size = len(store) * self.model.backbone.head_hidden_size * 4
-                path = store.cache.choose_folder(beside, size, "the features of the photos") / name
+                path = store.cache.choose_folder(default, size, "the features of the photos") / name
                 with locked(path.parent):
                     if not path.exists():
                         computed = self._compute(store, view, hardware)
@@ -55,7 +55,7 @@ class Features:
             features = np.load(path)
             if features.dtype != np.float32 or features.ndim != 2 or len(features) != num_photos:
                 raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {num_photos} photos")
-        # A damaged header leads to errors of any type.
+        # A damaged header can raise any exception.
         except Exception as error:
             raise UserError(
                 f"{path}: not readable features ({first_line(error)}); delete the file to compute them again"
@@ -63,7 +63,7 @@ class Features:
         return features
 
     def weights_hash(self) -> str:
-        """SHA-256 of the backbone's tensors and its normalisation, on which the features depend."""
+        """SHA-256 of the backbone's tensors and of its normalisation. The features depend on both."""
         if self._hash is None:
             digest = hashlib.sha256()
             tensors = {**self.model.backbone.state_dict(), "mean": self.model.mean, "std": self.model.std}
@@ -85,8 +85,8 @@ class Features:
 class FeatureLoader:
     """Batches like those of a PhotoLoader, with features [B, F] in place of images.
 
-    With several TTA views each row gets a random one, seeded by (seed, epoch, row, visit): the counterpart of a random
-    flip of photos.
+    With several TTA views, each row gets the features of a random view, seeded by (seed, epoch, row, visit). This
+    replaces the random flip of photos.
     """
 
     def __init__(
