@@ -82,7 +82,8 @@ def _has_known_sampling(content: bytes) -> bool:
 
     try:
         simplejpeg.decode_jpeg_header(content, strict=False)
-    except ValueError:
+    # KeyError: of the table in which it looks up what it does not know.
+    except (ValueError, KeyError):
         return False
     return True
 

@@ -8,6 +8,8 @@ from maskfold.photos.file_kinds import PNG, REPLACE
 
 GREYSCALE, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
 NUM_CHANNELS = {GREYSCALE: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
+# A decoded picture of more pixels does not fit beside other work into the memory of a small machine.
+MAX_PNG_PIXELS = 2**27
 # zlib compresses to at least 1 / 1032 of the size.
 MAX_ZLIB_RATIO = 1032
 
@@ -64,8 +66,11 @@ def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:
 
 def _size_fault(header: PngHeader, size: int) -> str | None:
     # Checked before memory for the picture is allocated.
-    if header.num_bytes > MAX_ZLIB_RATIO * size:
+    pixels = header.height * header.width
+    if not pixels or header.num_bytes > MAX_ZLIB_RATIO * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
+    if pixels > MAX_PNG_PIXELS:
+        return f"has {pixels:,} pixels, more than {MAX_PNG_PIXELS:,}; make it smaller"
     return None
 
 
