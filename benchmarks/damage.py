@@ -65,7 +65,7 @@ def encode(image: np.ndarray, number: int, rng: np.random.Generator) -> bytes:
 def damage(content: bytes, kind: str, size: int, rng: np.random.Generator) -> bytes:
     """Damage `size` bytes of the data between the header and the end marker."""
     header = read_jpeg_header(content)
-    first, last = header.scan, content.find(b"\xff\xd9", header.scan)
+    first, last = header.scan_start, content.find(b"\xff\xd9", header.scan_start)
     size = min(size or (last - first) // 4, (last - first) // 2)
     start = int(rng.integers(first, last - size))
     damaged = bytearray(content)
