@@ -36,7 +36,7 @@ def augmentation_examples(config: Config, store: Store) -> np.ndarray:
 def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np.ndarray:
     """Photos of the first mixed batch of a fold, augmented and mixed as in training: uint8 RGB [H, W, 3].
 
-    Pseudo-labelled photos are left out. Raises UserError where the fold has no partners of the kind that mix.partner
+    Pseudo-labelled photos are left out. Raises UserError if the fold has no partners of the kind that mix.partner
     requires.
     """
     # Imported here, since a report without mixing does not need torch.
@@ -98,5 +98,5 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
 
 
 def _photos(pixels: np.ndarray, alt: str) -> str:
-    """A wide image of several photos, with the space below it of a figure."""
+    """A wide image of several photos, with the same space below it as below a figure."""
     return f"<div class='scroll'>{photo(pixels, alt)}</div>"
