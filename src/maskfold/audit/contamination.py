@@ -44,10 +44,10 @@ class Contamination:
 def fit_contamination(margins: np.ndarray, unfitted_reason: str = "") -> Contamination:
     """Fit a binary regression on contaminated labels (Copas 1988) by maximum likelihood.
 
-    margins: float [P], out-of-fold log-odds of the label against the most probable other class. In this model the
-    labelled class is the true class with probability sigmoid(slope * margin) by the calibrated prediction; a share
-    `rate` of the true labels was then changed to the other class. With a growing absolute margin, errors of the models
-    become rare, but label errors do not. This distinguishes the two, unless the models are undecided about many people.
+    margins: float [P], out-of-fold log-odds of the label against the most probable other class. The calibrated models
+    give the labelled class the probability sigmoid(slope * margin) of being the true class; a share `rate` of the true
+    labels is assumed to be changed to the other class. With a growing absolute margin, errors of the models become
+    rare, but label errors do not. This distinguishes the two, unless the models are undecided about many people.
     unfitted_reason: a clause that says why the models do not separate the classes; if there is one, nothing is fitted.
 
     The range of the slope is computed from the absolute margins, so it does not depend on the labels, and it adapts to

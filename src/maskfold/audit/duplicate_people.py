@@ -19,7 +19,7 @@ SIZE = (384, 288)
 # for windows of the photo, since one of two copies may be cropped. WINDOW_SCALES: side of a window / side of the photo.
 HASH_SIDE, NUM_FREQUENCIES = 32, 12
 WINDOW_SCALES = (0.93, 0.86, 0.8, 0.74)
-# Number of candidates per person that are found by hash, and number that are found by embedding.
+# Each person has this many candidates by hash, and as many by embedding.
 NUM_NEIGHBOURS = 5
 # Thresholds of a duplicate: the number of keypoints that agree on one rotation, zoom and shift, and the correlations of
 # the aligned photos in each colour and in their details. Copies of real portraits that were cropped by 3 to 25 % of

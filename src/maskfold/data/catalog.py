@@ -113,7 +113,7 @@ def _find_photos(
     # With faults, a folder may be unlisted only because its row is faulty.
     if unlisted and not faults:
         warnings.append(
-            f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, first {printable(unlisted[0])}"
+            f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, for example {printable(unlisted[0])}"
         )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
 
@@ -152,7 +152,8 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
         photos = {path for paths in photos_by_stem(layout.eval_images).values() for path in paths}
         if unlisted := sorted(path.name for path in photos - line_by_photo.keys()):
             warnings.append(
-                f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, first {printable(unlisted[0])}"
+                f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, for example "
+                f"{printable(unlisted[0])}"
             )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])
 

@@ -147,7 +147,7 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     try:
         table = read_table(path, PREPARED_COLUMNS[name]).reset_index(drop=True)
     except UserError as error:
-        raise UserError(f"{error}; to make the file again, {_fix(folder)}") from None
+        raise UserError(f"{error}; otherwise {_fix(folder)}") from None
     for column in set(INTEGERS) & set(PREPARED_COLUMNS[name]):
         table[column] = table[column].map(whole_number)
         if table[column].isna().any() or table[column].max() > MAX_INTEGER:

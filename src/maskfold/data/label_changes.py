@@ -60,7 +60,7 @@ def _raw(prepared: Prepared) -> Catalog:
         changed = set(labels.index[labels != images.label.reindex(labels.index)])
     if changed:
         raise UserError(
-            f"{layout.train_csv}: {len(changed)} photos, first {min(changed)}, have changed since {prepared.folder} "
-            "was prepared; prepare the data again (scripts/prepare.py)"
+            f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, have changed since "
+            f"{prepared.folder} was prepared; prepare the data again (scripts/prepare.py)"
         )
     return catalog

@@ -111,7 +111,7 @@ def prepare(
 
 
 def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -> None:
-    """Write the tables (None: delete the file), then dataset.json. A file that already has this text is not written."""
+    """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written."""
     changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
     if changed:
         # Otherwise, if the process were killed while it replaces the tables, new labels would have the old fingerprint.

@@ -14,7 +14,7 @@ from maskfold.probabilities import OutOfFold
 
 # The number of classes and of people that are listed, those with the largest difference.
 NUM_LISTED = 5
-# If more than this many times the people were needed to show a difference, no number is printed.
+# If more than this many times the people were needed to show a difference, no number of people is printed.
 MAX_PEOPLE_RATIO = 100
 
 

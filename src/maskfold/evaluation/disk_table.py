@@ -1,4 +1,4 @@
-"""Print the disk space that runs and prepared folders use as a table."""
+"""Print a table of the disk space that runs and prepared folders use."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -14,7 +14,7 @@ from maskfold.metrics.calibration import apply_temperature, fit_temperature
 
 # People are divided into this many groups; each is scored with parameters that were fitted on the others.
 NUM_GROUPS = 5
-# A decision is used only if the interval of its gain in macro F1 begins above minus this value.
+# A decision is used only if the lower end of the interval of its gain in macro F1 is above minus this value.
 TOLERATED_LOSS = 0.005
 
 

@@ -25,7 +25,10 @@ Factors = dict[str, list[float]]
 
 
 def decide(probs: np.ndarray, factors: Factors | None) -> np.ndarray:
-    """Return the labels int [N] with the largest product of probability, [N, 18], and factors, if there are factors."""
+    """Return the labels with the largest product of probability and factors, int [N]; probs: [N, 18].
+
+    Without factors these are the most probable labels.
+    """
     if factors is None:
         return probs.argmax(1)
     return (np.log(np.maximum(probs, MIN_FACTOR_PROB)) + _by_class([np.log(factors[axis]) for axis in AXES])).argmax(1)

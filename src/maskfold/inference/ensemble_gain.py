@@ -36,7 +36,7 @@ class Gain(JsonRecord):
 
 
 def are_repeats(runs: Sequence[RunFolder]) -> bool:
-    """Whether all runs repeat one experiment, and no two have the same seed and folds, that is, the same models."""
+    """Whether all runs repeat one experiment, and no two are equal because they have the same seed and folds."""
     values = [fixed_values(run.config) for run in runs]
     settings = [{key: value for key, value in each.items() if key not in REPEAT_KEYS} for each in values]
     seeds = {(each["seed"], run.provenance["identity"]) for run, each in zip(runs, values, strict=True)}

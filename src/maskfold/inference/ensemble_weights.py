@@ -51,7 +51,7 @@ def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, which is convex in them.
+    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, a convex function of them.
 
     Returns equal weights and prints a warning if the search does not converge.
     """

@@ -17,7 +17,7 @@ from maskfold.progress import parallel_map
 
 # The file of the result. It also has the fingerprints of the photos that were compared.
 SHIFT_FILE = "shift.json"
-# Increase it with every change of the statistics or of the test.
+# Increase the version with every change of the statistics or of the test.
 SHIFT_VERSION = 1
 # Maximum number of people that are compared; more would take longer and hardly change the result.
 MAX_SAMPLED_PEOPLE, MAX_SAMPLED_EVAL_PEOPLE = 200, 100
@@ -26,7 +26,7 @@ MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
 
 
 def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
-    """Compare eval photos with training photos. Return (result, lines to print, with a warning or note, if any).
+    """Compare eval photos with training photos. Return (result, lines to print: a warning, a note or none).
 
     result: {auc, threshold, differs, differences}; None without an eval set, with too few people, and if most photos
     can't be read. The result is kept in --cache or in the prepared folder.
@@ -58,7 +58,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
 
 
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Sample people, and return all their rows of images.csv; sample rows of eval.csv."""
+    """Return all rows of images.csv of randomly sampled people, and randomly sampled rows of eval.csv."""
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table
     people = rng.permutation(prepared.folds.person_id.to_numpy())[:MAX_SAMPLED_PEOPLE]

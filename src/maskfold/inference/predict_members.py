@@ -31,8 +31,8 @@ class Member:
 def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
     """Return (eval, out-of-fold) predictions of each member.
 
-    Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the GPU's
-    memory does not hold all models.
+    Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the
+    models do not fit into the GPU's memory together.
     """
     requests = [_requests(member) for member in members]
     all_requests = [request for member_requests in requests for request in member_requests]

@@ -110,7 +110,10 @@ def make_submission(
 
 
 def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Prepared) -> tuple[pd.DataFrame, Path]:
-    """(ImageID and ans in the order of info.csv, path of info.csv). Raises UserError if its ids have changed."""
+    """Return (table of ImageID and ans in the order of info.csv, path of info.csv).
+
+    Raises UserError if the ids in info.csv have changed.
+    """
     info = prepared.eval_dir / "info.csv"
     ids = read_info(info, info.parent / "images").ImageID.to_numpy()
     if skipped := skipped_rows(prepared):

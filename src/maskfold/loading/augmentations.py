@@ -28,7 +28,7 @@ def pipeline(data: Data) -> Transforms:
 def _random_crop(data: Data, min_area: float) -> A.RandomResizedCrop:
     """Crop at least `min_area` of the stored photo's area and resize it to the input.
 
-    Bilinear sampling does not alias here, since the store is only a little larger than the input.
+    Bilinear sampling does not alias here, since stored photos are only a little larger than the input.
     """
     height, width = store_size(data)
     aspect = width / height

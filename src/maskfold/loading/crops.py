@@ -92,7 +92,10 @@ def store_size(data: Data) -> PhotoSize:
 
 
 def reduction(size: PhotoSize, data: Data) -> int:
-    """Return by what factor, 1, 2, 4 or 8, decoding may shrink a photo of `size`: its crop must reach store_size."""
+    """Return the factor, 1, 2, 4 or 8, by which decoding may shrink a photo of `size`.
+
+    The crop of the shrunk photo must not be smaller than a stored photo.
+    """
     if CROPS[data.crop].needs_face:
         return 1
     # The smaller factor of both orientations is used, since EXIF data may rotate the photo after decoding.

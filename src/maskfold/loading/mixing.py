@@ -85,7 +85,7 @@ class Mixer:
     def __call__(
         self, images: torch.Tensor, targets: Targets, epoch: int, batch: int, batch_size: int
     ) -> tuple[torch.Tensor, Targets]:
-        """images [B or 2B, 3, H, W], 0 to 255. batch_size: photos of the whole batch, over all processes."""
+        """Mix a batch. images: [B or 2B, 3, H, W], 0 to 255; batch_size: photos in the batch over all processes."""
         positions = np.arange(batch_size)[self.rank :: self.world_size]
         # A process whose part of the batch is empty has one photo without a label (see PhotoBatchSampler).
         positions = positions if len(positions) else np.array([0])

@@ -64,7 +64,7 @@ class _Random(random.Random):
 
 
 class TrainTransform:
-    """(image, seed) -> augmented uint8 [*image_size, 3]; the same seed gives the same result in every process."""
+    """Augment a photo to uint8 [*image_size, 3]; the same seed gives the same result in every process."""
 
     def __init__(self, data: Data):
         self.data, self.compose = data, A.Compose(pipeline(data), strict=True)

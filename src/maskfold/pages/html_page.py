@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 
 from maskfold.pages.style import STYLE
 
-PHOTO_NOTICE = "This page contains photographs of people. Share it only where the data itself may be shared."
-PERSON_ID_NOTICE = "This page contains ids of people. Share it only where the data itself may be shared."
+PHOTO_NOTICE = "This page contains photographs of people. Share it only with people who may have the data itself."
+PERSON_ID_NOTICE = "This page contains ids of people. Share it only with people who may have the data itself."
 # Row headers of fewer characters stay on one line.
 MAX_NOWRAP = 25
-# CSS pixels per inch, and the minimum scale of a figure: its 8 pt labels stay legible, and a narrow screen scrolls it.
+# CSS pixels per inch, and the minimum scale of a figure, at which 8 pt labels are legible. Narrow screens scroll it.
 DPI, MIN_FIGURE_SCALE = 96, 0.75
 
 

@@ -73,7 +73,7 @@ def _size_fault(header: PngHeader, size: int) -> str | None:
 
 
 def _profile(chunk: bytes) -> bytes | None:
-    """The profile of an iCCP chunk: a name, two zero bytes (the second is the method), the compressed profile."""
+    """Decompress the profile in an iCCP chunk, which follows a name and two zero bytes (the second is the method)."""
     _, _, compressed = chunk.partition(b"\0")
     try:
         # Profiles of displays and cameras have some kilobytes; the limit keeps a damaged one from filling the memory.

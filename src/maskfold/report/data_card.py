@@ -1,6 +1,6 @@
 """The data card: origin of the photos, uses that are excluded, and limits of the labels.
 
-It follows Gebru et al. 2021, Datasheets for Datasets. It names what the files do not say, instead of leaving it out.
+It follows Gebru et al. 2021, Datasheets for Datasets. What the files do not contain is stated as unknown.
 """
 
 from html import escape

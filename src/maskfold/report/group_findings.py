@@ -79,7 +79,7 @@ def _parts(name: str) -> list[str]:
 
 
 def most_predicted_group(name: str, oof: OutOfFold) -> str:
-    """Return the group of the same kind that incorrect predictions for people of group `name` predict most often."""
+    """Return the group, of the same kind as `name`, that the incorrect predictions for `name` contain most often."""
     classes = classes_by_group()
     errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())

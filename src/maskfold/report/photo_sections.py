@@ -83,7 +83,7 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
         flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
         text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."
         return note(text) + _photos(augmentation_examples(plain, store), "photos without augmentation")
-    augment = config.data.augment if isinstance(config.data.augment, str) else "a pipeline of its own"
+    augment = config.data.augment if isinstance(config.data.augment, str) else "a list of transforms"
     epochs = min(MAX_EPOCHS, config.optim.epochs)
     text = f"Training photos in the first {epochs} epochs (data.augment: {augment}), at the input size of the model."
     html = note(text) + _photos(augmentation_examples(config, store), "augmented photos")
