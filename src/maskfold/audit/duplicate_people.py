@@ -43,13 +43,13 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
     photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
     codes = np.stack([_hashes(grey) for grey in greys])
-    near = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
+    candidates = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
     if embeddings is not None:
         unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        near |= _neighbours(unit @ unit.T)
+        candidates |= _neighbours(unit @ unit.T)
     sift = cv2.SIFT_create(nfeatures=MAX_KEYPOINTS)
     keypoints = list(parallel_map(lambda grey: sift.detectAndCompute(grey, None), greys, "finding keypoints", "photos"))
-    pairs = sorted(near)
+    pairs = sorted(candidates)
     similarities = parallel_map(
         lambda pair: _similarity(*(photos[row] for row in pair), *(keypoints[row] for row in pair)),
         pairs,

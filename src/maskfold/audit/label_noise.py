@@ -58,19 +58,19 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
         logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
         means = np.stack([np.bincount(of_photo, weights=column) for column in logs.T], 1) / photos[:, None]
         label, names = labels[axis], np.array(AXES[axis])
-        others = means.copy()
-        others[np.arange(len(people)), label] = -np.inf
-        other = others.argmax(1)
-        margins = means[np.arange(len(people)), label] - others.max(1)
-        against = np.bincount(of_photo, weights=probs[axis].argmax(1) == other[of_photo]).astype(int)
+        other_means = means.copy()
+        other_means[np.arange(len(people)), label] = -np.inf
+        other_class = other_means.argmax(1)
+        margins = means[np.arange(len(people)), label] - other_means.max(1)
+        against = np.bincount(of_photo, weights=probs[axis].argmax(1) == other_class[of_photo]).astype(int)
         flagged = confident_learning(label, np.exp(means) / np.exp(means).sum(1, keepdims=True))
-        values = names[other] if axis == "gender" else np.array([_age_of_group(group) for group in other])
+        values = names[other_class] if axis == "gender" else np.array([_age_of_group(group) for group in other_class])
         findings = Findings(
             axis=axis,
             person_id=people,
             field=axis,
             given=names[label],
-            suggested=names[other],
+            suggested=names[other_class],
             value=values,
             margin=margins,
             photos_against=against,
@@ -99,9 +99,9 @@ def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, pr
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
     mask = decode_label(oof.label)[0]
     rows = np.flatnonzero(mask > 0)
-    other = MASKS.index("incorrect") + MASKS.index("not worn") - mask[rows]
-    margins = np.bincount(of_photo[rows], logs[rows, mask[rows]] - logs[rows, other], minlength=len(people))
-    against = np.bincount(of_photo[rows], probs[rows].argmax(1) == other, minlength=len(people)).astype(int)
+    other_class = MASKS.index("incorrect") + MASKS.index("not worn") - mask[rows]
+    margins = np.bincount(of_photo[rows], logs[rows, mask[rows]] - logs[rows, other_class], minlength=len(people))
+    against = np.bincount(of_photo[rows], probs[rows].argmax(1) == other_class, minlength=len(people)).astype(int)
     photos = np.bincount(of_photo[rows], minlength=len(people))
     photo_flagged = confident_learning(mask, probs)
     flagged = None

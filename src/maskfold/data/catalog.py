@@ -96,8 +96,8 @@ def _find_photos(
             stem = stems.find(kind)
             paths = [] if stem is None else remaining.pop(stem, [])
             if not paths:
-                others = Names(stem for stem in remaining if stem not in KIND_MASK)
-                fix = others.hint(kind) or "; restore it (jpg, jpeg or png)"
+                unused_stems = Names(stem for stem in remaining if stem not in KIND_MASK)
+                fix = unused_stems.hint(kind) or "; restore it (jpg, jpeg or png)"
                 faults.append(f"{folder / kind}: the photo is missing{fix}")
             elif len(paths) > 1:
                 names = " and ".join(path.name for path in paths)

@@ -40,8 +40,8 @@ class Names:
         for written in (name, name.strip()):
             if written in self._names:
                 return written
-        near = self._by_key.get(name_key(name), [])
-        return near[0] if len(near) == 1 else None
+        near_matches = self._by_key.get(name_key(name), [])
+        return near_matches[0] if len(near_matches) == 1 else None
 
     def hint(self, name: str) -> str:
         """Return the end of a message about a name that `find` does not find: `; did you mean ...?`, or nothing."""
@@ -52,10 +52,10 @@ class Names:
 
         Returns an empty string for any other name.
         """
-        near = self._by_key.get(name_key(name), [])
-        if len(near) > 1:
+        near_matches = self._by_key.get(name_key(name), [])
+        if len(near_matches) > 1:
             # Names that differ in Unicode form look the same on the screen, so they are printed with escapes.
-            listed = " and ".join(map(repr if "".join(near).isascii() else ascii, near))
+            listed = " and ".join(map(repr if "".join(near_matches).isascii() else ascii, near_matches))
             return f"; {listed} differ from it only in Unicode form, case or spaces, so write one of them exactly"
         if self._by_number is None:
             self._by_number = {}

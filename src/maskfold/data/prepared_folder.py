@@ -182,14 +182,14 @@ def _make_or_keep_folds(
         seed = Config().data.fold_seed if seed is None else seed
         fold_table, warnings = make_folds(people, folds or Config().data.folds, seed)
         return fold_table, seed, warnings
-    kept = read_prepared_table(folder, FOLDS_FILE)
-    check_folds(images, kept)
-    count = int(kept.fold.max()) + 1
+    kept_folds = read_prepared_table(folder, FOLDS_FILE)
+    check_folds(images, kept_folds)
+    num_folds = int(kept_folds.fold.max()) + 1
     kept_seed = read_meta(folder)["fold_seed"] if (folder / META_FILE).exists() else seed
-    warnings = fold_warnings(people, count)
-    if folds not in (None, count):
+    warnings = fold_warnings(people, num_folds)
+    if folds not in (None, num_folds):
         warnings.append(
-            f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, use "
+            f"{path} has {num_folds} folds and is kept, although {folds} folds are requested; to make new folds, use "
             "another prepared folder"
         )
-    return kept, kept_seed, warnings
+    return kept_folds, kept_seed, warnings

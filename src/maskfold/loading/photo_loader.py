@@ -115,12 +115,12 @@ class PhotoLoader:
 
     def _start(self) -> Iterator:
         """Start the workers, or a new pass over the data if they already run."""
-        others = set(multiprocessing.active_children())
+        other_processes = set(multiprocessing.active_children())
         try:
             with stop_signals_blocked(), _ignore_warnings():
                 self._iterator = iter(self._loader)
         except OSError as error:
-            kill_child_processes(others)
+            kill_child_processes(other_processes)
             raise process_start_error(error, "a loader process", FEWER_WORKERS) from error
         finally:
             # When a worker dies, torch's handler would raise anywhere, even in the middle of an optimiser update.

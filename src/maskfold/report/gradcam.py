@@ -75,8 +75,8 @@ class LogOdds:
 
     def __call__(self, log_probs: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [18] -> scalar []."""
-        others = torch.arange(len(log_probs), device=log_probs.device) != self.class_index
-        return log_probs[self.class_index] - log_probs[others].logsumexp(0)
+        is_other = torch.arange(len(log_probs), device=log_probs.device) != self.class_index
+        return log_probs[self.class_index] - log_probs[is_other].logsumexp(0)
 
 
 def heatmaps(run: RunFolder, requests: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:

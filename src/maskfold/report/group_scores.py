@@ -95,12 +95,12 @@ def _statistics(
     """
     rest = whole - sums
     with np.errstate(invalid="ignore"):
-        accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
+        accuracy, rest_accuracy = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
         confidence = sums[..., 2] / sums[..., 0]
     f1 = f1_per_class(tallies)
     return {
         "accuracy": accuracy,
         "f1": np.stack([f1[..., members].mean(-1) for members in classes], -1),
-        "gap": accuracy - others,
+        "gap": accuracy - rest_accuracy,
         "overconfidence": confidence - accuracy,
     }
