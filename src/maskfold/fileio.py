@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
+# A zip file may unpack to this many times its size. np.savez and torch.save do not compress; others compress little.
+MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
 # The errors for a folder that cannot be written: the disk is full or read-only, or the folder belongs to another user.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
@@ -136,6 +139,14 @@ def check_output(folder: Path, flag: str) -> None:
     """
     if (cause := why_not_writable(folder)) is not None:
         raise UserError(f"{folder}: cannot be written ({cause}); choose another folder with {flag}")
+
+
+def check_expansion(path: Path) -> None:
+    """Raise ValueError for a zip file that would fill the memory when it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size):
+        raise ValueError(f"unpacked, it would have {unpacked:,} bytes")
 
 
 def sha256(path: Path) -> str:

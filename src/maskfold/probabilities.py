@@ -3,7 +3,6 @@
 This module is in the lowest layer because training writes predictions that inference and evaluation read.
 """
 
-import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,11 +11,9 @@ from typing import Literal, Self, TypeVar, overload
 import numpy as np
 
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import write_atomic
+from maskfold.fileio import check_expansion, write_atomic
 from maskfold.labels import NUM_CLASSES
 
-# A file may unpack to this many times its size. np.savez does not compress; np.savez_compressed compresses little.
-MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
 OOF_FIELDS = ("label", "fold", "person_id")
 AnyPredictions = TypeVar("AnyPredictions", bound="Predictions")
 
@@ -82,7 +79,7 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
 def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     """Read and check a file of predictions. Raises UserError if it is missing, unreadable or in another format."""
     try:
-        _check_expansion(path)
+        check_expansion(path)
         with np.load(path, allow_pickle=False) as archive:
             fields = {name: archive[name] for name in archive.files if name in Predictions.__dataclass_fields__}
             predictions = OutOfFold(**fields) if out_of_fold else Predictions(**fields)
@@ -104,14 +101,6 @@ def _check_texts(predictions: Predictions) -> None:
     for texts in (predictions.image_id, predictions.person_id, predictions.source):
         if texts is not None:
             "".join(map(str, texts.ravel().tolist())).encode()
-
-
-def _check_expansion(path: Path) -> None:
-    """Raise ValueError for a file that would fill the memory when it is unpacked."""
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size):
-        raise ValueError(f"unpacked, it would have {unpacked:,} bytes")
 
 
 def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:

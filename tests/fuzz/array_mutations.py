@@ -343,7 +343,7 @@ def mutate_torch(draw: Draw, content: bytes) -> bytes:
         members[place] = name, draw(st.sampled_from((b"", data[:-4], data * 2, b"x")))
         if draw(st.booleans()):
             del members[draw(st.integers(0, len(members) - 1))]
-    return zipped(members)
+    return zipped(members, draw(st.sampled_from((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))))
 
 
 def _plain(tree: Any) -> Any:

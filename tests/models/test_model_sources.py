@@ -220,3 +220,11 @@ def test_a_folder_with_a_damaged_pretrained_cfg_is_an_error(folder, change):
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"is not a model folder of timm \("):
         build_classifier(Config(model=Model(backbone=f"local-dir:{folder}"), data=DATA))
+
+
+@pytest.mark.parametrize("pretrained", [False, True])
+def test_a_folder_whose_arguments_timm_cannot_use_is_an_error(folder, pretrained):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_classes": {"a": 1}}))
+    with pytest.raises(UserError, match=r"model\.backbone: timm can't build"):
+        build(f"local-dir:{folder}", pretrained=pretrained)

@@ -2,6 +2,8 @@
 
 import io
 import re
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -29,7 +31,7 @@ def photo(seed: int = 0, quality: int = 90, **options: object) -> bytes:
 
 
 def data_range(content: bytes) -> tuple[int, int]:
-    start = read_jpeg_header(content).scan
+    start = read_jpeg_header(content).scan_start
     return start, content.index(END, start)
 
 
@@ -156,3 +158,25 @@ def test_any_bytes_are_read_without_an_exception(junk, start):
     photo_fault(start + junk)
     read_png(start + junk)
     read_jpeg_header(start + junk)
+
+
+@pytest.mark.parametrize("sampling", range(0, 256, 4))
+def test_any_chroma_subsampling_is_shown_or_reported(tmp_path, sampling):
+    """Of the first component: 0x14 is a subsampling for which simplejpeg has no name."""
+    content, path = bytearray(photo()), tmp_path / "a.jpg"
+    content[content.index(b"\xff\xc0") + 11] = sampling
+    path.write_bytes(content)
+    fault = photo_fault(bytes(content))
+    if fault is None:
+        assert read_photo(path).image.shape[2] == 3
+
+
+def test_a_png_of_more_pixels_than_memory_is_refused_before_it_is_decoded():
+    rows = zlib.compress(bytes(14_000 * (14_000 // 8 + 1)), 9)
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 14_000, 14_000, 1, 0, 0, 0, 0))
+    content = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    assert photo_fault(content) == "has 196,000,000 pixels, more than 134,217,728; make it smaller"

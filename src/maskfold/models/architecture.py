@@ -116,6 +116,10 @@ def _from_hub(repository: str) -> Architecture:
         raise repository_error(repository, error) from error
 
 
+def build_error(name: str, error: Exception) -> UserError:
+    return UserError(f"model.backbone: timm can't build {name} ({first_line(error)})")
+
+
 def repository_error(repository: str, error: Exception) -> UserError:
     return UserError(
         f"model.backbone: hf-hub:{repository} can't be loaded here ({first_line(error)}); download its config.json and "

@@ -6,7 +6,13 @@ import torch
 
 from maskfold.config.experiment import Data, Model
 from maskfold.errors import UserError, first_line
-from maskfold.models.architecture import LOAD_ERRORS, Architecture, find_architecture, go_offline_without_network
+from maskfold.models.architecture import (
+    LOAD_ERRORS,
+    Architecture,
+    build_error,
+    find_architecture,
+    go_offline_without_network,
+)
 from maskfold.models.weight_files import create_with_weights, find_weights_file, read_hub_state_dict, read_state_dict
 
 
@@ -37,7 +43,7 @@ def build_backbone(model: Model, data: Data, architecture: Architecture | None =
         return architecture.create(options, pretrained=model.pretrained)
     except LOAD_ERRORS as error:
         if not model.pretrained:
-            raise UserError(f"model.backbone: timm can't build {model.backbone} ({first_line(error)})") from error
+            raise build_error(model.backbone, error) from error
         raise UserError(
             f"model.pretrained: the weights of {model.backbone} can't be loaded here ({first_line(error)}); give a "
             "file downloaded elsewhere (--model.weights model.safetensors), or use random weights (--model.pretrained "

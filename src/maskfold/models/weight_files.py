@@ -13,7 +13,14 @@ from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import nn
 
 from maskfold.errors import UserError, first_line
-from maskfold.models.architecture import LOAD_ERRORS, Architecture, go_offline_without_network, repository_error
+from maskfold.models.architecture import (
+    LOAD_ERRORS,
+    Architecture,
+    build_error,
+    go_offline_without_network,
+    repository_error,
+)
+from maskfold.models.torch_file import load_torch_file
 
 StateDict = dict[str, torch.Tensor]
 # First bytes of a zip file and of a pickle, the two formats of torch.save.
@@ -36,7 +43,6 @@ def read_state_dict(path: Path, key: str) -> StateDict:
         # A safetensors file begins with a length of eight bytes, which may equal TORCH_MAGIC, and the brace of JSON.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
         return _read_torch(path) if is_torch else load_file(path)
-    # The unpickler can raise any exception, depending on where the file is damaged.
     except Exception as error:
         raise UserError(
             f"{key}: {path} is not a readable safetensors file or PyTorch checkpoint ({first_line(error)}); "
@@ -46,7 +52,7 @@ def read_state_dict(path: Path, key: str) -> StateDict:
 
 def _read_torch(path: Path) -> StateDict:
     """The state dict in a torch.save file; the EMA's if there is one, as in timm. No code in the file is run."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = load_torch_file(path)
     if not isinstance(content, dict):
         raise ValueError("it contains no dictionary of tensors")
     names = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -84,7 +90,10 @@ def create_with_weights(architecture: Architecture, options: dict, state: StateD
     origin: the beginning of error messages. Raises UserError if `state` lacks a tensor of the model, or the model lacks
     a tensor of `state`.
     """
-    expected = architecture.create(options).state_dict()
+    try:
+        expected = architecture.create(options).state_dict()
+    except LOAD_ERRORS as error:
+        raise build_error(architecture.name, error) from error
     overlay = {"state_dict": state, "source": None, "file": None, "custom_load": False, "label_offset": None}
     missing, unexpected, reason = set(), set(), ""
     try:

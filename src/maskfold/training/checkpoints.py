@@ -10,6 +10,7 @@ import torch
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import write_atomic
 from maskfold.json_record import check_record
+from maskfold.models.torch_file import load_torch_file
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.run_records import EpochRow
 from maskfold.training.train_state import TrainState
@@ -74,8 +75,7 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     if not path.exists():
         return None
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    # The unpickler can raise any exception, depending on where the file is damaged.
+        checkpoint = load_torch_file(path)
     except Exception as error:
         raise _damaged(path, error) from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
