@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic.fields import FieldInfo
 
 from maskfold.config.choices import choice_in
-from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, DATA_PATHS, Config, ConfigSection
+from maskfold.config.experiment import DATA_PATHS, MAY_CHANGE_ON_RESUME, Config, ConfigSection
 from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo
 
