@@ -277,7 +277,7 @@ OTHER_FORMATS = {
     "text": [b"no such photo"],
     "empty": [b""],
     "zero": [bytes(3000)],
-    "JPEG or PNG": [b"\x07\x01\xf3" * 100],
+    "JPEG or PNG": [b"\x07\x01\xf3" * 100, b"\xff\xd8stray" + saved(picture())[2:]],
 }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from maskfold.errors import UserError
 from maskfold.photos.file_kinds import JPEG, REPLACE, kind_fault
-from maskfold.photos.jpeg_damage import data_fault, header_fault
-from maskfold.photos.jpeg_header import JpegHeader, read_jpeg_header
+from maskfold.photos.jpeg_damage import data_fault, read_jpeg
+from maskfold.photos.jpeg_header import JpegHeader
 from maskfold.photos.pixels import decode_jpeg, decode_png
 from maskfold.photos.png_chunks import PngHeader, read_png
 
@@ -30,8 +30,7 @@ def _read_header(content: bytes) -> tuple[JpegHeader | PngHeader | None, str | N
     if fault := kind_fault(content):
         return None, fault
     if content.startswith(JPEG):
-        header = read_jpeg_header(content)
-        return header, header_fault(header, content)
+        return read_jpeg(content)
     return read_png(content)
 
 

@@ -38,7 +38,8 @@ def kind_fault(content: bytes) -> str | None:
     """What a file is, and what to do, if it is not a JPEG or PNG; otherwise None."""
     if not content:
         return f"is empty (0 bytes); {REPLACE}"
-    if content.startswith((JPEG, PNG)):
+    # Viewers know a JPEG by the byte 0xFF of its first segment, too.
+    if content.startswith((JPEG + b"\xff", PNG)):
         return None
     if kind := _picture_kind(content):
         return f"is a {kind} file, not JPEG or PNG; {CONVERT}"

@@ -9,27 +9,37 @@ import re
 
 from maskfold.errors import UserError
 from maskfold.photos.file_kinds import REPLACE
-from maskfold.photos.jpeg_header import HUFFMAN_TABLES, JpegHeader
+from maskfold.photos.jpeg_header import HUFFMAN_TABLES, JpegHeader, read_jpeg_header
+from maskfold.photos.jpeg_scans import END, PROGRESSIVE, decoded_copy, has_single_scan, lacks_scans, with_end_marker
 from maskfold.photos.pixels import decode_plain
 
-END = b"\xff\xd9"
-BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2
+BASELINE, EXTENDED = 0xC0, 0xC1
 LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
 MAX_PIXELS = 2**28
 # Each block of 8 x 8 pixels takes at least one bit.
 MAX_PIXELS_PER_BYTE = 8 * 64
-# Warnings that say nothing about the data of the picture: an unknown version or colour code, a parameter that baseline
-# decoders ignore, an incomplete colour profile.
-HARMLESS = ("unknown jfif", "unknown adobe", "invalid sos parameters", "bad icc marker")
-PADDED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+UNUSED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 # Bytes that the decoder reads ahead and does not count as unused.
 READ_AHEAD = 8
+# The blocks of Samsung's trailers and the boxes of MP4 movies begin with two zeros; other bytes are of another file, in
+# which the rest of the photo was overwritten together with its end marker.
+TRAILER_START = bytes(2)
 # A run of zero bits this long decodes to more than forty equal coefficients in a row, unless it means "end of block".
 ZERO_RUN = bytes(16)
 
 
-def header_fault(header: JpegHeader | None, content: bytes) -> str | None:
-    """What is wrong with a JPEG before its data is decoded, and what to do, or None."""
+def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
+    """(header, what is wrong with the file without decoding it, and what to do, or None).
+
+    If an end marker is all that a file lacks, the content of the header is a copy that has one.
+    """
+    header = read_jpeg_header(content)
+    if header is not None and header.scan is not None:
+        header = with_end_marker(header)
+    return header, _header_fault(header, content)
+
+
+def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
     size = len(content)
     if header is None or header.scan is None:
         return f"cannot be decoded; {REPLACE}" if content.endswith(END) else f"is truncated; {REPLACE}"
@@ -44,7 +54,8 @@ def header_fault(header: JpegHeader | None, content: bytes) -> str | None:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
     # In the data of a scan 0xFF is always escaped, so an end marker after the start of the scan is genuine.
     # The search takes longer than the rest of this function, and most files end with the marker.
-    if not content.endswith(END, header.scan) and content.find(END, header.scan) < 0:
+    has_end = content.endswith(END, header.scan) or content.find(END, header.scan) >= 0
+    if not has_end and (header.has_end or data_fault(header)):
         return f"is truncated; {REPLACE}"
     return None
 
@@ -53,26 +64,38 @@ def data_fault(header: JpegHeader) -> str | None:
     """Decode the whole data of a JPEG: what is wrong with it and what to do, or None.
 
     Takes as long as decoding to 1/8 of the size, since the data is decoded but nearly no pixels are computed. Call it
-    for headers without a header_fault. Raises UserError if simplejpeg is not installed.
+    for headers of read_jpeg without a fault. Raises UserError if simplejpeg is not installed.
     """
+    warning, num_unused = _warning(header.content), 0
+    if warning and not _has_known_sampling(header.content):
+        # simplejpeg refuses these; damage shows only where OpenCV cannot decode at all.
+        if decode_plain(header.content, 8) is None:
+            return f"cannot be decoded; {REPLACE}"
+    elif warning:
+        # Only the first warning has a text. It may be of bytes between segments, or of a segment with metadata.
+        copy = decoded_copy(header)
+        warning = _warning(copy)
+        num_unused = _num_unused(warning, copy, header) if warning else 0
+        if warning and not num_unused:
+            reason = warning.removeprefix("Corrupt JPEG data: ")
+            return f"is damaged inside ({reason[:1].lower()}{reason[1:]}); {REPLACE}"
+    if _has_zero_run(header, num_unused):
+        return f"is damaged inside (zeros in the data of the picture); {REPLACE}"
+    if lacks_scans(header):
+        return f"is damaged inside (scans are missing); {REPLACE}"
+    return None
+
+
+def _warning(content: bytes) -> str | None:
+    """The error or the first warning of the decoder, or None."""
     try:
         import simplejpeg
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed; run pip install -r requirements.txt") from None
     try:
-        simplejpeg.decode_jpeg(header.content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1)
+        simplejpeg.decode_jpeg(content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1)
     except ValueError as error:
-        message = str(error)
-        if _is_padding(message, header):
-            return None
-        if not _has_known_sampling(header.content):
-            # simplejpeg refuses these; damage shows only where OpenCV cannot decode at all.
-            return f"cannot be decoded; {REPLACE}" if decode_plain(header.content, 8) is None else None
-        if not any(words in message.lower() for words in HARMLESS):
-            reason = message.removeprefix("Corrupt JPEG data: ")
-            return f"is damaged inside ({reason[:1].lower()}{reason[1:]}); {REPLACE}"
-    if _has_zero_run(header):
-        return f"is damaged inside (zeros in the data of the picture); {REPLACE}"
+        return str(error)
     return None
 
 
@@ -88,29 +111,33 @@ def _has_known_sampling(content: bytes) -> bool:
     return True
 
 
-def _is_padding(message: str, header: JpegHeader) -> bool:
-    """Whether the warning is of zero bytes that some cameras add before the end marker.
+def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
+    """How many bytes at the end of the data are unused and no sign of damage, 0 if there are others.
 
-    Nearly all of them are unused; zeros that overwrite data would be decoded for the most part.
+    These are zeros that some cameras add before the end marker, and a trailer in place of it. Zeros that overwrite data
+    would be decoded for the most part.
     """
-    if not (padded := PADDED.search(message)):
-        return False
-    data = header.content[header.scan : header.content.find(END, header.scan)]
-    zeros, unused = len(data) - len(data.rstrip(b"\0")), int(padded[1])
-    return unused <= zeros <= unused + READ_AHEAD
+    if not (unused := UNUSED.search(warning)):
+        return 0
+    num_unused, data = int(unused[1]), copy[: -len(END)]
+    unused_start = len(data) - num_unused
+    num_zeros = unused_start - len(data[:unused_start].rstrip(b"\0"))
+    if header.has_end:
+        is_harmless = not data[unused_start:].strip(b"\0")
+    else:
+        is_harmless = TRAILER_START in data[unused_start - READ_AHEAD : unused_start + len(TRAILER_START)]
+    return num_unused if is_harmless and num_zeros <= READ_AHEAD else 0
 
 
-def _has_zero_run(header: JpegHeader) -> bool:
+def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
     """Whether the data of a sequential JPEG has a run of zeros that no encoder writes."""
-    scan = header.scan or 0
-    start = header.content.find(ZERO_RUN, scan)
-    if start < 0 or header.frame == PROGRESSIVE:
-        return False
-    data_end = header.content.find(END, scan)
-    _, scan_header, _ = header.segments[-1]
+    start = header.content.find(ZERO_RUN, header.scan)
     # In a scan of one colour component, zeros are common.
-    has_all_components = header.content[scan_header] == header.components
-    return start < data_end and has_all_components and not _zeros_end_blocks(header, scan_header)
+    if start < 0 or not has_single_scan(header):
+        return False
+    _, scan_header, _ = header.segments[-1]
+    is_decoded = start + len(ZERO_RUN) <= header.data_end - num_unused
+    return is_decoded and not _zeros_end_blocks(header, scan_header)
 
 
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:

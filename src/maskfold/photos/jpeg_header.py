@@ -1,5 +1,7 @@
-"""The segments before the first scan of a JPEG (ITU-T T.81, annex B)."""
+"""The segments of a JPEG (ITU-T T.81, annex B): its header, and the headers of its scans."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,9 +9,11 @@ from maskfold.photos.file_kinds import JPEG
 
 # Markers: the second byte, after 0xFF. Start of frame: 0xC0 to 0xCF without three markers of other segments.
 FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
-HUFFMAN_TABLES, SCAN, APP2 = 0xC4, 0xDA, 0xE2
-# Markers without a length and content: TEM, RST0 to RST7, SOI.
-BARE = {0x01, *range(0xD0, 0xD9)}
+HUFFMAN_TABLES, END_OF_IMAGE, SCAN, QUANTISATION_TABLES, RESTART_INTERVAL, APP2 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE2
+# Markers without a length and content: TEM and SOI. The restart markers belong to the data of a scan.
+BARE = {0x01, 0xD8}
+# 0xFF may be repeated before a marker. In the data of a scan 0xFF is followed by 0, unless it begins a marker.
+MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 ICC = b"ICC_PROFILE\0"
 
 
@@ -17,7 +21,8 @@ ICC = b"ICC_PROFILE\0"
 class JpegHeader:
     """frame: the marker of the start of frame; scan: the offset of the first scan's data, None if there is no scan.
 
-    segments: (marker, start of content, end of content), for those before the scan and for the header of the scan.
+    component_ids: of the frame header. segments: (marker, start of content, end of content), for those before the scan
+    and for the header of the scan. has_end: False in a copy that was given the end marker that its file lacks.
     """
 
     content: bytes
@@ -25,9 +30,19 @@ class JpegHeader:
     precision: int
     height: int
     width: int
-    components: int
+    component_ids: bytes
     segments: tuple[tuple[int, int, int], ...]
     scan: int | None
+    has_end: bool = True
+
+    @property
+    def components(self) -> int:
+        return len(self.component_ids)
+
+    @cached_property
+    def data_end(self) -> int:
+        """Where the data of the first scan ends."""
+        return find_data_end(self.content, self.scan or 0)
 
     @cached_property
     def icc_profile(self) -> bytes | None:
@@ -43,34 +58,42 @@ class JpegHeader:
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """Read the segments up to the first scan; None if there is no frame header."""
     frame, segments, scan = None, [], None
-    position = len(JPEG)
-    while position + 4 <= len(content):
-        # A decoder skips bytes between segments until the next marker, and 0xFF may be repeated before a marker.
-        if content[position] != 0xFF:
-            position = content.find(b"\xff", position)
-            if position < 0:
-                break
-            continue
-        marker = content[position + 1]
-        if marker in BARE or marker in (0x00, 0xFF):
-            position += 1 if marker == 0xFF else 2
-            continue
-        start, end = position + 4, position + 2 + int.from_bytes(content[position + 2 : position + 4])
-        if end > len(content):
-            break
+    for marker, start, end in iter_segments(content, len(JPEG)):
         segments.append((marker, start, end))
         if marker == SCAN:
             scan = end
             break
         if marker in FRAMES and frame is None and end >= start + 6:
             frame = marker, *_frame(content[start:end])
-        position = max(end, position + 2)
     return frame and JpegHeader(content, *frame, tuple(segments), scan)
 
 
-def _frame(segment: bytes) -> tuple[int, int, int, int]:
-    """(precision, height, width, components)."""
-    return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[5]
+def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start of content, end of content) of the segments from a position up to the end marker.
+
+    As in a decoder, the data of scans and bytes between segments are skipped until the next marker.
+    """
+    while match := MARKER.search(content, position):
+        marker, position = match[1][0], match.end()
+        if marker in BARE:
+            continue
+        start = position + 2
+        end = position + int.from_bytes(content[position:start])
+        if marker == END_OF_IMAGE or max(start, end) > len(content):
+            return
+        yield marker, start, end
+        position = max(end, start)
+
+
+def find_data_end(content: bytes, start: int) -> int:
+    """Where the data of a scan that starts at `start` ends: at the next marker, or with the file."""
+    match = MARKER.search(content, start)
+    return len(content) if match is None else match.start()
+
+
+def _frame(segment: bytes) -> tuple[int, int, int, bytes]:
+    """(precision, height, width, component ids)."""
+    return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[6 : 6 + 3 * segment[5] : 3]
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:
