@@ -191,7 +191,12 @@ def test_a_sequential_photo_without_a_scan_is_damaged(tmp_path):
         assert "scans are missing" in photo_fault(without_scans(content, keep))
 
 
-MOVIE = b"\0\0\0\x18ftypmp42" + np.random.default_rng(5).bytes(20_000)
+# Bytes that look like restart markers, of which one has the number that is next in some photos.
+MOVIE = (
+    b"\0\0\0\x18ftypmp42"
+    + b"".join(b"isom\xff" + bytes([0xD0 + n]) for n in range(8))
+    + np.random.default_rng(5).bytes(20_000)
+)
 TRAILERS = {
     "nothing": b"",
     "half of the marker": b"\xff",
@@ -204,7 +209,11 @@ TRAILERS = {
 
 
 @pytest.mark.parametrize("trailer", TRAILERS.values(), ids=TRAILERS)
-@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"restart_marker_rows": 1}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [*({"restart_marker_blocks": blocks} for blocks in (0, 1, 7, 79, 80, 81)), {"subsampling": "4:2:2"}],
+    ids=str,
+)
 def test_a_photo_without_an_end_marker_is_read(tmp_path, trailer, options):
     path, whole = tmp_path / "a.jpg", photo(quality=95, **options)
     path.write_bytes(whole.removesuffix(END) + trailer)

@@ -12,8 +12,9 @@ FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
 HUFFMAN_TABLES, END_OF_IMAGE, SCAN, QUANTISATION_TABLES, RESTART_INTERVAL, APP2 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE2
 # Markers without a length and content: TEM and SOI. The restart markers belong to the data of a scan.
 BARE = {0x01, 0xD8}
+RESTARTS = range(0xD0, 0xD8)
 # 0xFF may be repeated before a marker. In the data of a scan 0xFF is followed by 0, unless it begins a marker.
-MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+MARKER, MARKER_OR_RESTART = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])"), re.compile(rb"\xff([^\x00\xff])")
 ICC = b"ICC_PROFILE\0"
 
 
@@ -21,8 +22,9 @@ ICC = b"ICC_PROFILE\0"
 class JpegHeader:
     """frame: the marker of the start of frame; scan: the offset of the first scan's data, None if there is no scan.
 
-    component_ids: of the frame header. segments: (marker, start of content, end of content), for those before the scan
-    and for the header of the scan. has_end: False in a copy that was given the end marker that its file lacks.
+    component_ids, samplings: a byte for each component of the frame header. segments: (marker, start of content, end of
+    content), for those before the scan and for the header of the scan. has_end: False in a copy that was given the end
+    marker that its file lacks.
     """
 
     content: bytes
@@ -31,6 +33,7 @@ class JpegHeader:
     height: int
     width: int
     component_ids: bytes
+    samplings: bytes
     segments: tuple[tuple[int, int, int], ...]
     scan: int | None
     has_end: bool = True
@@ -41,8 +44,26 @@ class JpegHeader:
 
     @cached_property
     def data_end(self) -> int:
-        """Where the data of the first scan ends."""
-        return find_data_end(self.content, self.scan or 0)
+        """Where the data of the first scan ends, if it has all components of a sequential JPEG."""
+        for number, match in enumerate(MARKER_OR_RESTART.finditer(self.content, self.scan or 0)):
+            # Restart markers beyond those of the picture are bytes behind it that look like one.
+            if match[1][0] not in RESTARTS or number == self._num_restarts:
+                return match.start()
+        return len(self.content)
+
+    @property
+    def _num_restarts(self) -> int:
+        """Number of restart markers in a scan of all components: one after each interval but the last (B.2.4.4)."""
+        intervals = [start for marker, start, _ in self.segments if marker == RESTART_INTERVAL]
+        interval = int.from_bytes(self.content[intervals[-1] : intervals[-1] + 2]) if intervals else 0
+        if not interval:
+            return 0
+        # Size of a unit of the data in blocks of 8 x 8 pixels (A.2).
+        is_interleaved = self.components > 1
+        width = max(*(byte >> 4 for byte in self.samplings), 1) if is_interleaved else 1
+        height = max(*(byte & 15 for byte in self.samplings), 1) if is_interleaved else 1
+        num_units = -(-self.width // (8 * width)) * -(-self.height // (8 * height))
+        return (num_units - 1) // interval
 
     @cached_property
     def icc_profile(self) -> bytes | None:
@@ -91,9 +112,10 @@ def find_data_end(content: bytes, start: int) -> int:
     return len(content) if match is None else match.start()
 
 
-def _frame(segment: bytes) -> tuple[int, int, int, bytes]:
-    """(precision, height, width, component ids)."""
-    return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[6 : 6 + 3 * segment[5] : 3]
+def _frame(segment: bytes) -> tuple[int, int, int, bytes, bytes]:
+    """(precision, height, width, component ids, samplings)."""
+    components = segment[6 : 6 + 3 * segment[5]]
+    return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), components[::3], components[1::3]
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:
