@@ -1,5 +1,6 @@
 """Read photos: pixels as a viewer shows them, or what is wrong with the file."""
 
+import errno
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -54,9 +55,22 @@ def photo_fault(content: bytes) -> str | None:
 
 
 def inspect_photo(path: Path) -> tuple[str, str | None]:
-    """Read and decode a photo: (sha1 of its bytes, what is wrong with it and what to do, or None)."""
-    content = path.read_bytes()
+    """Read and decode a photo: (sha1 of its bytes, what is wrong with it and what to do, or None).
+
+    The sha1 of a file that cannot be read is empty.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return "", _reading_fault(error)
     return hashlib.sha1(content).hexdigest(), photo_fault(content)
+
+
+def _reading_fault(error: OSError) -> str:
+    """What is wrong with a file and what to do; the error is raised again if it is not the file's."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
+    return f"cannot be read ({error.strerror}); make the file readable, or {REPLACE}"
 
 
 def read_photo(
@@ -72,7 +86,7 @@ def read_photo(
     except FileNotFoundError:
         raise UserError(f"{path}: the photo is missing, but was there when the data was prepared; restore it") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {REPLACE}") from None
+        raise UserError(f"{path}: {_reading_fault(error)}") from None
     header, fault = _read_header(content)
     reduced = 1
     if fault is None and isinstance(header, JpegHeader):
