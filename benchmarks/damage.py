@@ -2,7 +2,7 @@
 """How often damage inside a JPEG is found, and how often an intact photo is refused.
 
 Intact photos: several encoders, quality 20 to 98, progressive, restart markers, optimised Huffman tables, chroma
-subsampling, odd sizes, a movie behind the end or in place of the end marker, stray bytes between header segments, an
+subsampling, odd sizes, a movie after the end marker or in place of it, stray bytes between header segments, an
 unknown JFIF version. Damage: a block of the data is zeroed, cut out, overwritten by random bytes, or exchanged with
 another block; the end marker stays. Only damage that changes more than 5 % of the pixels counts. Uses one core.
 
@@ -35,7 +35,7 @@ END = b"\xff\xd9"
 NUM_WAYS = 13
 WITHOUT_END = 12
 
-# As the damage is to be seen, not refused, when the pixels are compared.
+# Pillow must decode damaged files too, so that their pixels can be compared.
 ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
@@ -72,7 +72,7 @@ def encode(image: np.ndarray, number: int, rng: np.random.Generator) -> bytes:
     if way == 10:
         header = read_jpeg_header(content)
         segments = [content[start - 4 : end] for _, start, end in header.segments]
-        return content[:2] + rng.bytes(5).replace(b"\xff", b"\xfe").join(segments) + content[header.scan :]
+        return content[:2] + rng.bytes(5).replace(b"\xff", b"\xfe").join(segments) + content[header.scan_start :]
     if way == 11:
         return content[:11] + b"\x07" + content[12:]
     return content.removesuffix(END) + movie if way == WITHOUT_END else content
@@ -81,7 +81,7 @@ def encode(image: np.ndarray, number: int, rng: np.random.Generator) -> bytes:
 def damage(content: bytes, kind: str, size: int, rng: np.random.Generator) -> bytes:
     """Damage `size` bytes of the data between the header and the end marker."""
     header = read_jpeg_header(content)
-    first, last = header.scan, content.find(END, header.scan)
+    first, last = header.scan_start, content.find(END, header.scan_start)
     size = min(size or (last - first) // 4, (last - first) // 2)
     start = int(rng.integers(first, last - size))
     damaged = bytearray(content)
@@ -101,7 +101,7 @@ def damage(content: bytes, kind: str, size: int, rng: np.random.Generator) -> by
 
 
 def changed_share(one: bytes, other: bytes) -> float:
-    """Share of pixels that differ; 1 if one of the two cannot be decoded."""
+    """Share of pixels that differ between two files; 1 if one of the files cannot be decoded."""
     try:
         images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int) for content in (one, other)]
     except (OSError, ValueError, SyntaxError):
@@ -112,7 +112,7 @@ def changed_share(one: bytes, other: bytes) -> float:
 
 
 def source_images(folder: Path | None, count: int) -> Iterator[np.ndarray]:
-    """`count` RGB images: of a folder, over and over, or of synthetic people."""
+    """Yield `count` RGB images of a folder, repeated if it has fewer, or of synthetic people."""
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
             make_demo(Path(scratch) / "demo", people=30, eval_people=1, seed=0)
@@ -149,15 +149,15 @@ def main() -> None:
     for kind in ("zeroed", "cut out", "random", "swapped"):
         cells = []
         for size in BLOCKS:
-            found = tried = 0
+            num_found = num_tried = 0
             for content in sorted(photos, key=lambda _: rng.random()):
                 damaged = damage(content, kind, size, rng)
                 if changed_share(content, damaged) > MIN_CHANGED:
-                    tried += 1
-                    found += photo_fault(damaged) is not None
-                if tried == args.damaged:
+                    num_tried += 1
+                    num_found += photo_fault(damaged) is not None
+                if num_tried == args.damaged:
                     break
-            cells.append(f"{found / max(tried, 1):.1%} of {tried}")
+            cells.append(f"{num_found / max(num_tried, 1):.1%} of {num_tried}")
         print(f"| {kind} | " + " | ".join(cells) + " |", flush=True)
 
 

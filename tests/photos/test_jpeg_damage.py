@@ -31,7 +31,7 @@ def photo(seed: int = 0, quality: int = 90, **options: object) -> bytes:
 
 
 def data_range(content: bytes) -> tuple[int, int]:
-    start = read_jpeg_header(content).scan
+    start = read_jpeg_header(content).scan_start
     return start, content.index(END, start)
 
 
@@ -95,7 +95,7 @@ def with_stray_bytes(content: bytes, stray: bytes) -> bytes:
     """The bytes between the segments of the header, as the Logitech C270 and some phones write them."""
     header = read_jpeg_header(content)
     parts = [content[start - 4 : end] for _, start, end in header.segments]
-    return content[:2] + stray.join(parts) + content[header.scan :]
+    return content[:2] + stray.join(parts) + content[header.scan_start :]
 
 
 def with_unknown_version(content: bytes) -> bytes:
@@ -106,7 +106,7 @@ def with_unknown_version(content: bytes) -> bytes:
 def with_scan_values(content: bytes) -> bytes:
     """The values of a sequential scan that a decoder ignores, as some encoders write them."""
     header = read_jpeg_header(content)
-    return content[: header.scan - 3] + bytes(3) + content[header.scan :]
+    return content[: header.scan_start - 3] + bytes(3) + content[header.scan_start :]
 
 
 ODD_HEADERS = {

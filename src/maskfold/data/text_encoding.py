@@ -1,4 +1,4 @@
-"""Bytes of a text file -> text: UTF-8, UTF-16 and UTF-32 as spreadsheets write them, or the Korean CP949."""
+"""Decode text files: UTF-8, UTF-16 and UTF-32 as spreadsheets write them, and the Korean CP949."""
 
 import codecs
 from pathlib import Path
@@ -9,13 +9,13 @@ CP949 = "cp949"
 MAX_BYTES = 2**28
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    # Before UTF-16, whose mark is the first half of this one.
+    # Tested before UTF-16, whose mark is the first half of this mark.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# First bytes of other files that people give for a table.
+# First bytes of files in other formats that users may give instead of a table.
 OTHER_FORMATS = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook (XLSX)",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook (XLS)",
@@ -34,9 +34,9 @@ OTHER_FORMATS = {
 def read_text(path: Path, fix: str) -> tuple[str, str]:
     """Read a text file. Returns (text, encoding); the lines of the text end with a line feed.
 
-    The encoding is CP949 only if the file is not valid UTF-8. Nearly every file of single bytes is also valid CP949, so
-    the caller has to check the text. Raises UserError, which ends with `fix`, for a missing file and for other files
-    than text.
+    The encoding is CP949 only if the file is not valid UTF-8. Nearly every file in a single-byte encoding is also valid
+    CP949, so the caller has to check the text. Raises UserError, whose message ends with `fix`, if the file is missing
+    or is not a text file.
     """
     try:
         with path.open("rb") as file:
@@ -53,13 +53,13 @@ def read_text(path: Path, fix: str) -> tuple[str, str]:
         raise _nul_error(path, content.partition(b"\0")[0].decode(errors="replace"), fix)
     try:
         text = content.decode(encoding)
-    except UnicodeDecodeError as fault:
+    except UnicodeDecodeError as error:
         if encoding != "utf-8":
-            raise UserError(f"{path}: is not valid {encoding[:6].upper()} text ({fault.reason}); {fix}") from None
+            raise UserError(f"{path}: is not valid {encoding[:6].upper()} text ({error.reason}); {fix}") from None
         try:
             text, encoding = content.decode(CP949), CP949
         except UnicodeDecodeError:
-            raise not_utf8(path, content[: fault.start].decode(errors="replace"), fix) from None
+            raise not_utf8(path, content[: error.start].decode(errors="replace"), fix) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         raise _nul_error(path, text.partition("\0")[0], fix)
@@ -71,7 +71,7 @@ def _nul_error(path: Path, text_before: str, fix: str) -> UserError:
 
 
 def not_utf8(path: Path, text_before: str, fix: str) -> UserError:
-    """The error for text in an unknown encoding. text_before: the text before the first character that is not UTF-8."""
+    """Return the error for text in an unknown encoding. text_before: the text before the first invalid byte."""
     return UserError(
         f"{path} line {_last_line(text_before)}: is not UTF-8 text; save it as `CSV UTF-8` in the spreadsheet, or {fix}"
     )
@@ -82,11 +82,11 @@ def _last_line(text: str) -> int:
 
 
 def _encoding_of(content: bytes) -> str:
-    """The encoding that a byte order mark names; else UTF-16 if the first two characters show it, or UTF-8."""
+    """Return the encoding of the byte order mark; without one, UTF-16 if the first two characters show it, or UTF-8."""
     for mark, encoding in BOMS.items():
         if content.startswith(mark):
             return encoding
-    # A table begins with the letters of a column's name, so each has one NUL byte in UTF-16.
+    # A table begins with the Latin letters of a column's name, each of which has one NUL byte in UTF-16.
     first, second = content[0:4:2], content[1:4:2]
     if second == b"\0\0" and b"\0" not in first:
         return "utf-16-le"
@@ -94,7 +94,7 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _check_other_formats(path: Path, content: bytes, fix: str) -> None:
-    """Raise UserError that names the format of a file that is not a table."""
+    """Raise UserError that names the format if the file is in a known other format."""
     for start, name in OTHER_FORMATS.items():
         if content.startswith(start):
             raise UserError(f"{path}: is {name}, not text; {fix}")

@@ -1,8 +1,8 @@
-"""Find damage inside a JPEG: its end marker is there, but a part of the data is overwritten or missing.
+"""Find damage inside a JPEG that has its end marker, but whose data is partly overwritten or missing.
 
-Codes in a JPEG have different lengths, so a decoder that has lost its place in the data almost always needs more or
-less data than there is. It continues with a grey or shifted picture and gives a warning, which OpenCV and Pillow do not
-pass on; simplejpeg does.
+Codes in a JPEG have different lengths, so after damage a decoder reads wrong codes and almost always needs more or less
+data than there is. It then continues with a grey or shifted picture and gives a warning. simplejpeg reports this
+warning; OpenCV and Pillow do not.
 """
 
 import re
@@ -16,32 +16,33 @@ from maskfold.photos.pixels import decode_plain
 BASELINE, EXTENDED = 0xC0, 0xC1
 LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
 MAX_PIXELS = 2**28
-# Each block of 8 x 8 pixels takes at least one bit.
+# Each block of 8 x 8 pixels needs at least one bit.
 MAX_PIXELS_PER_BYTE = 8 * 64
 UNUSED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
-# Bytes that the decoder reads ahead and does not count as unused.
+# The decoder reads at most this many bytes ahead, and does not report them as unused.
 READ_AHEAD = 8
-# The blocks of Samsung's trailers and the boxes of MP4 movies begin with two zeros; other bytes are of another file, in
-# which the rest of the photo was overwritten together with its end marker.
+# The blocks of a Samsung trailer and the boxes of an MP4 movie begin with two zeros. Other bytes in place of the end
+# marker are a sign that it was overwritten, and with it a part of the data.
 TRAILER_START = bytes(2)
-# A run of zero bits this long decodes to more than forty equal coefficients in a row, unless it means "end of block".
+# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless zero bits mean "end of
+# block".
 ZERO_RUN = bytes(16)
 
 
 def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
-    """(header, what is wrong with the file without decoding it, and what to do, or None).
+    """Read the header. Return (header, what is wrong with the file, checked without decoding, and what to do, or None).
 
-    If an end marker is all that a file lacks, the content of the header is a copy that has one.
+    If a file lacks nothing but the end marker, the content of the header is a copy with this marker.
     """
     header = read_jpeg_header(content)
-    if header is not None and header.scan is not None:
+    if header is not None and header.scan_start is not None:
         header = with_end_marker(header)
     return header, _header_fault(header, content)
 
 
 def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
     size = len(content)
-    if header is None or header.scan is None:
+    if header is None or header.scan_start is None:
         return f"cannot be decoded; {REPLACE}" if content.endswith(END) else f"is truncated; {REPLACE}"
     if header.precision != 8 or header.frame not in (BASELINE, EXTENDED, PROGRESSIVE):
         coding = "lossless" if header.frame in LOSSLESS else "arithmetic" if header.frame > 0xC8 else "hierarchical"
@@ -54,25 +55,25 @@ def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
     # In the data of a scan 0xFF is always escaped, so an end marker after the start of the scan is genuine.
     # The search takes longer than the rest of this function, and most files end with the marker.
-    has_end = content.endswith(END, header.scan) or content.find(END, header.scan) >= 0
+    has_end = content.endswith(END, header.scan_start) or content.find(END, header.scan_start) >= 0
     if not has_end and (header.has_end or data_fault(header)):
         return f"is truncated; {REPLACE}"
     return None
 
 
 def data_fault(header: JpegHeader) -> str | None:
-    """Decode the whole data of a JPEG: what is wrong with it and what to do, or None.
+    """Decode the whole data of a JPEG. Return what is wrong with it and what to do, or None.
 
-    Takes as long as decoding to 1/8 of the size, since the data is decoded but nearly no pixels are computed. Call it
-    for headers of read_jpeg without a fault. Raises UserError if simplejpeg is not installed.
+    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. The
+    header must have no fault of read_jpeg. Raises UserError if simplejpeg is not installed.
     """
     warning, num_unused = _warning(header.content), 0
     if warning and not _has_known_sampling(header.content):
-        # simplejpeg refuses these; damage shows only where OpenCV cannot decode at all.
+        # simplejpeg does not support this chroma subsampling: warnings are unknown, but OpenCV must be able to decode.
         if decode_plain(header.content, 8) is None:
             return f"cannot be decoded; {REPLACE}"
     elif warning:
-        # Only the first warning has a text. It may be of bytes between segments, or of a segment with metadata.
+        # libjpeg reports only the first warning, which may concern metadata or bytes between segments.
         copy = decoded_copy(header)
         warning = _warning(copy)
         num_unused = _num_unused(warning, copy, header) if warning else 0
@@ -87,7 +88,7 @@ def data_fault(header: JpegHeader) -> str | None:
 
 
 def _warning(content: bytes) -> str | None:
-    """The error or the first warning of the decoder, or None."""
+    """Decode a JPEG to 1/8 of its size. Return the error or the first warning of the decoder, or None."""
     try:
         import simplejpeg
     except ModuleNotFoundError as error:
@@ -100,7 +101,7 @@ def _warning(content: bytes) -> str | None:
 
 
 def _has_known_sampling(content: bytes) -> bool:
-    """Whether simplejpeg knows the chroma subsampling; unusual ones, such as 3:1, are valid."""
+    """Whether simplejpeg supports the chroma subsampling. It rejects unusual ones, such as 3:1, which are valid."""
     import simplejpeg
 
     try:
@@ -112,10 +113,10 @@ def _has_known_sampling(content: bytes) -> bool:
 
 
 def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
-    """How many bytes at the end of the data are unused and no sign of damage, 0 if there are others.
+    """Return the number of unused bytes at the end of the data, or 0 if the warning is a sign of damage.
 
-    These are zeros that some cameras add before the end marker, and a trailer in place of it. Zeros that overwrite data
-    would be decoded for the most part.
+    Some cameras add zeros before the end marker, or write a trailer in its place. The decoder reports nearly all of
+    these bytes as unused. If zeros overwrite data, it decodes most of them instead.
     """
     if not (unused := UNUSED.search(warning)):
         return 0
@@ -131,8 +132,8 @@ def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
 
 def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
     """Whether the data of a sequential JPEG has a run of zeros that no encoder writes."""
-    start = header.content.find(ZERO_RUN, header.scan)
-    # In a scan of one colour component, zeros are common.
+    start = header.content.find(ZERO_RUN, header.scan_start)
+    # In a scan of a single colour component, runs of zeros are common.
     if start < 0 or not has_single_scan(header):
         return False
     _, scan_header, _ = header.segments[-1]
@@ -141,7 +142,7 @@ def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
 
 
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:
-    """Whether the first component's code of zero bits is "end of block"; then flat pictures contain runs of zeros."""
+    """Whether zero bits are the code for "end of block" of the first component; flat pictures then have zero runs."""
     table = header.content[scan_header + 2] & 15
     first_symbol = None
     for marker, start, end in header.segments:

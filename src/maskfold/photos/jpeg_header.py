@@ -1,4 +1,4 @@
-"""The segments of a JPEG (ITU-T T.81, annex B): its header, and the headers of its scans."""
+"""Read the segments of a JPEG (ITU-T T.81, annex B): its header and the headers of its scans."""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from functools import cached_property
 
 from maskfold.photos.file_kinds import JPEG
 
-# Markers: the second byte, after 0xFF. Start of frame: 0xC0 to 0xCF without three markers of other segments.
+# A marker is 0xFF and a second byte, which is listed here. Start of frame: 0xC0 to 0xCF except three other markers.
 FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
 HUFFMAN_TABLES, END_OF_IMAGE, SCAN, QUANTISATION_TABLES, RESTART_INTERVAL, APP2 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE2
 # Markers without a length and content: TEM and SOI. The restart markers belong to the data of a scan.
@@ -20,11 +20,12 @@ ICC = b"ICC_PROFILE\0"
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """frame: the marker of the start of frame; scan: the offset of the first scan's data, None if there is no scan.
+    """The segments of a JPEG up to its first scan, and the values in its frame header.
 
-    component_ids, samplings: a byte for each component of the frame header. segments: (marker, start of content, end of
-    content), for those before the scan and for the header of the scan. has_end: False in a copy that was given the end
-    marker that its file lacks.
+    frame: the marker of the start of frame. component_ids, samplings: a byte for each component of the frame header.
+    segments: (marker, start of content, end of content) of each segment before the scan and of the scan header.
+    scan_start: the offset of the scan's data; None if there is no scan. has_end: False if the end marker was appended
+    to the content because the file lacks it.
     """
 
     content: bytes
@@ -35,7 +36,7 @@ class JpegHeader:
     component_ids: bytes
     samplings: bytes
     segments: tuple[tuple[int, int, int], ...]
-    scan: int | None
+    scan_start: int | None
     has_end: bool = True
 
     @property
@@ -44,16 +45,16 @@ class JpegHeader:
 
     @cached_property
     def data_end(self) -> int:
-        """Where the data of the first scan ends, if it has all components of a sequential JPEG."""
-        for number, match in enumerate(MARKER_OR_RESTART.finditer(self.content, self.scan or 0)):
-            # Restart markers beyond those of the picture are bytes behind it that look like one.
+        """Offset of the end of the first scan's data, for a sequential JPEG whose first scan has all components."""
+        for number, match in enumerate(MARKER_OR_RESTART.finditer(self.content, self.scan_start or 0)):
+            # After the last interval, bytes that look like a restart marker belong to what follows the data.
             if match[1][0] not in RESTARTS or number == self._num_restarts:
                 return match.start()
         return len(self.content)
 
     @property
     def _num_restarts(self) -> int:
-        """Number of restart markers in a scan of all components: one after each interval but the last (B.2.4.4)."""
+        """Number of restart markers in a scan with all components: one after each interval but the last (B.2.4.4)."""
         intervals = [start for marker, start, _ in self.segments if marker == RESTART_INTERVAL]
         interval = int.from_bytes(self.content[intervals[-1] : intervals[-1] + 2]) if intervals else 0
         if not interval:
@@ -77,22 +78,22 @@ class JpegHeader:
 
 
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
-    """Read the segments up to the first scan; None if there is no frame header."""
-    frame, segments, scan = None, [], None
+    """Read the segments up to the first scan. Return None if there is no frame header."""
+    frame, segments, scan_start = None, [], None
     for marker, start, end in iter_segments(content, len(JPEG)):
         segments.append((marker, start, end))
         if marker == SCAN:
-            scan = end
+            scan_start = end
             break
         if marker in FRAMES and frame is None and end >= start + 6:
             frame = marker, *_frame(content[start:end])
-    return frame and JpegHeader(content, *frame, tuple(segments), scan)
+    return frame and JpegHeader(content, *frame, tuple(segments), scan_start)
 
 
 def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start of content, end of content) of the segments from a position up to the end marker.
 
-    As in a decoder, the data of scans and bytes between segments are skipped until the next marker.
+    The data of scans and bytes between segments are skipped up to the next marker, as by a decoder.
     """
     while match := MARKER.search(content, position):
         marker, position = match[1][0], match.end()
@@ -107,18 +108,18 @@ def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int
 
 
 def find_data_end(content: bytes, start: int) -> int:
-    """Where the data of a scan that starts at `start` ends: at the next marker, or with the file."""
+    """Return the offset of the end of a scan's data that starts at `start`: the next marker, or the end of the file."""
     match = MARKER.search(content, start)
     return len(content) if match is None else match.start()
 
 
 def _frame(segment: bytes) -> tuple[int, int, int, bytes, bytes]:
-    """(precision, height, width, component ids, samplings)."""
+    """Read (precision, height, width, component ids, samplings) from the content of a frame header."""
     components = segment[6 : 6 + 3 * segment[5]]
     return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), components[::3], components[1::3]
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(height, width) in the frame header of a JPEG, or None if there is none."""
+    """Return (height, width) from the frame header of a JPEG; None for other files and without a frame header."""
     header = read_jpeg_header(content) if content.startswith(JPEG) else None
     return None if header is None else (header.height, header.width)

@@ -1,4 +1,4 @@
-"""The scans of a JPEG: an end marker that is missing, what a decoder needs of a file, and scans that are missing."""
+"""Check the scans of a JPEG: append a missing end marker, copy what a decoder needs, find missing scans."""
 
 from dataclasses import replace
 
@@ -22,16 +22,17 @@ ALL_COEFFICIENTS = bytes((0, 63, 0))
 
 
 def has_single_scan(header: JpegHeader) -> bool:
-    """Whether the first scan is to have the data of all components, as in nearly all sequential JPEGs."""
+    """Whether one scan has the data of all components, as in nearly all sequential JPEGs."""
     _, scan_header, _ = header.segments[-1]
     return header.frame != PROGRESSIVE and header.content[scan_header] == header.components
 
 
 def with_end_marker(header: JpegHeader) -> JpegHeader:
-    """The header of a copy that ends with the data of its single scan, if no end marker follows there.
+    """If no end marker follows the data of a single scan, replace what follows by an end marker.
 
-    Samsung's panoramas have a movie right behind the data. A viewer shows them, since it has all pixels before it looks
-    for the end marker. Whether the data is complete is left to jpeg_damage.data_fault: a truncated file needs more.
+    Panoramas of Samsung have a trailer with a movie right after the data. Viewers show them, since they decode all
+    pixels before they look for the end marker. If the file is truncated, jpeg_damage.data_fault finds that data is
+    missing.
     """
     content, end = header.content, header.data_end
     if not has_single_scan(header) or content.startswith(END, end):
@@ -40,7 +41,7 @@ def with_end_marker(header: JpegHeader) -> JpegHeader:
 
 
 def decoded_copy(header: JpegHeader) -> bytes:
-    """A copy with only what is decoded, the tables and the data of scans, so that all warnings concern the data."""
+    """Return a copy with only the tables and scans, so that every warning of a decoder concerns the data."""
     content, parts = header.content, [JPEG]
     for marker, start, end in iter_segments(content, len(JPEG)):
         if marker == SCAN:
@@ -53,10 +54,10 @@ def decoded_copy(header: JpegHeader) -> bytes:
 
 
 def lacks_scans(header: JpegHeader) -> bool:
-    """Whether a bit of a coefficient of a component is in no scan, which shows as a blurred or a grey picture.
+    """Whether a bit of a coefficient of a component is in no scan, so that a viewer shows a blurred or grey picture.
 
-    A decoder gives no warning: the standard (G.1.1.1) allows to leave them out. But libjpeg, mozjpeg, jpegli and
-    Photoshop write all of them, so a file without them was cut between two scans.
+    A decoder gives no warning, because an encoder may leave out bits. But libjpeg, mozjpeg, jpegli and Photoshop write
+    all of them, so a file that lacks some was cut between two scans.
     """
     if has_single_scan(header):
         return False
@@ -67,7 +68,7 @@ def lacks_scans(header: JpegHeader) -> bool:
             continue
         components = content[start + 1 : start + 1 + 2 * content[start] : 2]
         first, last, bits = content[end - 3 : end] if header.frame == PROGRESSIVE else ALL_COEFFICIENTS
-        # The lower four bits: how many bits of the coefficients are left to later scans.
+        # The lower four bits are the number of bits of each coefficient that later scans contain.
         if bits & 15 == 0:
             missing -= {(component, coefficient) for component in components for coefficient in range(first, last + 1)}
     return bool(missing)

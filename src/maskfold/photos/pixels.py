@@ -26,10 +26,10 @@ DECODERS = {
 
 
 def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
-    """Decode to uint8 RGB [H, W, 3] and apply the EXIF orientation, or None if it is not an image.
+    """Decode to uint8 RGB [H, W, 3] with the EXIF orientation applied. Return None if the content is not an image.
 
-    The profile is not applied, and transparency is dropped. reduced: 1, 2, 4 or 8; shrinking a JPEG while decoding
-    takes a half to a fifth of the time.
+    The colour profile is not applied, and transparency is dropped. reduced: 1, 2, 4 or 8, the factor by which the image
+    is shrunk while it is decoded; for a JPEG this takes a half to a fifth of the time.
     """
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), DECODERS[reduced])
@@ -38,7 +38,7 @@ def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
 
 
 def decode_jpeg(header: JpegHeader, reduced: int = 1) -> np.ndarray | None:
-    """Decode a JPEG to uint8 sRGB [H, W, 3], or None if it cannot be decoded."""
+    """Decode a JPEG to uint8 sRGB [H, W, 3]. Return None if it cannot be decoded."""
     profile = header.icc_profile
     if profile is not None and header.components == 4:
         image = _decode_cmyk(header, profile, reduced)
@@ -51,7 +51,7 @@ def decode_jpeg(header: JpegHeader, reduced: int = 1) -> np.ndarray | None:
 
 
 def decode_png(content: bytes, header: PngHeader) -> np.ndarray | None:
-    """Decode a PNG to uint8 sRGB [H, W, 3], transparent parts on white, or None if it cannot be decoded."""
+    """Decode a PNG to uint8 sRGB [H, W, 3], with transparent parts on white. Return None if it cannot be decoded."""
     if header.has_alpha:
         return _decode_transparent(content, header)
     image = decode_plain(content)
@@ -61,7 +61,7 @@ def decode_png(content: bytes, header: PngHeader) -> np.ndarray | None:
 
 
 def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
-    """Decode a PNG with transparency; transparent parts are shown on white, as in most viewers and on web pages."""
+    """Decode a PNG with transparent parts, which are shown on white as in most viewers and on web pages."""
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -90,19 +90,19 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
 
 
 def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """uint8 from uint8 or uint16; the latter is overwritten."""
+    """Convert uint8 or uint16 to uint8; an array of uint16 is overwritten."""
     return pixels if pixels.dtype == np.uint8 else np.right_shift(pixels, 8, out=pixels).astype(np.uint8)
 
 
 def _decode_cmyk(header: JpegHeader, profile: bytes, reduced: int) -> np.ndarray | None:
-    """Pixels of a JPEG in CMYK or YCCK with the colour profile of its inks, or None if Pillow does not read them."""
+    """Decode a JPEG in CMYK or YCCK with its colour profile. Return None if Pillow cannot decode or convert it."""
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(header.content), formats=["JPEG", "MPO"]) as picture:
             if reduced > 1:
-                # Pillow decodes to the smallest size of at least this one, as OpenCV does for the same factor. Not
-                # whole numbers: those of a side of less than 8 pixels could be 0.
+                # Pillow decodes to the smallest supported size that is not below this one, which is OpenCV's size too.
+                # The numbers are not rounded, since a side of less than 8 pixels would become 0.
                 size = picture.width / reduced, picture.height / reduced
                 picture.draft(None, size)  # type: ignore[arg-type]
             image = cmyk_to_srgb(picture, profile)
@@ -110,7 +110,7 @@ def _decode_cmyk(header: JpegHeader, profile: bytes, reduced: int) -> np.ndarray
     except MemoryError:
         raise
     except Exception:
-        # Its decoders raise errors of many types for broken files.
+        # Pillow's decoders raise errors of many types for broken files.
         return None
 
 
