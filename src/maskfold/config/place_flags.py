@@ -5,7 +5,7 @@ from pathlib import Path
 
 from maskfold.cache_folder import CacheFolder
 from maskfold.config.cli import Parser
-from maskfold.fileio import enable_locks
+from maskfold.locks import enable_locks
 from maskfold.places import Places
 
 

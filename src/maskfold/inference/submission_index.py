@@ -8,7 +8,8 @@ import pandas as pd
 from maskfold.data.cell_values import decimal_number
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, did_you_mean
-from maskfold.fileio import locked, write_csv
+from maskfold.fileio import write_csv
+from maskfold.locks import locked
 from maskfold.metrics.score_text import ci_text
 
 INDEX_FILE = "index.csv"

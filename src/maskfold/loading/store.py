@@ -16,11 +16,12 @@ from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Data
 from maskfold.data.images_table import Prepared, fingerprint
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
+from maskfold.fileio import may_be_incomplete, write_atomic, write_json
 from maskfold.loading.crops import CROPS, reduction, store_size
 from maskfold.loading.faces import face_rate_by_mask
 from maskfold.loading.photo_array import UnmappedPhotos, open_photos, write_header
 from maskfold.loading.stored_photo import read_stored_photo
+from maskfold.locks import locked
 from maskfold.progress import parallel_map
 
 # Increase it with every change that alters stored pixels.

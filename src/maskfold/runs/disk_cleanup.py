@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maskfold.errors import LockedError, UserError, indented_list
-from maskfold.fileio import locked
+from maskfold.locks import locked
 from maskfold.runs.disk_usage import DiskEntry, FolderUsage, part_folders
 from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import RunFolder

@@ -4,7 +4,8 @@ import shutil
 from contextlib import nullcontext
 
 from maskfold.errors import UserError
-from maskfold.fileio import is_temporary, locked
+from maskfold.fileio import is_temporary
+from maskfold.locks import locked
 from maskfold.runs.run_folder import FULL, RunFolder, fold_of
 
 # What config.yaml is renamed to while a run is deleted. It is deleted last.

@@ -11,7 +11,8 @@ from maskfold.config.experiment import Config, fixed_values
 from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
-from maskfold.fileio import locked, sha256, write_json, write_text
+from maskfold.fileio import sha256, write_json, write_text
+from maskfold.locks import locked
 from maskfold.places import Places, absolute, can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.provenance import changed_weights, provenance_of, read_provenance

@@ -9,12 +9,13 @@ import torch
 
 from maskfold.config.experiment import Data
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import locked, write_atomic
+from maskfold.fileio import write_atomic
 from maskfold.loading.dataset import NO_LABEL, Batch, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler, unpack_keys
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform, sample_seeds
+from maskfold.locks import locked
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
 from maskfold.models.prediction import predict, reporting
