@@ -120,3 +120,17 @@ def test_a_place_is_checked_without_creating_it(tmp_path):
     assert why_not_writable(Path("/proc/self/a"))
     with pytest.raises(UserError, match=r"^/proc/self/a: cannot be written .*--out$"):
         check_output(Path("/proc/self/a"), "--out")
+
+
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(UserError, match=r"file is not a folder.*--out$"):
+            check_output(folder, "--out")
+
+
+def test_a_folder_in_place_of_a_file_is_an_error(tmp_path):
+    (tmp_path / "s.csv").mkdir()
+    with pytest.raises(UserError, match=r"s\.csv is a folder.*--out$"):
+        check_output(tmp_path, "--out", tmp_path / "s.csv")
+    check_output(tmp_path, "--out", tmp_path / "t.csv")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.fileio import CANNOT_WRITE, why_not_writable
+from maskfold.fileio import CANNOT_WRITE, nearest_existing, why_not_writable
 
 
 class CacheFolder:
@@ -73,6 +73,5 @@ class CacheFolder:
 
 
 def _too_small(folder: Path, size: int) -> str | None:
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     return None if size <= free else f"it takes {size / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free"

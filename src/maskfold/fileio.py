@@ -101,23 +101,35 @@ def read_json_or_none(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or the nearest one above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """What exists and is not a folder in the place of a folder, or of one above it; None if the folder can exist."""
+    return None if (existing := nearest_existing(folder)).is_dir() else existing
+
+
 def why_not_writable(folder: Path) -> str | None:
     """Why no file can be written into a folder, or into the folder above it that exists; None if one can."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    if file := file_in_the_way(folder):
+        return f"{file} is not a folder"
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             return None
     except OSError as error:
         return os.strerror(error.errno or 0)
 
 
-def check_output(folder: Path, flag: str) -> None:
+def check_output(folder: Path, flag: str, file: Path | None = None) -> None:
     """Raise UserError if no file can be written into a folder, before the time for computing its content is spent.
 
-    flag: the flag that chooses another place.
+    flag: the flag that chooses another place. file: a file in the folder that will be written.
     """
-    if (cause := why_not_writable(folder)) is not None:
-        raise UserError(f"{folder}: cannot be written ({cause}); choose another place with {flag}")
+    cause = why_not_writable(folder) or (f"{file} is a folder" if file is not None and file.is_dir() else None)
+    if cause is not None:
+        raise UserError(f"{file or folder}: cannot be written ({cause}); choose another place with {flag}")
 
 
 def check_expansion(path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from maskfold.errors import LockedError, UserError
+from maskfold.fileio import nearest_existing
 
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
 # has ended, so it closes them.
@@ -53,8 +54,7 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
 
 def check_locks(folder: Path) -> None:
     """Raise UserError if the file system of a folder, or of the folder above it that exists, has no locks."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=existing) as file:
+    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=nearest_existing(folder)) as file:
         try:
             if locks_enabled:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

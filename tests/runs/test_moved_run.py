@@ -225,6 +225,25 @@ def test_an_output_that_cannot_be_written_is_an_error_before_predicting(script, 
     refused(script(words[0], moved, *words[1:]), "/proc/", "--out")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("submit", "--out", "file/s.csv"),
+        ("submit", "--out", "folder.csv"),
+        ("submit", "--cache", "file"),
+        ("report", "--out", "file"),
+        ("report", "--out", "folder.html"),
+        ("audit", "--out", "file"),
+    ],
+)
+def test_an_output_whose_place_is_taken_is_an_error_before_predicting(script, moved, monkeypatch, words):
+    Path("file").write_text("mine")
+    Path("folder.csv").mkdir()
+    Path("folder.html").mkdir()
+    monkeypatch.setattr(predict_members, "predict_members", None)
+    refused(script(words[0], moved, *words[1:]), words[1], "is a folder" if "folder" in words[2] else "is not a folder")
+
+
 def test_a_manifest_is_rebuilt_where_its_runs_are_now(script, moved, tmp_path, monkeypatch):
     home = moved.parent.parent
     monkeypatch.chdir(home)

@@ -24,13 +24,7 @@ def main() -> None:
         parser.add_argument(f"--{kind}", action="store_true", help=f"delete {meaning} (default: no)")
     parser.add_argument("--runs", action="store_true", help="delete the named runs themselves (default: no)")
     parser.add_argument("--yes", action="store_true", help="also delete what can't be made again (default: no)")
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="also list or clean this folder of --cache (default: none)",
-    )
-    add_cache_flags(parser, with_cache=False)
+    add_cache_flags(parser, "also list or clean this folder of --cache (default: none)")
     args = parser.parse_args()
     places_of(args)
     kinds = [kind for kind in KINDS if getattr(args, kind)]

@@ -22,7 +22,7 @@ def main() -> None:
         dest="skip_damaged",
         help="leave out and list people with a photo that cannot be read, and such eval photos (default: no, an error)",
     )
-    add_cache_flags(parser, with_cache=False)
+    add_cache_flags(parser, cache_help=None)
     args = parser.parse_args()
     places_of(args)
 

@@ -33,10 +33,13 @@ from maskfold.format_version import KEY, PREPARED
 from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
 
+# Where the prepared folder of a raw data folder lies by default.
+PREPARED_FOLDERS = Path("data/prepared")
+
 
 def default_folder(layout: Layout) -> Path:
     """data/prepared/<name of the raw data folder>."""
-    return Path("data/prepared") / layout.root.resolve().name
+    return PREPARED_FOLDERS / layout.root.resolve().name
 
 
 def prepare(

@@ -53,7 +53,7 @@ def make_submission(
     if len(set(names)) < len(names):
         raise UserError("a run is given twice; give each run once")
     # Before the predictions, which may take an hour.
-    check_output(out.parent, "--out")
+    check_output(out.parent, "--out", out)
     check_locks(out.parent)
     views = canonical_views(tta, "--tta")
     blended = blend_runs(runs, views, blend, decision)
