@@ -84,6 +84,15 @@ def test_a_full_temporary_folder_is_an_error(tmp_path, read_only):
         CacheFolder().writable(tmp_path / "store", 2**60, "the store")
 
 
+def test_no_temporary_folder_is_an_error(tmp_path, read_only, monkeypatch):
+    def no_folder(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(cache_folder.tempfile, "TemporaryDirectory", no_folder)
+    with pytest.raises(UserError, match=r"store: cannot hold.*No usable temporary directory.*--cache"):
+        CacheFolder().writable(tmp_path / "store", 10, "the store")
+
+
 def test_the_cache_flag_names_the_place(tmp_path):
     cache = CacheFolder(tmp_path / "cache")
     default = tmp_path / "prepared" / "store"

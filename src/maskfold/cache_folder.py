@@ -56,7 +56,13 @@ class CacheFolder:
         if cause is None:
             return folder
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+            try:
+                self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot hold {content} ({cause}), nor can a temporary folder ({error.strerror}); free "
+                    "space, or give --cache a folder on another disk"
+                ) from error
         temporary = Path(self._temporary.name)
         if (too_small := _too_small(temporary, size)) is not None:
             raise UserError(
