@@ -244,6 +244,23 @@ def test_an_output_whose_place_is_taken_is_an_error_before_predicting(script, mo
     refused(script(words[0], moved, *words[1:]), words[1], "is a folder" if "folder" in words[2] else "is not a folder")
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("report", "--out", "pages"), "tiny"),
+        (("report", "--out", "pages"), "comparison"),
+        (("evaluate", "--out", "e"), "tiny"),
+    ],
+)
+def test_outputs_of_one_name_are_refused(script, moved, trained, words, name):
+    first = moved.rename(moved.with_name(name))
+    other = trained.run.folder if name == "tiny" else moved.with_name("second")
+    if name != "tiny":
+        shutil.copytree(first, other)
+    refused(script(words[0], first, other, *words[1:]), "--out", f"the name {name}")
+    assert not Path(words[2]).exists()
+
+
 def test_a_manifest_is_rebuilt_where_its_runs_are_now(script, moved, tmp_path, monkeypatch):
     home = moved.parent.parent
     monkeypatch.chdir(home)

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maskfold.config.experiment import Config, fixed_values
@@ -51,6 +51,16 @@ def find_run(path: Path) -> Path:
     available = sorted(str(config.parent) for config in runs_root().glob("*/config.yaml"))
     fix = f"use one of {', '.join(available)}" if available else "there are none yet; train a run first"
     raise UserError(f"{path}: no run folder (it has no config.yaml); {fix}")
+
+
+def check_distinct_names(runs: "Sequence[RunFolder]", flag: str, other_names: Sequence[str] = ()) -> None:
+    """Raise UserError if outputs named after the runs would overwrite each other, or those of other names.
+
+    flag: the flag of their place.
+    """
+    names = [*other_names, *(run.name for run in runs)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{flag}: two outputs would have the name {twice[0]}; rename a run folder, or leave out {flag}")
 
 
 class RunFolder:
