@@ -134,7 +134,10 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             return run, None
         summary = write_summary(run, prepared)
         if offline := offline_runs(run.folder):
-            print(f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(offline)}", file=sys.stderr)
+            print(
+                f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(map(str, offline))}",
+                file=sys.stderr,
+            )
         return run, summary
 
 
