@@ -144,3 +144,14 @@ def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_readable(path: Path) -> None:
+    """Raise UserError if the disk or the permissions are why a file cannot be read, and not its content."""
+    try:
+        sha256(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        cause = os.strerror(error.errno or 0)
+        raise UserError(f"{path}: cannot be read ({cause}); check the disk and the permissions of the file") from error

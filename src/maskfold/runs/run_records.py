@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
 from maskfold.json_record import JsonRecord, check_record
 
 # More would not fit into memory when a new eval set is simulated.
@@ -46,6 +47,7 @@ def read_epoch_rows(path: Path, has_scores: bool, fix: str) -> list[dict]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, RecursionError) as fault:
+        check_readable(path)
         raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
     if not rows:
         raise UserError(f"{path}: not one object per epoch; {fix}")
