@@ -10,6 +10,8 @@ from pathlib import Path
 from maskfold.errors import UserError
 from maskfold.fileio import CANNOT_WRITE, nearest_existing, why_not_writable
 
+KEEP_HINT = "give --cache a folder to keep it"
+
 
 class CacheFolder:
     """The folder of --cache, or None: then each cache lies beside the files that it was computed from.
@@ -43,7 +45,8 @@ class CacheFolder:
         except OSError as error:
             if error.errno not in CANNOT_WRITE:
                 raise
-            self._note(f"{path.parent}: cannot be written ({os.strerror(error.errno)}), so {content} will not be kept")
+            cause = os.strerror(error.errno)
+            self.note(f"{path.parent}: cannot be written ({cause}), so {content} will not be kept; {KEEP_HINT}")
             return False
 
     def writable(self, default: Path, size: int, content: str) -> Path:
@@ -69,13 +72,16 @@ class CacheFolder:
                 f"{folder}: cannot hold {content} ({cause}), nor can {temporary} ({too_small}); free space, or give "
                 "--cache a folder on another disk"
             )
-        self._note(f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends")
+        self.note(
+            f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends; {KEEP_HINT}"
+        )
         return temporary
 
-    def _note(self, message: str) -> None:
+    def note(self, message: str) -> None:
+        """Print a note, once."""
         if message not in self._noted:
             self._noted.add(message)
-            print(f"note: {message}; give --cache a folder to keep it", file=sys.stderr)
+            print(f"note: {message}", file=sys.stderr)
 
 
 def _too_small(folder: Path, size: int) -> str | None:

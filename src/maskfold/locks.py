@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 from maskfold.errors import LockedError, UserError
 from maskfold.fileio import nearest_existing
@@ -68,3 +68,40 @@ def _no_lock_error(folder: Path, error: OSError) -> UserError:
         "here at once would damage each other's files; use another disk, or give --no-lock if you are sure that "
         "nothing else writes here"
     )
+
+
+def hold(path: Path) -> BinaryIO | None:
+    """Open a file that nobody may delete until it is closed, which the end of the process does; None if it is missing.
+
+    Where the file system has no locks, and after --no-lock, the file is only opened.
+    """
+    try:
+        handle = path.open("rb")
+    except FileNotFoundError:
+        return None
+    if locks_enabled:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+    # It may have been deleted or replaced while this process waited for the lock.
+    with contextlib.suppress(FileNotFoundError):
+        if os.path.samestat(path.stat(), os.fstat(handle.fileno())):
+            return handle
+    handle.close()
+    return None
+
+
+@contextmanager
+def unused(path: Path) -> Iterator[None]:
+    """Keep others from opening a file with hold(). Raises LockedError if a process holds it."""
+    if not locks_enabled or not path.exists():
+        yield
+        return
+    # Writable, because NFS gives an exclusive lock only then.
+    with path.open("rb+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LockedError(f"{path}: another process is using it") from None
+        except OSError as error:
+            raise _no_lock_error(path.parent, error) from None
+        yield
