@@ -1,5 +1,7 @@
 """The kinds of files that can be deleted from runs and prepared folders."""
 
+# The kind of a run folder itself.
+WHOLE_RUN = "runs"
 # {kind: what it is}, in the order of the table and of the flags.
 KINDS = {
     "states": "training states and kept epochs of unfinished folds; those folds start again",

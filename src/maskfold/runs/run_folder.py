@@ -89,8 +89,12 @@ class RunFolder:
     def cache_places(self, name: str) -> list[Path]:
         """Where a file that can be computed again may lie, the place to write it first; --cache may serve many runs."""
         folder = self.places.cache.folder
-        key = f"{self.name}-{self.provenance['config_sha256'][:8]}"
-        return ([] if folder is None else [folder / key / name]) + [self.folder / name]
+        return ([] if folder is None else [folder / self.cache_key / name]) + [self.folder / name]
+
+    @property
+    def cache_key(self) -> str:
+        """The name of the run's folder in a folder of --cache."""
+        return f"{self.name}-{self.provenance['config_sha256'][:8]}"
 
     @property
     def provenance(self) -> dict:
