@@ -22,7 +22,7 @@ from maskfold.runs.run_folder import RunFolder, runs_root
 from maskfold.training.fit import fit_run
 
 METRICS = ("macro_f1", "mask_accuracy", "gender_accuracy", "age_accuracy")
-# {arm: the keys it changes}.
+# {arm: the keys that it changes}.
 ARMS = {
     "reference": {},
     "focal": {"loss.name": "focal"},
@@ -46,7 +46,7 @@ ARMS = {
 }
 
 
-# The reference has the default of the schema for every key that an arm changes, whatever the file has.
+# Every key that an arm changes has the schema's default in the reference, even if the file gives another value.
 REFERENCE = {
     key: value for key, value in flatten(Config().model_dump()).items() if any(key in arm for arm in ARMS.values())
 }
@@ -63,7 +63,7 @@ def main() -> None:
     arms = args.arms or list(ARMS)
     for arm in arms:
         if arm not in ARMS:
-            raise UserError(f"--arms {arm}: unknown arm; there are {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
+            raise UserError(f"--arms {arm}: unknown arm; use one of {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
     configs = {
         run_name(args.prefix, arm, seed): load_config(
             args.file, REFERENCE | config_overrides(args) | ARMS[arm] | {"seed": str(seed)}
@@ -96,7 +96,7 @@ def trained(prefix: str, arm: str) -> dict[int, Predictions]:
 
 
 def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
-    """Print one row per arm: its scores, and the difference to the reference over their common seeds."""
+    """Print one row per arm: its scores, and its difference from the reference over the seeds that both have."""
     reference = arms["reference"]
     print("| arm | seeds | macro F1 (spread) | mask | gender | age | arm - reference: macro F1 | mask | gender | age |")
     print("|" + "---|" * 10)

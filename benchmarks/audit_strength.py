@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""The label audit on models of several strengths: false proposals on correct labels, and planted label errors found.
+"""The label audit on models of several strengths: false proposals on correct labels, or planted label errors found.
 
-Trains the configuration once per number of epochs on the labels as they are, which must be correct, and once on labels
-with planted errors; runs that exist are not trained again. Prints one row per run and axis as a Markdown table.
+Trains the configuration once per number of epochs: on the labels as they are, which must be correct, or on labels with
+planted errors. Runs that exist are not trained again. Prints one row per run and axis as a Markdown table.
 
     python benchmarks/audit_strength.py configs/demo.yaml --epochs 1 2 3 6 10 20
     python benchmarks/audit_strength.py configs/demo.yaml --epochs 20 --genders 8 --exchanges 4
@@ -33,7 +33,7 @@ HEADER = "| run | people | axis | accuracy | separation | judged | rate | propos
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("file", type=Path, help="configuration of the experiment")
-    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3, 6, 10, 20], help="strengths of the models")
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3, 6, 10, 20], help="epochs of each model")
     parser.add_argument("--genders", type=int, default=0, help="wrong genders to plant (default: none)")
     parser.add_argument("--exchanges", type=int, default=0, help="exchanges of photos to plant (default: none)")
     parser.add_argument("--prefix", default="audit", help="prefix of the names of the runs (default: %(default)s)")
@@ -56,12 +56,12 @@ def main() -> None:
 
 
 def warmed_up(config: Config, epochs: int) -> dict:
-    """optim.epochs, and a warm-up of at most half of them."""
+    """Values of optim: the number of epochs, and a warm-up of at most half of it."""
     return {"epochs": epochs, "warmup_epochs": min(config.optim.warmup_epochs, epochs / 2)}
 
 
 def sample_errors(prepared: Prepared, num_genders: int, num_exchanges: int, seed: int) -> dict[str, np.ndarray]:
-    """People whose labels are made wrong, by axis; nobody has two errors."""
+    """Sample the people whose labels are made wrong, by axis; nobody has two errors."""
     people = np.random.default_rng(seed).permutation(prepared.people.person_id.to_numpy(str))
     if num_genders + num_exchanges > len(people):
         raise UserError(f"--genders, --exchanges: there are only {len(people)} people; plant fewer errors")
@@ -80,8 +80,8 @@ def with_errors(config: Config, prepared: Prepared, planted: dict[str, np.ndarra
 
 
 def table_rows(name: str, oof: OutOfFold, planted: dict[str, np.ndarray]) -> list[str]:
-    """One row per axis. first: planted errors among the first suspects, twice as many as were planted; correct: planted
-    errors among the proposals."""
+    """Return one row per axis. first: planted errors among the first 2 N suspects, if N errors were planted; correct:
+    planted errors among the proposals."""
     suspects, fits = find_suspects(oof)
     labels, predictions = decode_label(oof.label), decode_label(oof.pred_labels)
     accuracy = {"mask": np.mean(labels[0] == predictions[0]), "gender": np.mean(labels[1] == predictions[1])}
@@ -90,7 +90,7 @@ def table_rows(name: str, oof: OutOfFold, planted: dict[str, np.ndarray]) -> lis
         table, fit, wrong = suspects[suspects.axis == axis], fits[axis], planted[axis]
         is_wrong = table.person_id.isin(wrong)
         cells = [name, len(table), axis, f"{accuracy[axis]:.3f}", f"{separation(table.margin.to_numpy()):.2f}"]
-        cells += ["no", ""] if fit.doubt else ["yes", f"{fit.rate:.1%}" if np.isfinite(fit.rate) else ""]
+        cells += ["no", ""] if fit.unfitted_reason else ["yes", f"{fit.rate:.1%}" if np.isfinite(fit.rate) else ""]
         cells += [f"{table.proposed.sum()} ({table.proposed.mean():.1%})", len(wrong)]
         cells += [is_wrong[table["rank"] <= 2 * len(wrong)].sum(), (is_wrong & table.proposed).sum()]
         rows.append(f"| {' | '.join(map(str, cells))} |")

@@ -34,7 +34,7 @@ BASE = ("mean", "argmax", ("none",))
 METHODS = {
     "blend oof": ("oof", "argmax", ("none",)),
     "blend logloss": ("logloss", "argmax", ("none",)),
-    "decision macro-f1, or argmax where it may lose": ("mean", "macro-f1", ("none",)),
+    "decision macro-f1, or argmax if it may lose": ("mean", "macro-f1", ("none",)),
     "hflip": ("mean", "argmax", ("none", "hflip")),
     "oof, macro-f1 and hflip": ("oof", "macro-f1", ("none", "hflip")),
 }
@@ -53,12 +53,12 @@ def main() -> None:
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
     ):
         # The folder's name depends on the people, so that a sample of other people is not resumed.
-        own = hashlib.sha256(" ".join(people).encode() + bytes(args.train_people)).hexdigest()[:8]
-        draw = args.out / f"draw{number}-{own}"
+        digest = hashlib.sha256(" ".join(people).encode() + bytes(args.train_people)).hexdigest()[:8]
+        draw = args.out / f"draw{number}-{digest}"
         # answers.csv is written last.
         if not (draw / "raw" / "answers.csv").exists():
             write_draw(whole, people[: args.train_people], people[args.train_people :], draw / "raw")
-        rows.append(score_draw(experiment, draw, f"{args.out.name}-{number}-{own}"))
+        rows.append(score_draw(experiment, draw, f"{args.out.name}-{number}-{digest}"))
         print(" ".join(f"{name} {value:.4f}" for name, value in rows[-1].items()), flush=True)
     print_table(pd.DataFrame(rows))
 
@@ -77,7 +77,7 @@ def score_draw(experiment: Config, draw: Path, name: str) -> dict[str, float]:
     scores["mean"] = _score(truth, base)
     for method, (blend, decision, views) in METHODS.items():
         scores[method] = _score(truth, blend_runs(runs, views, blend, decision))
-    scores["decision macro-f1, always"] = _forced(truth, runs, base)
+    scores["decision macro-f1, always"] = _score_without_fallback(truth, runs, base)
     return scores
 
 
@@ -85,8 +85,8 @@ def _score(truth: pd.Series, blend: Blend) -> float:
     return macro_f1(truth[blend.eval_predictions.image_id].to_numpy(), blend.pred_labels)
 
 
-def _forced(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:
-    """Score of the decision macro-f1 without the fallback to argmax."""
+def _score_without_fallback(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:
+    """Score of the decision macro-f1, used even if it may lose."""
     params = fit(base.member_probs, base.oof.label, base.oof.person_id, "mean", "macro-f1")
     evaluation, pred_labels, _ = apply_blend(runs, ("none",), params)
     return macro_f1(truth[evaluation.image_id].to_numpy(), pred_labels)
@@ -94,7 +94,7 @@ def _forced(truth: pd.Series, runs: list[RunFolder], base: Blend) -> float:
 
 def print_table(table: pd.DataFrame) -> None:
     """Print one row per method: its mean score, and the mean, spread and error of its gain over `mean`."""
-    print(f"| n = {len(table)} draws | macro F1 | less that of the mean | spread | +- (95 %) | better in |")
+    print(f"| n = {len(table)} draws | macro F1 | difference from the mean | spread | +- (95 %) | better in |")
     print("|---|---|---|---|---|---|")
     for method in table:
         gain = table[method] - table["mean"]

@@ -2,9 +2,9 @@
 """How often damage inside a JPEG is found, and how often an intact photo is refused.
 
 Intact photos: several encoders, quality 20 to 98, progressive, restart markers, optimised Huffman tables, chroma
-subsampling, odd sizes, a movie behind the end. Damage: a block of the data is zeroed, cut out, overwritten by random
-bytes, or exchanged with another block; the end marker stays. Only damage that changes more than 5 % of the pixels
-counts. Uses one core.
+subsampling, odd sizes, a movie after the end marker. Damage: a block of the data is zeroed, cut out, overwritten by
+random bytes, or exchanged with another block; the end marker stays. Only damage that changes more than 5 % of the
+pixels counts. Uses one core.
 
     python benchmarks/damage.py --photos FOLDER --intact 2000 --damaged 200
 """
@@ -31,7 +31,7 @@ BLOCKS = (64, 512, 4096, 0)
 MAX_DIFFERENCE = 2
 MIN_CHANGED = 0.05
 
-# As the damage is to be seen, not refused, when the pixels are compared.
+# Pillow must decode damaged files too, so that their pixels can be compared.
 ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
@@ -65,7 +65,7 @@ def encode(image: np.ndarray, number: int, rng: np.random.Generator) -> bytes:
 def damage(content: bytes, kind: str, size: int, rng: np.random.Generator) -> bytes:
     """Damage `size` bytes of the data between the header and the end marker."""
     header = read_jpeg_header(content)
-    first, last = header.scan, content.find(b"\xff\xd9", header.scan)
+    first, last = header.scan_start, content.find(b"\xff\xd9", header.scan_start)
     size = min(size or (last - first) // 4, (last - first) // 2)
     start = int(rng.integers(first, last - size))
     damaged = bytearray(content)
@@ -85,7 +85,7 @@ def damage(content: bytes, kind: str, size: int, rng: np.random.Generator) -> by
 
 
 def changed_share(one: bytes, other: bytes) -> float:
-    """Share of pixels that differ; 1 if one of the two cannot be decoded."""
+    """Share of pixels that differ between two files; 1 if one of the files cannot be decoded."""
     try:
         images = [np.asarray(Image.open(io.BytesIO(content)).convert("RGB"), int) for content in (one, other)]
     except (OSError, ValueError, SyntaxError):
@@ -96,7 +96,7 @@ def changed_share(one: bytes, other: bytes) -> float:
 
 
 def source_images(folder: Path | None, count: int) -> Iterator[np.ndarray]:
-    """`count` RGB images: of a folder, over and over, or of synthetic people."""
+    """Yield `count` RGB images of a folder, repeated if it has fewer, or of synthetic people."""
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
             make_demo(Path(scratch) / "demo", people=30, eval_people=1, seed=0)
@@ -132,15 +132,15 @@ def main() -> None:
     for kind in ("zeroed", "cut out", "random", "swapped"):
         cells = []
         for size in BLOCKS:
-            found = tried = 0
+            num_found = num_tried = 0
             for content in sorted(photos, key=lambda _: rng.random()):
                 damaged = damage(content, kind, size, rng)
                 if changed_share(content, damaged) > MIN_CHANGED:
-                    tried += 1
-                    found += photo_fault(damaged) is not None
-                if tried == args.damaged:
+                    num_tried += 1
+                    num_found += photo_fault(damaged) is not None
+                if num_tried == args.damaged:
                     break
-            cells.append(f"{found / max(tried, 1):.1%} of {tried}")
+            cells.append(f"{num_found / max(num_tried, 1):.1%} of {num_tried}")
         print(f"| {kind} | " + " | ".join(cells) + " |", flush=True)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Coverage of board95 on new people: disjoint samples (draws) of people from a data set whose labels are all known.
 
-The training people of a sample are cross-validated. Its held-out people are the eval set, scored by one fold's model
-and by the mean of all fold models. Prints one row per sample, and how often the score was inside board95.
+The training people of a sample are cross-validated. The other people of the sample are its eval set, which one fold's
+model and the mean of all fold models predict. Prints one row per sample, and how often the score was inside board95.
 
     python benchmarks/draws.py --data DATA --out DRAWS --model.backbone tf_efficientnet_lite0 --model.weights FILE
 """
@@ -80,7 +80,8 @@ def sample_people(prepared: Prepared, draws: int, size: int, seed: int) -> list[
 
 
 def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out: Path) -> None:
-    """Write a raw data folder of links to the photos: training people, held-out people as eval set, its true labels."""
+    """Write a raw data folder with links to the photos: the training people, the held-out people as eval set, and the
+    true labels of the eval set."""
     shutil.rmtree(out, ignore_errors=True)
     images, root = prepared.images, prepared.root.resolve()
     rows = []
@@ -102,7 +103,7 @@ def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out:
 
 
 def score_draw(config: Config, folder: Path) -> dict:
-    """Out-of-fold score with board95, and the scores of fold 0's model and of the mean on the held-out people."""
+    """Return the out-of-fold score, board95, and the scores of fold 0's model and of the mean on held-out people."""
     shutil.rmtree(folder / "prepared", ignore_errors=True)
     scores = {}
     for name, folds in (("one", [0]), ("mean", None)):

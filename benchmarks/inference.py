@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import Result, against, rate, take_turns
+from measure import Result, compare_medians, rate, take_turns
 from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
@@ -74,18 +74,18 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
 
     plain = {reader: PlainInference(config, backbone, reader, paths) for reader in ("pil", "cv2")}
     values = take_turns({"ours": lambda: rate(predict), "forward": lambda: rate(forward), **plain}, repeats)
-    for peer in plain.values():
-        peer.process.stdin.close()
+    for loop in plain.values():
+        loop.process.stdin.close()
     names = {
         "prediction_5_folds_hflip_vs_forward_alone": "forward",
         "prediction_5_folds_hflip_vs_usual_way_pil": "pil",
         "prediction_5_folds_hflip_vs_usual_way_cv2": "cv2",
     }
-    return against(values, names, "images/s")
+    return compare_medians(values, names, "images/s")
 
 
 def _trained(config: Config, seed: int) -> torch.nn.Module:
-    """A model with random weights whose batch norm statistics come from a few steps, for realistic activations."""
+    """A model with random weights and batch norm statistics of a few random batches, for realistic activations."""
     torch.manual_seed(seed)
     model = build_classifier(config).train()
     with torch.no_grad():

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import other_loaders
-from measure import Result, against, rate, take_turns
+from measure import Result, compare_medians, rate, take_turns
 from numpy.lib.format import open_memmap
 from pipeline import Pipeline
 from torch.utils.data import DataLoader
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 WORKERS = 2
 
 
-def passes(loader: DataLoader) -> int:
+def count_photos(loader: DataLoader) -> int:
     return sum(len(batch[0]) for batch in loader)
 
 
@@ -29,7 +29,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         "map": other_loaders.memory_map(file, (128, 96), WORKERS),
     }
     values = take_turns(
-        {name: lambda loader=loader: rate(lambda: passes(loader)) for name, loader in small.items()}, repeats
+        {name: lambda loader=loader: rate(lambda: count_photos(loader)) for name, loader in small.items()}, repeats
     )
     names = {
         "loader_128x96_vs_organisers": "organisers",
@@ -38,12 +38,12 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         "loader_128x96_vs_cv2_albumentations": "cv2",
         "loader_128x96_vs_bare_memory_map": "map",
     }
-    results = against(values, names, "images/s")
+    results = compare_medians(values, names, "images/s")
     large = {
         "ours": ours.loader((224, 168), WORKERS),
         "organisers": other_loaders.organisers(ours.paths, (224, 168), WORKERS),
     }
     values = take_turns(
-        {name: lambda loader=loader: rate(lambda: passes(loader)) for name, loader in large.items()}, repeats
+        {name: lambda loader=loader: rate(lambda: count_photos(loader)) for name, loader in large.items()}, repeats
     )
-    return results | against(values, {"loader_224x168_vs_organisers": "organisers"}, "images/s")
+    return results | compare_medians(values, {"loader_224x168_vs_organisers": "organisers"}, "images/s")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of `n` turns. ratio = ours / theirs; higher is better for a rate, lower for seconds or MB."""
+    """Medians of `n` turns. A higher ratio ours / theirs is better for rates, a lower one for seconds or MB."""
 
     ours: float
     theirs: float
@@ -39,8 +39,10 @@ def take_turns(functions: dict[str, Callable[[], float]], repeats: int) -> dict[
     return values
 
 
-def against(values: dict[str, list[float]], names: dict[str, str], unit: str, ours: str = "ours") -> dict[str, Result]:
-    """Compare `ours` with the others; names: {name of the result: name of the other}."""
+def compare_medians(
+    values: dict[str, list[float]], names: dict[str, str], unit: str, ours: str = "ours"
+) -> dict[str, Result]:
+    """Compare the median of `ours` with those of others; names: {name of the result: name of the other function}."""
     medians = {name: statistics.median(turns) for name, turns in values.items()}
     return {name: Result(medians[ours], medians[other], len(values[other]), unit) for name, other in names.items()}
 
@@ -48,8 +50,8 @@ def against(values: dict[str, list[float]], names: dict[str, str], unit: str, ou
 def rate(work: Callable[[], int]) -> float:
     """Photos per second of work(), which returns the number of photos it processed."""
     start = time.perf_counter()
-    done = work()
-    return done / (time.perf_counter() - start)
+    num_photos = work()
+    return num_photos / (time.perf_counter() - start)
 
 
 def table(results: dict[str, Result]) -> str:

@@ -43,10 +43,10 @@ def main() -> None:
     rows.append(_hard_vote(runs, views))
     for method in ("mean", "oof"):
         blend = blend_runs(runs, views, method, "macro-f1")
-        taken = "taken" if blend.params.factors else "not taken"
-        rows.append(_row(f"blend {method}, decision macro-f1 ({taken})", blend))
+        usage = "used" if blend.params.factors else "not used"
+        rows.append(_row(f"blend {method}, decision macro-f1 ({usage})", blend))
         gain = blend.decision_gain
-        print(f"decision on {method}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {taken}")
+        print(f"decision on {method}: {gain.difference:+.4f} [{gain.ci95[0]:+.4f}, {gain.ci95[1]:+.4f}], {usage}")
     print_table(rows, whole["mean"].cross_fitted.pred_labels, truth)
 
 
@@ -62,7 +62,7 @@ def _hard_vote(runs: list[RunFolder], views: tuple[str, ...]) -> tuple:
 
 
 def print_table(rows: list[tuple], mean: np.ndarray, truth: pd.Series) -> None:
-    print("| | out-of-fold macro F1 | less that of the mean [95 %] | held-out macro F1 | accuracy | gender | age |")
+    print("| | out-of-fold macro F1 | difference from the mean [95 %] | held-out macro F1 | accuracy | gender | age |")
     print("|---|---|---|---|---|---|---|")
     for name, oof, oof_labels, eval_ids, eval_labels in rows:
         gain = compare(oof.label, oof_labels, mean, oof.person_id)

@@ -1,7 +1,7 @@
 """Peak memory of training with two workers over three epochs, compared with the same step on tensors in memory.
 
-Measured as the proportional set size without file-backed pages of the process and its workers, which is the memory that
-a machine needs.
+The memory is the proportional set size of the process and its workers without file-backed pages, which is what a
+machine needs.
 """
 
 import os
@@ -18,9 +18,9 @@ EPOCHS, WORKERS, PHOTOS, BATCHES = 3, 2, 18_900, 12
 def private_mb(pid: int) -> float:
     """PSS of anonymous and shared memory (/proc/PID/smaps_rollup) of a process and its children, in MB."""
     total = 0
-    for one in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
+    for each in [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]:
         try:
-            fields = dict(line.split(":") for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()[1:])
+            fields = dict(line.split(":") for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()[1:])
         except OSError:
             continue
         total += sum(int(fields[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem"))
@@ -28,7 +28,7 @@ def private_mb(pid: int) -> float:
 
 
 class Peak:
-    """Peak of private_mb per epoch. It is read only twice a second, because each reading halts the process."""
+    """Peak of private_mb in each epoch, measured only twice a second, because each measurement stops the process."""
 
     def __init__(self):
         self.now, self.epochs, self._end = 0.0, [], threading.Event()
@@ -73,7 +73,8 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
     train_state = make_train_state(config, classifier, photos, make_accelerator(config))
     file, size = scratch / "store.npy", config.optim.batch_size
     dataset = PhotoDataset(Store(file), np.zeros(PHOTOS, int), make_train_transform(config.data))
-    # The workers read photos of the whole store, but only BATCHES batches are trained on: more need no more memory.
+    # The workers read photos of the whole store, but only BATCHES batches are trained on, since more would not need
+    # more memory.
     rows = np.arange(PHOTOS)
     loader = PhotoLoader(dataset, PhotoBatchSampler(rows, size, shuffle=True), WORKERS, pin=False)
     fixed = next(iter(PhotoLoader(dataset, PhotoBatchSampler(rows[:size], size, shuffle=False), 0, pin=False)))
@@ -98,7 +99,7 @@ def child(backbone: str, scratch: Path, feeding: str) -> list[float]:
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
     from numpy.lib.format import open_memmap
 
-    # Left empty: black photos need as much memory as any, and a sparse file needs no disk space.
+    # The file stays empty: black photos need as much memory as others, and a sparse file needs no disk space.
     open_memmap(scratch / "store.npy", "w+", "uint8", (PHOTOS, 256, 192, 3))
     peaks = {}
     for feeding in ("loader", "tensors"):

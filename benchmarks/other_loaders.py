@@ -1,4 +1,4 @@
-"""Data loaders of other pipelines for the same photos, each written as its users would write it."""
+"""Data loaders of other pipelines for the same photos, each written as the users of the pipeline would write it."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ from maskfold.loading.transforms import make_train_transform
 
 
 class Pipeline:
-    """Data prepared once per scratch folder; `loader` gives training batches of a size with the preset light."""
+    """Data that is prepared once per scratch folder, and a loader of training batches with the preset light."""
 
     def __init__(self, data: Path, scratch: Path, backbone: str):
         folder = scratch / "prepared"

@@ -1,8 +1,8 @@
-"""A plain inference loop: each model and TTA view reads and preprocesses every photo again, in float32 and the default
-memory format. It runs in its own process with the default allocator.
+"""A plain inference loop in a process of its own, with the default allocator, float32 and the default memory format.
 
-Run by inference.py. For each line on stdin it predicts all photos once and prints images/s. Arguments: backbone,
-height, width, crop height, crop width, pil or cv2, then the photos.
+Every photo is read and preprocessed again for each model and TTA view. inference.py starts the process. For each line
+on stdin it predicts all photos once and prints images/s. Arguments: backbone, height, width, crop height, crop width,
+pil or cv2, then the photos.
 """
 
 import sys
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def with_batch_norm_statistics(model: torch.nn.Module, size: tuple[int, int]) -> torch.nn.Module:
-    """Take batch norm statistics from a few batches, for realistic activations."""
+    """Compute batch norm statistics from a few random batches, for realistic activations."""
     model.train()
     for _ in range(3):
         model(torch.randn(16, 3, *size))

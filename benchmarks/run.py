@@ -46,11 +46,11 @@ def main() -> None:
         if set(args.only) == set(GROUPS):
             args.out.unlink(missing_ok=True)
         for group in args.only:
-            # Imported one by one, because the packages of another group may be missing.
+            # Each group is imported only when it is measured, because the packages of another group may be missing.
             module = __import__(group)
             print(f"measuring: {group}", file=sys.stderr, flush=True)
             results |= module.measure(data, Path(scratch), args.backbone, args.repeats)
-            # Written after each group, so that an error in the next one loses nothing.
+            # The file is written after each group, so that an error in the next group loses nothing.
             earlier = json.loads(args.out.read_text()) if args.out.exists() else {}
             write_json(args.out, earlier | {name: result.as_dict() for name, result in results.items()})
     print(table(results))

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""The warning that eval photos differ from training photos: false alarms, and the changes that raise it.
+"""The warning that eval photos differ from training photos: false alarms, and the changes that cause the warning.
 
-The people of a data set are split at random into training people and eval people, who do not differ. Then the photos of
-the eval people are changed, or replaced by those of other data sets. Prints one row per case.
+The people of a data set are split at random into training people and eval people, whose photos do not differ. Then the
+photos of the eval people are changed, or replaced by those of other data sets. Prints one row per case.
 
     python benchmarks/shift.py --data DATA --train-people 300 --eval-people 200 --other OTHER_DATA
 """
@@ -45,7 +45,7 @@ def encode(*qualities: int) -> Change:
 
 
 def enlarge(factor: float) -> Change:
-    """The centre of the photo, enlarged to its size."""
+    """Enlarge the centre of the photo to the size of the photo."""
 
     def change(image: np.ndarray) -> np.ndarray:
         height, width = image.shape[:2]
@@ -69,17 +69,17 @@ CHANGES: dict[str, Change] = {
 
 
 class Statistics:
-    """Statistics of photos, each computed once for each change."""
+    """Statistics of photos; those of a photo with a change are computed only once."""
 
     def __init__(self, root: Path):
-        self.root, self.known = root, {}
+        self.root, self.computed = root, {}
 
     def __call__(self, paths: list[str], name: str = "", change: Change = lambda image: image) -> np.ndarray:
-        missing = [path for path in paths if (path, name) not in self.known]
+        missing = [path for path in paths if (path, name) not in self.computed]
         with ThreadPoolExecutor() as pool:
             rows = pool.map(lambda path: photo_statistics(change(read_photo(self.root / path).image)), missing)
-            self.known.update(((path, name), row) for path, row in zip(missing, rows, strict=True))
-        return np.array([self.known[path, name] for path in paths])
+            self.computed.update(((path, name), row) for path, row in zip(missing, rows, strict=True))
+        return np.array([self.computed[path, name] for path in paths])
 
 
 def main() -> None:
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--eval-people", type=int, default=200, help="eval people per split (default: 200)")
     parser.add_argument("--splits", type=int, default=20, help="random splits (default: 20)")
     parser.add_argument("--changed-splits", type=int, default=3, help="splits per changed case (default: 3)")
-    parser.add_argument("--only-splits", action="store_true", help="measure the false alarms alone (default: no)")
+    parser.add_argument("--only-splits", action="store_true", help="measure only the false alarms (default: no)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(find_layout(args.raw), Path(scratch) / "prepared")
@@ -104,32 +104,32 @@ def main() -> None:
     print("| eval photos | n | raised | AUC, smallest | AUC, largest | threshold, smallest | threshold, largest |")
     print("|---|---|---|---|---|---|---|")
 
-    def row(title: str, chosen: list, evaluations: list[np.ndarray]) -> None:
-        compared = [
+    def print_row(title: str, train_samples: list, evaluations: list[np.ndarray]) -> None:
+        shifts = [
             measure_shift(statistics(list(images.path)), images.person_id.to_numpy(), evaluation)
-            for (images, _), evaluation in zip(chosen, evaluations, strict=True)
+            for (images, _), evaluation in zip(train_samples, evaluations, strict=True)
         ]
-        results = [result for result in compared if result is not None]
+        results = [shift for shift in shifts if shift is not None]
         if not results:
             print(f"| {title}: too few people | 0 | | | | | |")
             return
         ends = [f"{end(r[key] for r in results):.3f}" for key in ("auc", "threshold") for end in (min, max)]
-        raised = sum(result["differs"] for result in results)
-        named = f" ({', '.join(results[0]['differences'])})" if raised else ""
-        print(f"| {title}{named} | {len(results)} | {raised} | {' | '.join(ends)} |", flush=True)
+        num_warnings = sum(result["differs"] for result in results)
+        differences = f" ({', '.join(results[0]['differences'])})" if num_warnings else ""
+        print(f"| {title}{differences} | {len(results)} | {num_warnings} | {' | '.join(ends)} |", flush=True)
 
-    row("not changed", samples, [statistics(list(evaluation.path)) for _, evaluation in samples])
+    print_row("not changed", samples, [statistics(list(evaluation.path)) for _, evaluation in samples])
     if args.only_splits:
         return
-    chosen = samples[: args.changed_splits]
+    first = samples[: args.changed_splits]
     for name, change in CHANGES.items():
-        row(name, chosen, [statistics(list(evaluation.path), name, change) for _, evaluation in chosen])
+        print_row(name, first, [statistics(list(evaluation.path), name, change) for _, evaluation in first])
     for raw, other in zip(args.other, others, strict=True):
-        everybody = [split(other, 0, args.eval_people, seed) for seed in range(args.changed_splits)]
-        paths = [list(sample_photos(each)[1].path) for each in everybody]
-        row(f"of {raw.name}", chosen, [Statistics(Path(other.meta["root"]))(each) for each in paths])
-    for title, chosen_rows in groups(prepared).items():
-        row(title, chosen, [statistics(list(part(each, chosen_rows).path)) for each in splits[: args.changed_splits]])
+        other_splits = [split(other, 0, args.eval_people, seed) for seed in range(args.changed_splits)]
+        paths = [list(sample_photos(each)[1].path) for each in other_splits]
+        print_row(f"of {raw.name}", first, [Statistics(Path(other.meta["root"]))(each) for each in paths])
+    for title, rows in groups(prepared).items():
+        print_row(title, first, [statistics(list(part(each, rows).path)) for each in splits[: args.changed_splits]])
 
 
 def split(prepared: Prepared, train_people: int, eval_people: int, seed: int) -> Prepared:
@@ -147,7 +147,7 @@ def split(prepared: Prepared, train_people: int, eval_people: int, seed: int) ->
 
 
 def groups(prepared: Prepared) -> dict[str, Callable]:
-    """Parts of the eval set in which other classes are frequent."""
+    """Functions that select a part of the eval set with other class frequencies."""
     return {
         "only women": lambda table: table.gender == "female",
         "only people below the median age": lambda table: table.age < prepared.folds.age.median(),
@@ -156,7 +156,7 @@ def groups(prepared: Prepared) -> dict[str, Callable]:
 
 
 def part(prepared: Prepared, rows: Callable) -> pd.DataFrame:
-    """The sampled eval photos of a part of the eval set."""
+    """Sample eval photos of a part of the eval set."""
     evaluation = prepared.eval_table
     return sample_photos(replace(prepared, evaluation=evaluation[rows(evaluation)]))[1]
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
-from measure import Result, against, rate, take_turns
+from measure import Result, compare_medians, rate, take_turns
 from pipeline import Pipeline
 
 from maskfold.loading.store import open_store
@@ -28,4 +28,4 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         return len(open_store(ours.prepared, ours.prepared.images, ours.config.data))
 
     values = take_turns({"ours": lambda: rate(build), "floor": lambda: rate(floor)}, repeats)
-    return against(values, {"store_build_vs_reduced_decode": "floor"}, "images/s")
+    return compare_medians(values, {"store_build_vs_reduced_decode": "floor"}, "images/s")

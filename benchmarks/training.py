@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import Result, against, rate, take_turns
+from measure import Result, compare_medians, rate, take_turns
 from pipeline import Pipeline
 
 from maskfold.config.experiment import Config, replaced
@@ -54,4 +54,4 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         return BATCHES * size
 
     values = take_turns({"ours": lambda: rate(epoch), "bare": lambda: rate(bare)}, repeats)
-    return against(values, {"training_vs_random_tensors": "bare"}, "images/s")
+    return compare_medians(values, {"training_vs_random_tensors": "bare"}, "images/s")

@@ -166,4 +166,4 @@ def test_people_without_both_photos_are_not_judged_for_exchanges():
     )
     suspects, fits = find_suspects(only)
     assert set(suspects.axis) == {"gender", "age"}
-    assert fits["mask"].doubt
+    assert fits["mask"].unfitted_reason

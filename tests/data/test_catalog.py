@@ -68,7 +68,7 @@ def test_prepared_files_have_the_documented_format(script, raw):
 def test_more_folds_than_the_rarest_bin_is_a_warning(script, raw):
     done = script("prepare", "--data", raw, "--folds", 5)
     assert done.code == 0
-    assert "warning: 5 folds" in done.out
+    assert "has fewer people (1) than there are folds (5)" in done.out
 
 
 def test_more_folds_than_people_is_refused(script, raw):
@@ -147,7 +147,7 @@ FAULTS = {
     "no images": (lambda raw: shutil.rmtree(raw / "train" / "images"), ["images", "no such folder"]),
     "no folder": (lambda raw: shutil.rmtree(folder_of(raw)), ["folder is missing"]),
     "no photo": (lambda raw: _unlink(photo_of(raw, "normal")), ["normal", "missing"]),
-    "photo twice": (_twice, ["mask1.jpeg", "twice"]),
+    "photo twice": (_twice, ["mask1.jpeg", "two files of the same photo"]),
     "empty photo": (lambda raw: photo_of(raw).write_bytes(b""), ["mask1", "empty"]),
     "photo truncated": (lambda raw: _cut(photo_of(raw)), ["mask1", "truncated"]),
     "png truncated": (_png_cut, ["mask1.png", "truncated"]),

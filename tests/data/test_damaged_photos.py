@@ -21,7 +21,7 @@ OUT = Path("data/prepared/raw data 사본")
 def zero_middle(path: Path) -> None:
     """Overwrite a third of the data of a JPEG; its end stays."""
     content = bytearray(path.read_bytes())
-    start = read_jpeg_header(bytes(content)).scan
+    start = read_jpeg_header(bytes(content)).scan_start
     size = (len(content) - start) // 3
     content[start + size : start + 2 * size] = bytes(size)
     path.write_bytes(content)

@@ -121,7 +121,7 @@ def test_what_spreadsheets_write_is_read(script, root, plain, form):
     assert done.code == 0, done.err
     if form in ("NFD", "paths in capitals"):
         # The ids are those of train.csv, so only the same but for form and case; the paths are those on disk.
-        assert "are matched" in done.out
+        assert "were matched" in done.out
         for name, content in tables(OUT).items():
             assert same_names(content) == same_names(plain[name])
         assert all((root / path).is_file() for path in pd.read_csv(OUT / "images.csv").path)

@@ -167,7 +167,7 @@ def test_at_most_three_differences_are_named_each_once():
 
 def test_a_warning_without_a_single_large_difference_is_a_sentence():
     warning = shift_warning({"auc": 0.9, "threshold": 0.6, "differs": True, "differences": []})
-    assert "They are" not in warning
+    assert "The eval photos are" not in warning
     assert "  " not in warning
 
 

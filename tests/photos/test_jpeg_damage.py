@@ -31,7 +31,7 @@ def photo(seed: int = 0, quality: int = 90, **options: object) -> bytes:
 
 
 def data_range(content: bytes) -> tuple[int, int]:
-    start = read_jpeg_header(content).scan
+    start = read_jpeg_header(content).scan_start
     return start, content.index(END, start)
 
 

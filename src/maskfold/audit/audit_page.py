@@ -13,7 +13,7 @@ from maskfold.labels import AGE_BORDERS, KIND_MASK, MASKS
 from maskfold.loading.store import Store
 from maskfold.pages.html_page import Section, note, page, photo
 
-# People shown per axis, unless more corrections are proposed: those are all shown.
+# Number of people shown per axis; if more corrections are proposed, all of these are shown.
 MIN_SHOWN = 12
 # File stems: the photo without a mask, one with a mask, and the two photos that may be exchanged.
 PORTRAIT = next(kind for kind, mask in KIND_MASK.items() if MASKS[mask] == "not worn")
@@ -33,7 +33,7 @@ DUPLICATES_HINT = (
 
 
 def evidence(row) -> str:
-    """The evidence of a row of find_suspects() as text; corrections.csv has it as the reason."""
+    """Describe the evidence of a row of find_suspects() as text, which is the reason in corrections.csv."""
     return f"{row.photos_against} of {row.photos} photos say {row.suggested}{_support(row)}"
 
 
@@ -45,18 +45,19 @@ def _support(row) -> str:
 
 
 def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
-    """One sentence on an axis; table: its rows of find_suspects()."""
+    """Summarise an axis in one sentence; table: the axis's rows of find_suspects()."""
     if axis not in CORRECTABLE_AXES:
         borders = " and ".join(map(str, AGE_BORDERS))
-        doubt = f"; {fit.doubt}" if fit.doubt else ""
-        return f"{axis}: ranked only, since models err near {borders} years{doubt}; proposed: 0"
-    if fit.doubt:
-        return f"{axis}: wrong labels cannot be told from errors of the models, since {fit.doubt}; proposed: 0"
-    against = f"all photos of {(table.photos_against == table.photos).sum()} people contradict the label"
+        reason = f"; {fit.unfitted_reason}" if fit.unfitted_reason else ""
+        return f"{axis}: ranked only, since models err near {borders} years{reason}; proposed: 0"
+    if fit.unfitted_reason:
+        reason = f"wrong labels cannot be distinguished from errors of the models, since {fit.unfitted_reason}"
+        return f"{axis}: {reason}; proposed: 0"
+    contradicted = f"all photos of {(table.photos_against == table.photos).sum()} people contradict the label"
     if fit.evidence <= MIN_EVIDENCE:
-        return f"{axis}: no evidence of wrong labels beyond the errors of the models; {against}; proposed: 0"
+        return f"{axis}: no evidence of wrong labels beyond the errors of the models; {contradicted}; proposed: 0"
     rate = f"an estimated {fit.rate:.1%} of {len(table)} people have a wrong label"
-    return f"{axis}: {rate}; {against}; proposed: {table.proposed.sum()}"
+    return f"{axis}: {rate}; {contradicted}; proposed: {table.proposed.sum()}"
 
 
 def audit_page(
@@ -67,7 +68,10 @@ def audit_page(
     prepared: Prepared,
     store: Store,
 ) -> str:
-    """HTML page. suspects, fits: of find_suspects(); pairs: of find_duplicates(), with same_fold and same_labels."""
+    """Build the HTML page.
+
+    suspects, fits: results of find_suspects(); pairs: result of find_duplicates(), with same_fold and same_labels.
+    """
     row_of = {image_id: row for row, image_id in enumerate(prepared.images.image_id)}
 
     def cell(people: Sequence[str], kinds: Sequence[str], caption: str) -> str:

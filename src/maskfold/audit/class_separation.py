@@ -1,19 +1,20 @@
-"""Whether the models separate the classes of an axis, so that wrong labels can be told from errors of the models."""
+"""Check that the models separate the classes of an axis; otherwise their errors look like wrong labels."""
 
 import numpy as np
 
-# The models must recognise this share of every class in question.
+# Minimum recall of the models in each class that is compared.
 MIN_RECALL = 0.5
-# Mean divided by standard deviation of the absolute margins. It is 1.3 for one normal distribution around 0, where no
-# classes can be seen, 1.7 for two whose means are three standard deviations apart, and 2.1 for four. Models below 1.62
-# had confident errors on many correct labels, which look like wrong labels; models above 2 had none (EXPERIMENTS.md).
+# Minimum of separation(). Its value is 1.3 for a single normal distribution around 0, which shows no classes, 1.7 for
+# two normal distributions whose means are three standard deviations apart, and 2.1 if the means are four apart. Models
+# below 1.62 had confident errors on many correct labels, which look like wrong labels; models above 2 had none
+# (EXPERIMENTS.md).
 MIN_SEPARATION = 1.75
 
 
-def recall_doubt(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str], unit: str) -> str:
-    """A clause on the class that the models recognise least, or an empty string if they recognise every class.
+def low_recall(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str], unit: str) -> str:
+    """Return a clause on the class with the lowest recall, or an empty string if every recall reaches MIN_RECALL.
 
-    labels, predicted: int [N]; names: class index -> name, of the classes in question; unit: plural name of the rows.
+    labels, predicted: int [N]; names: class index -> name, of the compared classes; unit: what a row is, in the plural.
     """
     if absent := [name for index, name in names.items() if index not in labels]:
         return f"no {unit} are labelled {' or '.join(absent)}"
@@ -25,17 +26,17 @@ def recall_doubt(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str
 
 
 def separation(margins: np.ndarray) -> float:
-    """Mean divided by standard deviation of the absolute margins; infinity if they are all equal.
+    """Return mean divided by standard deviation of the absolute margins; infinity if they are all equal.
 
     margins: float [P], log-odds of the label against one other class. A wrong label changes only the sign of a margin,
     so the result does not depend on how many labels are wrong.
     """
-    sizes = np.abs(margins)
-    return float(sizes.mean() / sizes.std()) if sizes.std() > 0 else np.inf
+    absolute = np.abs(margins)
+    return float(absolute.mean() / absolute.std()) if absolute.std() > 0 else np.inf
 
 
-def separation_doubt(margins: np.ndarray) -> str:
-    """A clause if the predictions do not fall into two separate groups, or an empty string; margins: float [P]."""
+def low_separation(margins: np.ndarray) -> str:
+    """Return a clause that says that the separation is below MIN_SEPARATION, or an empty string; margins: float [P]."""
     measured = separation(margins)
     if measured >= MIN_SEPARATION:
         return ""

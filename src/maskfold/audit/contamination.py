@@ -1,4 +1,4 @@
-"""The share of wrong labels on one axis: binary regression on contaminated labels, fitted by maximum likelihood."""
+"""Estimate the share of wrong labels on one axis: binary regression on contaminated labels, by maximum likelihood."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,15 @@ from maskfold.metrics.calibration import MIN_PROB
 
 # Critical value (5 %) of the likelihood-ratio test of rate = 0, at the boundary of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
-# The slope is within this factor of that of two normal distributions with the sizes of the margins. If it could be much
-# smaller, the fit would explain confident predictions against a label by uncertainty of the model instead of by label
-# errors. On correct labels the factor was 0.25 to 1.8.
+# The fitted slope differs from normal_slope() at most by this factor. With a much smaller slope, the fit would explain
+# confident predictions that contradict a label by uncertainty of the models instead of by label errors. On correct
+# labels, the fitted slope was 0.25 to 1.8 times normal_slope().
 MAX_SLOPE_FACTOR = 4.0
 MAX_RATE = 0.5
-# Slopes per pass of the search, and passes: each one searches between the neighbours of the last one's best slope.
+# Number of slopes that a pass of the search compares, and number of passes. Each pass after the first one searches
+# between the two neighbours of the best slope so far.
 NUM_SLOPES, NUM_PASSES = 40, 3
-# Bisections of the rate; its error is then below 1e-8.
+# Number of bisections of the rate, whose error is then below 1e-8.
 NUM_BISECTIONS = 26
 
 
@@ -25,56 +26,60 @@ class Contamination:
     """A fitted model of the label errors on one axis.
 
     slope: factor that calibrates the margins, an inverse temperature; rate: estimated share of wrong labels, 0 to 0.5;
-    evidence: likelihood-ratio statistic against a rate of 0, >= 0. doubt: a clause that says why wrong labels cannot be
-    told from errors of the models, empty if they can; with a doubt, slope and rate are NaN and evidence is 0.
+    evidence: likelihood-ratio statistic against a rate of 0, >= 0. unfitted_reason: a clause that says why wrong labels
+    cannot be distinguished from errors of the models, so that nothing was fitted (slope and rate are NaN, evidence is
+    0); empty after a fit.
     """
 
     slope: float
     rate: float
     evidence: float
-    doubt: str = ""
+    unfitted_reason: str = ""
 
     def p_wrong(self, margins: np.ndarray) -> np.ndarray:
-        """Probability that each label is wrong, float [P], NaN if in doubt; margins: float [P], as fitted."""
+        """Probability that each label is wrong, float [P]; NaN without a fit. margins: those of fit_contamination()."""
         return expit(logit(self.rate) - self.slope * margins)
 
 
-def fit_contamination(margins: np.ndarray, doubt: str = "") -> Contamination:
-    """Binary regression on contaminated labels (Copas 1988), by maximum likelihood.
+def fit_contamination(margins: np.ndarray, unfitted_reason: str = "") -> Contamination:
+    """Fit a binary regression on contaminated labels (Copas 1988) by maximum likelihood.
 
     margins: float [P], out-of-fold log-odds of the label against the most probable other class. The calibrated models
-    give the labelled class the probability sigmoid(slope * margin) of being the true class. A share `rate` of the true
-    labels is then flipped to the other class. Errors of the models become rare as the absolute margin grows, label
-    errors do not; this separates the two, unless the models are undecided about many people. doubt: the reason why
-    they are undecided; with a doubt, nothing is fitted.
+    give the labelled class the probability sigmoid(slope * margin) of being the true class; a share `rate` of the true
+    labels is assumed to be changed to the other class. With a growing absolute margin, errors of the models become
+    rare, but label errors do not. This distinguishes the two, unless the models are undecided about many people.
+    unfitted_reason: a clause that says why the models do not separate the classes; if there is one, nothing is fitted.
 
-    The range of the slope follows from the absolute margins, so it depends neither on the labels nor on the unit of the
-    margins, which over- and underconfident models change. For a fixed slope the log-likelihood is concave in the rate,
-    so bisection finds the rate. The slope is searched on a grid, since the likelihood may have several maxima in it.
+    The range of the slope is computed from the absolute margins, so it does not depend on the labels, and it adapts to
+    the scale of the margins, which is larger for overconfident models. For a fixed slope the log-likelihood is concave
+    in the rate, so bisection finds the best rate. The slope is searched on a grid, since there may be several maxima.
     """
-    if doubt or not len(margins):
-        return Contamination(np.nan, np.nan, 0.0, doubt or "there are no people to judge")
-    slope, rate, log_likelihood = _search(margins, with_errors=True)
-    _, _, without_errors = _search(margins, with_errors=False)
-    return Contamination(slope, rate, max(0.0, 2 * (log_likelihood - without_errors)))
+    if unfitted_reason or not len(margins):
+        return Contamination(np.nan, np.nan, 0.0, unfitted_reason or "there are no people to judge")
+    slope, rate, log_likelihood = _search(margins, with_label_errors=True)
+    _, _, without_label_errors = _search(margins, with_label_errors=False)
+    return Contamination(slope, rate, max(0.0, 2 * (log_likelihood - without_label_errors)))
 
 
 def normal_slope(margins: np.ndarray) -> float:
-    """The slope of two normal distributions: 2 x mean / variance of the absolute margins; margins: float [P]."""
-    sizes = np.abs(margins)
-    mean = max(float(sizes.mean()), MIN_PROB)
-    # Equal margins have no variance, and any large slope fits them.
-    return 2 * mean / max(float(sizes.var()), (mean / 100) ** 2)
+    """Return the slope that calibrates margins from two normal distributions with the means +m and -m.
+
+    It is 2 x mean / variance of the absolute margins. margins: float [P].
+    """
+    absolute = np.abs(margins)
+    mean = max(float(absolute.mean()), MIN_PROB)
+    # Equal margins have the variance 0, and any large slope fits them.
+    return 2 * mean / max(float(absolute.var()), (mean / 100) ** 2)
 
 
-def _search(margins: np.ndarray, with_errors: bool) -> tuple[float, float, float]:
-    """(slope, rate, log-likelihood) of the most likely model, with a rate of 0 if without errors."""
+def _search(margins: np.ndarray, with_label_errors: bool) -> tuple[float, float, float]:
+    """Return (slope, rate, log-likelihood) of the most likely model; without label errors the rate is 0."""
     slope = normal_slope(margins)
     low, high = slope / MAX_SLOPE_FACTOR, slope * MAX_SLOPE_FACTOR
     for _ in range(NUM_PASSES):
         slopes = np.geomspace(low, high, NUM_SLOPES)
         p_label = expit(slopes[:, None] * margins)
-        rates = _best_rates(p_label) if with_errors else np.zeros(NUM_SLOPES)
+        rates = _best_rates(p_label) if with_label_errors else np.zeros(NUM_SLOPES)
         likelihood = p_label + rates[:, None] * (1 - 2 * p_label)
         log_likelihoods = np.log(np.maximum(likelihood, MIN_PROB)).sum(1)
         best = int(log_likelihoods.argmax())
@@ -83,14 +88,14 @@ def _search(margins: np.ndarray, with_errors: bool) -> tuple[float, float, float
 
 
 def _best_rates(p_label: np.ndarray) -> np.ndarray:
-    """The most likely rate for each slope, float [S]; p_label: float [S, P].
+    """Return the most likely rate for each slope, float [S]; p_label: float [S, P].
 
-    The derivative of the log-likelihood falls as the rate grows, so bisection finds its zero, or the end of the range.
+    The derivative of the log-likelihood falls as the rate grows, so bisection finds its zero or an end of the range.
     """
     low, high = np.zeros(len(p_label)), np.full(len(p_label), MAX_RATE)
     gain = 1 - 2 * p_label
     for _ in range(NUM_BISECTIONS):
         rates = (low + high) / 2
-        grows = (gain / np.maximum(p_label + rates[:, None] * gain, MIN_PROB)).sum(1) > 0
-        low, high = np.where(grows, rates, low), np.where(grows, high, rates)
+        is_rising = (gain / np.maximum(p_label + rates[:, None] * gain, MIN_PROB)).sum(1) > 0
+        low, high = np.where(is_rising, rates, low), np.where(is_rising, high, rates)
     return np.where(high < 1e-6, 0.0, np.minimum(high, MAX_RATE))

@@ -16,40 +16,40 @@ from maskfold.progress import parallel_map
 # Height and width in pixels at which photos are compared.
 SIZE = (384, 288)
 # The hash is the signs of the lowest frequencies of a cosine transform (Zauner 2010). It is computed for the photo and
-# for windows of it, since one of two copies may be cropped; a window keeps these shares of height and width.
+# for windows of the photo, since one of two copies may be cropped. WINDOW_SCALES: side of a window / side of the photo.
 HASH_SIDE, NUM_FREQUENCIES = 32, 12
 WINDOW_SCALES = (0.93, 0.86, 0.8, 0.74)
-# Candidates per person, by hash and by embedding each.
+# Each person has this many candidates by hash, and as many by embedding.
 NUM_NEIGHBOURS = 5
-# Thresholds of a duplicate: keypoints that agree on one rotation, zoom and shift, and the correlation of the aligned
-# photos in each colour and in their details. Copies of real portraits that were cropped by 3 to 25 % of their sides,
-# saved at JPEG quality 30 to 80, or rotated, zoomed and relit had at least 37, 0.997 and 0.83. No two of 600 people's
-# portraits came near. Some pairs of 600 synthetic portraits had 0.95 in the details, but none more than 0.90 in the
-# colours.
+# Thresholds of a duplicate: the number of keypoints that agree on one rotation, zoom and shift, and the correlations of
+# the aligned photos in each colour and in their details. Copies of real portraits that were cropped by 3 to 25 % of
+# their sides, saved at JPEG quality 30 to 80, or rotated, zoomed and relit had at least 37 keypoints, 0.997 in the
+# colours and 0.83 in the details. No pair of portraits of 600 different people came near these values. Some pairs of
+# 600 synthetic portraits had 0.95 in the details, but none more than 0.90 in the colours.
 MAX_KEYPOINTS, MIN_POINTS, MIN_LIKENESS, MIN_DETAILS = 400, 12, 0.95, 0.6
-# Ratio test of Lowe 2004: a match counts if its distance is below this share of that of the second best.
+# Ratio test of Lowe 2004: a match counts if its distance is below this share of the second best match's distance.
 MAX_DISTANCE_RATIO = 0.8
 MIN_OVERLAP = 0.3
 
 
 def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np.ndarray | None) -> pd.DataFrame:
-    """Pairs of people with the same portrait, the most similar first.
+    """Find pairs of people with the same portrait, the most similar first.
 
     people, paths: id and photo of each person, [P]; embeddings: float [P, F] of the photos, or None. Columns: person_a,
     person_b; likeness, the lowest correlation of the three colours of the aligned photos; details, the correlation of
-    their medium frequencies; points, the keypoints that agree on the alignment. Raises UserError for an unreadable
-    photo.
+    their medium frequencies; points, the number of keypoints that agree on the alignment. Raises UserError for an
+    unreadable photo.
     """
     photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
     codes = np.stack([_hashes(grey) for grey in greys])
-    near = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
+    candidates = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
     if embeddings is not None:
         unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        near |= _neighbours(unit @ unit.T)
+        candidates |= _neighbours(unit @ unit.T)
     sift = cv2.SIFT_create(nfeatures=MAX_KEYPOINTS)
     keypoints = list(parallel_map(lambda grey: sift.detectAndCompute(grey, None), greys, "finding keypoints", "photos"))
-    pairs = sorted(near)
+    pairs = sorted(candidates)
     similarities = parallel_map(
         lambda pair: _similarity(*(photos[row] for row in pair), *(keypoints[row] for row in pair)),
         pairs,
@@ -66,12 +66,12 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
 
 
 def _read(path: Path) -> np.ndarray:
-    """uint8 RGB [*SIZE, 3]."""
+    """Read a photo and resize it to uint8 RGB [*SIZE, 3]."""
     return cv2.resize(read_photo(path).image, SIZE[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _hashes(photo: np.ndarray) -> np.ndarray:
-    """float32 [W, B] of -1 and 1: the hash of the photo, then those of its windows; photo: uint8 [H, W] grey."""
+    """Hash a photo, grey uint8 [H, W], and then its windows: float32 [W, B] of -1 and 1."""
     height, width = photo.shape
     hashes = [_hash(photo)]
     for scale in WINDOW_SCALES:
@@ -89,7 +89,10 @@ def _hash(photo: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:
-    """Pairs (low, high) of each row and its NUM_NEIGHBOURS most similar rows; similarity: float [P, P]."""
+    """Return pairs (lower row, higher row) of each row and its NUM_NEIGHBOURS most similar rows.
+
+    similarity: float [P, P].
+    """
     similarity = np.maximum(similarity, similarity.T)
     np.fill_diagonal(similarity, -np.inf)
     nearest = np.argsort(-similarity, 1, kind="stable")[:, : min(NUM_NEIGHBOURS, len(similarity) - 1)]
@@ -97,9 +100,9 @@ def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:
 
 
 def _similarity(one: np.ndarray, other: np.ndarray, keypoints: tuple, others: tuple) -> tuple[float, float, int]:
-    """(likeness, details, points) of two photos after alignment; zeros if they cannot be aligned.
+    """Return (likeness, details, points) of two photos after alignment; zeros if they cannot be aligned.
 
-    keypoints, others: the keypoints and descriptors of the two photos, as of cv2.SIFT.
+    keypoints, others: (keypoints, descriptors) of each of the two photos from cv2.SIFT.
     """
     (points, descriptors), (other_points, other_descriptors) = keypoints, others
     if min(len(points), len(other_points)) < 2:
@@ -110,7 +113,7 @@ def _similarity(one: np.ndarray, other: np.ndarray, keypoints: tuple, others: tu
         return 0.0, 0.0, 0
     source = np.array([points[match.queryIdx].pt for match in close], np.float32)
     target = np.array([other_points[match.trainIdx].pt for match in close], np.float32)
-    # RANSAC samples at random: with a fixed seed, the same photos give the same result.
+    # RANSAC samples at random. With a fixed seed, the same photos give the same result.
     cv2.setRNGSeed(0)
     transform, inliers = cv2.estimateAffinePartial2D(source, target, ransacReprojThreshold=4)
     if transform is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.class_separation import recall_doubt, separation_doubt
+from maskfold.audit.class_separation import low_recall, low_separation
 from maskfold.audit.contamination import MIN_EVIDENCE, Contamination, fit_contamination
 from maskfold.data.corrections import SWAPS
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode_label, marginals
@@ -21,7 +21,7 @@ COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning
 
 @dataclass(frozen=True)
 class Findings:
-    """The columns of COLUMNS for one axis, before the ranking: arrays [P], or one value for all people."""
+    """The values of COLUMNS for one axis, before the ranking: arrays [P], or one value for all people."""
 
     axis: str
     person_id: np.ndarray
@@ -39,14 +39,15 @@ class Findings:
 
 
 def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
-    """Return (table, fits): a row per person and axis, by axis with the most suspect first; the fit of each axis.
+    """Return (table, fits). table: one row per person and axis; in each axis the most suspect person comes first.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
     incorrect_mask and normal photos. field, value: the correction; value is empty if only the age group is known.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
-    ranked: the models are systematically wrong near the borders, which this fit would report as wrong labels. Where the
-    models do not separate the classes, the fit has a doubt, p_wrong is NaN and nobody is proposed.
+    ranked: the models are systematically wrong near the borders, which the fit would report as wrong labels. If the
+    models do not separate the classes of an axis, nothing is fitted, p_wrong is NaN and nobody is proposed.
     confident_learning: whether cleanlab reports the label as wrong (Northcutt et al. 2021); None without cleanlab.
+    fits: the fit of each axis.
     """
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)
     photos = np.bincount(of_photo)
@@ -57,19 +58,19 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
         logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
         means = np.stack([np.bincount(of_photo, weights=column) for column in logs.T], 1) / photos[:, None]
         label, names = labels[axis], np.array(AXES[axis])
-        others = means.copy()
-        others[np.arange(len(people)), label] = -np.inf
-        other = others.argmax(1)
-        margins = means[np.arange(len(people)), label] - others.max(1)
-        against = np.bincount(of_photo, weights=probs[axis].argmax(1) == other[of_photo]).astype(int)
+        other_means = means.copy()
+        other_means[np.arange(len(people)), label] = -np.inf
+        other_class = other_means.argmax(1)
+        margins = means[np.arange(len(people)), label] - other_means.max(1)
+        against = np.bincount(of_photo, weights=probs[axis].argmax(1) == other_class[of_photo]).astype(int)
         flagged = confident_learning(label, np.exp(means) / np.exp(means).sum(1, keepdims=True))
-        values = names[other] if axis == "gender" else np.array([_age_of_group(group) for group in other])
+        values = names[other_class] if axis == "gender" else np.array([_age_of_group(group) for group in other_class])
         findings = Findings(
             axis=axis,
             person_id=people,
             field=axis,
             given=names[label],
-            suggested=names[other],
+            suggested=names[other_class],
             value=values,
             margin=margins,
             photos_against=against,
@@ -77,13 +78,13 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
             confident_learning=flagged,
         )
         tables.append(findings.table())
-        doubt = recall_doubt(label, means.argmax(1), dict(enumerate(AXES[axis])), "people")
-        fits[axis] = fit_contamination(margins, doubt or separation_doubt(margins))
+        reason = low_recall(label, means.argmax(1), dict(enumerate(AXES[axis])), "people") or low_separation(margins)
+        fits[axis] = fit_contamination(margins, reason)
     tables.append(_swapped_photos(oof, people, of_photo, probs["mask"]))
     swappable = {mask: MASKS[mask] for mask in KIND_MASK.values() if mask}
-    doubt = recall_doubt(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
     margins = tables[-1].margin.to_numpy()
-    fits["mask"] = fit_contamination(margins, doubt or separation_doubt(margins))
+    reason = low_recall(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
+    fits["mask"] = fit_contamination(margins, reason or low_separation(margins))
     suspects = pd.concat(
         [_ranked(table, fits[table.axis.iloc[0]]) for table in tables if len(table)], ignore_index=True
     )
@@ -98,9 +99,9 @@ def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, pr
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
     mask = decode_label(oof.label)[0]
     rows = np.flatnonzero(mask > 0)
-    other = MASKS.index("incorrect") + MASKS.index("not worn") - mask[rows]
-    margins = np.bincount(of_photo[rows], logs[rows, mask[rows]] - logs[rows, other], minlength=len(people))
-    against = np.bincount(of_photo[rows], probs[rows].argmax(1) == other, minlength=len(people)).astype(int)
+    other_class = MASKS.index("incorrect") + MASKS.index("not worn") - mask[rows]
+    margins = np.bincount(of_photo[rows], logs[rows, mask[rows]] - logs[rows, other_class], minlength=len(people))
+    against = np.bincount(of_photo[rows], probs[rows].argmax(1) == other_class, minlength=len(people)).astype(int)
     photos = np.bincount(of_photo[rows], minlength=len(people))
     photo_flagged = confident_learning(mask, probs)
     flagged = None
@@ -142,7 +143,7 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
 
 
 def _age_of_group(group: int) -> str:
-    """Return the age of the youngest or oldest group that is nearest to the middle group, or an empty string for it."""
+    """Return the age in a group that is nearest to the middle group, as text; an empty string for the middle group."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
 
 

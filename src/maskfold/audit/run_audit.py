@@ -27,7 +27,7 @@ def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
     """Write suspects.csv, corrections.csv, duplicates.csv and audit.html into a folder; print a summary.
 
     out: the folder; None for audit/ in the first run. Several runs are combined by the mean of their out-of-fold
-    probabilities. Raises UserError where their labels differ or the data has changed since training.
+    probabilities. Raises UserError if their labels differ, or if the data has changed since training.
     """
     folder = out or runs[0].folder / FOLDER
     check_output(folder, "--out")
@@ -55,7 +55,7 @@ def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
 
 
 def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """The table of a corrections file: the proposals of find_suspects(), and the `earlier` corrections of the data.
+    """Return the table of a corrections file: the proposals of find_suspects() and the data's `earlier` corrections.
 
     The file is applied to the raw labels, so it repeats the earlier corrections, except those that a proposal reverts.
     """
@@ -67,7 +67,7 @@ def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.Da
 
 
 def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame:
-    """find_duplicates() on the raw photos without a mask, with embeddings of the first fold model of the run."""
+    """Call find_duplicates() on the raw photos without a mask, with embeddings of the first fold model of the run."""
     rows = np.flatnonzero(prepared.images.kind == PORTRAIT)
     portraits = prepared.images.iloc[rows]
     paths = prepared.photo_paths(portraits)
@@ -75,8 +75,8 @@ def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.Data
 
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
-    """float32 [N, F]: the pooled features of the backbone of the first fold."""
-    # Imported here, since they import torch, which takes seconds: errors in the arguments are reported before.
+    """Return the pooled features of the backbone of the first fold, float32 [N, F]."""
+    # Imported here, since they import torch, which takes seconds; errors in the arguments are reported before that.
     from maskfold.models.device import prediction_hardware
     from maskfold.runs.part_predictions import PartRows, predict_parts
 
@@ -87,7 +87,7 @@ def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
 
 
 def _with_labels(pairs: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    """Add same_fold and same_labels (gender and age): in different folds, a person is in training and validation."""
+    """Add same_fold and same_labels (gender and age). A pair in different folds leaks from training to validation."""
     people = prepared.people.set_index("person_id")[["fold", "gender", "age"]]
     one, other = (people.reindex(pairs[column]).reset_index(drop=True) for column in ("person_a", "person_b"))
     return pairs.assign(

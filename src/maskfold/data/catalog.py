@@ -1,4 +1,4 @@
-"""Raw folder -> tables of people and photos. All faults are collected, so that one error reports them all."""
+"""List the people and photos of a raw data folder. All faults are collected, so that one error reports them all."""
 
 import os
 from collections import defaultdict
@@ -21,11 +21,11 @@ PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 @dataclass
 class Catalog:
-    """The content of a raw folder, with its faults in train/ and eval/ (errors) and its warnings.
+    """The people and photos of a raw data folder, and messages about its faults (errors) and warnings.
 
     people: id, person_id (the folder as train.csv writes it), gender, age in years. images: image_id, path, person_id,
     kind. evaluation: image_id, path, in the order of info.csv; None without an eval set. Paths inside the root are
-    relative to it.
+    relative to the root, other paths are absolute.
     """
 
     people: pd.DataFrame
@@ -37,7 +37,7 @@ class Catalog:
 
 
 def read_catalog(layout: Layout) -> Catalog:
-    """List people and photos, and all faults that show without opening a photo."""
+    """List people and photos, and all faults that can be found without opening a photo."""
     train_faults: list[str] = []
     eval_faults: list[str] = []
     warnings: list[str] = []
@@ -46,12 +46,12 @@ def read_catalog(layout: Layout) -> Catalog:
     try:
         people, folders = read_people(layout, train_faults, warnings)
         images = _find_photos(folders, layout, train_faults, warnings)
-    except UserError as fault:
-        train_faults.append(str(fault))
+    except UserError as error:
+        train_faults.append(str(error))
     try:
         evaluation = _read_eval(layout, eval_faults, warnings)
-    except UserError as fault:
-        eval_faults.append(str(fault))
+    except UserError as error:
+        eval_faults.append(str(error))
     return Catalog(people, images, evaluation, train_faults, eval_faults, warnings)
 
 
@@ -69,7 +69,7 @@ def with_labels(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[
 
 
 def photos_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """{stem: photos with that stem} of a folder; names that start with a dot are ignored."""
+    """Return {stem: photos with that stem} for a folder; files whose names start with a dot are ignored."""
     by_stem = defaultdict(list)
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and name_key(path.suffix) in PHOTO_ENDINGS and path.is_file():
@@ -96,12 +96,12 @@ def _find_photos(
             stem = stems.find(kind)
             paths = [] if stem is None else remaining.pop(stem, [])
             if not paths:
-                others = Names(stem for stem in remaining if stem not in KIND_MASK)
-                fix = others.hint(kind) or "; restore it (jpg, jpeg or png)"
+                unused_stems = Names(stem for stem in remaining if stem not in KIND_MASK)
+                fix = unused_stems.hint(kind) or "; restore it (jpg, jpeg or png)"
                 faults.append(f"{folder / kind}: the photo is missing{fix}")
             elif len(paths) > 1:
                 names = " and ".join(path.name for path in paths)
-                faults.append(f"{folder}: {names} are one photo twice; keep one of them")
+                faults.append(f"{folder}: {names} are two files of the same photo; keep one of them")
             else:
                 rows.append((f"{person}/{kind}", _relative(paths[0], layout.root), person, kind))
         if remaining:
@@ -113,7 +113,7 @@ def _find_photos(
     # With faults, a folder may be unlisted only because its row is faulty.
     if unlisted and not faults:
         warnings.append(
-            f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, first {printable(unlisted[0])}"
+            f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, for example {printable(unlisted[0])}"
         )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
 
@@ -129,7 +129,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
         return None
     disk = DiskNames(layout.eval_images)
     table = read_info(layout.info_csv, layout.eval_images, faults)
-    rows, near = [], []
+    rows, near_matches = [], []
     line_by_photo: dict[object, int] = {}
     for line, name in table.ImageID.items():
         where, path = f"{layout.info_csv} line {line}", None
@@ -143,22 +143,23 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
         elif path is None or not path.is_file():
             faults.append(f"{where}: {layout.eval_images / name} is missing{disk.hint(name) or '; restore it'}")
         else:
-            # The ImageID stays as info.csv writes it, since the rows of a submission are joined by it.
+            # The ImageID stays as info.csv writes it, since the rows of a submission are joined by ImageID.
             rows.append((name, _relative(path, layout.root)))
             if not disk.is_exact(name.strip()):
-                near.append(f"{name} (on disk {path.relative_to(layout.eval_images)})")
-    warnings += near_match_warning(near, layout.info_csv)
+                near_matches.append(f"{name} (on disk {path.relative_to(layout.eval_images)})")
+    warnings += near_match_warning(near_matches, layout.info_csv)
     if has_photos:
         photos = {path for paths in photos_by_stem(layout.eval_images).values() for path in paths}
         if unlisted := sorted(path.name for path in photos - line_by_photo.keys()):
             warnings.append(
-                f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, first {printable(unlisted[0])}"
+                f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, for example "
+                f"{printable(unlisted[0])}"
             )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])
 
 
 def read_info(info_csv: Path, eval_images: Path, faults: list[str] | None = None) -> pd.DataFrame:
-    """Read info.csv, with the ImageIDs exactly as written. See read_table for `faults` and errors."""
+    """Read info.csv, with the ImageIDs exactly as written. read_table explains `faults` and the errors raised."""
     disk = DiskNames(eval_images)
     return read_table(
         info_csv, EVAL_COLUMNS, faults=faults, names_exist=lambda table: all(map(disk.find, table.ImageID))
@@ -166,12 +167,12 @@ def read_info(info_csv: Path, eval_images: Path, faults: list[str] | None = None
 
 
 def printable(name: str) -> str:
-    """A file name with bytes that are not UTF-8 escaped, so that it can be printed."""
+    """Escape the bytes of a file name that are not UTF-8, so that the name can be printed."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def raise_faults(faults: list[str], root: Path, hint: str = "") -> None:
-    """Raise one UserError that lists all faults, if there are any. hint: another way than to fix the files."""
+    """Raise one UserError that lists all faults, if there are any. hint: an alternative to fixing the files."""
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise UserError(f"{root}: {count} in the data; fix the files and run again{hint}:\n{indented_list(faults)}")

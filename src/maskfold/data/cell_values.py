@@ -7,13 +7,13 @@ from maskfold.labels import GENDERS, POSSIBLE_AGES
 
 
 def whole_number(cell: str) -> int | None:
-    """The number in a cell such as `25`, ` 25 `, `25.0` or `25,0`; None if it is not a whole number from 0."""
+    """Parse a cell such as `25`, ` 25 `, `25.0` or `25,0`. Return None if it is not a whole number of at least 0."""
     match = re.fullmatch(r"([0-9]{1,18})(?:[.,]0+)?", cell.strip())
     return int(match[1]) if match else None
 
 
 def decimal_number(cell: str) -> float | None:
-    """The number in a cell such as `0.75`, `7.5e-1` or `0,75`, NaN for a blank cell; None if it is not a number."""
+    """Parse a cell such as `0.75`, `7.5e-1` or `0,75`. Return NaN for a blank cell, None if it is not a number."""
     match = re.fullmatch(r"([+-]?[0-9]{1,18})(?:[.,]([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?", cell.strip())
     if match:
         return float(f"{match[1]}.{match[2] or 0}e{match[3] or 0}")
@@ -21,13 +21,13 @@ def decimal_number(cell: str) -> float | None:
 
 
 def age_of(cell: str) -> int | None:
-    """The age in years; None if it is not possible."""
+    """Parse an age in years. Return None if no person can have this age."""
     age = whole_number(cell)
     return age if age in POSSIBLE_AGES else None
 
 
 def gender_of(cell: str) -> str | None:
-    """male or female, written in any case; None for anything else."""
+    """Parse a gender, male or female in upper or lower case. Return None for anything else."""
     word = cell.strip().lower()
     return word if word in GENDERS else None
 

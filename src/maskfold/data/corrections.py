@@ -1,4 +1,4 @@
-"""Label corrections from a CSV. They are applied in memory, so the raw folder does not change; idempotent."""
+"""Apply label corrections from a CSV. This changes the labels in memory, not the raw data folder, and is idempotent."""
 
 from pathlib import Path
 
@@ -16,9 +16,10 @@ SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
 def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, set[str], dict]:
     """Apply the corrections of the CSV at `path`.
 
-    A row's person_id is the folder, or the id in train.csv if only one person has it. Returns the corrected people, the
-    folders whose incorrect_mask and normal photos are exchanged, and a report: the file, the changes, the number of
-    rows that changed nothing, and the person_ids that are not in the data. Raises UserError that lists all faults.
+    A row's person_id is the name of the person's folder, or the id in train.csv if only one person has that id. Returns
+    the corrected people, the folders whose incorrect_mask and normal photos are exchanged, and a report: the file, the
+    changes, the number of rows that changed nothing, and the person_ids that are not in the data. Raises one UserError
+    that lists all faults.
     """
     faults: list[str] = []
     changes: dict[tuple[str, str], tuple[str | int | None, int]] = {}
@@ -67,7 +68,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
 
 
 def _read_value(field: str, cell: str) -> tuple[str | int | None, str]:
-    """(value of a field, what is wrong with it or an empty string)."""
+    """Return (value of the field, what is wrong with the value or an empty string)."""
     if field == "gender":
         return gender_of(cell), "" if gender_of(cell) else gender_fault(cell)
     if field == "age":
@@ -79,16 +80,16 @@ def _read_value(field: str, cell: str) -> tuple[str | int | None, str]:
 
 
 class PersonIds:
-    """The names by which corrections may call the people: folders, and ids of train.csv."""
+    """Finds people by the names that corrections may use for them: folders, and ids of train.csv."""
 
     def __init__(self, people: pd.DataFrame):
         self._by_folder, self._by_id = Names(people.person_id), Names(people.id)
         self._folders_by_id = people.groupby("id").person_id.apply(list).to_dict()
 
     def folders(self, name: str) -> list[str]:
-        """The folder with this name, or the folders of all people with this id; empty if there are none.
+        """Return the folder with this name, or the folders of all people with this id; empty if there are none.
 
-        Names that differ only in Unicode form, case or blanks count if no other is the same.
+        Names that differ only in Unicode form, case or spaces are found too, as Names.find does.
         """
         folder, person_id = self._by_folder.find(name), self._by_id.find(name)
         if folder is not None and (folder == name.strip() or person_id != name.strip()):
@@ -100,5 +101,5 @@ class PersonIds:
         return all(map(self.folders, table.person_id))
 
     def hint(self, name: str) -> str:
-        """Why a name was not found, if its near matches show that it was meant to be one of them."""
-        return self._by_folder.certain_hint(name) or self._by_id.certain_hint(name)
+        """Return why a name with near matches was not found, for the end of a message; else an empty string."""
+        return self._by_folder.near_match_hint(name) or self._by_id.near_match_hint(name)

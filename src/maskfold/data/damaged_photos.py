@@ -14,27 +14,27 @@ SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
 
 
 class CheckedPhotos(NamedTuple):
-    """A table of photos with, for each row, the sha1 of the file and what is wrong with it (None: nothing)."""
+    """A table of photos; for each row, hashes has the sha1 of the file, faults what is wrong with the photo or None."""
 
     table: pd.DataFrame
-    contents: list[str]
+    hashes: list[str]
     faults: list[str | None]
 
     def messages(self, root: Path) -> list[str]:
-        """A message for each photo that cannot be read."""
+        """Return a message for each photo that cannot be read."""
         pairs = zip(self.table.path, self.faults, strict=True)
         return [f"{root / path}: {fault}" for path, fault in pairs if fault]
 
     def damaged(self) -> list[dict[str, str]]:
-        """image_id, path and reason of each photo that cannot be read."""
+        """Return image_id, path and reason of each photo that cannot be read."""
         rows = zip(self.table.image_id, self.table.path, self.faults, strict=True)
         return [{"image_id": name, "path": path, "reason": fault} for name, path, fault in rows if fault]
 
     def kept(self, keep: pd.Series) -> "CheckedPhotos":
-        """The rows where `keep` is true."""
+        """Return the rows for which `keep` is true."""
         return CheckedPhotos(
             self.table[keep.to_numpy(bool)].reset_index(drop=True),
-            [content for content, flag in zip(self.contents, keep, strict=True) if flag],
+            [sha1 for sha1, flag in zip(self.hashes, keep, strict=True) if flag],
             [fault for fault, flag in zip(self.faults, keep, strict=True) if flag],
         )
 
@@ -42,17 +42,17 @@ class CheckedPhotos(NamedTuple):
 def check_photos(table: pd.DataFrame, root: Path) -> CheckedPhotos:
     """Read and decode every photo of a table."""
     checked = list(parallel_map(lambda path: inspect_photo(root / path), list(table.path), "reading photos", "photos"))
-    return CheckedPhotos(table, [content for content, _ in checked], [fault for _, fault in checked])
+    return CheckedPhotos(table, [sha1 for sha1, _ in checked], [fault for _, fault in checked])
 
 
 def leave_out(train: CheckedPhotos, evaluation: CheckedPhotos) -> tuple[CheckedPhotos, CheckedPhotos, dict | None]:
-    """(training photos, eval photos, what was left out or None) without photos that cannot be read.
+    """Leave out eval photos that cannot be read, and all seven photos of a person with a photo that cannot be read.
 
-    A person with such a photo is left out with all seven photos. What was left out: {people: person_ids, train: rows,
-    eval: rows}, where a row has the keys image_id, path and reason.
+    Returns (remaining training photos, remaining eval photos, skipped). skipped: {people: person_ids, train: rows,
+    eval: rows}, where a row has the keys image_id, path and reason of a photo; None if nothing was left out.
     """
-    bad = pd.Series([fault is not None for fault in train.faults], train.table.index, bool)
-    people = sorted(set(train.table.person_id[bad]))
+    is_unreadable = pd.Series([fault is not None for fault in train.faults], train.table.index, bool)
+    people = sorted(set(train.table.person_id[is_unreadable]))
     skipped = {"people": people, "train": train.damaged(), "eval": evaluation.damaged()}
     if not (people or skipped["eval"]):
         return train, evaluation, None
@@ -79,12 +79,12 @@ def describe_skipped(skipped: dict | None) -> list[str]:
 
 
 def skipped_people(meta: dict) -> list[str]:
-    """person_ids that were left out; meta: the content of dataset.json."""
+    """Return the person_ids of the people who were left out; meta: the content of dataset.json."""
     return _read_skipped(meta, lambda skipped: [str(person) for person in skipped["people"]])
 
 
 def skipped_eval_ids(meta: dict) -> list[str]:
-    """ImageIDs of the eval photos that were left out; meta: the content of dataset.json."""
+    """Return the ImageIDs of the eval photos that were left out; meta: the content of dataset.json."""
     return _read_skipped(meta, lambda skipped: [str(row["image_id"]) for row in skipped["eval"]])
 
 
@@ -96,5 +96,6 @@ def _read_skipped(meta: dict, read: Callable[[dict], list[str]]) -> list[str]:
         return read(skipped)
     except (TypeError, KeyError):
         raise UserError(
-            "dataset.json: skipped is not valid; prepare the data again (scripts/prepare.py --skip-damaged)"
+            "dataset.json: the value of 'skipped' is not valid; prepare the data again (scripts/prepare.py "
+            "--skip-damaged)"
         ) from None

@@ -1,10 +1,10 @@
-"""What dataset.json of a prepared folder contains."""
+"""The keys and types of dataset.json, the record of a prepared folder."""
 
 from maskfold.json_record import Count, JsonRecord, PathText
 
 
 class AppliedCorrections(JsonRecord):
-    """The report of apply_corrections(), with the hash of the file."""
+    """The report of apply_corrections(), with the hash of the corrections file."""
 
     file: str
     changed: list[str]
@@ -31,7 +31,7 @@ class SkippedPhoto(JsonRecord):
 
 
 class SkippedPhotos(JsonRecord):
-    """What was left out because it cannot be read: people with all their photos, and eval photos."""
+    """People who were left out because one of their photos cannot be read; the unreadable train and eval photos."""
 
     people: list[str]
     train: list[SkippedPhoto]

@@ -1,4 +1,4 @@
-"""Read photos: pixels as a viewer shows them, or what is wrong with the file."""
+"""Read photos: return the pixels as a viewer shows them, or say what is wrong with the file."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,7 +18,10 @@ CANNOT_DECODE = f"cannot be decoded; {REPLACE}"
 
 
 class Photo(NamedTuple):
-    """image: uint8 sRGB [H, W, 3]; reduced: the factor by which decoding shrank it; sha1: of the file's bytes."""
+    """A decoded photo.
+
+    image: uint8 sRGB [H, W, 3]; reduced: factor by which decoding has shrunk it; sha1: hash of the file's bytes.
+    """
 
     image: np.ndarray
     reduced: int
@@ -26,7 +29,7 @@ class Photo(NamedTuple):
 
 
 def _read_header(content: bytes) -> tuple[JpegHeader | PngHeader | None, str | None]:
-    """(header, what is wrong with the file without decoding it, and what to do, or None)."""
+    """Return (header, fault). fault: what is wrong with the file, checked without decoding, and what to do, or None."""
     if fault := kind_fault(content):
         return None, fault
     if content.startswith(JPEG):
@@ -42,20 +45,20 @@ def _decode(content: bytes, header: JpegHeader | PngHeader | None, reduced: int)
 
 
 def photo_fault(content: bytes) -> str | None:
-    """What is wrong with the content of a photo file, and what to do, or None. The whole content is decoded."""
+    """Decode the whole content of a photo file. Return what is wrong with it and what to do, or None."""
     header, fault = _read_header(content)
     if fault is None and isinstance(header, JpegHeader):
         fault = data_fault(header)
         if header.icc_profile is None:
             return fault
-    # Rare kinds of JPEG take another way through the decoder, and PNGs have no cheaper check than decoding.
+    # JPEGs with a colour profile are decoded by other code, which may fail; PNGs have no cheaper check than decoding.
     if fault is None and _decode(content, header, 8) is None:
         fault = CANNOT_DECODE
     return fault
 
 
 def inspect_photo(path: Path) -> tuple[str, str | None]:
-    """Read and decode a photo: (sha1 of its bytes, what is wrong with it and what to do, or None)."""
+    """Read and decode a photo. Return (sha1 of its bytes, what is wrong with it and what to do, or None)."""
     content = path.read_bytes()
     return hashlib.sha1(content).hexdigest(), photo_fault(content)
 
@@ -63,9 +66,9 @@ def inspect_photo(path: Path) -> tuple[str, str | None]:
 def read_photo(
     path: Path, reduction: Callable[[tuple[int, int]], int] = lambda size: 1, check_damage: bool = False
 ) -> Photo:
-    """Read a photo; a JPEG is shrunk while decoding to 1 / reduction((height, width)) of its size.
+    """Read a photo. A JPEG is shrunk while it is decoded, by the factor reduction((height, width)).
 
-    check_damage: also find damage inside a JPEG, for photos that prepare.py has not checked; takes half as long again.
+    check_damage: also find damage inside a JPEG, for photos that prepare.py has not checked; this takes 50 % longer.
     Raises UserError if the file is missing, damaged or not an image.
     """
     try:

@@ -1,4 +1,4 @@
-"""Assign people to folds, and check the assignment. Folds are made nowhere else."""
+"""Assign people to folds, and check the assignment. No other module makes folds."""
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,8 @@ def fold_warnings(people: pd.DataFrame, folds: int) -> list[str]:
     if smallest >= folds:
         return []
     return [
-        f"{folds} folds, but the smallest gender x age group has only {smallest} of the people: some folds have nobody "
-        "from it"
+        f"the smallest gender x age group has fewer people ({smallest}) than there are folds ({folds}), so some folds "
+        "contain nobody of this group"
     ]
 
 
@@ -38,9 +38,9 @@ def _strata(people: pd.DataFrame) -> np.ndarray:
 
 
 def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold of each person, int [P], stratified by bins, int [P].
+    """Return the fold of each person, int [P]; bins: the stratum of each person, int [P].
 
-    People are shuffled, sorted by bin and assigned to the folds in turn.
+    People are shuffled, sorted by stratum and assigned to the folds in turn.
     """
     order = np.random.default_rng(seed).permutation(len(bins))
     order = order[np.argsort(bins[order], kind="stable")]
@@ -50,27 +50,27 @@ def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Training and validation rows of `images` for fold `fold`, int [N] each.
+    """Return the training rows and the validation rows of `images` for fold `fold`, int [N] each.
 
     Raises UserError if folds.csv does not contain exactly the people of images.csv, each once.
     """
     check_folds(images, folds)
-    validates = images.person_id.map(folds.set_index("person_id").fold).to_numpy() == fold
-    train, valid = np.flatnonzero(~validates), np.flatnonzero(validates)
-    if shared := set(images.person_id.iloc[train]) & set(images.person_id.iloc[valid]):
+    is_validation = images.person_id.map(folds.set_index("person_id").fold).to_numpy() == fold
+    train, val = np.flatnonzero(~is_validation), np.flatnonzero(is_validation)
+    if shared := set(images.person_id.iloc[train]) & set(images.person_id.iloc[val]):
         raise UserError(
             f"folds.csv: {min(shared)} is in training and validation of fold {fold}; delete the prepared folder to "
             "make new folds"
         )
-    return train, valid
+    return train, val
 
 
 def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
     """Raise UserError if folds.csv has a person twice, other people than images.csv, or folds other than 0, 1, ..."""
-    twice = folds.person_id[folds.person_id.duplicated()]
-    if len(twice):
+    repeated = folds.person_id[folds.person_id.duplicated()]
+    if len(repeated):
         raise UserError(
-            f"folds.csv: person {twice.iloc[0]} is listed twice; delete the prepared folder to make new folds"
+            f"folds.csv: person {repeated.iloc[0]} is listed twice; delete the prepared folder to make new folds"
         )
     numbers = set(folds.fold)
     if len(numbers) < 2 or numbers != set(range(len(numbers))):
@@ -82,12 +82,12 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
     if differing:
         raise UserError(
             f"folds.csv: its people are not those of the data ({len(differing)} differ, such as {min(differing)}); "
-            "existing folds are never changed: choose another prepared folder, or delete this one"
+            "existing folds are never changed: use another prepared folder, or delete this one"
         )
 
 
 def largest_share_difference(images: pd.DataFrame, folds: pd.DataFrame) -> float:
-    """The largest relative difference, over all classes, of a class's share between two folds: (max - min) / max."""
+    """Return how much a class's share differs between folds: (max - min) / max, for the class that differs most."""
     fold = images.person_id.map(folds.set_index("person_id").fold)
     counts = np.zeros((fold.max() + 1, NUM_CLASSES))
     np.add.at(counts, (fold, images.label), 1)

@@ -34,9 +34,9 @@ MAX_INTEGER = 2**31
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder: tables images, folds and evaluation (None without an eval set), and dataset.json as meta.
+    """A prepared folder: its tables images, folds and evaluation (None without an eval set); meta is dataset.json.
 
-    places: the places that the command's flags name.
+    places: the data and cache folders that the flags of the command name.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Prepared:
 
     @property
     def identity(self) -> str:
-        """Hash of photos, labels and the folds of people; a run is resumed only on data with the same identity."""
+        """Hash of photos, labels and people's folds. A run can be resumed only on data with the same identity."""
         folds = self.folds.sort_values("person_id")
         lines = "\n".join(f"{person} {fold}" for person, fold in zip(folds.person_id, folds.fold, strict=True))
         return hashlib.sha256(f"{self.meta['fingerprint']}\n{lines}".encode()).hexdigest()[:16]
@@ -102,28 +102,28 @@ class Prepared:
         return round(num_photos / PHOTOS_PER_PERSON)
 
     def row_indices(self, image_id: Iterable[str]) -> np.ndarray:
-        """Rows of images.csv and of its store, int [N]. Raises KeyError for an unknown id."""
+        """Return the rows of these photos in images.csv and its store, int [N]. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.images.image_id)}
         return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
-        """The files of training photos or of eval photos; table: rows of `images` or `evaluation`."""
+        """Return the paths of training photos or of eval photos; table: rows of `images` or `evaluation`."""
         if "person_id" in table:
             return [self.root / path for path in table.path]
         photos = self.eval_dir / "images"
-        # The recorded path may be absolute, of a place where the eval set no longer is: only its end counts.
+        # The recorded path may be absolute, in a folder from which the eval set was moved, so only its end is used.
         names = zip(table.image_id, table.path, strict=True)
         return [photos.joinpath(*PurePosixPath(path).parts[-len(PurePosixPath(name).parts) :]) for name, path in names]
 
 
-def fingerprint(table: pd.DataFrame, contents: Sequence[str]) -> str:
-    """16 hex digits of the ids, labels (if any) and photo contents of a table, not of its paths.
+def fingerprint(table: pd.DataFrame, hashes: Sequence[str]) -> str:
+    """Hash the ids, labels (if any) and photos of a table to 16 hex digits; paths are not included.
 
-    contents: sha1 of each photo.
+    hashes: sha1 of each photo.
     """
     digest = hashlib.sha256()
-    for name, content in zip(table.image_id, contents, strict=True):
-        digest.update(f"{name} {content}\n".encode())
+    for name, sha1 in zip(table.image_id, hashes, strict=True):
+        digest.update(f"{name} {sha1}\n".encode())
     if "label" in table:
         digest.update(" ".join(map(str, table.label)).encode())
     return digest.hexdigest()[:16]
@@ -134,7 +134,7 @@ def _fix(folder: Path) -> str:
 
 
 def read_meta(folder: Path) -> dict:
-    """Read dataset.json. Raises UserError if it is missing, invalid or of a newer format version."""
+    """Read dataset.json. Raises UserError if the file is missing, invalid or of a newer format version."""
     meta = read_json(folder / META_FILE, _fix(folder))
     check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
     check_record(folder / META_FILE, meta, DatasetRecord, _fix(folder))
@@ -142,12 +142,12 @@ def read_meta(folder: Path) -> dict:
 
 
 def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
-    """Read images.csv, folds.csv or eval.csv. Raises UserError if it is missing, invalid or lacks a column."""
+    """Read images.csv, folds.csv or eval.csv. Raises UserError if the file is missing, invalid or lacks a column."""
     path = folder / name
     try:
         table = read_table(path, PREPARED_COLUMNS[name]).reset_index(drop=True)
-    except UserError as fault:
-        raise UserError(f"{fault}; to make the file again, {_fix(folder)}") from None
+    except UserError as error:
+        raise UserError(f"{error}; otherwise {_fix(folder)}") from None
     for column in set(INTEGERS) & set(PREPARED_COLUMNS[name]):
         table[column] = table[column].map(whole_number)
         if table[column].isna().any() or table[column].max() > MAX_INTEGER:
@@ -155,13 +155,13 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
     if "path" in PREPARED_COLUMNS[name] and not table.path.map(can_be_path).all():
         raise UserError(f"{path}: path must contain paths of photos; {_fix(folder)}")
     if "image_id" in PREPARED_COLUMNS[name] and table.image_id.duplicated().any():
-        twice = table.image_id[table.image_id.duplicated()].iloc[0]
-        raise UserError(f"{path}: image_id {short_repr(twice)} occurs twice; {_fix(folder)}")
+        repeated = table.image_id[table.image_id.duplicated()].iloc[0]
+        raise UserError(f"{path}: image_id {short_repr(repeated)} occurs twice; {_fix(folder)}")
     return table
 
 
 def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
-    """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another."""
+    """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another file."""
     meta = read_meta(folder)
     evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
     images = read_prepared_table(folder, IMAGES_FILE)
@@ -177,12 +177,14 @@ def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
 
 
 def describe(prepared: Prepared) -> list[str]:
-    """Lines that describe a prepared folder: warnings, photos left out, corrections, counts, folds."""
+    """Describe a prepared folder in lines of text: warnings, photos left out, corrections, counts, folds."""
     meta, counts = prepared.meta, prepared.meta["counts"]
     lines = [f"warning: {warning}" for warning in meta["warnings"]] + describe_skipped(meta.get("skipped"))
     if applied := meta["corrections"]:
-        made, unchanged, absent = len(applied["changed"]), applied["already_so"], len(applied["not_in_data"])
-        lines.append(f"corrections: {made} made, {unchanged} already correct, {absent} not in the data")
+        num_made, num_absent = len(applied["changed"]), len(applied["not_in_data"])
+        lines.append(
+            f"corrections: {num_made} made, {applied['already_so']} already correct, {num_absent} not in the data"
+        )
         lines += [f"  {change}" for change in applied["changed"]]
     lines.append(f"{counts['people']} people, {counts['images']} photos, {counts['eval_images']} eval photos")
     difference = largest_share_difference(prepared.images, prepared.folds)

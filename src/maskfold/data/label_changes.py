@@ -1,4 +1,4 @@
-"""Labels of prepared photos under other corrections, without preparing the data again."""
+"""Compute the labels of prepared photos with other corrections, without preparing the data again."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -14,10 +14,10 @@ from maskfold.errors import UserError
 
 
 def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series, dict]:
-    """Labels from the raw data and a corrections file (None: no corrections).
+    """Compute the labels from the raw data and a corrections file (None: no corrections).
 
-    Returns label 0..17 indexed by image_id, and the report of apply_corrections. Raises UserError if the raw data is
-    missing or has changed, or for faults in the file.
+    Returns labels 0..17 indexed by image_id, and the report of apply_corrections. Raises UserError if the raw data is
+    missing or has changed, or if the corrections file has faults.
     """
     catalog = _raw(prepared)
     swapped: Collection[str] = frozenset()
@@ -29,7 +29,7 @@ def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series,
 
 
 def applied_corrections(prepared: Prepared) -> pd.DataFrame:
-    """The corrections between the raw labels and those of the prepared folder: person_id, field, value, reason."""
+    """Return the corrections that turn the raw labels into the prepared ones: person_id, field, value, reason."""
     catalog, rows = _raw(prepared), []
     raw, current = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
     raw_mask = with_labels(catalog.images, catalog.people).set_index("image_id")["mask"]
@@ -50,7 +50,7 @@ def _raw(prepared: Prepared) -> Catalog:
     # Faults of the eval set do not matter for training labels.
     raise_faults(catalog.train_faults, layout.root)
     if skipped := skipped_people(prepared.meta):
-        # Only these people: other differences from the raw folder are still reported.
+        # Leave out only these people, so that other differences from the raw data are still reported.
         catalog.images = catalog.images[~catalog.images.person_id.isin(skipped)]
         catalog.people = catalog.people[~catalog.people.person_id.isin(skipped)]
     images = prepared.images.set_index("image_id")
@@ -60,7 +60,7 @@ def _raw(prepared: Prepared) -> Catalog:
         changed = set(labels.index[labels != images.label.reindex(labels.index)])
     if changed:
         raise UserError(
-            f"{layout.train_csv}: {len(changed)} photos, first {min(changed)}, have changed since {prepared.folder} "
-            "was prepared; prepare the data again (scripts/prepare.py)"
+            f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, have changed since "
+            f"{prepared.folder} was prepared; prepare the data again (scripts/prepare.py)"
         )
     return catalog

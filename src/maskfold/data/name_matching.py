@@ -1,7 +1,7 @@
-"""Match names in a table with names on disk that may differ in Unicode form, case or blanks.
+"""Match names in a table with names on disk that may differ in Unicode form, case or spaces.
 
-macOS writes é as two characters (NFD) where people type one (NFC), some disks ignore case, and spreadsheets leave
-blanks.
+macOS may store é as two characters (NFD) although people type one (NFC), some file systems ignore case, and cells of a
+spreadsheet often contain extra spaces.
 """
 
 import re
@@ -11,20 +11,21 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from maskfold.errors import did_you_mean
 
-# Characters without width, which copied text may contain.
+# Zero-width characters, which copied text may contain.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff"))
-# Comparisons for `did you mean` per list of names: they take seconds where each of 10,000 names is unknown.
+# At most this many comparisons are made for `did you mean` per list of names, since thousands of unknown names would
+# otherwise take minutes.
 MAX_COMPARISONS = 20_000
 
 
 def name_key(name: str) -> str:
-    """A name without what near matches ignore: Unicode form (canonical equivalence), case and blanks."""
+    """Return a key that is equal for names that differ only in Unicode form (canonical equivalence), case or spaces."""
     decomposed = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
     return "".join(decomposed.translate(INVISIBLE).split())
 
 
 class Names:
-    """Names among which others are found."""
+    """A list of names, in which a name is found even if its Unicode form, case or spaces differ."""
 
     def __init__(self, names: Iterable[str]):
         self._names = dict.fromkeys(names)
@@ -35,38 +36,41 @@ class Names:
         self._comparisons_left = MAX_COMPARISONS
 
     def find(self, name: str) -> str | None:
-        """The same name, or the only one that differs only in Unicode form, case or blanks; None if there is none."""
-        for same in (name, name.strip()):
-            if same in self._names:
-                return same
-        near = self._by_key.get(name_key(name), [])
-        return near[0] if len(near) == 1 else None
+        """Return the equal name, else the only one that differs just in Unicode form, case or spaces, else None."""
+        for written in (name, name.strip()):
+            if written in self._names:
+                return written
+        near_matches = self._by_key.get(name_key(name), [])
+        return near_matches[0] if len(near_matches) == 1 else None
 
     def hint(self, name: str) -> str:
-        """What to add to a message about a name that `find` did not find: `; did you mean ...?`, or an empty string."""
-        return self.certain_hint(name) or self._resembling(name)
+        """Return the end of a message about a name that `find` does not find: `; did you mean ...?`, or nothing."""
+        return self.near_match_hint(name) or self._did_you_mean(name)
 
-    def certain_hint(self, name: str) -> str:
-        """The hint for a name that has several near matches, or that a spreadsheet changed to a number."""
-        near = self._by_key.get(name_key(name), [])
-        if len(near) > 1:
-            # Names that differ in Unicode form look the same on the screen.
-            listed = " and ".join(map(repr if "".join(near).isascii() else ascii, near))
-            return f"; {listed} differ from it only in Unicode form, case or blanks, so write one of them exactly"
+    def near_match_hint(self, name: str) -> str:
+        """Return the hint for a name that has several near matches or was changed to a number by a spreadsheet.
+
+        Returns an empty string for any other name.
+        """
+        near_matches = self._by_key.get(name_key(name), [])
+        if len(near_matches) > 1:
+            # Names that differ in Unicode form look the same on the screen, so they are printed with escapes.
+            listed = " and ".join(map(repr if "".join(near_matches).isascii() else ascii, near_matches))
+            return f"; {listed} differ from it only in Unicode form, case or spaces, so write one of them exactly"
         if self._by_number is None:
             self._by_number = {}
             for each in self._names:
                 if number := _number(each):
                     self._by_number.setdefault(number, []).append(each)
         number = _number(name)
-        if same := self._by_number.get(number, []) if number else []:
+        if same_number := self._by_number.get(number, []) if number else []:
             return (
-                f"; did you mean {', '.join(same[:3])}? A spreadsheet changes names to numbers: format the column as "
-                "text and write the names again"
+                f"; did you mean {', '.join(same_number[:3])}? A spreadsheet has changed the name to a number: format "
+                "the column as text and write the names again"
             )
         return ""
 
-    def _resembling(self, name: str) -> str:
+    def _did_you_mean(self, name: str) -> str:
         if self._comparisons_left < 0 or not self._names:
             return ""
         self._comparisons_left -= len(self._names)
@@ -74,17 +78,17 @@ class Names:
 
 
 class DiskNames:
-    """Files and folders below a folder, found by their relative paths. Each folder is listed once."""
+    """The files and folders below a root, found by relative path as Names.find does. Each folder is listed once."""
 
     def __init__(self, root: Path):
         self.root = root
-        self._names_in: dict[Path, Names] = {}
+        self._names_by_folder: dict[Path, Names] = {}
 
     def find(self, name: str) -> Path | None:
-        """The path below the root whose parts match those of `name` (see Names.find); None if there is none."""
+        """Return the path below the root whose parts match those of `name` (see Names.find); None if there is none."""
         path = self.root
         for part in _parts(name):
-            match = self._names(path).find(part)
+            match = self._names_in(path).find(part)
             if match is None:
                 return None
             path = path / match
@@ -96,19 +100,20 @@ class DiskNames:
         return path is not None and path.relative_to(self.root).parts == _parts(name)
 
     def hint(self, name: str) -> str:
-        """See Names.hint; for the first part of `name` that is not found."""
+        """Return Names.hint for the first part of `name` that is not found."""
         path = self.root
         for part in _parts(name):
-            match = self._names(path).find(part)
+            match = self._names_in(path).find(part)
             if match is None:
-                return self._names(path).hint(part)
+                return self._names_in(path).hint(part)
             path = path / match
         return ""
 
-    def _names(self, folder: Path) -> Names:
-        if folder not in self._names_in:
-            self._names_in[folder] = Names(path.name for path in folder.iterdir()) if folder.is_dir() else Names(())
-        return self._names_in[folder]
+    def _names_in(self, folder: Path) -> Names:
+        if folder not in self._names_by_folder:
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            self._names_by_folder[folder] = Names(names)
+        return self._names_by_folder[folder]
 
 
 def _parts(name: str) -> tuple[str, ...]:
@@ -116,7 +121,10 @@ def _parts(name: str) -> tuple[str, ...]:
 
 
 def _number(name: str) -> str | None:
-    """The digits of a whole number as a spreadsheet writes it: 000123, 123.0 and 1.23E+02 are all 123; else None."""
+    """Return the digits of a whole number, however a spreadsheet writes it: 000123, 123.0 and 1.23E+02 all give 123.
+
+    Returns None for a name that is not a number.
+    """
     name = name.strip()
     if re.fullmatch(r"[0-9]{1,40}(\.0+)?", name):
         return name.partition(".")[0].lstrip("0") or "0"
@@ -126,13 +134,13 @@ def _number(name: str) -> str | None:
     return None
 
 
-def near_match_warning(near: list[str], table: Path) -> list[str]:
-    """A warning that lists how many names of a table were matched although they differ; empty if none was."""
-    if not near:
+def near_match_warning(near_matches: list[str], table: Path) -> list[str]:
+    """Return a warning about names of a table that differ from those on disk but were matched; empty without any."""
+    if not near_matches:
         return []
     return [
-        f"{table}: {len(near)} names differ from those on disk in Unicode form, case or blanks and are matched, first "
-        f"{near[0]}"
+        f"{table}: {len(near_matches)} names were matched although they differ from those on disk in Unicode form, "
+        f"case or spaces; the first is {near_matches[0]}"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Raw folder -> prepared folder. All checks come before the first write."""
+"""Make the prepared folder of a raw data folder. All checks come before the first write."""
 
 import sys
 from contextlib import nullcontext
@@ -26,7 +26,7 @@ from maskfold.data.images_table import (
     read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
-from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_place
+from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_folder
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, json_text, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
@@ -38,7 +38,7 @@ PREPARED_FOLDERS = Path("data/prepared")
 
 
 def default_folder(layout: Layout) -> Path:
-    """data/prepared/<name of the raw data folder>."""
+    """Return data/prepared/<name of the raw data folder>."""
     return PREPARED_FOLDERS / layout.root.resolve().name
 
 
@@ -52,19 +52,21 @@ def prepare(
 ) -> Prepared:
     """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
 
-    folds, seed: for new folds (None: the defaults of the schema). skip_damaged: leave out people with a photo that
-    cannot be read, and eval photos that cannot be read, instead of an error. Files that would not change are not
-    written, so a folder that is prepared already may be read-only. Raises UserError before anything is written: for
-    faults in the data (the message lists all of them), or if the folder was prepared from other photos elsewhere.
+    folds, seed: number and seed of new folds (None: the defaults of the schema). skip_damaged: leave out people with a
+    photo that cannot be read, and eval photos that cannot be read, instead of raising an error. Files whose content
+    would not change are not written, so a folder that is already prepared may be read-only. Raises UserError, before
+    anything is written, for faults in the data (the message lists all of them), and if the folder was prepared from a
+    raw data folder with other photos.
     """
-    _refuse_file(folder)
-    # Read before the photos, which may take minutes: a damaged dataset.json is an error.
-    before = read_meta(folder) if (folder / META_FILE).exists() else None
-    has_moved = before is not None and not is_recorded_place(folder, layout)
-    places = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
-    if before is not None and not has_moved:
-        # The same bytes, wherever the project lies and this command is started.
-        places |= {key: before[key] for key in places if not Path(before[key]).is_absolute()}
+    _check_not_file(folder)
+    # A damaged dataset.json raises an error here, before the photos are read, which may take minutes.
+    old_meta = read_meta(folder) if (folder / META_FILE).exists() else None
+    is_other_folder = old_meta is not None and not is_recorded_folder(folder, layout)
+    raw_paths = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
+    if old_meta is not None and not is_other_folder:
+        # Relative paths stay as recorded, so that dataset.json is the same in every copy of the project and from every
+        # working directory.
+        raw_paths |= {key: old_meta[key] for key in raw_paths if not Path(old_meta[key]).is_absolute()}
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
     photos, eval_photos = (check_photos(table, layout.root) for table in (catalog.images, evaluation))
@@ -76,7 +78,7 @@ def prepare(
         catalog.eval_faults += eval_photos.messages(layout.root)
         hint = SKIP_HINT
     raise_faults(catalog.train_faults + catalog.eval_faults, layout.root, hint)
-    if has_moved:
+    if is_other_folder:
         check_same_photos(folder, layout, photos, eval_photos)
     people, applied = catalog.people[catalog.people.person_id.isin(set(photos.table.person_id))], None
     swapped: set[str] = set()
@@ -92,7 +94,7 @@ def prepare(
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
             KEY: PREPARED,
-            **places,
+            **raw_paths,
             "counts": {
                 "people": len(people),
                 "images": len(images),
@@ -100,11 +102,11 @@ def prepare(
                 "folds": int(fold_table.fold.max()) + 1,
             },
             "fold_seed": seed,
-            "fingerprint": fingerprint(images, photos.contents),
-            "eval_fingerprint": fingerprint(eval_photos.table, eval_photos.contents),
+            "fingerprint": fingerprint(images, photos.hashes),
+            "eval_fingerprint": fingerprint(eval_photos.table, eval_photos.hashes),
             "corrections": applied,
             "skipped": skipped,
-            "warnings": [text.replace(str(layout.root), places["root"]) for text in catalog.warnings] + warnings,
+            "warnings": [text.replace(str(layout.root), raw_paths["root"]) for text in catalog.warnings] + warnings,
         }
         tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
         texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
@@ -113,10 +115,10 @@ def prepare(
 
 
 def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -> None:
-    """Write the tables (None: delete the file), then dataset.json; files that have their text already stay."""
+    """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written."""
     changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
     if changed:
-        # Otherwise a kill while the tables are replaced would leave new labels under the old fingerprint.
+        # Otherwise, if the process were killed while it replaces the tables, new labels would have the old fingerprint.
         (folder / META_FILE).unlink(missing_ok=True)
     for name, text in changed.items():
         if text is None:
@@ -133,9 +135,10 @@ def _has_text(path: Path, text: str | None) -> bool:
 
 
 def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
-    """Load the prepared folder, or prepare it (and describe it on stderr) if it is missing. cache: of --cache.
+    """Load the prepared folder; if it is missing, prepare it and describe it on stderr.
 
-    Raises UserError if it was prepared from other photos, or with corrections other than data.corrections.
+    cache: the folder of --cache. Raises UserError if the prepared folder was made from other photos, or with
+    corrections other than data.corrections.
     """
     places = Places(data.root, data.prepared, cache or CacheFolder())
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
@@ -143,7 +146,7 @@ def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
     else:
         layout = find_layout(data.root)
         folder = data.prepared or default_folder(layout)
-        _refuse_file(folder)
+        _check_not_file(folder)
         if not (folder / META_FILE).exists():
             check_output(folder, "--data.prepared")
             prepared = prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
@@ -163,34 +166,34 @@ def _check_corrections(prepared: Prepared, corrections: Path) -> None:
     if applied is None or applied["sha256"] != sha256(corrections):
         prepared_with = "no corrections" if applied is None else f"the corrections of {applied['file']}"
         raise UserError(
-            f"data.corrections: {prepared.folder} was prepared with {prepared_with}, not with the present content of "
-            f"{corrections}; prepare it again (scripts/prepare.py --corrections {corrections}), or choose another "
+            f"data.corrections: {prepared.folder} was prepared with {prepared_with}, not with the current content of "
+            f"{corrections}; prepare the data again (scripts/prepare.py --corrections {corrections}), or use another "
             "data.prepared"
         )
 
 
-def _refuse_file(folder: Path) -> None:
+def _check_not_file(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose another prepared folder")
+        raise UserError(f"{folder}: is a file; give a folder for the prepared data")
 
 
 def _make_or_keep_folds(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
 ) -> tuple[pd.DataFrame, int | None, list[str]]:
-    """(folds, their seed or None if unknown, warnings): the folds of folds.csv if it exists, else new ones."""
+    """Return (folds, their seed or None if unknown, warnings). Read folds.csv if it exists, else make new folds."""
     path = folder / FOLDS_FILE
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed
         fold_table, warnings = make_folds(people, folds or Config().data.folds, seed)
         return fold_table, seed, warnings
-    kept = read_prepared_table(folder, FOLDS_FILE)
-    check_folds(images, kept)
-    count = int(kept.fold.max()) + 1
+    kept_folds = read_prepared_table(folder, FOLDS_FILE)
+    check_folds(images, kept_folds)
+    num_folds = int(kept_folds.fold.max()) + 1
     kept_seed = read_meta(folder)["fold_seed"] if (folder / META_FILE).exists() else seed
-    warnings = fold_warnings(people, count)
-    if folds not in (None, count):
+    warnings = fold_warnings(people, num_folds)
+    if folds not in (None, num_folds):
         warnings.append(
-            f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, choose "
+            f"{path} has {num_folds} folds and is kept, although {folds} folds are requested; to make new folds, use "
             "another prepared folder"
         )
-    return kept, kept_seed, warnings
+    return kept_folds, kept_seed, warnings

@@ -1,4 +1,4 @@
-"""Read a table: CSV as programs and spreadsheets write it. All columns are text."""
+"""Read CSV tables as programs and spreadsheets write them. All columns are text."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from maskfold.errors import UserError, did_you_mean, indented_list
 
 TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
 EVAL_COLUMNS = ("ImageID", "ans")
-# Excel writes semicolons where the decimal mark is a comma, and tabs as `Unicode text`.
+# Excel writes semicolons in countries whose decimal mark is a comma, and tabs in its format `Unicode text`.
 SEPARATORS = (",", ";", "\t")
 
 
@@ -25,12 +25,12 @@ def read_table(
 ) -> pd.DataFrame:
     """Read the text columns `columns` of a CSV. The index is the line in which a row begins, counted from 1.
 
-    The separator is a comma, semicolon or tab: that under which the first row has the columns. Rows of blank cells,
-    columns without a name and content, an unnamed first column (an index) and other columns are left out; cut rows end
-    in empty cells. Blanks around a cell are kept, because names may contain them.
-    faults: where faults of rows are appended; None raises them. names_exist: whether the names in the table exist,
-    which decides whether a file that is not UTF-8 is read as CP949.
-    Raises UserError that names what is wrong. The table must have a row unless may_be_empty.
+    The separator is a comma, semicolon or tab, whichever finds most of the columns in the first row. Rows of blank
+    cells, unnamed empty columns, an unnamed first column (an index) and all other columns are left out. Cells that are
+    missing at the end of a row are empty. Spaces around a cell are kept, because names may contain them.
+    faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: function that
+    returns whether the names in the table exist; only then is a file that is not UTF-8 accepted as CP949.
+    Raises UserError that says what is wrong. A table without rows is an error unless may_be_empty.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
     text, not_utf8_line = read_text(path, fix)
@@ -38,7 +38,7 @@ def read_table(
     line, header, records = _find_header(text, path, columns, fix)
     positions = _find_columns(header, columns, f"{path} line {line}", fix)
     lines, rows = [], []
-    # The cells of an unnamed first column are an index.
+    # An unnamed first column is an index, so its cells are ignored.
     first = 0 if header[0].strip() else 1
     for line, cells in records:
         if not any(map(str.strip, cells[first:])):
@@ -72,8 +72,8 @@ Records = Iterator[tuple[int, list[str]]]
 
 
 def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> tuple[int, list[str], Records]:
-    """(line of the header, header, remaining records), with the separator that gives most of `columns`."""
-    # Excel reads and some programs write the separator in a line of its own, such as `sep=;`.
+    """Return (line of the header, header, remaining records), read with the separator that finds most of `columns`."""
+    # The first line may name the separator, such as `sep=;`: some programs write this line for Excel.
     start = re.match(r"\s*sep=[^\n]\n", text, re.IGNORECASE)
     first_line = text[: start.end()].count("\n") + 1 if start else 1
     text = text[start.end() :] if start else text
@@ -95,32 +95,36 @@ def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> t
 
 
 def _find_columns(header: list[str], columns: tuple[str, ...], where: str, fix: str) -> list[int]:
-    """The position of each column in the header: the same name, else that which differs in Unicode form, case, blanks.
+    """Return the position of each column in the header: that of the equal name, or else of a near match.
 
-    Raises UserError for columns that are missing or occur twice.
+    A near match differs only in Unicode form, case or spaces. Raises UserError for columns that are missing or occur
+    twice.
     """
     names, keys = [name.strip() for name in header], list(map(name_key, header))
-    positions, missing, twice = [], [], []
+    positions, missing, repeated = [], [], []
     for column in columns:
         candidates = [index for index, name in enumerate(names) if name == column]
         candidates = candidates or [index for index, key in enumerate(keys) if key == name_key(column)]
         positions += candidates[:1]
         missing += [] if candidates else [column]
-        twice += [column] if len(candidates) > 1 else []
-    faults = [f"column {column} occurs twice; keep one of them" for column in twice]
+        repeated += [column] if len(candidates) > 1 else []
+    faults = [f"column {column} occurs twice; keep one of them" for column in repeated]
     if missing:
         unused = [name for name in names if name and name not in columns]
         hint = did_you_mean(missing[0], unused, 1) if len(missing) == 1 else ""
         if len(names) == 1 and len(columns) == len(missing) == names[0].count(",") + 1:
             hint = "; all columns are in one cell, so split it into columns in the spreadsheet"
-        faults.append(f"column {', '.join(missing)} is missing (it has {','.join(names)}){hint}; {fix}")
+        faults.append(f"column {', '.join(missing)} is missing (the header is {','.join(names)}){hint}; {fix}")
     if faults:
         raise UserError(f"{where}: {'; '.join(faults)}")
     return positions
 
 
 def _row_fault(cells: list[str], header: list[str], first: int) -> str:
-    """What is wrong with a row: a cell from position `first` on in a column without a name."""
+    """Return what is wrong with a row that has content in a column without a name, else an empty string.
+
+    first: position of the first cell that is checked.
+    """
     for index, cell in enumerate(cells[first:], first):
         if not cell.strip() or (index < len(header) and header[index].strip()):
             continue
@@ -132,12 +136,13 @@ def _row_fault(cells: list[str], header: list[str], first: int) -> str:
 
 
 def _records(text: str, separator: str, path: Path, line: int, fix: str) -> Records:
-    """Yield (line in which it begins, cells) of each record. Raises UserError for a quote that is not closed.
+    """Yield (line in which the record begins, its cells) for each record. line: the number of the first line.
 
-    A cell in quotes may contain separators and line feeds; blanks may surround the quotes.
+    A cell in quotes may contain separators and line feeds; spaces may surround the quotes. Raises UserError for a quote
+    that is not closed.
     """
-    blanks = rf"[^\S\n{separator}]*+"
-    quoted = re.compile(rf'{blanks}"([^"]*+(?:""[^"]*+)*+)"{blanks}(?=[{separator}\n]|\Z)')
+    spaces = rf"[^\S\n{separator}]*+"
+    quoted = re.compile(rf'{spaces}"([^"]*+(?:""[^"]*+)*+)"{spaces}(?=[{separator}\n]|\Z)')
     cell_end = re.compile(rf"[{separator}\n]")
     start = 0
     while start < len(text):

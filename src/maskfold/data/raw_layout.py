@@ -1,4 +1,4 @@
-"""The location of the raw data: a folder, or the environment variables of the organisers' server; it may have moved."""
+"""Find the raw data, in a folder or by the environment variables of the organisers' server, even if it was moved."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -28,9 +28,10 @@ class Layout:
 
 
 def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> Layout:
-    """The layout below `root`, or if it is None, of SM_CHANNEL_TRAIN (train.csv is beside it) and SM_CHANNEL_EVAL.
+    """Return the layout of the raw data folder `root`.
 
-    Raises UserError if no location is given, or if it does not exist.
+    If `root` is None, use SM_CHANNEL_TRAIN, the path of train/images, and SM_CHANNEL_EVAL, by default eval/ next to
+    train/. Raises UserError if no folder is given, or if the folder does not exist.
     """
     if root is not None:
         if not root.is_dir():
@@ -39,7 +40,7 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
         return Layout(root, train / "train.csv", train / "images", root / "eval")
     if not environ.get("SM_CHANNEL_TRAIN"):
         raise UserError(
-            "no data folder: give it by flag (--data.root or --data), as data.root in the YAML, or as SM_CHANNEL_TRAIN"
+            "no data folder: give one by flag (--data.root or --data), as data.root in the YAML, or as SM_CHANNEL_TRAIN"
         )
     images = Path(environ["SM_CHANNEL_TRAIN"])
     if not images.is_dir():
@@ -52,32 +53,33 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
 
 
 def channel_root(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The raw data folder of SM_CHANNEL_TRAIN if it is set."""
+    """Return the raw data folder of SM_CHANNEL_TRAIN, if this variable is set."""
     return [Path(environ["SM_CHANNEL_TRAIN"]).parent.parent] if environ.get("SM_CHANNEL_TRAIN") else []
 
 
 def channel_eval(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The folder of SM_CHANNEL_EVAL if it is set."""
+    """Return the folder of SM_CHANNEL_EVAL, if this variable is set."""
     return [Path(environ["SM_CHANNEL_EVAL"])] if environ.get("SM_CHANNEL_EVAL") else []
 
 
 def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places: Places) -> Path:
-    """Find the raw data folder: --data.root, else where dataset.json says, else of SM_CHANNEL_TRAIN.
+    """Find the raw data folder: that of --data.root, else of dataset.json, else of SM_CHANNEL_TRAIN.
 
-    person: the folder of one person's photos in the raw data folder. Raises UserError if it is in none of them.
+    recorded: the path in dataset.json. person: the folder of one person's photos, relative to the raw data folder.
+    Raises UserError if the person's folder is not found.
     """
     if places.root is not None:
         if not (places.root / person).is_dir():
             raise UserError(
-                f"--data.root {places.root}: has no {person}, so {dataset_json.parent} was prepared from other data; "
-                "give the data folder that it was prepared from"
+                f"--data.root {places.root}: does not contain {person}, so {dataset_json.parent} was prepared from "
+                "other data; give the data folder that it was prepared from"
             )
         return places.root
-    for place in [*possible_places(recorded, dataset_json.parent), *channel_root()]:
-        if (place / person).is_dir():
-            return place
+    for folder in [*possible_places(recorded, dataset_json.parent), *channel_root()]:
+        if (folder / person).is_dir():
+            return folder
     raise UserError(
-        f"{recorded}: the raw data is no longer there ({dataset_json} names this place); give its new place with "
+        f"{recorded}: the raw data is no longer there ({dataset_json} contains this path); give the new path with "
         "--data.root"
     )
 
@@ -85,14 +87,15 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
 def find_eval_dir(recorded: Path, dataset_json: Path, find_raw: Callable[[], Path], places: Places) -> Path:
     """Find the folder of info.csv and the eval photos, in the raw data folder or elsewhere.
 
-    find_raw: returns the raw data folder. Raises UserError if there is none.
+    recorded: the path in dataset.json. find_raw: function that returns the raw data folder. Raises UserError if no
+    eval set is found.
     """
-    for place in _possible_eval_dirs(recorded, dataset_json, find_raw, places):
-        if (place / "info.csv").is_file():
-            return place
+    for folder in _possible_eval_dirs(recorded, dataset_json, find_raw, places):
+        if (folder / "info.csv").is_file():
+            return folder
     raise UserError(
-        f"{recorded}: the eval set is no longer there ({dataset_json} names this place); give the folder that contains "
-        "eval/ with --data.root"
+        f"{recorded}: the eval set is no longer there ({dataset_json} contains this path); give the folder that "
+        "contains eval/ with --data.root"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether a prepared folder was made from the photos of a raw data folder, wherever both lie now."""
+"""Check whether a prepared folder was made from the photos of a raw data folder, even if both folders were moved."""
 
 import hashlib
 from pathlib import Path
@@ -14,49 +14,54 @@ from maskfold.places import possible_places
 from maskfold.progress import parallel_map
 
 
-def is_recorded_place(folder: Path, layout: Layout) -> bool:
-    """Whether dataset.json of a prepared folder names this raw data folder, or stood in one project with it."""
+def is_recorded_folder(folder: Path, layout: Layout) -> bool:
+    """Whether the paths in dataset.json of the prepared folder `folder` are those of this raw data folder.
+
+    Both folders may have been moved together, as parts of one project.
+    """
     meta = read_meta(folder)
-    return all(_names(Path(meta[key]), place, folder) for key, place in _places(layout).items())
+    paths = {"root": layout.root, "eval": layout.eval_dir}
+    return all(_is_recorded(path, Path(meta[key]), folder) for key, path in paths.items())
 
 
-def _places(layout: Layout) -> dict[str, Path]:
-    return {"root": layout.root, "eval": layout.eval_dir}
-
-
-def _names(recorded: Path, place: Path, folder: Path) -> bool:
+def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
+    """Whether `recorded`, a path in dataset.json of the prepared folder `folder`, stands for `path`."""
     if recorded.is_absolute() and recorded.exists():
-        return place.exists() and recorded.samefile(place)
-    if not place.exists():
-        return recorded == place or not any(other.exists() for other in possible_places(recorded, folder))
-    return any(other.exists() and other.samefile(place) for other in possible_places(recorded, folder))
+        return path.exists() and recorded.samefile(path)
+    existing = (possible for possible in possible_places(recorded, folder) if possible.exists())
+    if not path.exists():
+        return recorded == path or not any(existing)
+    return any(possible.samefile(path) for possible in existing)
 
 
 def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> None:
-    """Raise UserError if a prepared folder was made from other photos than those of another raw data folder.
+    """Raise UserError if the photos of a prepared folder differ from those of a raw data folder.
 
-    Photos that were left out when it was prepared do not count. Labels may differ, by corrections.
+    Photos that were left out of the prepared folder are not compared. Labels may differ, because of corrections.
     """
     meta, images = read_meta(folder), read_prepared_table(folder, IMAGES_FILE)
     photos = photos.kept(~photos.table.person_id.isin(skipped_people(meta)))
     eval_photos = eval_photos.kept(~eval_photos.table.image_id.isin(skipped_eval_ids(meta)))
-    content_by_id = dict(zip(photos.table.image_id, photos.contents, strict=True))
-    is_same = set(images.image_id) == set(content_by_id)
-    is_same = is_same and fingerprint(images, [content_by_id[name] for name in images.image_id]) == meta["fingerprint"]
+    hash_by_id = dict(zip(photos.table.image_id, photos.hashes, strict=True))
+    is_same = set(images.image_id) == set(hash_by_id)
+    is_same = is_same and fingerprint(images, [hash_by_id[name] for name in images.image_id]) == meta["fingerprint"]
     if is_same and meta["counts"].get("eval_images"):
-        is_same = fingerprint(eval_photos.table, eval_photos.contents) == meta["eval_fingerprint"]
+        is_same = fingerprint(eval_photos.table, eval_photos.hashes) == meta["eval_fingerprint"]
     elif is_same:
         is_same = eval_photos.table.empty
     if not is_same:
         raise UserError(
-            f"{folder}: was prepared from {meta['root']}, whose photos differ from those in {layout.root}; choose "
+            f"{folder}: was prepared from {meta['root']}, whose photos differ from those in {layout.root}; use "
             "another prepared folder (--data.prepared, or --out of prepare.py)"
         )
 
 
 def check_same_data(folder: Path, layout: Layout) -> None:
-    """Like check_same_photos, for a raw data folder that has not been read yet; nothing is read if it did not move."""
-    if is_recorded_place(folder, layout):
+    """Do the check of check_same_photos for a raw data folder that has not been read yet.
+
+    The photos are not read if dataset.json of the prepared folder names this raw data folder.
+    """
+    if is_recorded_folder(folder, layout):
         return
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
@@ -64,7 +69,7 @@ def check_same_data(folder: Path, layout: Layout) -> None:
 
 
 def _hashed_photos(table: pd.DataFrame, root: Path) -> CheckedPhotos:
-    """A table of photos with their sha1; they are not decoded."""
+    """Add the sha1 of each photo to a table of photos. The photos are not decoded."""
     paths = [root / path for path in table.path]
     return CheckedPhotos(table, list(parallel_map(_sha1, paths, f"checking {root}", "photos")), [None] * len(paths))
 

@@ -1,4 +1,4 @@
-"""Bytes of a text file -> text: UTF-8, UTF-16 and UTF-32 as spreadsheets write them, or the Korean CP949."""
+"""Decode text files: UTF-8, UTF-16 and UTF-32 as spreadsheets write them, and the Korean CP949."""
 
 import codecs
 from pathlib import Path
@@ -8,13 +8,13 @@ from maskfold.errors import UserError
 MAX_BYTES = 2**28
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    # Before UTF-16, whose mark is the first half of this one.
+    # Tested before UTF-16, whose mark is the first half of this mark.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# First bytes of other files that people give for a table.
+# First bytes of files in other formats that users may give instead of a table.
 OTHER_FORMATS = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook (XLSX)",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook (XLS)",
@@ -33,9 +33,9 @@ OTHER_FORMATS = {
 def read_text(path: Path, fix: str) -> tuple[str, int | None]:
     """Read a text file. Returns (text, line that is not UTF-8); the lines of the text end with a line feed.
 
-    If there is such a line, the text was read as CP949. Nearly every file of single bytes is also valid CP949, so the
-    caller has to check the text. Raises UserError, which ends with `fix`, for a missing file and for other files than
-    text.
+    If there is such a line, the text was read as CP949. Nearly every file in a single-byte encoding is also valid
+    CP949, so the caller has to check the text. Raises UserError, whose message ends with `fix`, if the file is missing
+    or is not a text file.
     """
     try:
         with path.open("rb") as file:
@@ -53,12 +53,12 @@ def read_text(path: Path, fix: str) -> tuple[str, int | None]:
     not_utf8_line = None
     try:
         text = content.decode(encoding)
-    except UnicodeDecodeError as fault:
+    except UnicodeDecodeError as error:
         # The decoder may have removed the byte order mark.
-        line = _last_line(fault.object[: fault.start].decode(encoding, errors="replace"))
+        line = _last_line(error.object[: error.start].decode(encoding, errors="replace"))
         if encoding != "utf-8":
             name = encoding.removesuffix("-sig").upper()
-            raise UserError(f"{path} line {line}: is not valid {name} text ({fault.reason}); {fix}") from None
+            raise UserError(f"{path} line {line}: is not valid {name} text ({error.reason}); {fix}") from None
         try:
             text, not_utf8_line = content.decode("cp949"), line
         except UnicodeDecodeError:
@@ -74,7 +74,7 @@ def _nul_error(path: Path, text_before: str, fix: str) -> UserError:
 
 
 def not_utf8(path: Path, line: int, fix: str) -> UserError:
-    """The error for text in an unknown encoding. line: of the first byte that is not UTF-8."""
+    """Return the error for text in an unknown encoding. line: the line of the first invalid byte."""
     return UserError(f"{path} line {line}: is not UTF-8 text; save it as `CSV UTF-8` in the spreadsheet, or {fix}")
 
 
@@ -83,11 +83,11 @@ def _last_line(text: str) -> int:
 
 
 def _encoding_of(content: bytes) -> str:
-    """The encoding that a byte order mark names; else UTF-16 if the first two characters show it, or UTF-8."""
+    """Return the encoding of the byte order mark; without one, UTF-16 if the first two characters show it, or UTF-8."""
     for mark, encoding in BOMS.items():
         if content.startswith(mark):
             return encoding
-    # A table begins with the letters of a column's name, so each has one NUL byte in UTF-16.
+    # A table begins with the Latin letters of a column's name, each of which has one NUL byte in UTF-16.
     first, second = content[0:4:2], content[1:4:2]
     if second == b"\0\0" and b"\0" not in first:
         return "utf-16-le"
@@ -95,7 +95,7 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _check_other_formats(path: Path, content: bytes, fix: str) -> None:
-    """Raise UserError that names the format of a file that is not a table."""
+    """Raise UserError that names the format if the file is in a known other format."""
     for start, name in OTHER_FORMATS.items():
         if content.startswith(start):
             raise UserError(f"{path}: is {name}, not text; {fix}")

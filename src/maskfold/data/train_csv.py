@@ -13,19 +13,19 @@ PEOPLE_COLUMNS = ("id", "person_id", "gender", "age")
 
 
 def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple[pd.DataFrame, dict[str, Path | None]]:
-    """Read train.csv and append faults and warnings.
+    """Read train.csv; append messages to `faults` and `warnings`.
 
     Returns (people: id, person_id, gender, age; {person_id: folder on disk, None if it is missing}). Raises UserError
     for a file that is not readable as a table.
 
-    A person_id is the path in train.csv and not the name on disk, which depends on the disk where the two differ in
-    Unicode form, case or blanks; so the same data has the same ids, and the same fingerprint, on every machine.
+    A person_id is the path as train.csv writes it. The name on disk may differ from it in Unicode form, case or spaces,
+    depending on the file system. So the same data has the same ids and the same fingerprint on every machine.
     """
     disk = DiskNames(layout.train_images)
     table = read_table(
         layout.train_csv, TRAIN_COLUMNS, faults=faults, names_exist=lambda table: all(map(disk.find, table.path))
     )
-    rows, folders, near = [], {}, []
+    rows, folders, near_matches = [], {}, []
     line_by_folder: dict[object, int] = {}
     for row in table.itertuples():
         where, path, folder = f"{layout.train_csv} line {row.Index}", None, None
@@ -35,7 +35,7 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
         else:
             folder = str(PurePosixPath(row.path if disk.is_exact(row.path) else row.path.strip()))
             path = disk.find(row.path)
-            # Two spellings of one folder on disk are one person; without a folder the spelling counts.
+            # Two spellings of one folder on disk are the same person; if the folder is missing, spellings are compared.
             first_line = line_by_folder.setdefault(path or folder, row.Index)
             if first_line != row.Index:
                 faults.append(f"{where}: folder {folder} is already listed in line {first_line}; keep one of them")
@@ -55,6 +55,6 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
             rows.append((row.id.strip(), folder, gender, -1 if age is None else age))
             folders[folder] = path
             if path is not None and not disk.is_exact(folder):
-                near.append(f"{folder} (on disk {path.relative_to(layout.train_images)})")
-    warnings += near_match_warning(near, layout.train_csv)
+                near_matches.append(f"{folder} (on disk {path.relative_to(layout.train_images)})")
+    warnings += near_match_warning(near_matches, layout.train_csv)
     return pd.DataFrame(rows, columns=PEOPLE_COLUMNS), folders

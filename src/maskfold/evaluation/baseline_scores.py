@@ -33,8 +33,8 @@ def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, di
 
 
 def best_baseline(run: RunFolder) -> tuple[str, float] | None:
-    """(name, macro F1) of the best recorded baseline on a run's data, None if there is none."""
-    for folder in [folder for place in prepared_places(run) for folder in run.places.cache.places(place)]:
+    """Return (name, macro F1) of the best recorded baseline on a run's data; None if no baseline is recorded."""
+    for folder in [folder for prepared in prepared_places(run) for folder in run.places.cache.places(prepared)]:
         path = folder / BASELINES_FILE
         if not path.is_file():
             continue

@@ -1,4 +1,4 @@
-"""Compare two runs: which is better, in a sentence, and which classes and people changed."""
+"""Compare two runs: which is better, and in which classes and people they differ most."""
 
 from dataclasses import replace
 
@@ -12,9 +12,9 @@ from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold
 
-# The number of classes and people listed, those with the largest change.
+# The number of classes and of people that are listed, those with the largest difference.
 NUM_LISTED = 5
-# A difference that needs more than this many times the people is reported as out of reach.
+# If more than this many times the people were needed to show a difference, no number of people is printed.
 MAX_PEOPLE_RATIO = 100
 
 
@@ -26,10 +26,10 @@ def print_comparison(names: tuple[str, str], first: OutOfFold, second: OutOfFold
 
 
 def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> list[str]:
-    """Sentences: the verdict, then the classes and people that changed most, on the photos that both runs predict.
+    """Return sentences: which run is better, then the classes and people that differ most.
 
-    If the runs' labels differ (corrections), they are compared on the labels of each. Raises UserError if they have no
-    photo in common.
+    The runs are compared on the photos that both predict. If their labels differ because of corrections, they are
+    compared on the labels of each run. Raises UserError if they have no photo in common.
     """
     second_ids = set(second.image_id)
     ids = [name for name in first.image_id if name in second_ids]
@@ -66,7 +66,7 @@ def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> li
 
 
 def verdict(names: tuple[str, str], comparison: Comparison) -> str:
-    """Which run is better and by how much, or how many people it would take to see the difference, as a sentence."""
+    """Say which run is better and by how much, or how many people would be needed to show the difference."""
     if comparison.significant:
         better, worse = names if comparison.difference > 0 else names[::-1]
         bounds = sorted(abs(end) for end in comparison.ci95)
@@ -76,8 +76,8 @@ def verdict(names: tuple[str, str], comparison: Comparison) -> str:
     needed = comparison.people_needed
     more = None if needed is None else max(0, needed - comparison.num_people)
     if more is None or more > MAX_PEOPLE_RATIO * comparison.num_people:
-        hint = "no realistic number of people would show one"
+        hint = "no realistic number of people would show a significant one"
     else:
-        hint = f"about {more:,} more people would be needed to see one of this size"
+        hint = f"about {more:,} more people would be needed to show a difference of this size"
     size = f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"
     return f"no significant difference between {' and '.join(names)}: macro F1 differs by {size}; {hint}"

@@ -1,4 +1,4 @@
-"""The effect of label corrections on a run's score: out-of-fold predictions on the original and corrected labels."""
+"""The effect of label corrections on a run: scores of its out-of-fold predictions on original and corrected labels."""
 
 from pathlib import Path
 

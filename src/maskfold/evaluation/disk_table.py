@@ -1,4 +1,4 @@
-"""The table of what runs and prepared folders take on disk."""
+"""Print a table of the disk space that runs and prepared folders use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ def size_text(size: int) -> str:
 
 
 def print_disk_usage(folders: Sequence[FolderUsage]) -> None:
-    """Print the size of each folder by kind and in all; kinds that nothing belongs to are left out."""
+    """Print the size of each folder by kind of file and in total; kinds without any file are left out."""
     kinds = [kind for kind in KINDS if any(usage.size_of(kind) for usage in folders)]
     here = Path.cwd()
     table = terminal_table("disk space", "folder", *kinds, "other", "total")

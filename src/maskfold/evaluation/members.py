@@ -44,7 +44,7 @@ def print_members(
 ) -> None:
     """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation.
 
-    oof: the photos of `crossed`, with labels and people. params: fitted on all people.
+    oof: the photos of `crossed`, with labels and people. params: the parameters fitted on all people.
     """
     console, labels = console or wide_console(), oof.label
     columns = ("run", "macro F1", "weight", "temperature", "cost of leaving it out [95 %]")
@@ -69,7 +69,7 @@ def print_blends(
 ) -> None:
     """Print the cross-fitted score of each way of blending and its difference from the mean.
 
-    members: float [M, N, 18]; computed: results that are already there, by name of the blend.
+    members: float [M, N, 18]; computed: {name of the blend: result}, for results that need not be computed again.
     """
     console = console or wide_console()
     columns = ("--blend", "macro F1 [95 %]", "difference from mean [95 %]")
@@ -89,7 +89,7 @@ def print_blends(
 
 
 def decision_sentence(gain: Comparison) -> str:
-    """Whether the decision for macro F1 is used, and why, as a sentence."""
+    """Return a sentence that says whether the decision for macro F1 is used, and why."""
     size = f"{gain.difference:+.4f} {ci_text(gain.ci95)} macro F1, cross-fitted"
     if accepts_decision(gain):
         return f"decision macro-f1 is used: it gains {size}"

@@ -1,4 +1,4 @@
-"""Print the scores of runs: each by itself, then compared with the first."""
+"""Print the scores of each run, then a comparison of the first run with each of the others."""
 
 import sys
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ FIGURE = "reliability.png"
 def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Path | None = None) -> None:
     """Print scores, classes and calibration of each run; for several runs also a comparison and the members' table.
 
-    Runs that are repeats of one experiment also give the gain of the mean of the fold models, which is recorded.
-    corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, in a
-    folder for each of several runs (None: the folder of the run; where it cannot be written they are left out). Raises
+    From repeats of one experiment, the gain of the mean of the fold models is estimated, printed and recorded.
+    corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, with
+    a subfolder for each run if there are several; None for the folder of each run, if it can be written. Raises
     UserError if a run has no out-of-fold predictions, runs have no photo in common, or the corrections have errors.
     """
     if out is not None:
@@ -56,7 +56,7 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
 
 
 def _print_shift(runs: Sequence[RunFolder]) -> None:
-    """Print a warning if the eval photos differ; nothing for a run whose prepared folder is not there."""
+    """Print a warning if the eval photos differ; runs whose prepared folder is not found are skipped."""
     lines = []
     for run in runs:
         with suppress(UserError):
@@ -65,19 +65,19 @@ def _print_shift(runs: Sequence[RunFolder]) -> None:
 
 
 def _figure_path(run: RunFolder, out: Path | None) -> Path | None:
-    """Where the reliability diagram goes; None, which is printed, if that is a run folder that cannot be written."""
+    """Return the path of the reliability diagram; if the run folder cannot be written, print a note and return None."""
     cause = why_not_writable(run.folder) if out is None else None
     if cause is None:
         return (out or run.folder) / FIGURE
     print(
-        f"note: {run.folder}: cannot be written ({cause}), so the reliability diagram is left out; give --out a folder",
+        f"note: {run.folder}: cannot be written ({cause}), so the reliability diagram is left out; use --out FOLDER",
         file=sys.stderr,
     )
     return None
 
 
 def _print_members(names: Sequence[str], oofs: Sequence[OutOfFold]) -> None:
-    """Print what each run contributes to the mean of all."""
+    """Print what each run contributes to the mean of all runs."""
     joined = join(oofs)
     labels, people, members = joined[0].label, joined[0].person_id, np.stack([oof.probs for oof in joined])
     fitted = fit(members, labels, people, "mean", "argmax")

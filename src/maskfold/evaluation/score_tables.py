@@ -19,12 +19,12 @@ from maskfold.probabilities import OutOfFold
 
 
 def wide_console() -> Console:
-    """A console whose tables are not cut at 80 columns in a pipe; the terminal wraps long sentences."""
+    """Return a console that does not cut tables at 80 columns in a pipe, and lets the terminal wrap long sentences."""
     return Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=True)
 
 
 def terminal_table(title: str, *columns: str) -> Table:
-    """An empty table: text in the first column, numbers in the others."""
+    """Return a table without rows: text in the first column, numbers in the others."""
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left")
@@ -40,8 +40,8 @@ def print_summary(
 ) -> None:
     """Print a run's out-of-fold scores by fold and overall, and the scores to expect on a new set.
 
-    summary: content of summary.json. config: of the run. baseline: (name, macro F1) that the run should beat. gain: the
-    estimated gain of the mean of the fold models, as in gain.json.
+    summary: content of summary.json. config: config of the run. baseline: (name, macro F1) that the run should beat.
+    gain: the estimated gain of the mean of the fold models, as in gain.json.
     """
     console = console or wide_console()
     columns = ("fold", *METRIC_TITLES.values(), "macro F1, 95 %", "images/s")
@@ -67,19 +67,19 @@ def print_summary(
     if baseline is not None and whole["macro_f1"] <= baseline[1]:
         console.print(f"this run does not beat the baseline '{baseline[0]}', macro F1 {baseline[1]:.4f}")
     if not summary["complete"]:
-        console.print("not all folds are trained: these scores are of the finished folds")
+        console.print("not all folds are trained: these scores are those of the finished folds")
 
 
 def expected_sentence(expected: dict) -> str:
-    """The scores to expect of one fold's model on the eval set; expected: board95 and board_half95, [low, high]."""
+    """Return a sentence on the expected scores of one fold's model; expected: board95 and board_half95, [low, high]."""
     return (
-        f"expected of one fold's model on the eval set: board95 {ci_text(expected['board95'])}; on half of it, as a "
-        f"public leaderboard shows: board_half95 {ci_text(expected['board_half95'])}"
+        f"expected score of one fold's model on the eval set: board95 {ci_text(expected['board95'])}; on half of the "
+        f"eval set, as a public leaderboard shows: board_half95 {ci_text(expected['board_half95'])}"
     )
 
 
 def gain_sentence(gain: dict | None, folds: int) -> str:
-    """The gain of the mean of the fold models over one model, as a sentence; None if it has not been estimated."""
+    """Return a sentence on the gain of the mean of the fold models over one model; gain: None if not estimated."""
     if gain is None:
         return (
             f"the mean of the {folds} fold models often scores higher than one of them; to estimate by how much, "
@@ -92,7 +92,7 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
 
 
 def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
-    """Print photos, precision, recall and F1 with its 95 % interval for each of the 18 classes."""
+    """Print number of photos, precision, recall, and F1 with its 95 % interval, for each of the 18 classes."""
     console = console or wide_console()
     table = terminal_table("classes: out-of-fold", "class", "photos", "precision", "recall", "F1 [95 %]")
     bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)
@@ -105,7 +105,7 @@ def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
 def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None = None) -> None:
     """Print the calibration before and after temperature scaling, cross-fitted; write the reliability diagram.
 
-    path: of the diagram; None for no diagram.
+    path: path of the diagram; None for no diagram.
     """
     console = console or wide_console()
     from maskfold.pages.figures import reliability_diagram
@@ -132,7 +132,7 @@ def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None
 
 
 def print_submission_score(submission: Path, truth: Path) -> None:
-    """Print a submission's score on its true labels, and whether its manifest expected it if there is one beside it."""
+    """Print a submission's score, and whether it is in the expected interval if the submission has a manifest."""
     true_scores = scores(*load_true_and_submitted(submission, truth))
     print(f"{submission}: " + ", ".join(f"{title} {true_scores[key]:.4f}" for key, title in METRIC_TITLES.items()))
     path = submission.with_suffix(".json")

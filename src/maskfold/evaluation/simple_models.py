@@ -34,18 +34,18 @@ THUMBNAIL = (32, 24)
 LOGISTIC_C = 0.003
 MAX_ITERATIONS = 300
 
-# Fits on the training rows and predicts the validation rows: (inputs, labels, train rows, valid rows) -> labels.
+# (inputs, labels, train rows, val rows) -> labels: fit on the training rows and predict the validation rows.
 Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def score_baselines(
     config: Config, out: Path | None = None, cache: CacheFolder | None = None
 ) -> tuple[Path | None, dict[str, dict]]:
-    """Score every baseline out-of-fold and record the scores; returns (path of the record, {name: scores}).
+    """Score every baseline out-of-fold and record the scores. Return (path of the record, {name: scores}).
 
-    out: file of the record; None for baselines.json in --cache or the prepared folder. The path is None if the record
-    cannot be written, which is printed.
-    The last baseline needs ImageNet weights (model.weights or model.pretrained) and is left out without them.
+    out: file of the record; None for baselines.json in --cache or the prepared folder. If the record cannot be written,
+    a note is printed and the returned path is None. The last baseline needs ImageNet weights (model.weights or
+    model.pretrained) and is left out without them.
     """
     if out is not None:
         check_output(out.parent, "--out", out)
@@ -64,8 +64,8 @@ def score_baselines(
     for name, (baseline, inputs) in baselines.items():
         pred_labels = np.empty_like(labels)
         for fold in range(prepared.num_folds):
-            train, valid = split(images, prepared.folds, fold)
-            pred_labels[valid] = baseline(inputs, labels, train, valid)
+            train, val = split(images, prepared.folds, fold)
+            pred_labels[val] = baseline(inputs, labels, train, val)
         bounds = score_intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
         scores_by_name[name] = scores(labels, pred_labels) | bounds
     write = partial(write_baselines, prepared=prepared, scores_by_name=scores_by_name)
@@ -74,43 +74,43 @@ def score_baselines(
     return (path if is_written else None), scores_by_name
 
 
-def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    return np.full(len(valid), np.bincount(labels[train]).argmax())
+def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> np.ndarray:
+    return np.full(len(val), np.bincount(labels[train]).argmax())
 
 
-def nearest_mean(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """The class with the nearest mean training image, by the squared distance of pixels."""
+def nearest_mean(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> np.ndarray:
+    """Predict the class whose mean training image is nearest, by the squared distance of pixels."""
     present = np.unique(labels[train])
     means = np.stack([inputs[train][labels[train] == label].mean(0) for label in present])
-    distances = (means**2).sum(1) - 2 * inputs[valid] @ means.T
+    distances = (means**2).sum(1) - 2 * inputs[val] @ means.T
     return present[distances.argmin(1)]
 
 
-def logistic_regression(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Logistic regression on standardised inputs; prints a warning when the fit does not converge."""
+def logistic_regression(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> np.ndarray:
+    """Predict by logistic regression on standardised inputs; print a warning if the fit does not converge."""
     classifier = LogisticRegression(C=LOGISTIC_C, max_iter=MAX_ITERATIONS)
     model = make_pipeline(StandardScaler(), classifier)
     with warnings.catch_warnings():
-        # The warning below is reported in its place.
+        # The warning below replaces scikit-learn's.
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(inputs[train], labels[train])
     if classifier.n_iter_.max() >= MAX_ITERATIONS:
         report(
-            f"warning: logistic regression did not converge in {MAX_ITERATIONS} iterations; its score is that of an "
+            f"warning: logistic regression did not converge in {MAX_ITERATIONS} iterations, so its score is that of an "
             "unfinished fit"
         )
-    return model.predict(inputs[valid])
+    return model.predict(inputs[val])
 
 
 def thumbnails(store: Store) -> np.ndarray:
-    """float32 [N, 32 * 24 * 3]; each photo has mean 0 and standard deviation 1, so that lighting does not matter."""
+    """Shrink the photos to float32 [N, 32 * 24 * 3], each with mean 0 and std 1, so that lighting does not matter."""
     small = [cv2.resize(store[row], THUMBNAIL[::-1], interpolation=cv2.INTER_AREA).ravel() for row in range(len(store))]
     pixels = np.array(small, np.float32)
     return (pixels - pixels.mean(1, keepdims=True)) / np.maximum(pixels.std(1, keepdims=True), 1)
 
 
 def frozen_features(config: Config, store: Store) -> np.ndarray:
-    """float32 [N, F]: features of each photo from the backbone without fine-tuning."""
+    """Features of each photo from the backbone without fine-tuning, float32 [N, F]."""
     _, precision = pick_precisions(config.run, pick_device(config.run))
     hardware = prediction_hardware(config.run, precision)
     torch.manual_seed(config.seed)

@@ -1,4 +1,4 @@
-"""The out-of-fold gain of each TTA view, alone and as part of the list."""
+"""Print the out-of-fold gain of each TTA view, alone and as one of the given views."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from maskfold.runs.run_folder import RunFolder
 
 
 def print_tta_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Console | None = None) -> None:
-    """Print a table per run: each TTA view's score, its gain over `none` and the cost of leaving it out of the list.
+    """Print a table per run: each TTA view's score, its gain over `none`, and the cost of leaving it out of `tta`.
 
     The predictions of each view are kept in the run folder. Raises UserError for an unknown view.
     """

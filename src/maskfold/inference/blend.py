@@ -19,9 +19,10 @@ class Blend:
     """The predictions of an ensemble.
 
     eval_predictions, pred_labels: the probabilities and labels of the eval set. oof: the photos that all members
-    predict out-of-fold; member_probs: the members' probabilities for them, float [M, N, 18]. cross_fitted: the same
-    blend, each person predicted with parameters fitted on other people; its score is the expected score. params: fitted
-    on all people. decision_gain: gain of the decision over the most probable label; None for the decision argmax.
+    predict out-of-fold; member_probs: the members' probabilities for these photos, float [M, N, 18]. cross_fitted: the
+    same blend, in which each person is predicted with parameters fitted on other people; its score is the expected
+    score. params: the parameters fitted on all people. decision_gain: gain of the decision over the most probable
+    label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
@@ -40,8 +41,7 @@ def blend_runs(
     """Predict with each run, fit the parameters of `blend` and `decision` on out-of-fold predictions, and apply them.
 
     A decision that may lose macro F1 is not used. In that case `params` has no factors, but `decision_gain` is still
-    set.
-    Raises UserError for members with different data or folds, naming the difference.
+    set. Raises UserError if members have different data or folds; the message names the difference.
     """
     datasets, predicted = _predict(runs, views)
     joined = join([oof for _, oof in predicted])
@@ -61,7 +61,10 @@ def blend_runs(
 def apply_blend(
     runs: Sequence[RunFolder], views: tuple[str, ...], params: BlendParams
 ) -> tuple[Predictions, np.ndarray, Prepared]:
-    """(eval predictions, predicted labels int [N], prepared folder) with given parameters. Raises like blend_runs."""
+    """Blend runs with given parameters. Return (eval predictions, predicted labels int [N], prepared folder).
+
+    Raises UserError as blend_runs does.
+    """
     datasets, predicted = _predict(runs, views)
     return *_apply(params, [predictions for predictions, _ in predicted]), datasets[0]
 
@@ -81,7 +84,7 @@ def _apply(params: BlendParams, eval_predictions: Sequence[Predictions]) -> tupl
 
 
 def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:
-    """Raises UserError for members whose photos, labels or folds differ from those of the first."""
+    """Raise UserError if the photos, labels or folds of a member differ from those of the first member."""
     first, folds = datasets[0], datasets[0].fold_by_person
     for run, prepared in zip(runs[1:], datasets[1:], strict=True):
         for key, what in (("fingerprint", "training photos or labels"), ("eval_fingerprint", "eval photos")):
@@ -91,8 +94,8 @@ def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) ->
                     f"{runs[0].folder} ({first.folder}: {first.meta[key]}); blend only runs that were "
                     "trained on the same data"
                 )
-        other = prepared.fold_by_person
-        moved = [person for person, fold in folds.items() if other[person] != fold]
+        own_folds = prepared.fold_by_person
+        moved = [person for person, fold in folds.items() if own_folds[person] != fold]
         if moved:
             raise UserError(
                 f"{run.folder}: has {len(moved)} of {len(folds)} people (for example {moved[0]}) in other folds "

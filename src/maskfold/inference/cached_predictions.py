@@ -1,4 +1,4 @@
-"""Fold models -> probabilities of the eval photos and of the training photos (out-of-fold), kept for the next time."""
+"""Predict the eval photos and, out-of-fold, the training photos with fold models; later commands read the results."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ from maskfold.runs.run_folder import RunFolder
 
 __all__ = ["checkpoint_hashes", "load_oof", "predict_runs", "prepared_of"]
 
-# Bytes of weights loaded at once: photos and activations must fit into a small GPU as well.
+# Maximum bytes of weights that are loaded together, since photos and activations must fit into a small GPU too.
 MAX_WEIGHT_BYTES = 4 * 2**30
 
 
 def load_oof(run: RunFolder, prepared: Prepared) -> OutOfFold:
-    """The run's oof.npz. Raises UserError if it is missing, damaged, or has photos that are not in the data."""
+    """Read the run's oof.npz. Raises UserError if it is missing or damaged, or has photos that are not in the data."""
     path = run.folder / "oof.npz"
     oof = load_predictions(path, out_of_fold=True)
     if unknown := set(oof.image_id) - set(prepared.images.image_id):
@@ -31,7 +31,10 @@ def load_oof(run: RunFolder, prepared: Prepared) -> OutOfFold:
 
 
 def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
-    """Finished part (fold0, ..., full) -> SHA-256 of its weights. Raises UserError if one is missing."""
+    """Return {finished part (fold0, ..., full): SHA-256 of its weights}.
+
+    Raises UserError if no fold is finished or a file of weights is missing.
+    """
     if not run.finished_folds:
         raise UserError(f"{run.folder}: no fold is finished; train it first")
     for part in run.finished_parts:
@@ -43,16 +46,16 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
 def predict_runs(
     runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...]
 ) -> list[tuple[Predictions, OutOfFold]]:
-    """(eval, out-of-fold) predictions of all finished parts of each run with these TTA views.
+    """Return (eval, out-of-fold) predictions of all finished parts of each run with these TTA views.
 
-    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if the current checkpoints made
-    these files; otherwise they are computed and written there. Raises UserError if the data has no eval set.
+    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if these files were made with the
+    current checkpoints; otherwise they are computed and written there. Raises UserError if the data has no eval set.
     """
     sources = [_source(run, prepared) for run, prepared in zip(runs, datasets, strict=True)]
     cached = [_read_cached(*member, views) for member in zip(runs, datasets, sources, strict=True)]
     missing = [index for index, predictions in enumerate(cached) if predictions is None]
     if missing:
-        # Imported only here, so that cached predictions are blended without importing torch.
+        # Imported only here, so that cached predictions can be blended without importing torch.
         from maskfold.inference.predict_members import Member, predict_members
 
         for group in _groups_within_memory([runs[index] for index in missing], missing):
@@ -66,13 +69,13 @@ def predict_runs(
 
 
 def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Where the predictions of the eval photos and the out-of-fold ones may lie; they are written to the first."""
+    """Return the possible paths of the eval predictions and of the out-of-fold ones; new files get the first path."""
     tta = "+".join(views)
     return run.cache_places(f"eval-{tta}.npz"), run.cache_places(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
-    """The fingerprint of the eval photos and the hash of each checkpoint, text [1 + parts]."""
+    """Return the fingerprint of the eval photos and the hash of each checkpoint, text [1 + parts]."""
     _ = prepared.eval_table  # raises UserError without an eval set
     fingerprint = f"eval:{prepared.meta['eval_fingerprint']}"
     return np.array([fingerprint] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
@@ -81,9 +84,9 @@ def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
 def _read_cached(
     run: RunFolder, prepared: Prepared, source: np.ndarray, views: tuple[str, ...]
 ) -> tuple[Predictions, OutOfFold] | None:
-    """The cached predictions; None if there are none, they are damaged, or other checkpoints made them."""
-    found = (_read_pair(paths, run, prepared, source) for paths in zip(*_paths(run, views), strict=True))
-    return next((predictions for predictions in found if predictions is not None), None)
+    """Return the cached predictions; None if there are none, they are damaged, or other checkpoints made them."""
+    pairs = (_read_pair(paths, run, prepared, source) for paths in zip(*_paths(run, views), strict=True))
+    return next((pair for pair in pairs if pair is not None), None)
 
 
 def _read_pair(

@@ -1,4 +1,4 @@
-"""The parameters of a blend, fitted on out-of-fold predictions, and its score on people they were not fitted on."""
+"""Fit the parameters of a blend on out-of-fold predictions, and predict people that they were not fitted on."""
 
 from dataclasses import dataclass
 
@@ -14,33 +14,36 @@ from maskfold.metrics.calibration import apply_temperature, fit_temperature
 
 # People are divided into this many groups; each is scored with parameters that were fitted on the others.
 NUM_GROUPS = 5
-# A decision is used only if the lower end of its gain's interval is above minus this macro F1.
+# A decision is used only if the lower end of the interval of its gain in macro F1 is above minus this value.
 TOLERATED_LOSS = 0.005
 
 
 @dataclass(frozen=True)
 class BlendParams:
-    """temperatures, weights (sum 1): one per member; factors: by axis, None for the most probable label."""
+    """The parameters of a blend.
+
+    temperatures, weights (sum 1): one per member; factors: by axis, or None to predict the most probable label.
+    """
 
     temperatures: list[float]
     weights: list[float]
     factors: Factors | None
 
     def probs(self, members: np.ndarray) -> np.ndarray:
-        """float [M, N, 18] -> the weighted mean of the calibrated members, float64 [N, 18]."""
+        """Return the weighted mean of the calibrated members, float64 [N, 18]; members: float [M, N, 18]."""
         parts = zip(self.weights, members, self.temperatures, strict=True)
         weighted = (weight * apply_temperature(member, temperature) for weight, member, temperature in parts)
         return sum(weighted, start=np.zeros(()))
 
     def predict(self, members: np.ndarray) -> np.ndarray:
-        """float [M, N, 18] -> predicted labels int [N]."""
+        """Return the predicted labels, int [N]; members: float [M, N, 18]."""
         return decide(self.probs(members), self.factors)
 
 
 def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str, decision: str) -> BlendParams:
     """Fit each member's temperature, then the weights of the calibrated members, then the factors of their mean.
 
-    members: float [M, N, 18] out-of-fold probabilities; labels, people: [N]; blend: a key of BLENDS; decision: of
+    members: float [M, N, 18] out-of-fold probabilities; labels, people: [N]; blend: a key of BLENDS; decision: a key of
     DECISIONS.
     """
     temperatures = [fit_temperature(member, labels) for member in members]
@@ -71,21 +74,24 @@ def cross_fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend
     calibrated, weights = np.empty(members.shape), np.empty((len(labels), len(members)))
     group_by_photo = assign_groups(labels, people)
     for group in np.unique(group_by_photo):
-        mine = group_by_photo == group
-        params = fit(members[:, ~mine], labels[~mine], people[~mine], blend, decision)
-        probs[mine] = params.probs(members[:, mine])
-        pred_labels[mine] = decide(probs[mine], params.factors)
-        pairs = zip(members[:, mine], params.temperatures, strict=True)
-        calibrated[:, mine] = [apply_temperature(*pair) for pair in pairs]
-        weights[mine] = params.weights
+        in_group = group_by_photo == group
+        params = fit(members[:, ~in_group], labels[~in_group], people[~in_group], blend, decision)
+        probs[in_group] = params.probs(members[:, in_group])
+        pred_labels[in_group] = decide(probs[in_group], params.factors)
+        pairs = zip(members[:, in_group], params.temperatures, strict=True)
+        calibrated[:, in_group] = [apply_temperature(*pair) for pair in pairs]
+        weights[in_group] = params.weights
     return CrossFitted(probs, pred_labels, calibrated, weights)
 
 
 def assign_groups(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """The group of each photo's person, int [N], stratified like the folds. Raises UserError for a single person."""
+    """Assign people to groups, stratified like the folds, and return the group of each photo's person, int [N].
+
+    Raises UserError for a single person.
+    """
     names, first, person_index = np.unique(people, return_index=True, return_inverse=True)
     if len(names) < 2:
-        raise UserError("only one person has out-of-fold predictions, so that no blend can be scored; train more folds")
+        raise UserError("only one person has out-of-fold predictions, so no blend can be scored; train more folds")
     return assign_folds(stratum(labels[first]), min(NUM_GROUPS, len(names)), seed=0)[person_index]
 
 

@@ -1,8 +1,8 @@
 """Probabilities -> labels for macro F1: a factor for each class of each axis, then the largest product.
 
 The most probable label maximises accuracy. The best decision for an F1 moves the border between two classes towards the
-frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1). How far is chosen
-on data, by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
+frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1). The factors move
+it; they are fitted by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
 """
 
 from collections.abc import Callable
@@ -13,8 +13,9 @@ from maskfold.labels import AXES, NUM_CLASSES, joint_log_probs
 from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 
-# In units of a factor's logarithm: the steps that are tried and the largest value; PENALTY times the sum of squares is
-# subtracted from macro F1. Like the mean over resampled people, it shrinks factors towards 1, which is argmax.
+# The steps and the maximum are values of a factor's logarithm. PENALTY times the sum of the squared logarithms is
+# subtracted from macro F1. This penalty and the mean over resampled people shrink the factors towards 1, where the
+# decision is argmax.
 STEPS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 MAX_LOG_FACTOR, PENALTY = 1.5, 0.01
 NUM_FACTOR_BAGS, NUM_SWEEPS = 6, 5
@@ -24,14 +25,20 @@ Factors = dict[str, list[float]]
 
 
 def decide(probs: np.ndarray, factors: Factors | None) -> np.ndarray:
-    """Probabilities [N, 18] -> labels int [N]: the largest product with the factors, if there are any."""
+    """Return the labels with the largest product of probability and factors, int [N]; probs: [N, 18].
+
+    Without factors these are the most probable labels.
+    """
     if factors is None:
         return probs.argmax(1)
     return (np.log(np.maximum(probs, MIN_FACTOR_PROB)) + _by_class([np.log(factors[axis]) for axis in AXES])).argmax(1)
 
 
 def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int = 0) -> Factors:
-    """Factors by axis; the first class of each has 1, so five are free. probs: float [N, 18]; labels, people: [N]."""
+    """Fit the factors of each axis. The first class of an axis has factor 1, so five factors are free.
+
+    probs: float [N, 18]; labels, people: [N].
+    """
     logs = np.log(np.maximum(probs, MIN_FACTOR_PROB)).astype(np.float32)
     bags = [_ascend(logs[rows], labels[rows]) for rows in bootstrap_rows(people, NUM_FACTOR_BAGS, seed)]
     means = [np.mean(axis, axis=0) for axis in zip(*bags, strict=True)]
@@ -46,12 +53,12 @@ DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | No
 
 
 def _by_class(axes: list[np.ndarray]) -> np.ndarray:
-    """Logarithms by axis -> by class, [18]."""
+    """Convert logarithms by axis to logarithms by class, [18]."""
     return joint_log_probs(*(np.asarray(values)[None] for values in axes))[0]
 
 
 def _ascend(logs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Log factors by axis: coordinate ascent on the penalised macro F1, until no step improves it."""
+    """Fit log factors by axis: coordinate ascent on the penalised macro F1 until no step improves it."""
     num_true = np.bincount(labels, minlength=NUM_CLASSES)
     log_factors = [np.zeros(len(names)) for names in AXES.values()]
 
@@ -65,12 +72,12 @@ def _ascend(logs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
         before = best
         for axis in log_factors:
             for index in range(1, len(axis)):
-                kept = start = axis[index]
+                best_factor = start = axis[index]
                 for step in STEPS:
                     axis[index] = np.clip(start + step, -MAX_LOG_FACTOR, MAX_LOG_FACTOR)
                     if (value := objective()) > best:
-                        best, kept = value, axis[index]
-                axis[index] = kept
+                        best, best_factor = value, axis[index]
+                axis[index] = best_factor
         if best == before:
             break
     return log_factors

@@ -1,9 +1,10 @@
-"""The gain of the mean of fold models over one of them: the out-of-fold score is of single models, a submission is not.
+"""Estimate how much higher the mean of the fold models scores than one of them.
 
-It is estimated from repeats, runs of one experiment with different seeds or folds: like each of them, the mean of the
-repeats predicts every person out-of-fold. The error of a mean of m similar models falls as 1/m towards the error that
-they share (Krogh & Vedelsby 1995), so the gain of r repeats is multiplied by (1 - 1/K) / (1 - 1/r) for K folds. Fold
-models share more of their training people than repeats on other folds do: it is an estimate, and is reported as one.
+The out-of-fold score is that of single models, but a submission is the mean of all. The gain is estimated from repeats:
+runs of one experiment with different seeds or folds. The mean of the repeats predicts every person out-of-fold, as each
+repeat does. The error of a mean of m similar models falls as 1/m towards the error that they share (Krogh & Vedelsby
+1995), so the gain of r repeats is multiplied by (1 - 1/K) / (1 - 1/r) for K folds. Fold models share more of their
+training people than repeats with other folds do, so the result is only an estimate, and is reported as one.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from maskfold.probabilities import OutOfFold, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
 
 GAIN_FILE = "gain.json"
-# The keys in which repeats may differ, beside the folds.
+# The keys in which repeats may differ. Their folds may differ too.
 REPEAT_KEYS = ("seed", "data.fold_seed")
 
 
@@ -35,7 +36,7 @@ class Gain(JsonRecord):
 
 
 def are_repeats(runs: Sequence[RunFolder]) -> bool:
-    """Whether all are of one experiment, and no two have the same seed and folds, which would be the same model."""
+    """Whether all runs repeat one experiment, and no two are equal because they have the same seed and folds."""
     values = [fixed_values(run.config) for run in runs]
     settings = [{key: value for key, value in each.items() if key not in REPEAT_KEYS} for each in values]
     seeds = {(each["seed"], run.provenance["identity"]) for run, each in zip(runs, values, strict=True)}
@@ -43,7 +44,10 @@ def are_repeats(runs: Sequence[RunFolder]) -> bool:
 
 
 def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
-    """{gain, ci95} in macro F1 of the mean of `folds` models over one, from the repeats' out-of-fold predictions."""
+    """Estimate how much higher the macro F1 of the mean of `folds` models is than that of one: {gain, ci95}.
+
+    oofs: the out-of-fold predictions of the repeats.
+    """
     averaged = mean(oofs)
     singles = [oof.aligned(averaged.image_id) for oof in oofs]
     people = People(averaged.label, averaged.person_id)
@@ -51,8 +55,8 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
     factor = (1 - 1 / folds) / (1 - 1 / len(oofs))
 
     def gain(totals: list[np.ndarray]) -> np.ndarray:
-        whole, *each = (metrics_from_tally(total)["macro_f1"] for total in totals)
-        return factor * (whole - np.mean(each, axis=0))
+        averaged_f1, *single_f1s = (metrics_from_tally(total)["macro_f1"] for total in totals)
+        return factor * (averaged_f1 - np.mean(single_f1s, axis=0))
 
     samples = people.resample(np.random.default_rng(seed), RESAMPLES)
     resampled = gain([people.totals(tally, samples) for tally in tallies])
@@ -60,9 +64,9 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
 
 
 def record_gain(runs: Sequence[RunFolder]) -> dict:
-    """Estimate the gain from repeats and write it to gain.json, in --cache or each run's folder.
+    """Estimate the gain from repeats and write it to gain.json, in --cache or the folder of each run.
 
-    `predictions` are the hashes of their out-of-fold predictions, by which load_gain sees that a repeat has changed.
+    The key `predictions` of gain.json has the hash of each repeat's oof.npz, so that load_gain can detect a change.
     """
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
     estimate = estimate_gain(oofs, runs[0].config.data.folds)
@@ -75,9 +79,10 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
 
 
 def load_gain(runs: Sequence[RunFolder]) -> dict | None:
-    """The recorded gain for a blend of these runs, None if one of them has none, or a repeat was trained again since.
+    """Return the recorded gain for a blend of these runs.
 
-    A blend of R runs is already the mean of R models out-of-fold: the folds add 1/R of what they add to one model.
+    Returns None if a run has no recorded gain, or if a repeat has been trained again since then. A blend of R runs is
+    the mean of R models even out-of-fold, so the mean over the folds adds only 1/R of what it adds to one model.
     """
     estimates = []
     for run in runs:
@@ -96,9 +101,9 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
 
 
 def _is_current(run: RunFolder, estimate: dict) -> bool:
-    """Whether the run and the repeats beside it still have the predictions from which the gain was estimated.
+    """Whether the run and its repeats in the same folder still have the predictions that the gain was estimated from.
 
-    A repeat in another place can't be checked, nor can an estimate of an older version, which has no hashes.
+    Repeats in other folders are not checked, nor are estimates of older versions, which have no hashes.
     """
     hashes = estimate.get("predictions")
     names = [run.name, *estimate["from"]]

@@ -1,6 +1,6 @@
-"""Weights of the members of an ensemble, chosen on out-of-fold predictions.
+"""Weights of the members of an ensemble, fitted on out-of-fold predictions.
 
-The caller leaves out the people that the weights are then scored on.
+The caller must leave out the people on which the weights will be scored.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ NUM_WEIGHT_BAGS, NUM_STEPS = 8, 20
 
 
 def equal_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Equal weights, a soft vote; nothing is chosen."""
+    """Equal weights, which give a soft vote; nothing is fitted."""
     return np.full(len(members), 1 / len(members))
 
 
@@ -26,8 +26,8 @@ def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, 
 
     Forward selection with replacement (Caruana et al. 2004, Ensemble selection from libraries of models): each step
     adds the member that gives the best sum, and the best of all sums is kept. The weights are averaged over bags of
-    resampled people. The paper's bags of half the members are for libraries of thousands of models; with a few members,
-    chance would decide how many bags contain each. members: float [M, N, 18]; labels, people: [N].
+    resampled people. The paper samples half of the members for each bag, for libraries of thousands of models; with a
+    few members, chance would decide how many bags contain each member. members: float [M, N, 18]; labels, people: [N].
     """
     total = np.zeros(len(members))
     for rows in bootstrap_rows(people, NUM_WEIGHT_BAGS, seed):
@@ -37,7 +37,7 @@ def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, 
 
 
 def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Indices of the members whose sum has the best macro F1, in the order in which they are added."""
+    """Return the indices of the members whose sum has the best macro F1, in the order in which they were added."""
     num_true, total = np.bincount(labels, minlength=NUM_CLASSES), np.zeros_like(members[0])
     chosen: list[int] = []
     best = (-1.0, 0)
@@ -51,9 +51,9 @@ def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, which is convex in them.
+    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, a convex function of them.
 
-    Returns equal weights, with a warning, when the search does not converge.
+    Returns equal weights and prints a warning if the search does not converge.
     """
     true = np.maximum(members[:, np.arange(len(labels)), labels].astype(np.float64), 1e-12)
     result = minimize(
@@ -66,14 +66,14 @@ def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray
         options={"ftol": 1e-10, "maxiter": 500},
     )
     if not result.success:
-        report(f"warning: the search for weights did not converge ({result.message}); the members have equal weights")
+        report(f"warning: the search for weights did not converge ({result.message}); the members get equal weights")
         return equal_weights(members, labels, people)
     weights = result.x.clip(0)
     return weights / weights.sum()
 
 
 def hard_vote(members: np.ndarray) -> np.ndarray:
-    """The label that most members predict, int [N]; among equal votes the one with the larger mean probability."""
+    """The label that most members predict, int [N]; if votes are equal, the label with the larger mean probability."""
     pred_labels = members.argmax(2)
     votes = np.stack([(pred_labels == label).sum(0) for label in range(members.shape[2])], 1)
     return (votes + members.mean(0) / 2).argmax(1)

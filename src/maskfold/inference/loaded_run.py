@@ -31,9 +31,9 @@ Image = np.ndarray | str | Path
 
 
 class RunModel:
-    """All finished parts of a run; their probabilities are averaged as for a submission.
+    """A model of all finished parts of a run, whose probabilities are averaged as for a submission.
 
-    Only the run folder is needed. Raises UserError if the folder is not a run or has no finished part.
+    It needs no data, only the run folder. Raises UserError if the folder is not a run or has no finished part.
     """
 
     def __init__(self, folder: str | Path):
@@ -47,7 +47,7 @@ class RunModel:
         self.models = [finished_model(self.run, self.config, part, device) for part in self.run.finished_parts]
 
     def predict(self, images: Sequence[Image], tta: Sequence[str] = ("none",)) -> pd.DataFrame:
-        """Predict images; one row per image, in the same order.
+        """Predict images; the table has one row per image, in the same order.
 
         images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
@@ -69,7 +69,7 @@ class RunModel:
             yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, torch.tensor(rows))
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
-        """The photo cropped and resized as in training, uint8 [*image_size, 3]."""
+        """Crop and resize the photo as in training, uint8 [*image_size, 3]."""
         data = self.config.data
         if isinstance(image, str | Path):
             photo = read_stored_photo(Path(image), data, check_damage=True)

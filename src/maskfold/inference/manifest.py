@@ -1,4 +1,4 @@
-"""The manifest beside a submission: the models, data and parameters that it was made from."""
+"""Read the manifest of a submission: the models, data and parameters that the submission was made from."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ REMAKE_SUBMISSION = "make the submission again from its runs"
 
 
 class MemberRecord(JsonRecord):
-    """A run of an ensemble: its name, where it was, and the hashes of its finished parts."""
+    """A run of an ensemble: its name, its folder at the time, and the hashes of its finished parts."""
 
     run: PathText
     folder: PathText = ""
@@ -46,10 +46,10 @@ class Manifest(JsonRecord):
 def read_manifest(path: Path) -> dict:
     """Read and check a manifest. Raises UserError if the file is missing, damaged or not a manifest."""
     if path.suffix != ".json":
-        raise UserError(f"{path}: not a manifest (.json); give the one beside the submission")
+        raise UserError(f"{path}: not a manifest (.json); give the .json file next to the submission")
     manifest = read_json(path, REMAKE_SUBMISSION)
     if "members" not in manifest:
-        raise UserError(f"{path}: not a manifest, members is missing; {REMAKE_SUBMISSION}")
+        raise UserError(f"{path}: not a manifest, since the key members is missing; {REMAKE_SUBMISSION}")
     check_record(path, manifest, Manifest, REMAKE_SUBMISSION)
     # Manifests of older versions have no factors.
     if manifest.setdefault("factors", None) is not None and not _are_factors(manifest["factors"]):
@@ -68,14 +68,14 @@ def _are_factors(factors: object) -> bool:
 
 
 def _are_numbers(values: object) -> bool:
-    """Whether this is a list of finite numbers of at least 0."""
+    """Whether `values` is a list of finite numbers of at least 0."""
     return isinstance(values, list) and all(
         isinstance(value, int | float) and 0 <= value < math.inf for value in values
     )
 
 
 def manifests_in(folder: Path) -> dict[Path, dict]:
-    """The manifests of a folder by path; other JSON files are ignored."""
+    """Return {path: content} of the manifests in a folder; other JSON files are ignored."""
     manifests = {}
     for path in sorted(folder.glob("*.json")):
         content = read_json_or_none(path)

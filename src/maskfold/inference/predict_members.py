@@ -20,7 +20,7 @@ from maskfold.runs.run_folder import RunFolder, fold_name
 
 @dataclass(frozen=True)
 class Member:
-    """A finished run, the data it was trained on, and the source of its predictions (see cache)."""
+    """A finished run, the data it was trained on, and the source of its predictions (see cached_predictions.py)."""
 
     run: RunFolder
     config: Config
@@ -29,10 +29,10 @@ class Member:
 
 
 def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
-    """(eval, out-of-fold) predictions of each member.
+    """Return (eval, out-of-fold) predictions of each member.
 
-    Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the GPU's
-    memory does not hold all models.
+    Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the
+    models do not fit into the GPU's memory together.
     """
     requests = [_requests(member) for member in members]
     all_requests = [request for member_requests in requests for request in member_requests]
@@ -41,11 +41,11 @@ def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[t
     with progress(f"predicting {names} ({'+'.join(views)})", total, "images") as advance:
         try:
             probs = predict_parts(all_requests, views, on_batch=advance)
-        except torch.OutOfMemoryError as fault:
+        except torch.OutOfMemoryError as error:
             raise UserError(
-                f"the GPU's memory does not hold the models of {names} together; submit fewer runs at a time first; "
-                "their predictions are kept for the next blend"
-            ) from fault
+                f"the GPU has too little memory for the models of {names} together; submit fewer runs at a time first, "
+                "so that their predictions are kept for the blend of all runs"
+            ) from error
     predictions = []
     for member, member_requests in zip(members, requests, strict=True):
         predictions.append(_collect(member, probs[: len(member_requests)]))
@@ -54,20 +54,20 @@ def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[t
 
 
 def _requests(member: Member) -> list[PartRows]:
-    """The eval photos for each part of a run in order, then the validation photos of each fold for its model."""
+    """Return requests: the eval photos for each part of a run, then the validation photos of each fold's own model."""
     run, config, prepared = member.run, member.config, member.prepared
     hardware = prediction_hardware(config.run)
     stores = [open_store(prepared, table, config.data) for table in (prepared.eval_table, prepared.images)]
     eval_rows = np.arange(len(prepared.eval_table))
-    valid_rows = {fold_name(fold): split(prepared.images, prepared.folds, fold)[1] for fold in run.finished_folds}
+    val_rows = {fold_name(fold): split(prepared.images, prepared.folds, fold)[1] for fold in run.finished_folds}
     requests = [PartRows(run, config, part, stores[0], eval_rows, hardware) for part in run.finished_parts]
-    return requests + [PartRows(run, config, part, stores[1], rows, hardware) for part, rows in valid_rows.items()]
+    return requests + [PartRows(run, config, part, stores[1], rows, hardware) for part, rows in val_rows.items()]
 
 
 def _collect(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, OutOfFold]:
-    """(mean of the parts on the eval photos, out-of-fold predictions of all folds).
+    """Return (mean of the parts on the eval photos, out-of-fold predictions of all folds).
 
-    probs: one array for each of _requests.
+    probs: one array for each request of _requests.
     """
     run, prepared, images = member.run, member.prepared, member.prepared.images
     num_parts = len(run.finished_parts)

@@ -18,10 +18,10 @@ from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 def rebuild(
     manifest_path: Path, out: Path | None, runs_folder: Path | None = None, places: Places | None = None
 ) -> Path:
-    """Make a submission again with the weights, temperatures and factors of its manifest: the same, byte for byte.
+    """Make a submission again with the weights, temperatures and factors of its manifest; the CSV has the same bytes.
 
-    Returns the path of the CSV: `out`, by default the one beside the manifest. runs_folder: the folder of its runs;
-    None for one that is found by the paths in the manifest. Raises UserError, before anything is written, if a run is
+    Returns the path of the CSV: `out`, or None for the one next to the manifest. runs_folder: the folder that contains
+    the runs; None to find them by the paths in the manifest. Raises UserError, before anything is written, if a run is
     missing, a checkpoint or the data has changed, or the predicted labels differ.
     """
     manifest = read_manifest(manifest_path)
@@ -44,8 +44,8 @@ def rebuild(
     def check_hash(temporary: Path) -> None:
         if sha256(temporary) != manifest["csv_sha256"]:
             raise UserError(
-                f"{manifest_path}: the same runs predict other labels now, and {out} was not written; use the torch "
-                "version, device and number of threads of the original, or make a new submission"
+                f"{manifest_path}: the same runs predict other labels now, so {out} was not written; use the torch "
+                "version, device and number of threads of the original submission, or make a new submission"
             )
 
     write_submission(out, table, info, check_hash)
@@ -53,28 +53,28 @@ def rebuild(
 
 
 def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path:
-    """The run folder of a member: one with its checkpoints if there is one, else one of its name.
+    """Find the run folder of a member: preferably one with the same checkpoints, else one with the same name.
 
-    Raises UserError if there is none.
+    Raises UserError if neither exists.
     """
     name = Path(member["run"])
     if runs_folder is not None:
         return find_run(runs_folder / name.name)
-    places = [*possible_places(Path(member.get("folder", name)), manifest), runs_root() / name]
-    folders = [place for place in places if (place / "config.yaml").is_file()]
+    candidates = [*possible_places(Path(member.get("folder", name)), manifest), runs_root() / name]
+    folders = [folder for folder in candidates if (folder / "config.yaml").is_file()]
     for folder in folders:
-        # Another run of this name may be unfinished.
+        # Another run of the same name may be unfinished, which raises UserError.
         with contextlib.suppress(UserError):
             if checkpoint_hashes(RunFolder(folder)) == member["checkpoints"]:
                 return find_run(folder)
     try:
         return find_run(folders[0] if folders else name)
     except UserError as error:
-        raise UserError(f"{manifest}: {error}, or name the folder of the runs with --runs") from error
+        raise UserError(f"{manifest}: {error}, or give the folder of the runs with --runs") from error
 
 
 def _check_checkpoints(run: RunFolder, member: dict, manifest: Path) -> None:
-    """Raises UserError if a run's weights are not those of the manifest."""
+    """Raise UserError if a run's weights are not those of the manifest."""
     hashes, recorded = checkpoint_hashes(run), member["checkpoints"]
     for part in sorted(hashes.keys() | recorded.keys()):
         if hashes.get(part) == recorded.get(part):

@@ -1,4 +1,4 @@
-"""Runs -> a submission CSV, checked against info.csv, and its manifest."""
+"""Make a submission from runs: a CSV that is checked against info.csv, and its manifest."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ from maskfold.runs.code_state import code_state
 from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.runs.summary import SELECTED, selection
 
-# Names that a warning lists at most.
+# Maximum number of names that a warning lists.
 MAX_NAMES = 5
 
 
@@ -44,15 +44,15 @@ def make_submission(
     """Blend runs over folds and TTA views; write the CSV `out`, its manifest and the folder's index.
 
     Returns (manifest, blend, warnings and notes to print). The expected score is the cross-fitted out-of-fold score of
-    the same blend with the same views.
-    Raises UserError for members with different data or folds, and if info.csv has changed.
+    the same blend with the same views. Raises UserError if members have different data or folds, or if info.csv has
+    changed.
     """
     if out.suffix != ".csv":
         raise UserError(f"--out {out}: not a .csv file; give a name that ends in .csv")
     names = [run.folder.resolve() for run in runs]
     if len(set(names)) < len(names):
         raise UserError("a run is given twice; give each run once")
-    # Before the predictions, which may take an hour.
+    # These checks come before the predictions, which may take an hour.
     check_output(out.parent, "--out", out)
     check_locks(out.parent)
     views = canonical_views(tta, "--tta")
@@ -111,7 +111,10 @@ def make_submission(
 
 
 def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Prepared) -> tuple[pd.DataFrame, Path]:
-    """(ImageID and ans in the order of info.csv, path of info.csv). Raises UserError if its ids have changed."""
+    """Return (table of ImageID and ans in the order of info.csv, path of info.csv).
+
+    Raises UserError if the ids in info.csv have changed.
+    """
     info = prepared.eval_dir / "info.csv"
     ids = read_info(info, info.parent / "images").ImageID.to_numpy()
     if skipped := skipped_rows(prepared):
@@ -124,7 +127,7 @@ def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Pr
 
 
 def skipped_rows(prepared: Prepared) -> dict | None:
-    """image_id of the eval photos that cannot be read and ans, the label they get; None if all can be read."""
+    """Return {image_id: ids of the eval photos that cannot be read, ans: the label that they get}; None without any."""
     if not (ids := prepared.skipped_eval_ids):
         return None
     return {"image_id": ids, "ans": int(prepared.images.label.mode()[0])}
@@ -135,7 +138,7 @@ def write_submission(
 ) -> None:
     """Write a submission after checking it against info.csv and calling `check` with the temporary file's path.
 
-    Writes nothing if one of them raises UserError.
+    Writes nothing if one of these checks raises UserError.
     """
 
     def write(temporary: Path) -> None:
@@ -152,7 +155,7 @@ def _member(run: RunFolder) -> dict:
         "run": run.name,
         "folder": str(recorded_path(run.folder)),
         "folds": run.finished_folds,
-        # A refit is predicted together with the fold models, but the expected score is of the folds alone.
+        # A refit predicts together with the fold models, but the expected score is that of the folds alone.
         "refit": FULL in hashes,
         "checkpoints": hashes,
         "config_hash": run.provenance["config_hash"],

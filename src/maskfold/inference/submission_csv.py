@@ -25,8 +25,8 @@ def check_submission(path: Path, info: Path) -> pd.DataFrame:
 def read_submission(path: Path, as_uploaded: bool = False) -> pd.DataFrame:
     """Read a CSV of ImageID (text) and ans (int).
 
-    as_uploaded: accept labels only as a leaderboard does, 3 but not 3.0.
-    Raises UserError that lists duplicate ids and labels other than 0..17.
+    as_uploaded: accept only labels that a leaderboard accepts, such as 3 but not 3.0. Raises UserError that lists
+    duplicate ids and labels other than 0..17.
     """
     faults: list[str] = []
     table = read_table(path, EVAL_COLUMNS, faults=faults, names_exist=_has_ascii_names)
@@ -43,12 +43,12 @@ def read_submission(path: Path, as_uploaded: bool = False) -> pd.DataFrame:
 
 
 def _has_ascii_names(table: pd.DataFrame) -> bool:
-    """Whether it does not matter in which encoding the other columns are."""
+    """Whether all ids are ASCII, so that the encoding of the file does not change them."""
     return all(map(str.isascii, table.ImageID))
 
 
 def load_true_and_submitted(submission: Path, truth: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(true labels, submitted labels), int [N] each, joined by id. Raises UserError for different sets of ids."""
+    """Return (true labels, submitted labels), int [N] each, joined by id. Raises UserError if the ids differ."""
     submitted, true = read_submission(submission), read_submission(truth)
     names = Names(true.ImageID)
     matched = submitted.ImageID.map(names.find)

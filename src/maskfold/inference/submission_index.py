@@ -25,7 +25,7 @@ NUMBER_COLUMNS = (
     "board_score",
 )
 INDEX_COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
-# A correlation of fewer scores means nothing.
+# A correlation of fewer scores has no meaning.
 MIN_SCORES_FOR_CORRELATION = 3
 
 
@@ -34,7 +34,7 @@ def read_index(folder: Path) -> pd.DataFrame:
     path = folder / INDEX_FILE
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in INDEX_COLUMNS})
-    fix = "or move the file away to begin a new one"
+    fix = "or move the file to another folder to begin a new index"
     try:
         table = read_table(path, INDEX_COLUMNS, may_be_empty=True)
     except UserError as error:
@@ -52,7 +52,7 @@ def read_index(folder: Path) -> pd.DataFrame:
 
 
 def add_to_index(folder: Path, manifest: dict) -> None:
-    """Add a submission. It replaces one of the same name, whose leaderboard score is kept only for the same file."""
+    """Add a submission, replacing one of the same name. A recorded leaderboard score is kept if the CSV is the same."""
     expected = manifest["expected"]
     row = {"name": manifest["name"], "created": manifest["created"], "csv_sha256": manifest["csv_sha256"]}
     row |= {"members": " ".join(member["run"] for member in manifest["members"]), "tta": " ".join(manifest["tta"])}
@@ -62,10 +62,10 @@ def add_to_index(folder: Path, manifest: dict) -> None:
         row[f"{name}_low"], row[f"{name}_high"] = expected[key] or (np.nan, np.nan)
     with locked(folder):
         table = read_index(folder)
-        before = table[table["name"] == row["name"]]
-        same = before[before.csv_sha256 == row["csv_sha256"]]
-        row["board_score"] = same.board_score.iloc[0] if len(same) else np.nan
-        rows = [*table.drop(before.index).to_dict("records"), row]
+        replaced = table[table["name"] == row["name"]]
+        same_csv = replaced[replaced.csv_sha256 == row["csv_sha256"]]
+        row["board_score"] = same_csv.board_score.iloc[0] if len(same_csv) else np.nan
+        rows = [*table.drop(replaced.index).to_dict("records"), row]
         _write(folder, pd.DataFrame(rows, columns=INDEX_COLUMNS))
 
 
@@ -92,9 +92,9 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
 
 
 def score_history(table: pd.DataFrame) -> list[str]:
-    """Lines on every submission with a leaderboard score: inside its interval or not; then their correlation.
+    """Return lines: whether each leaderboard score is inside its interval, then the correlation with expected scores.
 
-    A public leaderboard shows half of the eval set, so its score is compared with board_half95.
+    A public leaderboard scores half of the eval set, so its scores are compared with board_half95.
     """
     recorded = table[table.board_score.notna()]
     lines, outside = [], 0
@@ -113,8 +113,8 @@ def score_history(table: pd.DataFrame) -> list[str]:
     if outside >= 2:
         lines.append(
             f"warning: {outside} of {len(recorded)} leaderboard scores are outside their interval, so the local score "
-            "does not predict the leaderboard; look for people in two folds, other preprocessing at test time, or an "
-            "eval set of another kind"
+            "does not predict the leaderboard; check for people in two folds, different preprocessing at test time, or "
+            "eval photos of another kind"
         )
     return lines
 

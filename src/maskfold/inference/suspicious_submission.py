@@ -1,4 +1,4 @@
-"""What is suspicious about a submission before it is scored: unlikely class shares, a near-identical submission."""
+"""Signs of a mistake in a submission, before it is scored: unlikely class shares, a nearly identical submission."""
 
 from pathlib import Path
 
@@ -12,17 +12,18 @@ from maskfold.inference.manifest import manifests_in
 from maskfold.inference.submission_csv import read_submission
 from maskfold.labels import AXES, KIND_MASK, PHOTOS_PER_PERSON, decode_label
 
-# By chance one submission in a thousand has a smaller p-value.
+# By chance, one submission in a thousand has a smaller p-value.
 MIN_P_VALUE = 0.001
 # Share of equal labels from which two submissions are reported as nearly the same.
 NEAR_IDENTICAL = 0.995
 
 
 def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
-    """A warning for each axis whose predicted class shares are unlikely; pred_labels: int [N], 0..17.
+    """Return a warning for each axis whose predicted class shares are unlikely; pred_labels: int [N], 0..17.
 
-    The true shares of the mask axis are known, 5 worn, 1 incorrect and 1 not worn per person: a chi-square test of the
-    photos against them. Gender and age are compared with the training set, counting a person's seven photos as one.
+    The true shares of the mask axis are known: 5 worn, 1 incorrect and 1 not worn per person. A chi-square test
+    compares the predictions with them. Gender and age are compared with the training set; the seven photos of a person
+    count as one.
     """
     warnings = []
     people = prepared.images.drop_duplicates("person_id")
@@ -46,8 +47,8 @@ def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
 
 
 def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
-    """(name, share of equal labels) of the other submissions in the folder for the same photos, the highest first."""
-    mine, shares = read_submission(out).set_index("ImageID").ans, []
+    """Return (name, share of equal labels) of the folder's other submissions for the same photos, by falling share."""
+    labels, shares = read_submission(out).set_index("ImageID").ans, []
     for path, manifest in manifests_in(out.parent).items():
         csv = path.with_suffix(".csv")
         if csv == out or manifest.get("eval") != eval_fingerprint or not csv.exists():
@@ -55,10 +56,10 @@ def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
         try:
             if sha256(csv) != manifest.get("csv_sha256"):
                 continue
-            other = read_submission(csv).set_index("ImageID").ans
+            other_labels = read_submission(csv).set_index("ImageID").ans
         except UserError:
-            # Edited by hand: no longer the submission of its manifest.
+            # A CSV that was edited by hand is no longer the submission of its manifest.
             continue
-        if set(other.index) == set(mine.index):
-            shares.append((path.stem, float((other[mine.index] == mine).mean())))
+        if set(other_labels.index) == set(labels.index):
+            shares.append((path.stem, float((other_labels[labels.index] == labels).mean())))
     return sorted(shares, key=lambda pair: -pair[1])

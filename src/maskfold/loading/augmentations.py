@@ -1,4 +1,4 @@
-"""Training augmentation, RGB uint8 in and out: presets, and lists of albumentations from the configuration."""
+"""Training augmentation from RGB uint8 to RGB uint8: presets, and lists of albumentations transforms in the config."""
 
 import os
 from typing import Any
@@ -14,21 +14,21 @@ from maskfold.config.experiment import Data
 from maskfold.errors import UserError, did_you_mean, one_line
 from maskfold.loading.crops import store_size
 
-# Length at which a message of albumentations is cut.
+# Messages of albumentations are cut to this length.
 MAX_CHARS = 300
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
 
 
 def pipeline(data: Data) -> Transforms:
-    """The transforms of data.augment. Raises UserError for a list that albumentations does not accept."""
+    """Return the transforms of data.augment. Raises UserError for a list that albumentations does not accept."""
     return _from_list(data) if isinstance(data.augment, list) else PRESETS[data.augment](data)
 
 
 def _random_crop(data: Data, min_area: float) -> A.RandomResizedCrop:
     """Crop at least `min_area` of the stored photo's area and resize it to the input.
 
-    Bilinear sampling does not alias here, since the store is only a little larger than the input.
+    Bilinear sampling does not alias here, since stored photos are only a little larger than the input.
     """
     height, width = store_size(data)
     aspect = width / height
@@ -86,12 +86,12 @@ PRESETS = {"light": _light, "strong": _strong, "randaugment": _randaugment}
 
 
 def _from_list(data: Data) -> Transforms:
-    """Transforms from the configuration's list, whose entries are a name or {name: arguments}; tested on a photo."""
+    """Build the transforms of a list of names or {name: arguments} in the config, and test them on a photo."""
     if not data.augment:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
     transforms = [_make_transform(entry, f"data.augment[{index}]") for index, entry in enumerate(data.augment)]
     photo = np.zeros((*store_size(data), 3), np.uint8)
-    # Test each chain with p=1: otherwise an error could stay hidden by chance until the middle of training.
+    # Test each chain with p=1: otherwise an error could, by chance, first occur in the middle of training.
     for number in range(_num_chains(transforms)):
         image, chain = photo, _chain(transforms, number)
         for transform in chain:
@@ -110,13 +110,13 @@ def _from_list(data: Data) -> Transforms:
 
 
 def _num_chains(transforms: Transforms) -> int:
-    """How many chains (see _chain) contain every transform at least once."""
+    """Return the number of chains (see _chain) that are needed to contain every transform at least once."""
     composed = [(each, _num_chains(each.transforms)) for each in transforms if isinstance(each, A.BaseCompose)]
     return max([1, *(count * (len(each.transforms) if _chooses(each) else 1) for each, count in composed)])
 
 
 def _chain(transforms: Transforms, number: int) -> list[A.BasicTransform]:
-    """One sequence of transforms that the pipeline may apply; `number` selects the branch of each OneOf or SomeOf."""
+    """Return one sequence of transforms that may be applied; `number` selects the branch of each OneOf or SomeOf."""
     chain = []
     for each in transforms:
         if not isinstance(each, A.BaseCompose):
@@ -129,21 +129,21 @@ def _chain(transforms: Transforms, number: int) -> list[A.BasicTransform]:
 
 
 def _chooses(transform: A.BaseCompose) -> bool:
-    """Whether it applies some of its transforms only."""
+    """Whether a composition applies only some of its transforms."""
     return isinstance(transform, A.OneOf | A.SomeOf | A.OneOrOther)
 
 
 def check_augmented(image: object) -> None:
-    """Raise UserError where an augmentation returned something other than an RGB uint8 photo."""
+    """Raise UserError if an augmentation returned something other than an RGB uint8 photo."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise UserError(
-            "data.augment: the result is not an RGB uint8 photo; leave Normalize, ToFloat and ToTensorV2 out: the "
-            "model's first layer normalises"
+            "data.augment: the result is not an RGB uint8 photo; leave out Normalize, ToFloat and ToTensorV2, since "
+            "the model's first layer normalises"
         )
 
 
 def _make_transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
-    """Build one entry of the list. Raises UserError with its place for a wrong name or argument."""
+    """Build one entry of the list; `where` names it in messages. Raises UserError for a wrong name or argument."""
     name: Any = entry if isinstance(entry, str) else None
     arguments: Any = {} if isinstance(entry, str) else None
     if isinstance(entry, dict) and len(entry) == 1:
@@ -159,10 +159,10 @@ def _make_transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
         inner = arguments.get("transforms")
         if not isinstance(inner, list):
             raise UserError(f"{where}: {name} needs a list of transforms; write {{{name}: {{transforms: [...]}}}}")
-        made = [_make_transform(each, f"{where}.{name}[{index}]") for index, each in enumerate(inner)]
-        arguments = arguments | {"transforms": made}
+        built = [_make_transform(each, f"{where}.{name}[{index}]") for index, each in enumerate(inner)]
+        arguments = arguments | {"transforms": built}
     else:
-        # Unknown arguments then raise an error instead of a warning.
+        # With strict, albumentations raises an error for unknown arguments instead of printing a warning.
         arguments = arguments | {"strict": True}
     try:
         return transform_type(

@@ -1,4 +1,4 @@
-"""The first of two steps of preprocessing: crop a photo and resize it to its stored size, once for all uses (store.py).
+"""The first of two preprocessing steps: crop a photo and resize it to the stored size, once for all uses (store.py).
 
 The second step, from the stored size to the input size, is in transforms.py.
 """
@@ -11,9 +11,10 @@ import numpy as np
 
 from maskfold.config.experiment import Data
 
-# Sides of the stored photo / sides of the input: a random crop of 80 % of its area then need not be enlarged.
+# Sides of the stored photo / sides of the input: a random crop of 80 % of the stored area is then not enlarged.
 STORE_MARGIN = 1.25
-# Up to this shrink factor bilinear sampling skips hardly any pixels; above it INTER_AREA is used, at 5x the cost.
+# Bilinear sampling skips hardly any pixels up to this shrink factor. For larger ones INTER_AREA is used, which takes 5
+# times as long.
 MAX_BILINEAR_SHRINK = 1.5
 # Factors by which a JPEG can be shrunk while it is decoded.
 REDUCTIONS = (8, 4, 2)
@@ -41,7 +42,8 @@ def _center_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) 
 def _face_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) -> Window:
     """A window of the input's aspect ratio around the face; its margin above and below is face_margin face heights.
 
-    It is shrunk if it is larger than the photo, and moved inside it. Without a face it is the centre crop.
+    A window larger than the photo is shrunk, and one that crosses the photo's border is moved inside. Without a face
+    the window is that of the centre crop.
     """
     if face is None:
         return _center_window(size, data, reduced, None)
@@ -57,10 +59,12 @@ def _face_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) ->
 
 
 class Crop(NamedTuple):
-    """window: (size of the decoded photo, data, factor by which decoding shrank it, face or None) -> crop window.
+    """A kind of crop.
 
-    keys: the keys of data on which the window depends; another value needs another store. has_crop_size: the window is
-    at most data.crop_size, so the store need not be larger. needs_face: a face is detected first, in the whole photo.
+    window: (size of the decoded photo, data, factor by which decoding has shrunk it, face or None) -> crop window.
+    keys: the keys of data on which the window depends; another value needs another store. has_crop_size: whether the
+    window is at most data.crop_size, so that stored photos need not be larger. needs_face: whether a face is detected
+    first, in the whole photo.
     """
 
     window: Callable[[PhotoSize, Data, int, Box | None], Window]
@@ -78,7 +82,7 @@ CROPS = {
 
 
 def store_size(data: Data) -> PhotoSize:
-    """Height and width of stored photos: the input size with a margin, but at most data.crop_size for a centre crop."""
+    """Return (height, width) of stored photos: larger than the input, but at most data.crop_size for a centre crop."""
     sizes = [round(side * STORE_MARGIN) for side in data.image_size]
     if CROPS[data.crop].has_crop_size:
         sizes = [
@@ -88,22 +92,25 @@ def store_size(data: Data) -> PhotoSize:
 
 
 def reduction(size: PhotoSize, data: Data) -> int:
-    """1, 2, 4 or 8: how much decoding may shrink a photo of `size` if its crop must stay at least the stored size."""
+    """Return the factor, 1, 2, 4 or 8, by which decoding may shrink a photo of `size`.
+
+    The crop of the shrunk photo must not be smaller than a stored photo.
+    """
     if CROPS[data.crop].needs_face:
         return 1
-    # The smaller of both orientations, since EXIF data may rotate the photo after decoding.
+    # The smaller factor of both orientations is used, since EXIF data may rotate the photo after decoding.
     max_reduction = min(_shrink_to_store(size, data), _shrink_to_store(size[::-1], data))
     return next((factor for factor in REDUCTIONS if max_reduction >= factor), 1)
 
 
 def _shrink_to_store(size: PhotoSize, data: Data) -> float:
-    """Ratio of crop window to stored photo: the smaller of the ratios of height and of width."""
+    """Return the ratio of crop window to stored photo: the smaller of the ratios of height and of width."""
     height, width = CROPS[data.crop].window(size, data, 1, None)[2:]
     return min(height / store_size(data)[0], width / store_size(data)[1])
 
 
 def crop_and_resize(image: np.ndarray, data: Data, face: Box | None = None, reduced: int = 1) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> stored photo uint8 [*store_size(data), 3].
+    """Crop and resize RGB uint8 [H, W, 3] to a stored photo, uint8 [*store_size(data), 3].
 
     face: box for `crop: face`, None for the centre crop. reduced: factor by which decoding has shrunk the image.
     """
@@ -112,7 +119,7 @@ def crop_and_resize(image: np.ndarray, data: Data, face: Box | None = None, redu
 
 
 def resize(image: np.ndarray, size: PhotoSize) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> uint8 [*size, 3]."""
+    """Resize RGB uint8 [H, W, 3] to uint8 [*size, 3]."""
     shrink = max(side / target for side, target in zip(image.shape[:2], size, strict=True))
     interpolation = cv2.INTER_AREA if shrink > MAX_BILINEAR_SHRINK else cv2.INTER_LINEAR
     return cv2.resize(image, size[::-1], interpolation=interpolation)

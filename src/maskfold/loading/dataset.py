@@ -16,7 +16,10 @@ NO_LABEL = -1
 
 
 class Batch(NamedTuple):
-    """images: RGB uint8 [B, 3, H, W], or features float32 [B, F]; labels: int64 [B], or NO_LABEL; rows: int64 [B]."""
+    """A batch of photos.
+
+    images: RGB uint8 [B, 3, H, W], or features float32 [B, F]; labels: int64 [B], or NO_LABEL; rows: int64 [B].
+    """
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -24,10 +27,10 @@ class Batch(NamedTuple):
 
 
 class PhotoDataset(Dataset):
-    """SampleKeys -> Batch, all photos of a batch at once.
+    """Load the photos of a list of SampleKeys as one Batch.
 
-    Images are channels last in memory. Each is augmented with a seed from (seed, epoch, row, visit). labels: int [N],
-    or None where there are none.
+    The images are channels last in memory. Each image is augmented with a seed from (seed, epoch, row, visit). labels:
+    int [N], or None for photos without labels.
     """
 
     def __init__(self, store: Store | ConcatStore, labels: np.ndarray | None, transform, seed: int = 0):
@@ -55,9 +58,9 @@ class PhotoDataset(Dataset):
 
 
 def _empty(shape: tuple[int, ...]) -> torch.Tensor:
-    """Uninitialised uint8 tensor; in a worker it is in shared memory from the start, which saves a copy.
+    """Allocate a uint8 tensor; in a worker it is in shared memory from the start, which saves a copy.
 
-    Raises ResourceError where shared memory is full.
+    Raises ResourceError if shared memory is full.
     """
     images = torch.empty(shape, dtype=torch.uint8)
     if get_worker_info() is None:

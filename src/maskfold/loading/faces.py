@@ -13,7 +13,8 @@ from maskfold.labels import MASKS
 from maskfold.loading.crops import CROPS, Box
 
 MODEL = "face_detection_yunet_2023mar.onnx"
-# YuNet detects faces of 10 to 300 pixels. At this longer side of the photo a portrait's face has about 160.
+# Photos are shrunk for detection until their longer side has this many pixels. The face of a portrait then has about
+# 160, and YuNet detects faces of 10 to 300.
 DETECT_SIDE = 320
 MIN_SCORE = 0.6
 
@@ -21,7 +22,7 @@ _thread = threading.local()
 
 
 def find_face(image: np.ndarray) -> Box | None:
-    """RGB uint8 [H, W, 3] -> (left, top, width, height) of the largest face in pixels, or None."""
+    """Return (left, top, width, height) in pixels of the largest face in RGB uint8 [H, W, 3]; None without a face."""
     scale = min(1.0, DETECT_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else image
@@ -35,12 +36,12 @@ def find_face(image: np.ndarray) -> Box | None:
 
 
 def face_for_crop(image: np.ndarray, data: Data) -> Box | None:
-    """find_face where data.crop needs a face, else None."""
+    """Return find_face(image) if data.crop needs a face, else None."""
     return find_face(image) if CROPS[data.crop].needs_face else None
 
 
 def _detector() -> "cv2.FaceDetectorYN":
-    # One per thread, since it keeps the size and the activations of its last photo.
+    # Each thread has its own detector, since a detector keeps the size and the activations of its last photo.
     if not hasattr(_thread, "detector"):
         model = np.frombuffer(files("maskfold.loading").joinpath("yunet", MODEL).read_bytes(), np.uint8)
         level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
@@ -50,7 +51,7 @@ def _detector() -> "cv2.FaceDetectorYN":
 
 
 def face_rate_by_mask(table: pd.DataFrame, has_face: Iterable[bool]) -> dict[str, float]:
-    """Share of photos with a detected face: of all, and per mask class where the table has a `mask` column."""
+    """Return the share of photos with a detected face: of all, and per mask class if the table has a `mask` column."""
     flags = pd.Series(list(has_face), index=table.index)
     rates = {"all": float(flags.mean())}
     if "mask" in table:

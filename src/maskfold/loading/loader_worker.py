@@ -35,7 +35,8 @@ class WorkerException:
 class WorkerDataset(Dataset):
     """The dataset in a worker: images as a tensor in shared memory, labels and rows as arrays.
 
-    Each tensor that is sent takes a file descriptor; arrays do not. An exception is sent as a WorkerException.
+    Each tensor that is sent to the main process needs a file descriptor; arrays do not. An exception is sent as a
+    WorkerException.
     """
 
     def __init__(self, dataset: PhotoDataset):
@@ -50,7 +51,7 @@ class WorkerDataset(Dataset):
 
 
 def _picklable(error: Exception) -> Exception:
-    """The exception with its traceback as a note; a RuntimeError with the same text where it can't be pickled."""
+    """Add the traceback to an exception as a note; if it can't be pickled, return a RuntimeError with the same text."""
     error.add_note("".join(traceback.format_exception(error)))
     error.__cause__ = error.__context__ = error.__traceback__ = None
     try:
@@ -61,10 +62,11 @@ def _picklable(error: Exception) -> Exception:
 
 
 def init_worker(_worker: int) -> None:
-    """Make the worker exit when a batch can't be sent: Python would drop the batch, and its receiver would wait."""
+    """Make the worker exit if a batch can't be sent: Python would drop the batch, and the main process would wait."""
     # A hook that typeshed does not list.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_exit_unsent)  # type: ignore[attr-defined]
-    # The thread that passes open files to the main process reports its errors here, and would go on without the batch.
+    # The thread that passes open files to the main process calls this hook on an error. It would then continue without
+    # the batch.
     sys.excepthook = _exit_if_too_many_files
 
 
@@ -84,13 +86,14 @@ def _exit_unsent(error: Exception, _batch: object) -> None:
 
 
 def exit_error(pid: int, status: int) -> Exception:
-    """The exception for a worker that ended with this status; -N means that signal N ended it."""
+    """Return the exception for a worker that ended with this status; -N means that signal N ended it."""
     if status == EXIT_TOO_MANY_FILES:
         return too_many_files_error()
     if status == EXIT_NO_SHARED_MEMORY:
         return shared_memory_error()
     if status == -signal.SIGBUS:
-        # Access to memory without backing: shared memory that is full, or a store shorter than its header says.
+        # The worker accessed mapped memory that does not exist: shared memory is full, or the store is shorter than its
+        # header says.
         return exhausted_resource() or ResourceError(
             f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
             "damaged; make /dev/shm larger (docker run --shm-size 2g), or delete the prepared folder's store/"

@@ -1,6 +1,6 @@
-"""Mixing of each training photo with a partner, on the device: mixup, CutMix and half-image CutMix.
+"""Mix each training photo with a partner, on the device: mixup, CutMix and half-image CutMix.
 
-The targets are mixed by the same shares as the pixels.
+The targets are mixed in the same proportion as the pixels.
 """
 
 from collections.abc import Callable
@@ -21,8 +21,8 @@ SIDEWAYS = {"left_right": 1.0, "upper_lower": 0.0, "both": 0.5}
 class Pairs:
     """Photos and their partners, [B, 3, H, W] each, 0 to 255.
 
-    positions: int [B], places of these photos in the whole batch of `batch_size` photos. Random numbers are sampled for
-    the whole batch, so that they do not depend on the number of processes.
+    positions: int [B], positions of these photos in the whole batch of `batch_size` photos. Random numbers are sampled
+    for the whole batch, so that they do not depend on the number of processes.
     """
 
     images: torch.Tensor
@@ -31,7 +31,7 @@ class Pairs:
     batch_size: int
 
 
-# Mixed photos [B, 3, H, W] and the partners' shares float32 [B].
+# Mixed photos [B, 3, H, W], and the share of the partner in each, float32 [B].
 Mixed = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -73,10 +73,10 @@ MIXES: dict[str, Callable[[Pairs, Mix, np.random.Generator], Mixed]] = {
 
 
 class Mixer:
-    """Mix a batch of photos that is followed by their partners; a batch without partners stays as it is.
+    """Mix the photos of a batch with their partners, which follow them; a batch without partners is not changed.
 
     The random numbers depend on (seed, epoch, batch) and the position in the whole batch, so that `world_size`
-    processes mix their shares as one process would mix the batch.
+    processes mix their parts of the batch exactly as one process would mix the whole batch.
     """
 
     def __init__(self, mix: Mix, seed: int, rank: int = 0, world_size: int = 1):
@@ -85,9 +85,9 @@ class Mixer:
     def __call__(
         self, images: torch.Tensor, targets: Targets, epoch: int, batch: int, batch_size: int
     ) -> tuple[torch.Tensor, Targets]:
-        """images [B or 2B, 3, H, W], 0 to 255. batch_size: photos of the whole batch, over all processes."""
+        """Mix a batch. images: [B or 2B, 3, H, W], 0 to 255; batch_size: photos in the batch over all processes."""
         positions = np.arange(batch_size)[self.rank :: self.world_size]
-        # A process whose share is empty has one photo without a label (see PhotoBatchSampler).
+        # A process whose part of the batch is empty has one photo without a label (see PhotoBatchSampler).
         positions = positions if len(positions) else np.array([0])
         if len(images) == len(positions):
             return images, targets
@@ -105,7 +105,7 @@ def _paste(pairs: Pairs, boxes: np.ndarray) -> Mixed:
 
 
 def _box_masks(boxes: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-    """Boxes [B, 4] -> bool [B, H, W], true inside."""
+    """Return masks, bool [B, H, W], that are true inside the boxes [B, 4]."""
     top, left, bottom, right = (edge.view(-1, 1, 1) for edge in boxes.unbind(1))
     y = torch.arange(shape[0], device=boxes.device).view(1, -1, 1)
     x = torch.arange(shape[1], device=boxes.device).view(1, 1, -1)

@@ -1,4 +1,4 @@
-"""The loaders of this process whose workers run: closed at exit, and an error as soon as one of their workers ends."""
+"""Track the loaders with running workers: close them at exit, and raise an error as soon as one of the workers ends."""
 
 import atexit
 import weakref
@@ -11,7 +11,7 @@ from maskfold.loading.loader_worker import exit_error
 
 
 class LoaderWithWorkers(Protocol):
-    """What OpenLoaders needs of a PhotoLoader."""
+    """The part of PhotoLoader that OpenLoaders uses."""
 
     @property
     def worker_processes(self) -> Sequence[BaseProcess]: ...
@@ -28,7 +28,7 @@ class OpenLoaders:
 
     @contextmanager
     def waiting_for_batch(self) -> Iterator[None]:
-        """Within the block a worker's death is raised at once; torch itself checks only every 5 s."""
+        """Within the block, raise an error as soon as a worker dies; torch itself checks only every 5 s."""
         self.is_waiting = True
         try:
             yield
@@ -41,9 +41,10 @@ class OpenLoaders:
             self.check_workers()
 
     def check_workers(self) -> None:
-        """Raise where a worker of any open loader has ended: ResourceError if it was killed, else RuntimeError.
+        """Raise an error if a worker of any open loader has ended: ResourceError if it was killed, else RuntimeError.
 
-        Any loader, because the run would otherwise fail only when that loader is used next, perhaps an hour later.
+        All loaders are checked, because the run would otherwise fail only when the loader of the dead worker is used
+        next, perhaps an hour later.
         """
         for loader in list(self.loaders):
             for worker in loader.worker_processes:
@@ -51,11 +52,11 @@ class OpenLoaders:
                     raise exit_error(worker.pid or 0, worker.exitcode or 0)
 
     def close_all(self) -> None:
-        """Close what was left open, as in a notebook: at exit Python would wait for the workers forever."""
+        """Close loaders that were left open, for example in a notebook: Python would wait for their workers forever."""
         for loader in list(self.loaders):
             loader.close()
 
 
-# One per process, as are its signal handlers and what it does at exit.
+# A process has one such object, because it has one SIGCHLD handler.
 open_loaders = OpenLoaders()
 atexit.register(open_loaders.close_all)

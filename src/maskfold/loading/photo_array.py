@@ -1,4 +1,4 @@
-"""The file of a store: a .npy array of photos, read through a memory map where the file system has them."""
+"""The file of a store: a .npy array of photos, read through a memory map if the file system supports memory maps."""
 
 import errno
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# What mmap raises on a file system without memory maps, or without shared ones.
+# Error numbers of mmap on a file system without memory maps, or without shared memory maps.
 NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 
 
 class UnmappedPhotos:
-    """The photos of a store on a file system without memory maps: each is read when it is needed."""
+    """The photos of a store on a file system without memory maps: each photo is read when it is needed."""
 
     def __init__(self, path: Path):
         self._file = path.open("rb")
@@ -27,13 +27,13 @@ class UnmappedPhotos:
 
     def __getitem__(self, row: int) -> np.ndarray:
         size = int(np.prod(self.shape[1:]))
-        # pread has no position that threads and forked workers would share.
+        # pread does not use the file position, which threads and forked workers share.
         content = os.pread(self._file.fileno(), size, self._start + range(len(self))[row] * size)
         return np.frombuffer(content, np.uint8).reshape(self.shape[1:])
 
 
 def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:
-    """A shared memory map, else a private one, else no map: the pixels are the same."""
+    """Open a shared memory map, else a private one, else read without a map. The pixels are the same."""
     for mode in ("r", "c"):
         try:
             return np.load(path, mmap_mode=mode)
@@ -44,7 +44,7 @@ def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:
 
 
 def write_header(path: Path, shape: tuple[int, ...]) -> int:
-    """Write the header of a .npy file and reserve the pixels; return where they start. Needs no memory map."""
+    """Write the header of a .npy file and reserve space for the pixels; return their offset. Needs no memory map."""
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         start = file.tell()

@@ -1,4 +1,4 @@
-"""Data loader whose workers always end with it, and whose errors name their cause."""
+"""Data loader whose workers always end when it is closed, and whose errors name their cause."""
 
 import multiprocessing
 import os
@@ -37,23 +37,23 @@ from maskfold.machine_limits import (
 # If creating an iterator fails, torch's clean-up reads attributes that are not set yet, and prints a traceback.
 _MultiProcessingDataLoaderIter._shutdown, _MultiProcessingDataLoaderIter._workers_done_event = True, threading.Event()
 _MultiProcessingDataLoaderIter._workers = _MultiProcessingDataLoaderIter._index_queues = ()
-# A killed process closes its sockets this long, at most, before it counts as ended.
+# A killed process closes its sockets at most this many seconds before the system reports it as ended.
 SECONDS_UNTIL_EXIT_IS_SEEN = 1
 
 
 class PhotoLoader:
     """Yield a Batch for each batch of the sampler, in its order.
 
-    workers: processes that load batches; 0 for none. They run until close() is called, or the end of a `with` block. An
-    exception in a worker is raised here with its own type; ResourceError where a worker was killed, or where files,
-    shared memory or processes ran out.
+    workers: number of processes that load batches, 0 for none. They run until close() is called or a `with` block ends.
+    An exception in a worker is raised here with its own type. Raises ResourceError if a worker was killed, or if open
+    files, shared memory or processes ran out.
     """
 
     def __init__(self, dataset: PhotoDataset, batch_sampler: PhotoBatchSampler, workers: int, pin: bool):
         self.batch_sampler, self.workers = batch_sampler, workers
-        # torch's iterator that owns the workers, or None.
+        # torch's iterator, which owns the workers, or None.
         self._iterator: Any = None
-        # A forked process gets a copy of the loader, which must not end the workers when it is closed.
+        # A forked process gets a copy of the loader. Closing the copy must not end the workers.
         self._owner = os.getpid()
         with _ignore_warnings():
             self._loader = DataLoader(
@@ -98,7 +98,10 @@ class PhotoLoader:
 
     @contextmanager
     def _raising_cause(self) -> Iterator[None]:
-        """Raise the cause of torch's error, which is the same for a killed worker, full memory and too many files."""
+        """Raise the cause instead of torch's error.
+
+        torch raises the same error for a killed worker, full memory and too many open files.
+        """
         try:
             yield
         except (RuntimeError, OSError, EOFError) as error:
@@ -111,16 +114,16 @@ class PhotoLoader:
             raise
 
     def _start(self) -> Iterator:
-        """Start the workers, or a new pass where they run already."""
-        others = set(multiprocessing.active_children())
+        """Start the workers, or a new pass over the data if they already run."""
+        other_processes = set(multiprocessing.active_children())
         try:
             with stop_signals_blocked(), _ignore_warnings():
                 self._iterator = iter(self._loader)
         except OSError as error:
-            kill_child_processes(others)
+            kill_child_processes(other_processes)
             raise process_start_error(error, "a loader process", FEWER_WORKERS) from error
         finally:
-            # torch's handler would raise anywhere when a worker dies, even in the middle of an optimiser update.
+            # When a worker dies, torch's handler would raise anywhere, even in the middle of an optimiser update.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGCHLD, open_loaders.on_child_exit)
         open_loaders.loaders.add(self)
@@ -133,7 +136,7 @@ class PhotoLoader:
     def close(self) -> None:
         """End the workers at once; they have nothing to save. Iterating again starts new ones.
 
-        They are ended by SIGKILL: torch's shutdown would wait forever for a lock that a killed worker held.
+        SIGKILL ends them, because torch's shutdown would wait forever for a lock that a killed worker held.
         """
         iterator, self._iterator = self._iterator, None
         open_loaders.loaders.discard(self)
@@ -160,7 +163,7 @@ class PhotoLoader:
 
 @contextmanager
 def _ignore_warnings() -> Iterator[None]:
-    """Silence torch's warning about more workers than cores: their number is the user's choice."""
+    """Silence torch's warning about more workers than cores: the user chooses the number of workers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield

@@ -1,4 +1,4 @@
-"""Statistics of a photo, whatever it shows: size, light, colour, detail at each scale, noise, JPEG blocks."""
+"""Statistics of photos of any content: size, light, colour, detail at each scale, noise, JPEG blocks."""
 
 from pathlib import Path
 
@@ -7,14 +7,15 @@ import numpy as np
 
 from maskfold.data.decode import read_photo
 
-# A photo is shrunk while it is decoded if its longer side stays at least this, in pixels.
+# A photo is shrunk while it is decoded, but its longer side keeps at least this many pixels.
 MIN_SIDE = 1024
 JPEG_BLOCK = 8
-# Mean responses below this are rounding: a flat photo has no detail to take the logarithm of.
+# Smaller mean responses of a filter are rounding errors and are replaced by this one, so that flat photos have finite
+# logarithms.
 MIN_RESPONSE = 0.05
-# The kernel of Immerkaer's estimate of noise (1996): edges and ramps hardly excite it.
+# The kernel of Immerkaer's estimate of noise (1996), which hardly responds to edges and ramps.
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-# Statistic -> what is said of photos with more of it, and with less of it.
+# Statistic -> description of photos with a higher value, and of photos with a lower value.
 MEANINGS = {
     "area": ("larger", "smaller"),
     "aspect": ("wider in shape", "narrower in shape"),
@@ -41,7 +42,7 @@ STATISTICS = tuple(MEANINGS)
 
 
 def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
-    """RGB uint8 [H, W, 3] -> the STATISTICS as float [S].
+    """Compute the STATISTICS of RGB uint8 [H, W, 3], float [S].
 
     reduced: factor by which decoding has shrunk the photo. area, aspect, detail, noise and jpeg_blocks are logarithms;
     the others are in grey levels.
@@ -67,7 +68,7 @@ def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
         "detail_half": _log_response(cv2.Laplacian(half, cv2.CV_16S)),
         "detail_quarter": _log_response(cv2.Laplacian(quarter, cv2.CV_16S)),
         "detail_eighth": _log_response(cv2.Laplacian(eighth, cv2.CV_16S)),
-        # At half the size, since most JPEG files hold colours at half the size.
+        # Computed at half the size, since most JPEG files store colours at half the size.
         "red_detail": _log_response(cv2.Laplacian(_half(red), cv2.CV_16S)),
         "blue_detail": _log_response(cv2.Laplacian(_half(blue), cv2.CV_16S)),
         "noise": _log_response(cv2.filter2D(luma, cv2.CV_16S, NOISE_KERNEL)),
@@ -80,7 +81,7 @@ def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
 
 
 def statistics_of_file(path: Path) -> np.ndarray:
-    """photo_statistics of a file. Raises UserError if it is missing or damaged."""
+    """Compute photo_statistics of a file. Raises UserError if the file is missing or damaged."""
     photo = read_photo(path, _reduction)
     return photo_statistics(photo.image, photo.reduced)
 
@@ -100,12 +101,12 @@ def _half(plane: np.ndarray) -> np.ndarray:
 
 
 def _log_response(filtered: np.ndarray) -> float:
-    """Logarithm of the mean absolute response to a filter, int16 [H, W]."""
+    """Logarithm of the mean absolute response to a filter; filtered: int16 [H, W]."""
     return float(np.log(max(cv2.norm(filtered, cv2.NORM_L1) / filtered.size, MIN_RESPONSE)))
 
 
 def _jpeg_blocks(plane: np.ndarray) -> float:
-    """Logarithm of the steps between JPEG blocks over the steps inside them, from left to right (Wang et al. 2002)."""
+    """Log ratio of mean steps between JPEG blocks to mean steps inside them, from left to right (Wang et al. 2002)."""
     if plane.shape[1] <= JPEG_BLOCK:
         return 0.0
     steps = cv2.reduce(cv2.absdiff(plane[:, 1:], plane[:, :-1]), 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[0]

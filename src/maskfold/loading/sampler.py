@@ -1,6 +1,6 @@
 """Order of the photos in an epoch, their batches, and the partners that mixing needs.
 
-All of it is a function of seed, epoch and batch, so that a resumed run continues with the same batches.
+These depend only on seed, epoch and batch, so that a resumed run continues with the same batches.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ PARTNER_STREAM, MIX_STREAM = 1, 2
 
 
 class SampleKey(NamedTuple):
-    """A sample. row: negative means: load photo ~row but ignore its label. visit: see PhotoBatchSampler."""
+    """The key of a sample. If row is negative, load photo ~row and ignore its label. visit: see PhotoBatchSampler."""
 
     epoch: int
     row: int
@@ -47,14 +47,14 @@ def unpack_keys(keys: Sequence[SampleKey]) -> BatchKeys:
 class PhotoBatchSampler(Sampler):
     """Yield this process's share of each batch, as a list of SampleKey.
 
-    rows: int [N], the rows that one epoch iterates over. batch_size: over all `world_size` processes; the last batch
-    may be smaller. shuffle: a new order each epoch. A process whose share of a batch is empty gets one row without its
-    label (~row), so that every process takes part in every update.
+    rows: int [N], the rows that one epoch iterates over. batch_size: number of photos over all `world_size` processes;
+    the last batch may be smaller. shuffle: whether each epoch has a new order. A process whose share of a batch is
+    empty gets one row without its label (~row), so that every process takes part in every update.
 
-    A key contains the epoch, because persistent workers keep the dataset that they started with. It contains `visit` to
+    A key contains the epoch, because persistent workers keep the dataset that they started with, and `visit`, to
     distinguish the occurrences of one photo in an epoch.
 
-    sample: function (rows, random generator) -> len(rows) rows in the order of a shuffled epoch. None: a random
+    sample: function (rows, random generator) -> len(rows) rows in the order of a shuffled epoch; None for a random
     permutation of rows.
     partners: function (random generator, rows of the whole batch) -> a partner for each row, or None if the batch is
     not mixed. If a batch is mixed, each share lists its own rows first and their partners after them.
@@ -73,11 +73,11 @@ class PhotoBatchSampler(Sampler):
     first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Call before each pass. first: index of the first batch, for a resumed epoch."""
+        """Set the epoch before each pass over the data. first: index of the first batch, for a resumed epoch."""
         self.epoch, self.first = epoch, first
 
     def size(self, batch: int) -> int:
-        """Photos in a batch, over all processes and without partners."""
+        """Number of photos in a batch, over all processes and without partners."""
         return min(self.batch_size, len(self.rows) - batch * self.batch_size)
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ def train_batch_sampler(
 def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sample len(rows) rows, class-balanced, in random order.
 
-    labels: int [N] of all photos. Every class that occurs gets the same number of rows, give or take one. A photo is
+    labels: int [N] of all photos. The numbers of rows of the classes that occur differ by at most one. A photo is
     repeated only after all photos of its class have been sampled.
     """
     row_labels = labels[rows]

@@ -27,16 +27,16 @@ from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.locks import hold, locked
 from maskfold.progress import parallel_map
 
-# Increase it with every change that alters stored pixels.
+# Increase the version with every change that alters stored pixels.
 VERSION = 3
 
 
 class Store:
-    """store[row] -> RGB uint8 [H, W, 3]. Opened on first use in each process: pickling a memory map would copy it.
+    """The stored photos: store[row] is RGB uint8 [H, W, 3].
 
-
-    cache: where features of these photos are kept. shape: the expected shape [N, H, W, 3]; None to accept any.
-    handle: closed with the store; while it is open, clean.py does not delete the file.
+    Each process opens the file when it first uses it, because pickling a memory map would copy the photos. cache: the
+    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: is
+    closed with the store; while it is open, clean.py does not delete the file.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Store:
 
 
 class ConcatStore:
-    """Several stores of one photo size as one; rows are numbered one store after the other."""
+    """Several stores of photos of one size, used as one store: the rows of the second follow those of the first."""
 
     def __init__(self, stores: Sequence[Store]):
         self.stores = stores
@@ -97,12 +97,12 @@ def _open_checked(path: Path, shape: tuple[int, ...] | None) -> np.ndarray | Unm
 
 
 def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
-    """Open the store of the table's photos, in its order; build it where it is missing or, which is printed, damaged.
+    """Open the store of the table's photos, in the order of the table; build the store if it is missing or damaged.
 
-    The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). It lies in --cache or
-    in store/ of the prepared folder, or in a temporary folder where neither can hold it. Processes that start at the
-    same time wait for the one that builds. Raises UserError where all disks are too full, and where a photo has changed
-    since the data was prepared.
+    The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). The file is in
+    --cache or in store/ of the prepared folder, or in a temporary folder if neither can hold it. Processes that start
+    at the same time wait for the one that builds the store. Raises UserError if all disks are too full, or if a photo
+    has changed since the data was prepared.
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
@@ -113,7 +113,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
         path = usable or cache_folder.writable(default, int(np.prod(shape)), "the store of decoded photos") / name
         if usable is None:
             with locked(path.parent):
-                # Temporary files of killed processes: a process that still builds would hold the lock.
+                # These are files of killed processes, because a process that still builds a store would hold the lock.
                 for temporary in path.parent.glob(".*.npy") if locks.locks_enabled else ():
                     temporary.unlink()
                 if not _is_usable(path, shape, cache_folder):
@@ -126,7 +126,7 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
     """The file name of a store. image_id: the ids of the photos in order."""
     size, keys = store_size(data), CROPS[data.crop].keys
-    # Two entries, because the names of existing stores must not change.
+    # crop_size is in an entry of its own, because the names of existing stores must not change.
     other_values = [getattr(data, key) for key in keys if key != "crop_size"]
     preprocessing = {
         "version": VERSION,
@@ -160,8 +160,8 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
     paths = prepared.photo_paths(table)
     shape = (len(paths), *store_size(data), 3)
 
-    def write(beside: Path) -> None:
-        header = write_header(beside, shape)
+    def write(temporary: Path) -> None:
+        pixels_start = write_header(temporary, shape)
 
         # Cached, since nearly all photos have one size.
         reduction_of = cache(lambda size: reduction(size, data))
@@ -170,10 +170,10 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
             photo = read_stored_photo(paths[row], data, reduction_of)
             pixels = np.ascontiguousarray(photo.pixels)
             # Four times as fast as writing through a memory map, which takes a page fault per page.
-            os.pwrite(file.fileno(), pixels.data, header + row * pixels.nbytes)
+            os.pwrite(file.fileno(), pixels.data, pixels_start + row * pixels.nbytes)
             return photo.sha1, photo.has_face
 
-        with beside.open("rb+") as file:
+        with temporary.open("rb+") as file:
             hashes, has_face = zip(*parallel_map(fill, range(len(paths)), "building the store", "photos"), strict=True)
         if fingerprint(table, hashes) != expected:
             raise UserError(
@@ -183,12 +183,12 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # Not flushed: waiting for the disk would take a tenth of the building time. _is_usable checks for torn files.
+    # Not flushed, since waiting for the disk takes a tenth of the building time. _is_usable finds incomplete files.
     write_atomic(path, write, flush=False)
 
 
 def _report_faces(path: Path, table: pd.DataFrame, has_face: tuple[bool, ...]) -> None:
-    """Print the share of photos with a face; list beside the store the photos that got the centre crop instead."""
+    """Print the share of photos with a face, and write a list of the others, which got the centre crop, to `path`."""
     without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
     rates = face_rate_by_mask(table, has_face)
     write_json(path, {"found": rates, "center_crop": without_face})

@@ -1,4 +1,4 @@
-"""From a photo file to its stored size, for training, prediction and notebooks: decode, find a face, crop, resize."""
+"""Read a photo at its stored size, for training, prediction and notebooks: decode, find a face, crop, resize."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,10 @@ from maskfold.loading.faces import face_for_crop
 
 
 class StoredPhoto(NamedTuple):
-    """pixels: RGB uint8 [*store_size(data), 3]. sha1: of the file's bytes. has_face: whether the crop found a face."""
+    """A cropped and resized photo.
+
+    pixels: RGB uint8 [*store_size(data), 3]. sha1: hash of the file's bytes. has_face: whether the crop found a face.
+    """
 
     pixels: np.ndarray
     sha1: str
@@ -23,10 +26,10 @@ class StoredPhoto(NamedTuple):
 def read_stored_photo(
     path: Path, data: Data, reduction_of: Callable[[PhotoSize], int] | None = None, check_damage: bool = False
 ) -> StoredPhoto:
-    """Read a photo file, shrunk while decoding as far as its crop allows.
+    """Read a photo file; it is shrunk while it is decoded as far as its crop allows.
 
-    reduction_of: crops.reduction by size, for a caller that caches it. check_damage: as in read_photo. Raises
-    UserError as read_photo does.
+    reduction_of: function of the size that returns crops.reduction, for a caller that caches it. check_damage: as in
+    read_photo. Raises UserError as read_photo does.
     """
     photo = read_photo(path, reduction_of or (lambda size: reduction(size, data)), check_damage)
     pixels, has_face = stored_pixels(photo.image, data, photo.reduced)
@@ -34,6 +37,9 @@ def read_stored_photo(
 
 
 def stored_pixels(image: np.ndarray, data: Data, reduced: int = 1) -> tuple[np.ndarray, bool]:
-    """RGB uint8 [H, W, 3] -> (the stored photo, whether a face was found). reduced: factor by which it was shrunk."""
+    """Return (the stored photo, whether a face was found) of RGB uint8 [H, W, 3].
+
+    reduced: factor by which decoding has shrunk the image.
+    """
     face = face_for_crop(image, data)
     return crop_and_resize(image, data, face, reduced), face is not None

@@ -1,6 +1,6 @@
 """Transforms from a stored photo to the model's input: RGB uint8 in, RGB uint8 out.
 
-Normalisation is not among them: it is the model's first layer, on the device.
+They do not normalise: the model's first layer does, on the device.
 """
 
 import random
@@ -26,10 +26,10 @@ class EvalTransform:
 
 
 def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) -> list[Seed]:
-    """A pair of 64-bit numbers for each row, a function of (seed, epoch, row, visit) alone.
+    """Return a pair of 64-bit numbers for each row, which depends only on (seed, epoch, row, visit).
 
-    Vectorised over a batch: numpy's SeedSequence hashes seed and epoch, one pass of splitmix64 (Steele, Lea & Flood
-    2014) hashes row and visit, so that neighbouring rows get unrelated seeds.
+    The computation is vectorised over a batch: numpy's SeedSequence hashes seed and epoch, and one pass of splitmix64
+    (Steele, Lea & Flood 2014) hashes row and visit, so that neighbouring rows get unrelated seeds.
     """
     keys = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
     numbers = np.asarray(rows).astype(np.uint64) + (np.asarray(visits).astype(np.uint64) << np.uint64(32))
@@ -43,7 +43,7 @@ def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) ->
 
 
 class _Random(random.Random):
-    """Python's random interface on a numpy bit generator: albumentations uses both, and one state decides both."""
+    """Python's random.Random on a numpy bit generator: albumentations uses both interfaces, so they share one state."""
 
     def __init__(self, bits: np.random.PCG64):
         self.bits = bits
@@ -64,7 +64,7 @@ class _Random(random.Random):
 
 
 class TrainTransform:
-    """(image, seed) -> augmented uint8 [*image_size, 3]; the same seed gives the same result in every process."""
+    """Augment a photo to uint8 [*image_size, 3]; the same seed gives the same result in every process."""
 
     def __init__(self, data: Data):
         self.data, self.compose = data, A.Compose(pipeline(data), strict=True)
@@ -74,7 +74,7 @@ class TrainTransform:
         self.compose.set_random_state(np.random.Generator(self.bits), _Random(self.bits))
 
     def __reduce__(self):
-        # Built again in another process: unpickled transforms would no longer share one generator.
+        # Another process builds the transforms again, because unpickled transforms would not share one generator.
         return type(self), (self.data,)
 
     def __call__(self, image: np.ndarray, seed: Seed) -> np.ndarray:
@@ -90,5 +90,5 @@ class TrainTransform:
 
 
 def make_train_transform(data: Data) -> EvalTransform | TrainTransform:
-    """The transform that data.augment names."""
+    """Return the transform that data.augment names."""
     return EvalTransform(data) if data.augment == "none" else TrainTransform(data)

@@ -21,7 +21,7 @@ MAX_SMALL_MATRIX = 6
 
 
 def image_figure(pixels: np.ndarray) -> Figure:
-    """An image without axes: uint8 RGB [H, W, 3], at most 10 inches wide."""
+    """Show an image, uint8 RGB [H, W, 3], without axes and at most 10 inches wide."""
     height, width = pixels.shape[:2]
     scale = min(10 / width, 1 / 100)
     figure = Figure(figsize=(width * scale, height * scale))
@@ -52,9 +52,9 @@ def reliability_diagram(before: Reliability, after: Reliability | None, temperat
 
 
 def learning_curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, str]) -> Figure:
-    """One panel per key of metrics.jsonl that any history has, and in it one line over epochs per history.
+    """Plot a panel for each of the keys that any history has, with one line over epochs per history.
 
-    histories: name -> rows of metrics.jsonl; keys: key -> title of its panel.
+    histories: name -> rows of metrics.jsonl; keys: key of metrics.jsonl -> title of its panel.
     """
     keys = {key: title for key, title in keys.items() if any(key in row for rows in histories.values() for row in rows)}
     figure = Figure(figsize=(3.9 * len(keys) + 0.9, 3.2), layout="constrained")
@@ -77,7 +77,7 @@ def learning_curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, 
 
 
 def confusion_matrix(counts: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
-    """int [C, C], one row per true class: the shade is the share of the row, the number the count of photos."""
+    """Plot counts, int [C, C], one row per true class: the number is the count, the shade is its share of the row."""
     is_large = len(names) > MAX_SMALL_MATRIX
     figure = Figure(figsize=(9.6, 8.6) if is_large else (3.9, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -102,13 +102,13 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str], title: str = "") 
 
 
 def class_f1_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Figure:
-    """F1 per class with its interval and its number of photos; rows as of class_table, bounds [C][low, high]."""
+    """F1 per class with its interval and number of photos; rows: those of class_table, bounds: [C][low, high]."""
     figure = Figure(figsize=(9.6, 5.4), layout="constrained")
     axes = figure.subplots()
-    values, places = np.array([row["f1"] for row in rows]), np.arange(len(rows))
+    values, positions = np.array([row["f1"] for row in rows]), np.arange(len(rows))
     errors = np.abs(np.array(bounds).T - values)
-    axes.barh(places, values, xerr=errors, color=BLUE, alpha=0.75, error_kw={"elinewidth": 1, "capsize": 2})
-    axes.set_yticks(places, [f"{row['name']}  ({row['support']:,})" for row in rows], fontsize=8)
+    axes.barh(positions, values, xerr=errors, color=BLUE, alpha=0.75, error_kw={"elinewidth": 1, "capsize": 2})
+    axes.set_yticks(positions, [f"{row['name']}  ({row['support']:,})" for row in rows], fontsize=8)
     axes.invert_yaxis()
     axes.set(title="F1 per class (number of photos)", xlabel="F1 with 95 % interval", xlim=(0, 1))
     hide_upper_right_spines(axes)
@@ -116,13 +116,13 @@ def class_f1_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Fi
 
 
 def group_intervals(groups: pd.DataFrame) -> Figure:
-    """Accuracy per group with its interval; rows as of group_scores.scores_by_group."""
+    """Accuracy per group with its interval; groups: a table from group_scores.scores_by_group."""
     figure = Figure(figsize=(9.6, 0.32 * len(groups) + 1.2), layout="constrained")
     axes = figure.subplots()
-    values, places = groups.accuracy.to_numpy(), np.arange(len(groups))
+    values, positions = groups.accuracy.to_numpy(), np.arange(len(groups))
     errors = np.abs(np.array(groups.accuracy_ci95.tolist()).T - values)
-    axes.errorbar(values, places, xerr=errors, fmt="o", color=BLUE, capsize=3)
-    axes.set_yticks(places, [f"{name}  ({row.people:,} people)" for name, row in groups.iterrows()], fontsize=8)
+    axes.errorbar(values, positions, xerr=errors, fmt="o", color=BLUE, capsize=3)
+    axes.set_yticks(positions, [f"{name}  ({row.people:,} people)" for name, row in groups.iterrows()], fontsize=8)
     axes.invert_yaxis()
     axes.grid(axis="x", color="#eeeeee")
     axes.set(title="Accuracy by group", xlabel="accuracy with 95 % interval", xlim=(0, 1.02))
@@ -131,10 +131,10 @@ def group_intervals(groups: pd.DataFrame) -> Figure:
 
 
 def class_f1_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
-    """F1 per class of several runs; tables: letter of the run, which is its marker -> rows as of class_table."""
+    """F1 per class of several runs; tables: letter of the run, which is its marker -> rows of class_table."""
     figure = Figure(figsize=(9.6, 6), layout="constrained")
     axes = figure.subplots()
-    # Letters of equal scores are above each other, not on top of each other.
+    # Each run has a vertical offset, so that letters of equal scores do not overlap.
     offsets = np.linspace(-0.2, 0.2, len(tables)) if len(tables) > 1 else [0.0]
     for index, (letter, rows) in enumerate(tables.items()):
         values = [row["f1"] for row in rows]
@@ -171,10 +171,10 @@ def accuracy_by_age(ages: np.ndarray, is_correct: np.ndarray, is_age_correct: np
 
 
 def _epoch_ticks(epochs: int) -> list[int]:
-    """At most ten ticks, each at a whole epoch."""
+    """Return at most ten ticks, each at a whole epoch."""
     return list(range(1, epochs + 1, -(-epochs // 10)))
 
 
 def hide_upper_right_spines(axes: Axes) -> None:
-    """Remove the upper and right line of the frame."""
+    """Remove the upper and the right line of the frame."""
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Parts of a self-contained HTML page. Text is escaped here, once."""
+"""Parts of a self-contained HTML page. These functions escape plain text, so that callers need not."""
 
 import base64
 import io
@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 
 from maskfold.pages.style import STYLE
 
-PHOTO_NOTICE = "This page contains photographs of people. Share it only where the data itself may be shared."
-PERSON_ID_NOTICE = "This page contains ids of people. Share it only where the data itself may be shared."
+PHOTO_NOTICE = "This page contains photographs of people. Share it only with people who may have the data itself."
+PERSON_ID_NOTICE = "This page contains ids of people. Share it only with people who may have the data itself."
 # Row headers of fewer characters stay on one line.
 MAX_NOWRAP = 25
-# CSS pixels per inch, and how far a figure shrinks before its container scrolls: 8 pt labels stay legible.
+# CSS pixels per inch, and the minimum scale of a figure, at which 8 pt labels are legible. Narrow screens scroll it.
 DPI, MIN_FIGURE_SCALE = 96, 0.75
 
 
@@ -42,7 +42,7 @@ class Section:
 
 
 def page(title: str, sections: Sequence[Section], notice: str = PHOTO_NOTICE) -> str:
-    """A whole page: title, notice on who may have it, table of contents, sections."""
+    """A whole page: title, notice about sharing the page, table of contents, sections."""
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width, initial-scale=1'>"
     head += "<meta name='color-scheme' content='light dark'>"
     head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
@@ -53,25 +53,25 @@ def page(title: str, sections: Sequence[Section], notice: str = PHOTO_NOTICE) ->
 
 
 def metric_name(key: str) -> str:
-    """A key of summary.json as a table shows it: "macro_f1" -> "macro F1"."""
+    """The name by which tables show a key of summary.json: "macro F1" for "macro_f1"."""
     return key.replace("_", " ").replace("f1", "F1")
 
 
 def note(text: str) -> str:
-    """A paragraph of explanation; text is plain."""
+    """A paragraph of explanation; text: plain text."""
     return f"<p class='note'>{escape(text)}</p>"
 
 
 def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
-    """A table of plain text with row headers in its first column; `numbers` aligns the other columns right."""
+    """A table of plain text with row headers in the first column. numbers: align the other columns to the right."""
     columns = [_numeric_class(name, numbers and column > 0) for column, name in enumerate(header)]
     head = "".join(f"<th scope='col'{css}>{escape(name)}</th>" for name, css in zip(header, columns, strict=True))
     return html_table(caption, head, "".join(_table_row(row, numbers) for row in rows))
 
 
 def html_table(caption: str, head: str, body: str) -> str:
-    """A table in a container that scrolls by itself. caption: plain text; head: HTML <th> cells; body: HTML rows."""
-    # With tabindex the container also scrolls by keyboard.
+    """A table in a container of its own that scrolls. caption: plain text; head: HTML <th> cells; body: HTML rows."""
+    # With tabindex, the container can also be scrolled by keyboard.
     return (
         f"<div class='scroll' role='region' tabindex='0' aria-label='{escape(caption, quote=True)}'><table>"
         f"<caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
@@ -86,7 +86,7 @@ def _table_row(row: Sequence[str], numbers: bool) -> str:
 
 
 def _numeric_class(cell: str, numeric: bool) -> str:
-    """The class attribute of a right-aligned cell; a number stays on one line with its interval."""
+    """The class attribute of a right-aligned cell; a number and its interval stay on one line."""
     if not numeric:
         return ""
     return " class='v'" if cell[:1].isdigit() or cell[:1] in ("-", "+", "[") else " class='n'"
@@ -95,7 +95,7 @@ def _numeric_class(cell: str, numeric: bool) -> str:
 def figure(chart: Figure, alt: str) -> str:
     """A matplotlib figure as SVG. alt: the text for readers who cannot see it."""
     buffer = io.BytesIO()
-    # Without a date and with fixed ids of elements, the same results give the same bytes.
+    # Without a date and with fixed element ids, the same results give the same bytes.
     with rc_context({"svg.hashsalt": "maskfold"}):
         chart.savefig(buffer, format="svg", metadata={"Date": None})
     width = round(chart.get_figwidth() * DPI)
@@ -107,7 +107,7 @@ def figure(chart: Figure, alt: str) -> str:
 
 
 def photo(pixels: np.ndarray, alt: str) -> str:
-    """uint8 RGB [H, W, 3] as a JPEG."""
+    """A photo, uint8 RGB [H, W, 3], as a JPEG."""
     _, encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     return _image("jpeg", encoded.tobytes(), alt)
 

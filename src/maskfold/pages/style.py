@@ -1,4 +1,4 @@
-"""The style sheet of all pages: narrow screens, dark mode and print."""
+"""The style sheet of all pages, with rules for narrow screens, dark mode and print."""
 
 STYLE = """
 :root{--text:#222;--muted:#555;--line:#ddd;--strong:#bbb;--paper:#fff;--link:#1f5c99;--notice:#fdf3dc}

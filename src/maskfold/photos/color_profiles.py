@@ -9,14 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image, ImageCms
 
-# Profiles that change no colour by more levels than this are taken as sRGB: the pixels stay as they are.
+# A profile that changes no colour by more than this many levels is treated as sRGB: the pixels are not converted.
 MAX_SRGB_DIFFERENCE = 2
-# Colours that a profile is tried on, a grid of this many values per channel.
+# Each profile is tested on a grid of colours with this many values per channel.
 GRID = 9
 
 
 def to_srgb(image: np.ndarray, profile: bytes, is_grey: bool = False) -> np.ndarray:
-    """uint8 RGB [H, W, 3] -> the same in sRGB; a profile that is broken or of another colour space is ignored."""
+    """Convert uint8 RGB [H, W, 3] to sRGB; a profile that is broken or of another colour space is ignored."""
     transform = _transform(profile, "L" if is_grey else "RGB")
     return image if transform is None else _apply(transform, image, is_grey)
 
@@ -24,19 +24,19 @@ def to_srgb(image: np.ndarray, profile: bytes, is_grey: bool = False) -> np.ndar
 def _apply(transform: "ImageCms.ImageCmsTransform", image: np.ndarray, is_grey: bool) -> np.ndarray:
     from PIL import Image
 
-    # A copy: arrays that Pillow owns are read-only.
+    # Copied, because arrays that Pillow owns are read-only.
     return np.array(transform.apply(Image.fromarray(image[..., 0] if is_grey else image)))
 
 
 def cmyk_to_srgb(picture: "Image.Image", profile: bytes) -> np.ndarray | None:
-    """Pillow's CMYK picture -> uint8 sRGB [H, W, 3], or None if the profile is broken or of another colour space."""
+    """Convert a CMYK picture to uint8 sRGB [H, W, 3]; None if the profile is broken or of another colour space."""
     transform = _transform(profile, "CMYK") if picture.mode == "CMYK" else None
     return None if transform is None else np.array(transform.apply(picture))
 
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> "ImageCms.ImageCmsTransform | None":
-    """The conversion from a profile to sRGB, None where it is not needed or not possible. mode: of the pixels."""
+    """Return the conversion to sRGB; None if it is not needed or not possible. mode: Pillow's mode of the pixels."""
     from PIL import ImageCms
 
     try:

@@ -1,4 +1,4 @@
-"""Tell what a file is from its first bytes, to name files that are not photos that can be read."""
+"""Recognise the format of a file from its first bytes, for messages about files that are not JPEG or PNG."""
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 CONVERT = "convert it to JPEG or PNG"
@@ -24,7 +24,7 @@ SIGNATURES = {
 BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF") | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
 )
-# Files that are no pictures, by their first bytes.
+# Files that are not pictures, by their first bytes: what they are, and what to do.
 OTHERS = {
     b"version https://git-lfs": ("is a Git LFS pointer, not the photo itself", "fetch it with git lfs pull"),
     b"PK\x03\x04": ("is a ZIP archive, not a photo", "unpack it"),
@@ -35,7 +35,7 @@ MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"<script", b"<er
 
 
 def kind_fault(content: bytes) -> str | None:
-    """What a file is, and what to do, if it is not a JPEG or PNG; otherwise None."""
+    """Return what a file is and what to do if it is not a JPEG or PNG, else None."""
     if not content:
         return f"is empty (0 bytes); {REPLACE}"
     if content.startswith((JPEG, PNG)):
@@ -61,7 +61,7 @@ def kind_fault(content: bytes) -> str | None:
 
 def _picture_kind(content: bytes) -> str | None:
     if content[4:8] == b"ftyp":
-        # mif1 is also the main brand of AVIF files; the compatible brands tell.
+        # AVIF files may also have the main brand mif1; their compatible brands then contain an AVIF brand.
         brands = [content[8:12], *(content[start : start + 4] for start in range(16, min(content[3], 64), 4))]
         names = [BRANDS[brand] for brand in brands if brand in BRANDS]
         return "AVIF" if "AVIF" in names else names[0] if names else "video (MP4)"

@@ -1,11 +1,11 @@
-"""The segments before the first scan of a JPEG (ITU-T T.81, annex B)."""
+"""Read the segments before the first scan of a JPEG (ITU-T T.81, annex B)."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 from maskfold.photos.file_kinds import JPEG
 
-# Markers: the second byte, after 0xFF. Start of frame: 0xC0 to 0xCF without three markers of other segments.
+# A marker is 0xFF and a second byte, which is listed here. Start of frame: 0xC0 to 0xCF except three other markers.
 FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
 HUFFMAN_TABLES, SCAN, APP2 = 0xC4, 0xDA, 0xE2
 # Markers without a length and content: TEM, RST0 to RST7, SOI.
@@ -15,9 +15,10 @@ ICC = b"ICC_PROFILE\0"
 
 @dataclass(frozen=True)
 class JpegHeader:
-    """frame: the marker of the start of frame; scan: the offset of the first scan's data, None if there is no scan.
+    """The segments of a JPEG up to its first scan, and the values in its frame header.
 
-    segments: (marker, start of content, end of content), for those before the scan and for the header of the scan.
+    frame: the marker of the start of frame. segments: (marker, start of content, end of content) of each segment before
+    the scan and of the scan header. scan_start: the offset of the scan's data; None if there is no scan.
     """
 
     content: bytes
@@ -27,7 +28,7 @@ class JpegHeader:
     width: int
     components: int
     segments: tuple[tuple[int, int, int], ...]
-    scan: int | None
+    scan_start: int | None
 
     @cached_property
     def icc_profile(self) -> bytes | None:
@@ -41,8 +42,8 @@ class JpegHeader:
 
 
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
-    """Read the segments up to the first scan; None if there is no frame header."""
-    frame, segments, scan = None, [], None
+    """Read the segments up to the first scan. Return None if there is no frame header."""
+    frame, segments, scan_start = None, [], None
     position = len(JPEG)
     while position + 4 <= len(content):
         # A decoder skips bytes between segments until the next marker, and 0xFF may be repeated before a marker.
@@ -60,20 +61,20 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
             break
         segments.append((marker, start, end))
         if marker == SCAN:
-            scan = end
+            scan_start = end
             break
         if marker in FRAMES and frame is None and end >= start + 6:
             frame = marker, *_frame(content[start:end])
         position = max(end, position + 2)
-    return frame and JpegHeader(content, *frame, tuple(segments), scan)
+    return frame and JpegHeader(content, *frame, tuple(segments), scan_start)
 
 
 def _frame(segment: bytes) -> tuple[int, int, int, int]:
-    """(precision, height, width, components)."""
+    """Read (precision, height, width, components) from the content of a frame header."""
     return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[5]
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """(height, width) in the frame header of a JPEG, or None if there is none."""
+    """Return (height, width) from the frame header of a JPEG; None for other files and without a frame header."""
     header = read_jpeg_header(content) if content.startswith(JPEG) else None
     return None if header is None else (header.height, header.width)

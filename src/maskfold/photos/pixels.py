@@ -23,10 +23,10 @@ BACKGROUND = (255, 255, 255, 255)
 
 
 def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
-    """Decode to uint8 RGB [H, W, 3] and apply the EXIF orientation, or None if it is not an image.
+    """Decode to uint8 RGB [H, W, 3] with the EXIF orientation applied. Return None if the content is not an image.
 
-    The profile is not applied, and transparency is dropped. reduced: 1, 2, 4 or 8; shrinking a JPEG while decoding
-    takes a half to a fifth of the time.
+    The colour profile is not applied, and transparency is dropped. reduced: 1, 2, 4 or 8, the factor by which the image
+    is shrunk while it is decoded; for a JPEG this takes a half to a fifth of the time.
     """
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), DECODERS[reduced])
@@ -35,7 +35,7 @@ def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
 
 
 def decode_jpeg(header: JpegHeader, reduced: int = 1) -> np.ndarray | None:
-    """Decode a JPEG to uint8 sRGB [H, W, 3], or None if it cannot be decoded."""
+    """Decode a JPEG to uint8 sRGB [H, W, 3]. Return None if it cannot be decoded."""
     profile = header.icc_profile
     if profile is not None and header.components == 4:
         image = _decode_cmyk(header, profile, reduced)
@@ -48,7 +48,7 @@ def decode_jpeg(header: JpegHeader, reduced: int = 1) -> np.ndarray | None:
 
 
 def decode_png(content: bytes, header: PngHeader) -> np.ndarray | None:
-    """Decode a PNG to uint8 sRGB [H, W, 3], transparent parts on white, or None if it cannot be decoded."""
+    """Decode a PNG to uint8 sRGB [H, W, 3], with transparent parts on white. Return None if it cannot be decoded."""
     if header.has_alpha:
         return _decode_transparent(content, header)
     image = decode_plain(content)
@@ -65,7 +65,7 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
             transparent = file.info.get("transparency")
             picture: Image.Image = ImageOps.exif_transpose(file)
             if picture.mode.startswith("I"):
-                # 16-bit grey with one transparent value: Pillow would cut values above 255.
+                # 16-bit grey with one transparent value is converted here, since Pillow would clip values above 255.
                 grey = np.asarray(picture).astype(np.uint16)
                 alpha = np.where(grey == transparent, 0, 255).astype(np.uint8)
                 rgba = np.dstack([*[(grey >> 8).astype(np.uint8)] * 3, alpha])
@@ -81,13 +81,13 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
 
 
 def _decode_cmyk(header: JpegHeader, profile: bytes, reduced: int) -> np.ndarray | None:
-    """Pixels of a JPEG in CMYK or YCCK with the colour profile of its inks, or None if Pillow does not read them."""
+    """Decode a JPEG in CMYK or YCCK with its colour profile. Return None if Pillow cannot decode or convert it."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(header.content), formats=["JPEG", "MPO"]) as picture:
             if reduced > 1:
-                # Pillow decodes to the smallest size of at least this one, as OpenCV does for the same factor.
+                # Pillow decodes to the smallest supported size that is not below this one, which is OpenCV's size too.
                 picture.draft(None, (picture.width // reduced, picture.height // reduced))
             return cmyk_to_srgb(ImageOps.exif_transpose(picture), profile)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):

@@ -1,4 +1,4 @@
-"""The chunks of a PNG (ISO/IEC 15948): checksums, and what decides how it is decoded."""
+"""Read the chunks of a PNG (ISO/IEC 15948): verify their checksums, and find what its decoding depends on."""
 
 import struct
 import zlib
@@ -8,15 +8,18 @@ from maskfold.photos.file_kinds import PNG, REPLACE
 
 GREYSCALE, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
 NUM_CHANNELS = {GREYSCALE: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
-# A decoded picture of more pixels does not fit beside other work into the memory of a small machine.
+# A decoded picture with more pixels may not fit into the memory of a small machine.
 MAX_PNG_PIXELS = 2**27
-# zlib compresses to at least 1 / 1032 of the size.
+# zlib cannot compress data by more than this factor.
 MAX_ZLIB_RATIO = 1032
 
 
 @dataclass
 class PngHeader:
-    """has_alpha: an alpha channel or a transparent colour; icc_profile: the embedded colour profile or None."""
+    """Values that decide how a PNG is decoded.
+
+    has_alpha: whether it has an alpha channel or a transparent colour; icc_profile: the colour profile, or None.
+    """
 
     height: int
     width: int
@@ -31,12 +34,12 @@ class PngHeader:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the decompressed picture, each row with its filter byte."""
+        """Size of the decompressed picture in bytes, including the filter byte of each row."""
         return self.height * (1 + (self.width * self.bit_depth * NUM_CHANNELS.get(self.color_type, 1) + 7) // 8)
 
 
 def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:
-    """(header, what is wrong with the file and what to do, or None). All chunks up to the last one are checked."""
+    """Check all chunks up to the last one. Return (header, what is wrong with the file and what to do, or None)."""
     header, has_data = None, False
     start = len(PNG)
     while start + 12 <= len(content):
@@ -65,7 +68,7 @@ def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:
 
 
 def _size_fault(header: PngHeader, size: int) -> str | None:
-    # Checked before memory for the picture is allocated.
+    # This is checked before memory for the picture is allocated.
     pixels = header.height * header.width
     if not pixels or header.num_bytes > MAX_ZLIB_RATIO * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
@@ -75,10 +78,10 @@ def _size_fault(header: PngHeader, size: int) -> str | None:
 
 
 def _profile(chunk: bytes) -> bytes | None:
-    """The profile of an iCCP chunk: a name, two zero bytes (the second is the method), the compressed profile."""
+    """Decompress the profile in an iCCP chunk, which follows a name and two zero bytes (the second is the method)."""
     _, _, compressed = chunk.partition(b"\0")
     try:
-        # Profiles of displays and cameras have some kilobytes; this one must not fill the memory.
+        # Profiles of displays and cameras have some kilobytes; the limit keeps a damaged one from filling the memory.
         return zlib.decompressobj().decompress(compressed[1:], 2**24) or None
     except zlib.error:
         return None

@@ -1,6 +1,6 @@
 """The page that compares several runs.
 
-In figures a letter stands for a run: any font has it, and it distinguishes runs without colour.
+In figures a letter stands for a run: any font has letters, and they distinguish runs without colour.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ SCORES_HINT = (
 
 
 def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
-    """Write the page of 2 to 26 runs on the same photos. Raises UserError where they cannot be compared."""
+    """Write the page for 2 to 26 runs on the same photos. Raises UserError if the runs cannot be compared."""
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise UserError(
             f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
@@ -39,7 +39,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
-    # Before the costly parts, since it refuses runs that cannot be compared.
+    # This comes before the slow parts, since it raises UserError for runs that cannot be compared.
     verdicts = [differences((names[0], run.name), oofs[0], oof) for run, oof in zip(runs[1:], oofs[1:], strict=True)]
     histories = {letter: _mean_history(run) for letter, run in zip(letters, runs, strict=True)}
     classes = {letter: class_table(oof.label, oof.pred_labels) for letter, oof in zip(letters, oofs, strict=True)}
@@ -101,7 +101,7 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[OutOfFold]) 
 
 
 def _mean_history(run: RunFolder) -> list[dict]:
-    """The mean over the folds of each key of CURVES by epoch, over the folds that have that epoch and key."""
+    """Return the mean of each key of CURVES by epoch, over the folds that have this epoch and key."""
     histories = [run.read_metrics(fold_name(fold)) for fold in run.finished_folds]
     rows = []
     for index in range(max(map(len, histories))):

@@ -1,6 +1,6 @@
 """The data card: origin of the photos, uses that are excluded, and limits of the labels.
 
-After Gebru et al. 2021, Datasheets for Datasets. What the files do not contain is stated as unknown.
+It follows Gebru et al. 2021, Datasheets for Datasets. What the files do not contain is stated as unknown.
 """
 
 from html import escape
@@ -15,7 +15,10 @@ from maskfold.pages.html_page import table
 
 
 def data_card(prepared: Prepared, error_rates: dict[str, float]) -> str:
-    """HTML. error_rates: axis -> estimated share of wrong labels, 0 to 1, for axes with evidence of wrong labels."""
+    """Return the data card as HTML.
+
+    error_rates: axis -> estimated share of wrong labels, 0 to 1, for axes with evidence of wrong labels.
+    """
     parts = {
         "Origin": _origin(prepared),
         "Uses that are excluded": [

@@ -26,7 +26,7 @@ CHANNELS = {"red": ORANGE, "green": GREY, "blue": BLUE}
 
 
 def photo_sizes(paths: Sequence[Path]) -> pd.DataFrame:
-    """Number of photos by file extension and size: ending, height, width, photos; the most frequent first."""
+    """Count photos by file extension and size. Columns: ending, height, width, photos; the most frequent come first."""
     rows = []
     for path in paths:
         size = jpeg_size(path.read_bytes()) if path.suffix.lower() != ".png" and path.is_file() else None
@@ -48,8 +48,8 @@ def channel_figure(means: dict[str, np.ndarray]) -> Figure:
     for group, values in enumerate(means.values()):
         for index, (channel, colour) in enumerate(CHANNELS.items()):
             low, middle, high = np.percentile(values[:, index], (25, 50, 75))
-            place, style = group + 0.22 * (index - 1), "osD"[index]
-            axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], fmt=style, color=colour,
+            position, style = group + 0.22 * (index - 1), "osD"[index]
+            axes.errorbar(middle, position, xerr=[[middle - low], [high - middle]], fmt=style, color=colour,
                           label=channel if group == 0 else None)  # fmt: skip
     axes.set_yticks(range(len(means)), list(means))
     axes.invert_yaxis()
@@ -75,7 +75,7 @@ def class_figure(labels: np.ndarray) -> Figure:
 
 
 def age_figure(people: pd.DataFrame) -> Figure:
-    """Number of people by age in years, male above female; people as of Prepared.people.
+    """Number of people by age in years, with one panel per gender; people: a table like Prepared.people.
 
     Dotted lines mark the borders of the age groups.
     """
@@ -93,15 +93,15 @@ def age_figure(people: pd.DataFrame) -> Figure:
 
 
 def nearest_neighbour_leakage(prepared: Prepared, store: Store) -> pd.DataFrame:
-    """Out-of-fold predictions of a nearest-neighbour classifier, by folds over photos and by folds over people.
+    """Out-of-fold predictions of a nearest-neighbour classifier, with folds over photos and with folds over people.
 
-    Folds over photos leak: a person is in training and validation. Columns, int [N] each: label, "folds over photos",
-    "folds over people"; a prediction is the label of the nearest training thumbnail.
+    Folds over photos leak, since photos of one person are in training and validation. A prediction is the label of the
+    nearest training thumbnail. Columns, int [N] each: label, "folds over photos", "folds over people".
     """
     images, inputs = prepared.images, thumbnails(store)
     labels = images.label.to_numpy()
     with warnings.catch_warnings():
-        # scikit-learn warns of classes with fewer photos than folds.
+        # scikit-learn warns about classes that have fewer photos than there are folds.
         warnings.simplefilter("ignore", UserWarning)
         by_photo = list(StratifiedKFold(prepared.num_folds, shuffle=True, random_state=0).split(inputs, labels))
     splits_by_name = {
@@ -111,9 +111,9 @@ def nearest_neighbour_leakage(prepared: Prepared, store: Store) -> pd.DataFrame:
     table = pd.DataFrame({"label": labels})
     for name, splits in splits_by_name.items():
         predicted = np.empty_like(labels)
-        for train, valid in splits:
+        for train, val in splits:
             nearest = KNeighborsClassifier(1).fit(inputs[train], labels[train])
-            predicted[valid] = nearest.predict(inputs[valid])
+            predicted[val] = nearest.predict(inputs[val])
         table[name] = predicted
     return table
 

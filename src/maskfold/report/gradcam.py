@@ -13,7 +13,7 @@ from maskfold.models.classifier import Classifier
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, fold_name
 
-# Photos per backward pass, since each keeps its activations in memory.
+# Photos per backward pass; more need more memory, since the activations of each photo are kept.
 BATCH_SIZE = 4
 
 
@@ -47,7 +47,7 @@ class GradcamModel(nn.Module):
         return self.block if self.tokens else self.maps
 
     def as_map(self, activations: torch.Tensor) -> torch.Tensor:
-        """Output of `layer` -> [B, C, h, w]."""
+        """Arrange the output of `layer` as a map [B, C, h, w]."""
         if not self.tokens:
             return activations
         # The class token and register tokens come before the patch tokens.
@@ -69,31 +69,31 @@ class GradcamModel(nn.Module):
 
 @dataclass(frozen=True)
 class LogOdds:
-    """The target of Grad-CAM: log p - log(1 - p) of a class. Its gradient does not vanish where p is near 1."""
+    """The target of Grad-CAM: log p - log(1 - p) of a class. Its gradient does not vanish if p is near 1."""
 
     class_index: int
 
     def __call__(self, log_probs: torch.Tensor) -> torch.Tensor:
         """Log-probabilities [18] -> scalar []."""
-        others = torch.arange(len(log_probs), device=log_probs.device) != self.class_index
-        return log_probs[self.class_index] - log_probs[others].logsumexp(0)
+        is_other = torch.arange(len(log_probs), device=log_probs.device) != self.class_index
+        return log_probs[self.class_index] - log_probs[is_other].logsumexp(0)
 
 
 def heatmaps(run: RunFolder, requests: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(model input uint8 [H, W, 3], heat map float32 [H, W] from 0 to 1) of each request, in order.
+    """Return (model input uint8 [H, W, 3], heat map float32 [H, W] from 0 to 1) of each request, in order.
 
-    requests: (fold, photo, class index); photo is the uint8 RGB of the store. The model of that fold is used, which was
-    not trained on the photo's person. Raises ImportError without the extra `explain`, ValueError for a backbone
-    without a feature map.
+    requests: (fold, stored photo in uint8 RGB, class index). The fold's model, which was not trained on the photo's
+    person, is explained. Raises ImportError without the extra `explain`, ValueError for a backbone without a feature
+    map.
     """
     from pytorch_grad_cam import GradCAM
 
     requests, config = list(requests), run.config
     result_by_index: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    # A dozen photos need no GPU, which may be busy or absent.
+    # A dozen photos do not need a GPU, which may be in use or absent.
     device, transform = torch.device("cpu"), EvalTransform(config.data)
     for fold in sorted({fold for fold, _, _ in requests}):
-        indices = [index for index, (of_fold, _, _) in enumerate(requests) if of_fold == fold]
+        indices = [index for index, (request_fold, _, _) in enumerate(requests) if request_fold == fold]
         model = GradcamModel(finished_model(run, config, fold_name(fold), device), config.data.image_size)
         with GradCAM(model, [model.layer], model.as_map) as cam:
             for start in range(0, len(indices), BATCH_SIZE):

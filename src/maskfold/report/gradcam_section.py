@@ -1,4 +1,4 @@
-"""The Grad-CAM section of the report: incorrect predictions beside correct ones of the same class."""
+"""The Grad-CAM section of the report: incorrect predictions next to correct ones of the same class."""
 
 from dataclasses import dataclass
 from html import escape
@@ -14,9 +14,9 @@ from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.run_folder import RunFolder
 
-# Incorrect predictions that are shown, each beside a correct one.
+# Maximum number of incorrect predictions that are shown, each next to a correct one.
 MAX_PAIRS = 6
-# Brightness, as a share of the original, where the heat map is 0.
+# Brightness, as a share of the original, of pixels whose heat is 0.
 MIN_BRIGHTNESS = 0.2
 
 
@@ -32,14 +32,15 @@ class GradcamExample:
 
     @property
     def overlay(self) -> np.ndarray:
-        """The photo, darker where the heat map is low: unlike a colour map, readable for the colour-blind."""
+        """The photo, dark where the heat map is low. Colour-blind people can read it, unlike a colour map."""
         return (self.pixels * (MIN_BRIGHTNESS + (1 - MIN_BRIGHTNESS) * self.heat[..., None])).astype(np.uint8)
 
 
 def error_pairs(oof: OutOfFold) -> list[tuple[int, int]]:
-    """(incorrect, correct) rows: the most confident errors, and the most confident correct predictions of their class.
+    """Return rows (incorrect, correct): the most confident errors, each with a confident correct prediction.
 
-    All rows are of different people. An error of a class without a correct prediction is left out.
+    Both rows of a pair have the same true class, and all rows are of different people. Errors of a class without a
+    correct prediction are left out.
     """
     rows: list[tuple[int, int]] = []
     people: set[str] = set()
@@ -59,9 +60,9 @@ def error_pairs(oof: OutOfFold) -> list[tuple[int, int]]:
 
 
 def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[GradcamExample]:
-    """Incorrect and correct predictions in turn, each explained with the model of its own fold.
+    """Explain incorrect and correct predictions in turn, each with the model of its own fold.
 
-    Raises ImportError without the extra `explain`, ValueError for a backbone without a feature map, UserError where the
+    Raises ImportError without the extra `explain`, ValueError for a backbone without a feature map, UserError if the
     weights of a fold are missing.
     """
     from maskfold.report.gradcam import heatmaps
@@ -80,7 +81,7 @@ def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: 
 
 
 def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> str:
-    """HTML: Grad-CAM of incorrect predictions beside correct ones, or the reason why there is none."""
+    """Return HTML: Grad-CAM of incorrect predictions next to correct ones, or the reason why there is none."""
     try:
         examples = gradcam_examples(run, oof, prepared, store)
     except ImportError:
@@ -92,7 +93,7 @@ def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: S
     except UserError as error:
         return note(f"Grad-CAM has no model: {error}")
     if not examples:
-        return note("No incorrect prediction has a correct one of the same class.")
+        return note("There is no incorrect prediction with a correct prediction of the same class.")
     cells = [
         f"<figure class='pair'>{photo(each.pixels, each.image_id)}{photo(each.overlay, f'{each.image_id}, Grad-CAM')}"
         f"<figcaption><code>{escape(each.image_id)}</code><br>{escape(each.caption)}</figcaption></figure>"

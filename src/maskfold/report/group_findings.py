@@ -74,12 +74,12 @@ def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) 
 
 
 def _parts(name: str) -> list[str]:
-    """Return the gender and the age group of a combination, or an empty list for any other group."""
+    """Return the gender and the age group that a combined group consists of; an empty list for any other group."""
     return name.split(", ") if ", " in name else []
 
 
 def most_predicted_group(name: str, oof: OutOfFold) -> str:
-    """Return the group of the same kind that is predicted most often in the incorrect predictions for `name`."""
+    """Return the group, of the same kind as `name`, that the incorrect predictions for `name` contain most often."""
     classes = classes_by_group()
     errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())
@@ -103,30 +103,30 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
 
 
 def reasons(name: str, table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
-    """Differences between a group and all other people in size, label errors and photos, as parts of a sentence."""
+    """Return clauses on how a group differs from all other people in size, label errors and photos."""
     people, first = np.unique(oof.person_id, return_index=True)
     is_member = np.isin(stratum(oof.label[first]), _strata(name))
     rows = pd.Index(causes.person_id).get_indexer(people)
-    sentences, share = [], table.people[name] / len(people)
+    clauses, share = [], table.people[name] / len(people)
     if share < MAX_SMALL_SHARE / len(groups_of_same_kind(name)):
-        sentences.append(f"the group is small ({table.people[name]:,} of {len(people):,} people, {share:.1%})")
+        clauses.append(f"the group is small ({table.people[name]:,} of {len(people):,} people, {share:.1%})")
     if is_member.all():
-        return sentences
+        return clauses
     p_wrong = causes.p_wrong[rows]
     inside, outside = p_wrong[is_member].mean(), p_wrong[~is_member].mean()
     if inside - outside > MIN_LABEL_ERROR_DIFFERENCE:
-        sentences.append(
+        clauses.append(
             f"an estimated {inside:.1%} of its labels are wrong, compared with {outside:.1%} of all other labels"
         )
     for measure, means in causes.photo_means.items():
         values = means[rows]
         difference = (values[is_member].mean() - values[~is_member].mean()) / max(values.std(), 1e-12)
         if abs(difference) > MIN_PHOTO_DIFFERENCE:
-            sentences.append(
+            clauses.append(
                 f"the {measure} of its photos differs from that of all other people by {difference:+.1f} standard "
                 "deviations"
             )
-    return sentences
+    return clauses
 
 
 def _strata(name: str) -> list[int]:

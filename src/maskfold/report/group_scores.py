@@ -17,7 +17,7 @@ ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
 
 def classes_by_group() -> dict[str, list[int]]:
-    """Name of a group -> its classes: the two genders, the three age groups and their six combinations."""
+    """Return {name of a group: its classes} for the two genders, the three age groups and their six combinations."""
     _, gender, age = decode_label(range(NUM_CLASSES))
     is_member = {name: gender == index for index, name in enumerate(GENDERS)}
     is_member |= {name: age == index for index, name in enumerate(AGE_GROUPS)}
@@ -30,19 +30,19 @@ def classes_by_group() -> dict[str, list[int]]:
 
 
 def groups_of_same_kind(name: str) -> list[str]:
-    """All groups of the kind of this one: the two genders, the three age groups, or the six combinations."""
+    """Return all groups of the same kind as `name`: the two genders, the three age groups, or the six combinations."""
     kinds = (GENDERS, AGE_GROUPS, tuple(set(classes_by_group()) - {*GENDERS, *AGE_GROUPS}))
     return next(sorted(kind) for kind in kinds if name in kind)
 
 
 def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING) -> pd.DataFrame:
-    """One row per group that has people, with the name of the group as index.
+    """Score each group that has people; the index of the table is the name of the group.
 
-    people, photos: counts, by the labels of the data set. accuracy; f1, the mean over the classes of the group; gap,
-    accuracy minus the accuracy of all other people; overconfidence, mean confidence minus accuracy; calibration_error
-    (ECE). mask_wrong, gender_wrong, too_young, too_old: shares of the photos, 0 to 1; one prediction may count in
+    people, photos: counts, by the labels of the data set. accuracy. f1: mean over the classes of the group. gap:
+    accuracy minus the accuracy of all other people. overconfidence: mean confidence minus accuracy. calibration_error:
+    ECE. mask_wrong, gender_wrong, too_young, too_old: shares of the photos, 0 to 1; one prediction may count in
     several. <name>_ci95: [low, high] for accuracy, f1, gap and overconfidence, from a bootstrap over people within
-    gender x age; None where all people are in the group.
+    gender x age; None if all people are in the group.
 
     gap_upper95: upper bound of the gap that holds for all groups simultaneously with 95 % confidence, from the largest
     deviation of the bootstrap in standard errors (Westfall & Young 1993); NaN for a group of fewer than MIN_PEOPLE.
@@ -88,18 +88,19 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
 def _statistics(
     sums: np.ndarray, whole: np.ndarray, tallies: np.ndarray, classes: Sequence[Sequence[int]]
 ) -> dict[str, np.ndarray]:
-    """Sums of the groups [..., G, columns], of all people [..., 1, columns], and tallies [..., 3, 18] -> [..., G] each.
+    """Compute each statistic by group, [..., G].
 
-    classes: of each group.
+    sums: sums of each group, [..., G, columns]; whole: sums of all people, [..., 1, columns]; tallies: [..., 3, 18];
+    classes: the classes of each group.
     """
     rest = whole - sums
     with np.errstate(invalid="ignore"):
-        accuracy, others = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
+        accuracy, rest_accuracy = sums[..., 1] / sums[..., 0], rest[..., 1] / rest[..., 0]
         confidence = sums[..., 2] / sums[..., 0]
     f1 = f1_per_class(tallies)
     return {
         "accuracy": accuracy,
         "f1": np.stack([f1[..., members].mean(-1) for members in classes], -1),
-        "gap": accuracy - others,
+        "gap": accuracy - rest_accuracy,
         "overconfidence": confidence - accuracy,
     }

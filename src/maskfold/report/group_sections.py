@@ -40,7 +40,7 @@ def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
 
 
 def group_section(oof: OutOfFold, prepared: Prepared, store: Store, suspects: pd.DataFrame, fits: dict) -> str:
-    """Groups with significantly lower accuracy, and the scores of all groups; suspects, fits: of find_suspects()."""
+    """Groups with significantly lower accuracy, and the scores of all groups; suspects, fits: from find_suspects()."""
     groups = scores_by_group(oof)
     findings = group_findings(groups, oof, possible_causes(suspects, fits, prepared, store))
     items = "".join(f"<li>{escape(finding)}</li>" for finding in findings)

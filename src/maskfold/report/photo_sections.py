@@ -36,7 +36,7 @@ def augmentation_examples(config: Config, store: Store) -> np.ndarray:
 def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np.ndarray:
     """Photos of the first mixed batch of a fold, augmented and mixed as in training: uint8 RGB [H, W, 3].
 
-    Pseudo-labelled photos are left out. Raises UserError where the fold has no partners of the kind that mix.partner
+    Pseudo-labelled photos are left out. Raises UserError if the fold has no partners of the kind that mix.partner
     requires.
     """
     # Imported here, since a report without mixing does not need torch.
@@ -83,7 +83,7 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
         flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
         text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."
         return note(text) + _photos(augmentation_examples(plain, store), "photos without augmentation")
-    augment = config.data.augment if isinstance(config.data.augment, str) else "a pipeline of its own"
+    augment = config.data.augment if isinstance(config.data.augment, str) else "a list of transforms"
     epochs = min(MAX_EPOCHS, config.optim.epochs)
     text = f"Training photos in the first {epochs} epochs (data.augment: {augment}), at the input size of the model."
     html = note(text) + _photos(augmentation_examples(config, store), "augmented photos")
@@ -98,5 +98,5 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
 
 
 def _photos(pixels: np.ndarray, alt: str) -> str:
-    """A wide image of several photos, with the space below it of a figure."""
+    """A wide image of several photos, with the same space below it as below a figure."""
     return f"<div class='scroll'>{photo(pixels, alt)}</div>"

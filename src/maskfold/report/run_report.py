@@ -36,13 +36,13 @@ from maskfold.runs.summary import summarise
 REPORT_FILE = "report.html"
 # Keys that train.py fills in for every run: their values are not marked as changed by the user.
 RESOLVED_KEYS = ("data.root", "data.prepared", "run.precision", "run.predict_precision")
-# The last one only in runs with an exponential moving average (EMA) of the weights.
+# The last curve exists only in runs with an exponential moving average (EMA) of the weights.
 FOLD_CURVES = CURVES | {"raw_macro_f1": "macro F1 without EMA"}
 OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per_second": "images per second"}
 
 
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
-    """Write the page, by default report.html in the folder of the run. Raises UserError where no fold is finished."""
+    """Write the page, by default report.html in the folder of the run. Raises UserError if no fold is finished."""
     path = path or run.folder / REPORT_FILE
     check_output(path.parent, "--out", path)
     summary, prepared = summarise(run), prepared_of(run)
@@ -100,8 +100,8 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
         Section(
             "Grad-CAM",
             gradcam_section(run, oof, prepared, store),
-            "Incorrect predictions, each followed by a correct one of the same class: the model input, and beside it "
-            "the same photo with the parts dark that the prediction does not depend on.",
+            "Incorrect predictions, each followed by a correct one of the same class. The left image is the model's "
+            "input; in the right image, the parts that the prediction does not depend on are dark.",
         ),
         Section(
             "Augmentation",

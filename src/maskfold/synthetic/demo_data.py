@@ -1,6 +1,7 @@
-"""A synthetic dataset in the competition's layout, with its class frequencies and irregularities, without real people.
+"""Make a synthetic dataset with the layout, class frequencies and irregularities of the competition's data.
 
-Writes train/train.csv, train/images, eval/info.csv, eval/images, and answers.csv, the true labels of the eval set.
+No real people are shown. The dataset has train/train.csv, train/images, eval/info.csv, eval/images, and answers.csv
+with the true labels of the eval set.
 """
 
 import hashlib
@@ -50,9 +51,7 @@ def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
         raise UserError(f"--seed {seed} is negative; give at least 0")
     arguments = {"people": people, "eval_people": eval_people, "seed": seed}
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        conflict = (
-            f"{out} holds something other than this demo ({arguments}); choose another --out or delete the folder"
-        )
+        conflict = f"{out} holds something other than this demo ({arguments}); use another --out or delete the folder"
         if read_json(out / "demo.json", conflict) != arguments:
             raise UserError(conflict)
         return False
@@ -70,12 +69,12 @@ def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
 
 
 def sample_people(num_people: int, rng: np.random.Generator) -> pd.DataFrame:
-    """Shuffled people (gender, age in years) with the real frequencies, at least one per gender and age group."""
-    share = np.array(list(NUM_REAL_PEOPLE.values())) / sum(NUM_REAL_PEOPLE.values()) * num_people
-    counts = np.maximum(1, np.floor(share)).astype(int)
+    """Sample people (gender, age in years) with the real frequencies, at least one per gender and age group."""
+    quotas = np.array(list(NUM_REAL_PEOPLE.values())) / sum(NUM_REAL_PEOPLE.values()) * num_people
+    counts = np.maximum(1, np.floor(quotas)).astype(int)
     while counts.sum() != num_people:
         step = 1 if counts.sum() < num_people else -1
-        counts[np.argmax(step * (share - counts) - 1e9 * ((counts + step) < 1))] += step
+        counts[np.argmax(step * (quotas - counts) - 1e9 * ((counts + step) < 1))] += step
     rows = []
     for (gender, group), count in zip(NUM_REAL_PEOPLE, counts, strict=True):
         ages, weights = AGES[group]
@@ -107,7 +106,7 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
         jobs.append((person.gender, person.age, files, [seed, 1, number]))
     for _ in parallel_map(lambda job: _render_person(*job), jobs, "rendering people", "people"):
         pass
-    # macOS metadata files, as in the real archive.
+    # Metadata files of macOS, as in the real archive.
     first = out / "train" / "images" / train.path[0]
     for path in (
         first.with_name(f"._{first.name}"),
@@ -122,12 +121,12 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
 
 
 def _ids(train: pd.DataFrame) -> list[str]:
-    """Six digits with leading zeros; as in the real table one id occurs twice and one ends in -1.
+    """Return ids of six digits with leading zeros; as in the real table, one id occurs twice and one id ends in -1.
 
-    train: one row per person with gender and age; it holds all six combinations of gender and age group.
+    train: one row per person with gender and age; all six combinations of gender and age group must occur.
     """
     ids = [f"{number + 1:06d}" for number in range(len(train))]
-    # The two people with one id differ in gender or age, so that their folders have different names.
+    # The two people with the same id differ in gender or age, so that their folders have different names.
     differs = (train.gender != train.gender[2]) | (train.age != train.age[2])
     ids[next(row for row in (3, *range(6, len(train))) if differs[row])] = ids[2]
     ids[5] = f"{ids[4]}-1"

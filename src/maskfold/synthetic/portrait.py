@@ -1,4 +1,4 @@
-"""Draw the parts of a synthetic person, each in place onto a photo, RGB uint8 [512, 384, 3]."""
+"""Draw the parts of a synthetic person. Each function draws into the given photo, RGB uint8 [512, 384, 3]."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import numpy as np
 
 WIDTH, HEIGHT = 384, 512
 MASK_COLOURS = ((240, 240, 242), (178, 208, 230), (50, 50, 54), (225, 205, 210), (120, 130, 120))
-# Pixels: the x of the centre line of the face, and the y of its landmarks.
+# Positions in pixels: x of the centre line of the face, and y of its landmarks.
 CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person share. Lengths are in pixels, shares from 0 to 1, colours RGB from 0 to 255."""
+    """What the photos of one person have in common. Lengths are in pixels, shares 0 to 1, colours RGB from 0 to 255."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
@@ -38,7 +38,7 @@ def _fill(image, points, colour):
 
 def _line(image, points, colour, thickness, alpha=1.0):
     points = np.asarray(points, float)
-    # Blends only the surroundings of the line, since copying the whole photo for each wrinkle took most of the time.
+    # Blend only the surroundings of the line, since copying the whole photo for each wrinkle took most of the time.
     low = np.maximum(points.min(0).astype(int) - 12, 0)
     high = points.max(0).astype(int) + 12
     part = image[low[1] : high[1], low[0] : high[0]]
@@ -54,7 +54,7 @@ def _ellipse(image, centre, axes, colour, start=0, end=360, thickness=-1):
 
 
 def _outline(person: Appearance, n: int = 48) -> np.ndarray:
-    """Contour of the head, float [n, 2]: half an ellipse above, and a jaw below that is squarer for a higher `jaw`."""
+    """Contour of the head, float [n, 2]: half an ellipse above the eyes and a jaw below, squarer for a higher `jaw`."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     x, y = np.sin(t), -np.cos(t)
     power = np.where(y > 0, 0.95 - 0.35 * person.jaw, 1.0)
@@ -140,7 +140,7 @@ def _wrinkles(image, person, dark):
         _line(image, brow, dark, 3, float(np.clip(depth - 0.12 * n, 0, 0.9)))
 
 
-def draw_hair_before(image, person):
+def draw_hair_in_front(image, person):
     line = TOP + 30 + 42 * person.fringe * (1 - person.hairline) - 22 * person.hairline
     wide = person.face_width + 8
     crown = [(CX + wide * np.cos(a), EYES - 12 - (EYES - TOP + 6) * np.sin(a)) for a in np.linspace(0, np.pi, 32)]

@@ -1,4 +1,4 @@
-"""Render synthetic people whose appearance correlates with gender and age, with a wide overlap of the classes."""
+"""Render synthetic people whose appearance depends on gender and age, but overlaps widely between the classes."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ CLOTH = ((40, 44, 60), (150, 40, 50), (60, 90, 70), (210, 205, 195), (90, 90, 95
 
 
 def sample_appearance(female: bool, age: int, rng: np.random.Generator) -> Appearance:
-    """Sample an appearance given gender and age in years; every feature overlaps widely between the classes."""
+    """Sample an appearance for a gender and an age in years; every feature overlaps widely between the classes."""
 
     def by_gender(male_mean: float, female_mean: float, std: float) -> float:
         return float(rng.normal(female_mean if female else male_mean, std))
@@ -54,7 +54,7 @@ def render_photo(person: Appearance, wearing: str, rng: np.random.Generator) -> 
     portrait.draw_clothes(image, person)
     portrait.draw_face(image, person)
     portrait.draw_features(image, person, rng)
-    portrait.draw_hair_before(image, person)
+    portrait.draw_hair_in_front(image, person)
     portrait.draw_glasses(image, person)
     if wearing != "none":
         portrait.draw_mask(image, person, wearing, rng)
