@@ -84,6 +84,15 @@ def test_a_full_temporary_folder_is_an_error(tmp_path, read_only):
         CacheFolder().choose_folder(tmp_path / "store", 2**60, "the store")
 
 
+def test_no_temporary_folder_is_an_error(tmp_path, read_only, monkeypatch):
+    def no_folder(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(cache_folder.tempfile, "TemporaryDirectory", no_folder)
+    with pytest.raises(UserError, match=r"store: cannot hold.*No usable temporary directory.*--cache"):
+        CacheFolder().writable(tmp_path / "store", 10, "the store")
+
+
 def test_the_cache_flag_names_the_place(tmp_path):
     cache = CacheFolder(tmp_path / "cache")
     default = tmp_path / "prepared" / "store"
@@ -120,3 +129,17 @@ def test_a_place_is_checked_without_creating_it(tmp_path):
     assert why_not_writable(Path("/proc/self/a"))
     with pytest.raises(UserError, match=r"^/proc/self/a: cannot be written .*--out$"):
         check_output(Path("/proc/self/a"), "--out")
+
+
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(UserError, match=r"file is not a folder.*--out$"):
+            check_output(folder, "--out")
+
+
+def test_a_folder_in_place_of_a_file_is_an_error(tmp_path):
+    (tmp_path / "s.csv").mkdir()
+    with pytest.raises(UserError, match=r"s\.csv is a folder.*--out$"):
+        check_output(tmp_path, "--out", tmp_path / "s.csv")
+    check_output(tmp_path, "--out", tmp_path / "t.csv")

@@ -112,6 +112,14 @@ def test_text_that_unicode_does_not_have_is_refused(tmp_path, code):
             load_predictions(path, out_of_fold=True)
 
 
+def test_a_file_on_a_failing_disk_is_not_called_damaged(tmp_path):
+    path = tmp_path / "oof.npz"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"oof\.npz: cannot be read \(Input/output error\)") as error:
+        load_predictions(path)
+    assert "delete" not in str(error.value)
+
+
 def test_a_file_that_expands_to_more_than_memory_is_refused_before_it_is_unpacked(tmp_path):
     path = tmp_path / "oof.npz"
     np.savez_compressed(path, image_id=np.array(["a"]), probs=np.zeros((1_000_000, 18), np.float32))

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.fileio import CANNOT_WRITE, why_not_writable
+from maskfold.fileio import CANNOT_WRITE, nearest_existing, why_not_writable
+
+KEEP_HINT = "give --cache a folder to keep it"
 
 
 class CacheFolder:
@@ -43,7 +45,8 @@ class CacheFolder:
         except OSError as error:
             if error.errno not in CANNOT_WRITE:
                 raise
-            self._note(f"{path.parent}: cannot be written ({os.strerror(error.errno)}), so {content} will not be kept")
+            cause = os.strerror(error.errno)
+            self.note(f"{path.parent}: cannot be written ({cause}), so {content} will not be kept; {KEEP_HINT}")
             return False
 
     def choose_folder(self, default: Path, size: int, content: str) -> Path:
@@ -57,23 +60,31 @@ class CacheFolder:
         if cause is None:
             return folder
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+            try:
+                self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot hold {content} ({cause}), nor can a temporary folder ({error.strerror}); free "
+                    "space, or give --cache a folder on another disk"
+                ) from error
         temporary = Path(self._temporary.name)
         if (too_small := _too_small(temporary, size)) is not None:
             raise UserError(
                 f"{folder}: cannot hold {content} ({cause}), nor can {temporary} ({too_small}); delete files to "
                 "free space, or give --cache a folder on another disk"
             )
-        self._note(f"{folder}: cannot hold {content} ({cause}), so {temporary} is used until this command ends")
+        self.note(
+            f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends; {KEEP_HINT}"
+        )
         return temporary
 
-    def _note(self, message: str) -> None:
+    def note(self, message: str) -> None:
+        """Print a note, once."""
         if message not in self._noted:
             self._noted.add(message)
-            print(f"note: {message}; to keep the files, give --cache a folder", file=sys.stderr)
+            print(f"note: {message}", file=sys.stderr)
 
 
 def _too_small(folder: Path, size: int) -> str | None:
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    return None if size <= free else f"{size / 2**20:,.0f} MiB are needed, {free / 2**20:,.0f} MiB are free"
+    free = shutil.disk_usage(nearest_existing(folder)).free
+    return None if size <= free else f"it takes {size / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free"

@@ -11,7 +11,7 @@ from typing import Literal, Self, TypeVar, overload
 import numpy as np
 
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import check_expansion, write_atomic
+from maskfold.fileio import check_expansion, check_readable, write_atomic
 from maskfold.labels import NUM_CLASSES
 
 OOF_FIELDS = ("label", "fold", "person_id")
@@ -68,16 +68,22 @@ class OutOfFold(Predictions):
     person_id: np.ndarray
 
 
-@overload
-def load_predictions(path: Path, out_of_fold: Literal[True]) -> OutOfFold: ...
+_FIX = "delete it and run the same command again"
 
 
 @overload
-def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
+def load_predictions(path: Path, out_of_fold: Literal[True], fix: str = _FIX) -> OutOfFold: ...
 
 
-def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
-    """Read and check a file of predictions. Raises UserError if it is missing, unreadable or in another format."""
+@overload
+def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> Predictions: ...
+
+
+def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> Predictions:
+    """Read and check a file of predictions.
+
+    Raises UserError, ending with `fix`, if it is missing, unreadable or not in the format.
+    """
     try:
         check_expansion(path)
         with np.load(path, allow_pickle=False) as archive:
@@ -88,11 +94,10 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as error:
-        raise UserError(
-            f"{path}: contains no readable predictions ({first_line(error)}); delete it and run the same command again"
-        ) from error
+        check_readable(path)
+        raise UserError(f"{path}: no readable predictions ({first_line(error)}); {fix}") from error
     if fault:
-        raise UserError(f"{path}: {fault}; delete it and run the same command again")
+        raise UserError(f"{path}: {fault}; {fix}")
     return predictions
 
 

@@ -163,6 +163,9 @@ def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
     # A row without a name, which pandas reads as NaN.
     (Path("subs") / "index.csv").write_text("\n".join([*rows, "," * rows[0].count(",")]) + "\n")
     refused(script("submit", "--record", "subs/aa", "0.5"), "aa", "did you mean a")
+    # A mistyped folder is not created.
+    refused(script("submit", "--record", "sub/a", "0.5"), "sub/index.csv", "no such submission")
+    assert not Path("sub").exists()
     (Path("subs") / "index.csv").write_text("nonsense\n1\n")
     refused(script("submit", "--record", "subs/a", "0.5"), "index.csv", "missing")
     refused(script("submit", run, "--out", "subs/late.csv"), "index.csv", "missing")

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.decode import photo_fault, read_photo
 from maskfold.data.prepared_folder import prepare
@@ -26,6 +28,7 @@ from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, make_train_transform, sample_seeds
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
+from maskfold.places import Places
 from maskfold.training.feature_cache import Features
 
 
@@ -317,7 +320,7 @@ def damaged_arrays():
         yield content.getvalue()
 
 
-def test_a_damaged_store_is_an_error(prepared):
+def test_a_damaged_store_is_built_again(prepared, capsys):
     data = data_config()
     path = open_store(prepared, prepared.images, data).path
     before = path.read_bytes()
@@ -325,13 +328,14 @@ def test_a_damaged_store_is_an_error(prepared):
         for content in damaged_arrays():
             path.unlink()
             path.write_bytes(content)
-            with pytest.raises(UserError, match=r"not a readable store.*delete the file"):
-                _ = open_store(prepared, prepared.images, data)[0]
+            _ = open_store(replace(prepared, places=Places()), prepared.images, data)[0]
+            assert path.read_bytes() == before
+            assert capsys.readouterr().err.count(f"note: {path}: not a readable store") == 1
     finally:
         path.write_bytes(before)
 
 
-def test_a_damaged_file_of_features_is_an_error(prepared):
+def test_damaged_features_are_computed_again(prepared, capsys):
     config = Config.model_validate({"model": {"backbone": "test_resnet"}, "data": {"image_size": [32, 24]}})
     store, hardware = open_store(prepared, prepared.images, config.data), Hardware(torch.device("cpu"), torch.float32)
 
@@ -344,5 +348,8 @@ def test_a_damaged_file_of_features_is_an_error(prepared):
     [path] = store.path.parent.glob("features-*.npy")
     for content in damaged_arrays():
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"not readable features.*delete the file"):
-            view()
+        store.cache = CacheFolder()
+        capsys.readouterr()
+        np.testing.assert_array_equal(view(), before)
+        assert capsys.readouterr().err.count(f"note: {path}: not readable features") == 1
+        np.testing.assert_array_equal(np.load(path), before)

@@ -22,7 +22,7 @@ def main() -> None:
         dest="skip_damaged",
         help="leave out and list unreadable eval photos and people with an unreadable photo (default: no, an error)",
     )
-    add_cache_flags(parser, with_cache=False)
+    add_cache_flags(parser, cache_help=None)
     args = parser.parse_args()
     places_of(args)
 

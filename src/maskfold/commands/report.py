@@ -27,10 +27,12 @@ def main() -> None:
 
     from maskfold.report.comparison_page import COMPARISON_FILE, write_comparison
     from maskfold.report.run_report import REPORT_FILE, write_report
-    from maskfold.runs.run_folder import RunFolder, find_run
+    from maskfold.runs.run_folder import RunFolder, check_distinct_names, find_run
 
     runs = [RunFolder(find_run(run), places) for run in args.runs]
     folder = None if args.out is None or args.out.suffix == ".html" else args.out
+    if len(runs) > 1 and folder is not None:
+        check_distinct_names(runs, "--out", [COMPARISON_FILE.removesuffix(".html")])
     for run in runs:
         if len(runs) == 1:
             path = args.out if folder is None else folder / REPORT_FILE

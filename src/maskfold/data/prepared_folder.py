@@ -28,14 +28,18 @@ from maskfold.data.images_table import (
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_folder
 from maskfold.errors import UserError
-from maskfold.fileio import check_output, json_text, locked, sha256, why_not_writable, write_text
+from maskfold.fileio import check_output, json_text, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
+from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
+
+# Where the prepared folder of a raw data folder lies by default.
+PREPARED_FOLDERS = Path("data/prepared")
 
 
 def default_folder(layout: Layout) -> Path:
     """Return data/prepared/<name of the raw data folder>."""
-    return Path("data/prepared") / layout.root.resolve().name
+    return PREPARED_FOLDERS / layout.root.resolve().name
 
 
 def prepare(

@@ -48,7 +48,7 @@ def score_baselines(
     model.pretrained) and is left out without them.
     """
     if out is not None:
-        check_output(out.parent, "--out")
+        check_output(out.parent, "--out", out)
     cache = cache or CacheFolder()
     prepared = ensure_prepared(config.data, cache)
     images, labels = prepared.images, prepared.images.label.to_numpy()

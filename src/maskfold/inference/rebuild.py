@@ -26,7 +26,7 @@ def rebuild(
     """
     manifest = read_manifest(manifest_path)
     out = manifest_path.with_suffix(".csv") if out is None else out
-    check_output(out.parent, "--out")
+    check_output(out.parent, "--out", out)
     runs = [RunFolder(_find_member(member, manifest_path, runs_folder), places) for member in manifest["members"]]
     for run, member in zip(runs, manifest["members"], strict=True):
         _check_checkpoints(run, member, manifest_path)

@@ -1,5 +1,6 @@
 """Read weight files, load them into a timm model, and refuse the files of other models."""
 
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, load_file
 from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import nn
 
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
 from maskfold.models.architecture import (
     LOAD_ERRORS,
     Architecture,
@@ -30,6 +32,19 @@ WEIGHTS_FILES: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin", "pyt
 WEIGHTS_FILES += ("*.safetensors", "*.pth", "*.bin")
 
 
+def read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
+    """(tensors, metadata) of a safetensors file. Raises SafetensorError for another format."""
+    try:
+        with safe_open(path, "pt") as file:
+            return load_file(path), file.metadata() or {}
+    except OSError:
+        # On a file system without memory maps. Not the usual way, because it takes the memory of the weights twice.
+        content = path.read_bytes()
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return tensors, header.get("__metadata__") or {}
+
+
 def read_state_dict(path: Path, key: str) -> StateDict:
     """Read a safetensors file or a PyTorch checkpoint; the format is recognised by the content, not by the name.
 
@@ -42,8 +57,9 @@ def read_state_dict(path: Path, key: str) -> StateDict:
             first_bytes = file.read(9)
         # A safetensors file begins with a length of eight bytes, which may equal TORCH_MAGIC, and the brace of JSON.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
-        return _read_torch(path) if is_torch else load_file(path)
+        return _read_torch(path) if is_torch else read_safetensors(path)[0]
     except Exception as error:
+        check_readable(path)
         raise UserError(
             f"{key}: {path} is not a readable safetensors file or PyTorch checkpoint ({first_line(error)}); "
             "convert it to safetensors or download it again"

@@ -1,6 +1,8 @@
 """The kinds of files that can be deleted from runs and prepared folders."""
 
-# {kind: its files, and what happens after their deletion}, in the order of the table and of the flags.
+# The kind of a run folder itself.
+WHOLE_RUN = "runs"
+# {kind: what it is}, in the order of the table and of the flags.
 KINDS = {
     "states": "checkpoints and saved epoch weights of unfinished folds; those folds start again",
     "caches": "cached predictions of runs and cached features; they are computed again",

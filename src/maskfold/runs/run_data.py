@@ -1,6 +1,6 @@
 """Find the prepared folder of a run, which may have been moved, copied or prepared again elsewhere."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maskfold.data.images_table import META_FILE, Prepared, load_prepared
@@ -28,10 +28,11 @@ def prepared_candidates(run: RunFolder) -> Iterator[Path]:
         yield default_folder(find_layout(run.places.root))
 
 
-def prepared_of(run: RunFolder) -> Prepared:
-    """Load the prepared folder that a run was trained on. Its fingerprints identify it, so it may have been moved.
+def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) -> Prepared:
+    """Load the prepared folder that a run was trained on, wherever it is: its fingerprints identify it.
 
-    Raises UserError if the folder is not found or is damaged, or if only folders of other data or folds are found.
+    load: reads a prepared folder; None for load_prepared with the places of the run. Raises UserError if it is not
+    found, damaged, or only one of other data or folds is found.
     """
     # Checked first, because an edited config may contain no path of a prepared folder.
     run.check_unedited()
@@ -40,7 +41,7 @@ def prepared_of(run: RunFolder) -> Prepared:
         if not (folder / META_FILE).is_file():
             continue
         try:
-            prepared = load_prepared(folder, run.places)
+            prepared = load(folder) if load else load_prepared(folder, run.places)
         except UserError as error:
             first_error = first_error or error
             continue

@@ -2,13 +2,21 @@
 
 import shutil
 from contextlib import nullcontext
+from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.fileio import is_temporary, locked
+from maskfold.fileio import is_temporary
+from maskfold.locks import locked
+from maskfold.places import can_be_path
 from maskfold.runs.run_folder import FULL, RunFolder, fold_of
 
 # The name of config.yaml while a run is being deleted. This file is deleted last.
 DELETING = ".deleting"
+
+
+def is_half_deleted(folder: Path) -> bool:
+    """Whether a folder is a run whose deletion was killed."""
+    return can_be_path(folder / DELETING) and (folder / DELETING).is_file()
 
 
 def delete_run(run: RunFolder) -> None:

@@ -4,14 +4,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maskfold.config.experiment import Config, fixed_values
 from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
-from maskfold.fileio import locked, sha256, write_json, write_text
+from maskfold.fileio import sha256, write_json, write_text
+from maskfold.locks import locked
 from maskfold.places import Places, absolute, can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.provenance import changed_weights, provenance_of, read_provenance
@@ -52,6 +53,16 @@ def find_run(path: Path) -> Path:
     raise UserError(f"{path}: not a run folder (it has no config.yaml); {fix}")
 
 
+def check_distinct_names(runs: "Sequence[RunFolder]", flag: str, other_names: Sequence[str] = ()) -> None:
+    """Raise UserError if outputs named after the runs would overwrite each other, or those of other names.
+
+    flag: the flag of their place.
+    """
+    names = [*other_names, *(run.name for run in runs)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{flag}: two outputs would have the name {twice[0]}; rename a run folder, or leave out {flag}")
+
+
 class RunFolder:
     """One run on disk. places: the paths that the flags of the command give."""
 
@@ -78,8 +89,12 @@ class RunFolder:
     def cache_paths(self, name: str) -> list[Path]:
         """The paths at which a cached file may be; new files go to the first. A --cache folder may serve many runs."""
         folder = self.places.cache.folder
-        key = f"{self.name}-{self.provenance['config_sha256'][:8]}"
-        return ([] if folder is None else [folder / key / name]) + [self.folder / name]
+        return ([] if folder is None else [folder / self.cache_key / name]) + [self.folder / name]
+
+    @property
+    def cache_key(self) -> str:
+        """The name of the run's folder in a folder of --cache."""
+        return f"{self.name}-{self.provenance['config_sha256'][:8]}"
 
     @property
     def provenance(self) -> dict:

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
 from maskfold.json_record import JsonRecord, check_record
 
 # The simulation of a new eval set with more people would not fit into memory.
@@ -49,6 +50,7 @@ def read_epoch_rows(path: Path, has_scores: bool, fix: str) -> list[dict]:
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, RecursionError) as fault:
+        check_readable(path)
         raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
     if not rows:
         raise UserError(f"{path}: contains no epoch; {fix}")

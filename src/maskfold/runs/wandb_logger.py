@@ -15,6 +15,7 @@ from maskfold.errors import first_line
 from maskfold.fileio import read_json_or_none, write_json
 from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
 from maskfold.metrics.scores import scores
+from maskfold.places import can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.wandb_settings import (
     destination,
@@ -91,7 +92,9 @@ class WandbLogger:
             # The service keeps the id of a run that it could not start.
             restart_service()
             self._run = wandb.init(mode="offline", **options)
-        self._run_dir, self._offline = str(Path(self._run.dir).parent), self._run.settings.mode == "offline"
+        # Relative, because the run may be moved.
+        self._run_dir = os.path.relpath(Path(self._run.dir).parent, folder)
+        self._offline = self._run.settings.mode == "offline"
         self._record["offline"] = self._run_dir if self._offline else None
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
@@ -186,7 +189,11 @@ class WandbLogger:
             self._marker.touch()
 
 
-def offline_runs(folder: Path) -> list[str]:
-    """The folders of the offline W&B runs of a run, in the order of its parts."""
-    paths = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
-    return [path for path in paths if isinstance(path, str)]
+def offline_runs(folder: Path) -> list[Path]:
+    """The folders of a run's W&B runs with data that were not uploaded, in the order of its parts."""
+    values = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
+    recorded = [Path(value) for value in values if isinstance(value, str) and can_be_path(value)]
+    # Older versions recorded an absolute path, which may be that of the run before it was moved.
+    paths = [own if (own := folder / "wandb" / path.name).is_dir() else folder / path for path in recorded]
+    # `wandb sync` marks what it has uploaded.
+    return [path for path in paths if path.is_dir() and not any(path.glob("*.wandb.synced"))]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import write_atomic
+from maskfold.fileio import check_readable, write_atomic
 from maskfold.json_record import check_record
 from maskfold.models.torch_file import load_torch_file
 from maskfold.runs.run_folder import RunFolder
@@ -77,6 +77,7 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     try:
         checkpoint = load_torch_file(path)
     except Exception as error:
+        check_readable(path)
         raise _damaged(path, error) from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
         raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")

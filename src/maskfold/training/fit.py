@@ -68,9 +68,12 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     """
     request = request or TrainRequest()
     deadline = None if request.stop_after is None else time.time() + request.stop_after
-    _check_request(config, name, request)
+    _check_request(config, request)
     run, device = RunFolder(request.out or runs_root() / name), pick_device(config.run)
     configure_process(device)
+    if not run.started and not NAME.fullmatch(name):
+        flag, value = ("--name", name) if request.out is None else ("--out", str(request.out))
+        raise UserError(f"{flag} {value!r}: a run name has only letters, digits and . _ + -; give another {flag}")
     if request.fresh or not run.started:
         # Check that training can start before deleting or writing anything.
         pick_precisions(config.run, device)
@@ -131,12 +134,15 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             return run, None
         summary = write_summary(run, prepared)
         if offline := offline_runs(run.folder):
-            print(f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(offline)}", file=sys.stderr)
+            print(
+                f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(map(str, offline))}",
+                file=sys.stderr,
+            )
         return run, summary
 
 
-def _check_request(config: Config, name: str, request: TrainRequest) -> None:
-    """Raise UserError if the arguments are wrong, whatever the data and the run folder contain."""
+def _check_request(config: Config, request: TrainRequest) -> None:
+    """Raise UserError for what is wrong with the call itself, whatever the data and the run folder."""
     if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
@@ -145,8 +151,6 @@ def _check_request(config: Config, name: str, request: TrainRequest) -> None:
     check_launch()
     if config.run.compile:
         check_compile_variables()
-    if not NAME.fullmatch(name):
-        raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if request.refit and config.optim.schedule == "plateau":
         raise UserError(
             "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "

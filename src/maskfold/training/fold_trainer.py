@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from maskfold.fileio import locked
+from maskfold.locks import locked
 from maskfold.models.classifier import build_classifier
 from maskfold.progress import progress, report
 from maskfold.runs.summary import epoch_line

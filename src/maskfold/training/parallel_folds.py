@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from maskfold import fileio
+from maskfold import locks
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.machine_limits import (
     STOP_SIGNALS,
@@ -46,8 +46,8 @@ class _Slot:
 
     def apply(self) -> None:
         """Restrict this process to its share of the cores and to one GPU."""
-        fileio.enable_locks(self.has_locks)
-        # Use the parent's start method: this process was spawned, but spawned loader processes would start more slowly.
+        locks.enable_locks(self.has_locks)
+        # The parent's start method. This process was spawned, but spawned loader processes would start more slowly.
         multiprocessing.set_start_method(self.start_method, force=True)
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
@@ -87,7 +87,7 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
     running: list[_Child] = []
     failed: list[_Child] = []
     is_stopping = False
-    threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), fileio.locks_enabled
+    threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), locks.locks_enabled
     try:
         # The children check the deadline themselves. The first part starts even after the deadline, for one update.
         while running or (waiting and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts))):

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
+from maskfold.models.weight_files import read_safetensors
 from maskfold.runs.part_weights import Weights, write_weights
 from maskfold.runs.run_folder import RunFolder
 
@@ -99,7 +100,7 @@ class KeptWeights:
     def _mean(self, epochs: Sequence[int]) -> Weights:
         """Mean of each floating-point tensor; integer tensors (batch norm's counter) are those of the last epoch."""
         try:
-            all_weights = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
+            all_weights = [read_safetensors(self._path(epoch))[0] for epoch in sorted(epochs)]
             if len(all_weights) == 1:
                 return all_weights[0]
             return {
@@ -109,6 +110,8 @@ class KeptWeights:
                 for name, tensor in all_weights[-1].items()
             }
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            for epoch in epochs:
+                check_readable(self._path(epoch))
             raise UserError(
                 f"{self.folder}: weights of epochs {sorted(epochs)} are missing or damaged ({first_line(error)}); "
                 f"delete {self.folder.parent} to train {self.folder.parent.name} again"
