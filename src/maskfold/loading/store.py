@@ -108,9 +108,9 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
     default, shape = prepared.folder / "store", (len(table), *store_size(data), 3)
     while True:
-        paths = [folder / name for folder in cache_folder.places(default)]
+        paths = [folder / name for folder in cache_folder.folders(default)]
         usable = next((path for path in paths if _is_usable(path, shape, cache_folder)), None)
-        path = usable or cache_folder.writable(default, int(np.prod(shape)), "the store of decoded photos") / name
+        path = usable or cache_folder.choose_folder(default, int(np.prod(shape)), "the store of decoded photos") / name
         if usable is None:
             with locked(path.parent):
                 # These are files of killed processes, because a process that still builds a store would hold the lock.

@@ -40,7 +40,7 @@ class Features:
         key = f"{self.weights_hash()} {store.path.name} {self.size} {view} {hardware.dtype}"
         name, default = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
         if name not in self._cached:
-            paths = (folder / name for folder in store.cache.places(beside))
+            paths = (folder / name for folder in store.cache.folders(default))
             features = next((read for path in paths if (read := _read(path, store)) is not None), None)
             if features is None:
                 size = len(store) * self.model.backbone.head_hidden_size * 4
