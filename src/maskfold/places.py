@@ -34,9 +34,21 @@ def can_be_path(path: str | Path) -> bool:
     return b"\0" not in name and len(name) <= MAX_PATH_BYTES and longest <= MAX_NAME_BYTES
 
 
+def is_found(path: Path) -> bool:
+    """Whether a path exists; False where it may not be looked for, such as in the home of another user."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def absolute(path: Path) -> Path:
-    """The absolute path without `..`; links stay as they are."""
-    return Path(os.path.normpath(path.absolute()))
+    """The absolute path without `..`; links stay as they are, except before a `..`, which follows them."""
+    path = path.absolute()
+    if ".." not in path.parts:
+        return path
+    end = len(path.parts) - path.parts[::-1].index("..")
+    return Path(os.path.realpath(Path(*path.parts[:end])), *path.parts[end:])
 
 
 def recorded_path(path: Path, *beside: Path) -> Path:
@@ -58,16 +70,14 @@ def _in_working_directory(path: Path) -> Path | None:
 
 
 def possible_places(recorded: Path, holder: Path) -> Iterator[Path]:
-    """Yield the paths that a recorded path may stand for now, the most likely first; they need not exist.
+    """Yield the existing paths that a recorded path may stand for now, the most likely first.
 
     holder: the file or folder that holds the record. An absolute path comes first as it is. Then come a relative path,
     and the ends of one whose start was renamed or belongs to another machine, in each folder above the holder and in
-    the working directory.
+    the working directory. A path that may not be looked for is left out.
     """
-    if recorded.is_absolute():
-        yield recorded
     above = [folder for path in (absolute(holder), holder.resolve()) for folder in path.parents]
     parts = recorded.relative_to(recorded.anchor).parts
-    for start in range(len(parts)):
-        for folder in dict.fromkeys([*above, Path.cwd()]):
-            yield folder.joinpath(*parts[start:])
+    ends = [Path(*parts[start:]) for start in range(len(parts))]
+    moved = [folder / end for end in ends for folder in dict.fromkeys([*above, Path.cwd()])]
+    yield from filter(is_found, [recorded, *moved] if recorded.is_absolute() else moved)

@@ -15,9 +15,10 @@ from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
 from maskfold.evaluation.score_tables import wide_console
 from maskfold.fileio import check_output, write_csv, write_text
-from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof, prepared_of
+from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
 
 FOLDER, PAGE = "audit", "audit.html"

@@ -11,7 +11,7 @@ from maskfold.inference.cross_fit import BlendParams
 from maskfold.inference.manifest import read_manifest
 from maskfold.inference.submission import submission_table, write_submission
 from maskfold.models.tta import canonical_views
-from maskfold.places import Places, possible_places
+from maskfold.places import Places, is_found, possible_places
 from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 
 
@@ -61,10 +61,10 @@ def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path
     if runs_folder is not None:
         return find_run(runs_folder / name.name)
     places = [*possible_places(Path(member.get("folder", name)), manifest), runs_root() / name]
-    folders = [place for place in places if (place / "config.yaml").is_file()]
+    folders = [place for place in places if is_found(place / "config.yaml")]
     for folder in folders:
-        # Another run of this name may be unfinished.
-        with contextlib.suppress(UserError):
+        # Another run of this name may be unfinished, or of another user.
+        with contextlib.suppress(UserError, PermissionError):
             if checkpoint_hashes(RunFolder(folder)) == member["checkpoints"]:
                 return find_run(folder)
     try:

@@ -67,9 +67,7 @@ def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
             except UserError as error:
                 notes.append(f"{config.parent}: left alone, because it is not a readable run ({error})")
         prepared = sorted(meta.parent for meta in PREPARED_FOLDERS.glob(f"*/{META_FILE}"))
-    prepared += [
-        folder for run in runs if (folder := prepared_of_run(RunFolder(run))) and (folder / META_FILE).is_file()
-    ]
+    prepared += [folder for run in runs if (folder := prepared_of_run(RunFolder(run)))]
     links = [folder for folder in (*runs, *prepared) if folder.is_symlink()]
     notes += [f"{folder}: is a symbolic link, which is not followed" for folder in dict.fromkeys(links)]
     runs, prepared = (
@@ -82,7 +80,7 @@ def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
 def prepared_of_run(run: RunFolder) -> Path | None:
     """The prepared folder of a run; None if its config can't be read or the folder is not found."""
     try:
-        return next((folder for folder in prepared_places(run) if (folder / META_FILE).is_file()), None)
+        return next(prepared_places(run), None)
     except UserError:
         return None
 

@@ -1,5 +1,6 @@
 """Find the prepared folder of a run, which may have been moved, copied or prepared again elsewhere."""
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,12 +8,12 @@ from maskfold.data.images_table import META_FILE, Prepared, load_prepared
 from maskfold.data.prepared_folder import default_folder
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
-from maskfold.places import possible_places
+from maskfold.places import is_found, possible_places
 from maskfold.runs.run_folder import RunFolder
 
 
 def prepared_places(run: RunFolder) -> Iterator[Path]:
-    """Yield the folders that may be the prepared folder of a run, the most likely first; they need not exist.
+    """Yield the prepared folders that may be that of a run, the most likely first; their content is not checked.
 
     Raises UserError if config.yaml no longer names a prepared folder.
     """
@@ -21,11 +22,12 @@ def prepared_places(run: RunFolder) -> Iterator[Path]:
         path = run.folder / "config.yaml"
         raise UserError(f"{path}: data.prepared is missing; restore the file, or start again with --fresh")
     if run.places.prepared is not None:
-        yield run.places.prepared
-        return
-    yield from possible_places(recorded, run.folder)
-    if run.places.root is not None:
-        yield default_folder(find_layout(run.places.root))
+        places = [run.places.prepared]
+    else:
+        places = list(possible_places(recorded, run.folder))
+        if run.places.root is not None:
+            places.append(default_folder(find_layout(run.places.root)))
+    yield from (place for place in places if is_found(place / META_FILE))
 
 
 def prepared_of(run: RunFolder) -> Prepared:
@@ -37,11 +39,10 @@ def prepared_of(run: RunFolder) -> Prepared:
     run.check_unedited()
     identity, other, fault = run.provenance["identity"], None, None
     for folder in prepared_places(run):
-        if not (folder / META_FILE).is_file():
-            continue
         try:
             prepared = load_prepared(folder, run.places)
-        except UserError as error:
+        # A recorded place may belong to another user.
+        except (UserError, PermissionError) as error:
             fault = fault or error
             continue
         if prepared.identity == identity:
@@ -55,6 +56,16 @@ def prepared_of(run: RunFolder) -> Prepared:
     raise fault or _missing(run)
 
 
+def prepared_if_found(run: RunFolder) -> Prepared | None:
+    """Like prepared_of, but None if the folder is not found and no flag names its place or that of the raw data."""
+    try:
+        return prepared_of(run)
+    except UserError:
+        if run.places.root is None and run.places.prepared is None:
+            return None
+        raise
+
+
 def _missing(run: RunFolder) -> UserError:
     if run.places.prepared is not None:
         return UserError(
@@ -62,8 +73,11 @@ def _missing(run: RunFolder) -> UserError:
             "prepare.py wrote"
         )
     data = run.config.data
+    flags = f"--folds {data.folds} --seed {data.fold_seed}"
+    if data.corrections is not None:
+        flags += f" --corrections {shlex.quote(str(data.corrections))}"
     return UserError(
         f"{data.prepared}: the prepared data of {run.folder} is no longer there; give its new place with "
-        "--data.prepared, or prepare the raw data again with the same folds (scripts/prepare.py --data ROOT "
-        f"--folds {data.folds} --seed {data.fold_seed}) and give --data.root ROOT"
+        "--data.prepared, or prepare the raw data again with the same folds and corrections (scripts/prepare.py --data "
+        f"ROOT {flags}) and give --data.root ROOT"
     )
