@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from maskfold.errors import did_you_mean
+from maskfold.places import is_found
 
 # Characters without width, which copied text may contain.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff"))
@@ -90,6 +91,11 @@ class DiskNames:
             path = path / match
         return path
 
+    def resolve(self, name: str) -> Path:
+        """The path of `name` as written if it exists, which lists no folder; else what `find` finds, or as written."""
+        path = self.root / name
+        return path if is_found(path) else self.find(name) or path
+
     def is_exact(self, name: str) -> bool:
         """Whether `name` is on disk exactly as written."""
         path = self.find(name)
@@ -126,7 +132,7 @@ def _number(name: str) -> str | None:
     return None
 
 
-def near_match_warning(near: list[str], table: Path) -> list[str]:
+def near_match_warning(near: list[str], table: str) -> list[str]:
     """A warning that lists how many names of a table were matched although they differ; empty if none was."""
     if not near:
         return []

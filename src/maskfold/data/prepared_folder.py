@@ -26,7 +26,7 @@ from maskfold.data.images_table import (
     read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
-from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_place
+from maskfold.data.same_data import check_same_data, check_same_photos, has_same_content, is_recorded_place
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, json_text, locked, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
@@ -84,7 +84,8 @@ def prepare(
     if not (folder / FOLDS_FILE).exists():
         # If there are more folds than people, raise the error before the folder is created.
         make_folds(people, folds or Config().data.folds, 0)
-    with locked(folder) if why_not_writable(folder) is None else nullcontext():
+    is_writable = why_not_writable(folder) is None
+    with locked(folder) if is_writable else nullcontext():
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
             KEY: PREPARED,
@@ -100,11 +101,13 @@ def prepare(
             "eval_fingerprint": fingerprint(eval_photos.table, eval_photos.contents),
             "corrections": applied,
             "skipped": skipped,
-            "warnings": [text.replace(str(layout.root), places["root"]) for text in catalog.warnings] + warnings,
+            "warnings": catalog.warnings + warnings,
         }
         tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
-        texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
-        _write_changed(folder, texts, json_text(meta))
+        # A folder that cannot be written stays valid if the data was only moved.
+        if is_writable or before is None or not has_same_content(folder, before, tables, meta):
+            texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
+            _write_changed(folder, texts, json_text(meta))
     return Prepared(folder, images, fold_table, evaluation, meta, Places(root=layout.root))
 
 
@@ -186,7 +189,7 @@ def _make_or_keep_folds(
     warnings = fold_warnings(people, count)
     if folds not in (None, count):
         warnings.append(
-            f"{path} has {count} folds and is kept, although {folds} folds are requested; to make new folds, choose "
-            "another prepared folder"
+            f"{FOLDS_FILE} has {count} folds and is kept, although {folds} folds are requested; to make new folds, "
+            "choose another prepared folder"
         )
     return kept, kept_seed, warnings

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from maskfold.data.name_matching import DiskNames
 from maskfold.errors import UserError
-from maskfold.places import Places, possible_places
+from maskfold.places import Places, is_found, possible_places
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class Layout:
     train_csv: Path
     train_images: Path
     eval_dir: Path
+
+    def name_of(self, path: Path) -> str:
+        """How warnings name a path of the data: the same wherever the data lies."""
+        base = self.root if path.is_relative_to(self.root) else self.eval_dir.parent
+        return path.relative_to(base).as_posix()
 
     @property
     def info_csv(self) -> Path:
@@ -67,14 +74,14 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
     person: the folder of one person's photos in the raw data folder. Raises UserError if it is in none of them.
     """
     if places.root is not None:
-        if not (places.root / person).is_dir():
+        if not DiskNames(places.root).resolve(str(person)).is_dir():
             raise UserError(
                 f"--data.root {places.root}: has no {person}, so {dataset_json.parent} was prepared from other data; "
                 "give the data folder that it was prepared from"
             )
         return places.root
     for place in [*possible_places(recorded, dataset_json.parent), *channel_root()]:
-        if (place / person).is_dir():
+        if _holds(place, str(person)):
             return place
     raise UserError(
         f"{recorded}: the raw data is no longer there ({dataset_json} names this place); give its new place with "
@@ -82,18 +89,29 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
     )
 
 
-def find_eval_dir(recorded: Path, dataset_json: Path, find_raw: Callable[[], Path], places: Places) -> Path:
+def find_eval_dir(recorded: Path, dataset_json: Path, photo: str, find_raw: Callable[[], Path], places: Places) -> Path:
     """Find the folder of info.csv and the eval photos, in the raw data folder or elsewhere.
 
-    find_raw: returns the raw data folder. Raises UserError if there is none.
+    photo: the path of an eval photo in its folder images. find_raw: returns the raw data folder. Raises UserError if
+    there is none.
     """
     for place in _possible_eval_dirs(recorded, dataset_json, find_raw, places):
-        if (place / "info.csv").is_file():
+        # Another data set may have a folder of this name.
+        if _holds(place / "images", photo):
             return place
     raise UserError(
         f"{recorded}: the eval set is no longer there ({dataset_json} names this place); give the folder that contains "
         "eval/ with --data.root"
     )
+
+
+def name_in_eval_images(image_id: str, recorded: str) -> str:
+    """The path of an eval photo below eval/images.
+
+    recorded: its path in eval.csv, which may be absolute, of a place where the eval set no longer is: only its end
+    counts.
+    """
+    return "/".join(PurePosixPath(recorded).parts[-len(PurePosixPath(image_id).parts) :])
 
 
 def _possible_eval_dirs(
@@ -104,3 +122,10 @@ def _possible_eval_dirs(
     yield from possible_places(recorded, dataset_json.parent)
     yield find_raw() / "eval"
     yield from channel_eval()
+
+
+def _holds(folder: Path, name: str) -> bool:
+    """Whether a file or folder of this name (see Names.find) is in a folder; False if that may not be looked into."""
+    with suppress(PermissionError):
+        return is_found(DiskNames(folder).resolve(name))
+    return False
