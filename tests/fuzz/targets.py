@@ -30,7 +30,7 @@ from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.score_tables import gain_sentence, print_submission_score, print_summary
 from maskfold.inference.blend import blend_runs
-from maskfold.inference.cached_predictions import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.inference.rebuild import rebuild
 from maskfold.inference.submission_csv import check_submission
@@ -49,6 +49,7 @@ from maskfold.report.data_card import data_card
 from maskfold.report.eda import photo_sizes
 from maskfold.report.run_report import CURVES, OPTIMISATION
 from maskfold.runs.part_weights import finished_model
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import find_run
 from maskfold.runs.summary import summarise
 from maskfold.runs.wandb_logger import offline_runs
@@ -143,7 +144,7 @@ def provenance(space: Workspace, path: Path) -> None:
     find_run(path.parent)
     print_summary(summarise(space.run), space.config)
     prepared_of(space.run)
-    best_baseline(space.run)
+    best_baseline(space.prepared)
 
 
 def run_config(space: Workspace, path: Path) -> None:
@@ -191,7 +192,7 @@ def gain(space: Workspace, path: Path) -> None:
 
 
 def baselines(space: Workspace, path: Path) -> None:
-    print_summary(summarise(space.run), space.config, baseline=best_baseline(space.run))
+    print_summary(summarise(space.run), space.config, baseline=best_baseline(space.prepared))
 
 
 def demo(space: Workspace, path: Path) -> None:

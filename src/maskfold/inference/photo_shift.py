@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from maskfold.data.images_table import Prepared
+from maskfold.data.same_data import check_given_root
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
 from maskfold.labels import PHOTOS_PER_PERSON
@@ -38,6 +39,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     source = {"version": SHIFT_VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
     shift = next((cached for path in paths if (cached := _read(path, source)) is not None), None)
     if shift is None:
+        check_given_root(prepared, prepared.images, prepared.evaluation)
         images, evaluation = sample_photos(prepared)
         photos = prepared.photo_paths(images) + prepared.photo_paths(evaluation)
         statistics = np.array(list(parallel_map(_statistics, photos, "comparing train and eval photos", "photos")))
