@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.class_separation import recall_doubt, separation_doubt
+from maskfold.audit.class_separation import recall_doubt, scaled_by_fold, separation_doubt
 from maskfold.audit.contamination import MIN_EVIDENCE, Contamination, fit_contamination
 from maskfold.data.corrections import SWAPS
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode_label, marginals
@@ -42,7 +42,8 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     """Return (table, fits): a row per person and axis, by axis with the most suspect first; the fit of each axis.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
-    incorrect_mask and normal photos. field, value: the correction; value is empty if only the age group is known.
+    incorrect_mask and normal photos. It is scaled, so that its median size is the same in all folds, whose models may
+    differ in confidence. field, value: the correction; value is empty if only the age group is known.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
     ranked: the models are systematically wrong near the borders, which this fit would report as wrong labels. Where the
     models do not separate the classes, the fit has a doubt, p_wrong is NaN and nobody is proposed.
@@ -52,7 +53,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     photos = np.bincount(of_photo)
     probs = marginals(oof.probs)
     labels = dict(zip(AXES, (axis[first] for axis in decode_label(oof.label)), strict=True))
-    tables, fits = [], {}
+    tables, doubts, fits = [], {}, {}
     for axis in ("gender", "age"):
         logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
         means = np.stack([np.bincount(of_photo, weights=column) for column in logs.T], 1) / photos[:, None]
@@ -77,13 +78,14 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
             confident_learning=flagged,
         )
         tables.append(findings.table())
-        doubt = recall_doubt(label, means.argmax(1), dict(enumerate(AXES[axis])), "people")
-        fits[axis] = fit_contamination(margins, doubt or separation_doubt(margins))
+        doubts[axis] = recall_doubt(label, means.argmax(1), dict(enumerate(AXES[axis])), "people")
     tables.append(_swapped_photos(oof, people, of_photo, probs["mask"]))
     swappable = {mask: MASKS[mask] for mask in KIND_MASK.values() if mask}
-    doubt = recall_doubt(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
-    margins = tables[-1].margin.to_numpy()
-    fits["mask"] = fit_contamination(margins, doubt or separation_doubt(margins))
+    doubts["mask"] = recall_doubt(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
+    for (axis, doubt), table in zip(doubts.items(), tables, strict=True):
+        margins = scaled_by_fold(table.margin.to_numpy(), oof.fold[first][table.index])
+        table["margin"] = margins
+        fits[axis] = fit_contamination(margins, doubt or separation_doubt(margins))
     suspects = pd.concat(
         [_ranked(table, fits[table.axis.iloc[0]]) for table in tables if len(table)], ignore_index=True
     )
