@@ -15,7 +15,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from maskfold.config.cli import Parser, run
 from maskfold.data.decode import read_photo
@@ -23,6 +22,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.inference.photo_shift import measure_shift, sample_photos
+from maskfold.labels import PHOTOS_PER_PERSON
 from maskfold.loading.photo_statistics import photo_statistics
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -104,9 +104,9 @@ def main() -> None:
     print("| eval photos | n | raised | AUC, smallest | AUC, largest | threshold, smallest | threshold, largest |")
     print("|---|---|---|---|---|---|---|")
 
-    def row(title: str, chosen: list, evaluations: list[np.ndarray]) -> None:
+    def row(title: str, chosen: list, evaluations: list[np.ndarray], eval_people: int = args.eval_people) -> None:
         compared = [
-            measure_shift(statistics(list(images.path)), images.person_id.to_numpy(), evaluation)
+            measure_shift(statistics(list(images.path)), images.person_id.to_numpy(), evaluation, eval_people)
             for (images, _), evaluation in zip(chosen, evaluations, strict=True)
         ]
         results = [result for result in compared if result is not None]
@@ -129,7 +129,9 @@ def main() -> None:
         paths = [list(sample_photos(each)[1].path) for each in everybody]
         row(f"of {raw.name}", chosen, [Statistics(Path(other.meta["root"]))(each) for each in paths])
     for title, chosen_rows in groups(prepared).items():
-        row(title, chosen, [statistics(list(part(each, chosen_rows).path)) for each in splits[: args.changed_splits]])
+        parts = [part(each, chosen_rows) for each in splits[: args.changed_splits]]
+        eval_people = round(np.mean([len(each.eval_table) for each in parts]) / PHOTOS_PER_PERSON)
+        row(title, chosen, [statistics(list(sample_photos(each)[1].path)) for each in parts], eval_people)
 
 
 def split(prepared: Prepared, train_people: int, eval_people: int, seed: int) -> Prepared:
@@ -155,10 +157,10 @@ def groups(prepared: Prepared) -> dict[str, Callable]:
     }
 
 
-def part(prepared: Prepared, rows: Callable) -> pd.DataFrame:
-    """The sampled eval photos of a part of the eval set."""
+def part(prepared: Prepared, rows: Callable) -> Prepared:
+    """The data with a part of the eval set."""
     evaluation = prepared.eval_table
-    return sample_photos(replace(prepared, evaluation=evaluation[rows(evaluation)]))[1]
+    return replace(prepared, evaluation=evaluation[rows(evaluation)])
 
 
 if __name__ == "__main__":

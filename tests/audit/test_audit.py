@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support import numbers_in
 from wrong_labels import names, people, turned
 
-from maskfold.audit.duplicate_people import hash_similarity, find_duplicates
+from maskfold.audit.duplicate_people import find_duplicates, hash_similarity
 from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination, find_suspects
 from maskfold.data.images_table import load_prepared
 from maskfold.labels import decode_label, encode_label

@@ -18,6 +18,7 @@ from maskfold.config.experiment import config_hash
 from maskfold.config.yaml_file import load_config
 from maskfold.fileio import sha256
 from maskfold.inference import predict_members
+from maskfold.metrics import two_sample
 from maskfold.runs import provenance as provenance_module
 from maskfold.training import fold_trainer
 
@@ -71,6 +72,17 @@ def test_verbs_find_the_data_of_a_moved_project(script, moved):
     for verb in (("evaluate",), ("submit", "--out", "a.csv"), ("report",), ("audit",), ("submit", "--from", "a.json")):
         done = script(verb[0], *([] if "--from" in verb else [moved]), *verb[1:])
         assert done.code == 0, done.err
+
+
+def test_a_submission_does_not_need_the_training_photos(script, moved, monkeypatch):
+    """They are in the store; only the comparison with the eval photos would read them."""
+    monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 3)
+    (moved.parent.parent / "원본 raw" / "train").rename(moved.parent.parent / "elsewhere")
+    for args in (("submit", moved, "--out", "a.csv"), ("evaluate", moved)):
+        done = script(*args)
+        assert done.code == 0, done.err
+        assert "note: train and eval photos are not compared" in done.out
+    assert json.loads(Path("a.json").read_text())["shift"] is None
 
 
 @pytest.mark.slow

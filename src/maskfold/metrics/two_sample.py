@@ -42,31 +42,42 @@ class TwoSample:
         return self.auc > self.threshold
 
 
-def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, seed: int = 0) -> TwoSample | None:
+def enough_people(num_train_people: int, num_eval_photos: int) -> bool:
+    """Whether a training set with so many people and an eval set with so many photos can be compared."""
+    num_eval_people = round(num_eval_photos / PHOTOS_PER_PERSON)
+    return num_eval_people >= MIN_COMPARED_PEOPLE and num_train_people >= 2 * MIN_COMPARED_PEOPLE
+
+
+def compare_samples(
+    train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, num_eval_people: int, seed: int = 0
+) -> TwoSample | None:
     """Compare statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
 
-    None for fewer than 2 * MIN_COMPARED_PEOPLE people in training or MIN_COMPARED_PEOPLE in the eval set.
+    num_eval_people: people in the eval set. The eval photos are a random sample of their photos, the training photos
+    one of all photos of `people`. None for fewer than 2 * MIN_COMPARED_PEOPLE people in training or MIN_COMPARED_PEOPLE
+    in the eval set.
 
-    Each training person is in one fold. Nobody knows which eval photos show one person, so an eval person is in several
-    folds, and the AUC of photos that do not differ is above 0.5 and varies more than that of independent photos. By how
-    much is measured: in random splits, some training people take the place of the eval set, and their photos are
-    assigned to folds as eval photos are. The comparison has as many people on each side as these splits.
+    Each training person is in one fold. Nobody knows which eval photos show one person, so an eval person with several
+    photos is in several folds, and the AUC of photos that do not differ is above 0.5 and varies more than that of
+    independent photos. By how much is measured: in random splits, some training people take the place of the eval set,
+    and their photos are assigned to folds as eval photos are. These splits are like the comparison if a person has as
+    many photos in the training sample as in the eval sample. More photos of each training person raise the threshold.
     """
     _, person = np.unique(people, return_inverse=True)
     num_people = len(np.unique(person))
-    num_eval_people = min(round(len(evaluation) / PHOTOS_PER_PERSON), num_people // 2)
-    if num_eval_people < MIN_COMPARED_PEOPLE:
+    if not enough_people(num_people, len(evaluation)):
         return None
+    num_compared = min(num_eval_people, num_people // 2)
     rng = np.random.default_rng(seed)
     standardised = _standardise(np.concatenate([train, evaluation]))
     train, evaluation = standardised[: len(train)], standardised[len(train) :]
 
     def random_auc() -> float:
-        taken = rng.permutation(num_people)[person] < num_eval_people
+        taken = rng.permutation(num_people)[person] < num_compared
         return _cross_validated_auc(train[~taken], person[~taken], train[taken], rng)
 
     def eval_auc() -> float:
-        taken = rng.permutation(num_people)[person] < num_eval_people
+        taken = rng.permutation(num_people)[person] < num_compared
         photos = rng.permutation(len(evaluation))[: taken.sum()]
         return _cross_validated_auc(train[~taken], person[~taken], evaluation[photos], rng)
 
