@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic.fields import FieldInfo
 
 from maskfold.config.choices import choice_in
-from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, Config, ConfigSection
+from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, PLACES, Config, ConfigSection
 from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo
 
@@ -28,11 +28,21 @@ HEAD = """# Configuration
 python scripts/train.py configs/demo.yaml --name lower-lr --optim.lr 3e-4 --data.image_size 128 96
 ```
 
-Every key below can be set in an experiment's YAML (`optim: {lr: 3.0e-4}`) or as a flag (`--optim.lr 3e-4`). A flag
-overrides the file, and the file overrides the default. An unknown key or a value of the wrong type is an error that
-names the nearest valid key. `none` empties a key that may be empty. A file holds only what differs from the defaults.
+You can set every key below in the YAML file of an experiment (`optim: {lr: 3.0e-4}`) or by a flag
+(`--optim.lr 3e-4`). A flag overrides the file, and the file overrides the default. A file contains only the keys that
+differ from the defaults. If a key may be empty, the value `none` makes it empty. An unknown key is an error, and the
+message suggests the nearest valid key. A value of the wrong type is also an error.
 
-A started run keeps its configuration: only the keys marked * may change when it is resumed.
+How to read the tables:
+
+- The type `2 x int` stands for two numbers (`--data.image_size 128 96`). In a list, spaces separate the values
+  (`--pseudo.views none hflip`).
+- In the column "meaning", `value: text` explains one value of the key.
+- `with key value: text` explains a key that has an effect only if another key has this value. For example,
+  `data.face_margin` has an effect only if `data.crop` is `face`.
+- Only the keys marked with * may change when a run is resumed. If you change `data.root`, `data.prepared` or
+  `data.corrections`, the new path must lead to the same photos, labels and folds. You may also move the files and
+  folders of `model.weights`, `model.backbone` and `pseudo.runs`, if their names and contents stay the same.
 """
 
 
@@ -52,7 +62,7 @@ def _table(title: str, prefix: str, fields: dict[str, FieldInfo]) -> str:
     lines = [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, field in fields.items():
         name = f"{prefix}{key}"
-        star = " *" if name in MAY_CHANGE_ON_RESUME else ""
+        star = " *" if name in MAY_CHANGE_ON_RESUME + PLACES else ""
         cells = (f"`{name}`{star}", _type(field), f"`{_value(field.default)}`", field.description or "")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*lines, ""])

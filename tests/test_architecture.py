@@ -188,5 +188,8 @@ def test_no_test_imports_another():
     tests = {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else [n.name for n in getattr(node, "names", [])]
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module]
+            else:
+                names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
             assert not tests & set(names), path

@@ -51,7 +51,7 @@ def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
         doubt = f"; {fit.doubt}" if fit.doubt else ""
         return f"{axis}: ranked only, since models err near {borders} years{doubt}; proposed: 0"
     if fit.doubt:
-        return f"{axis}: wrong labels cannot be told from errors of the models, since {fit.doubt}; proposed: 0"
+        return f"{axis}: wrong labels cannot be distinguished from errors of the models, since {fit.doubt}; proposed: 0"
     against = f"all photos of {(table.photos_against == table.photos).sum()} people contradict the label"
     if fit.evidence <= MIN_EVIDENCE:
         return f"{axis}: no evidence of wrong labels beyond the errors of the models; {against}; proposed: 0"

@@ -1,4 +1,4 @@
-"""Whether the models separate the classes of an axis, so that wrong labels can be told from errors of the models."""
+"""Whether the models separate the classes of an axis, so that wrong labels can be distinguished from model errors."""
 
 import numpy as np
 

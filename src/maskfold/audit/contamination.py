@@ -26,7 +26,7 @@ class Contamination:
 
     slope: factor that calibrates the margins, an inverse temperature; rate: estimated share of wrong labels, 0 to 0.5;
     evidence: likelihood-ratio statistic against a rate of 0, >= 0. doubt: a clause that says why wrong labels cannot be
-    told from errors of the models, empty if they can; with a doubt, slope and rate are NaN and evidence is 0.
+    distinguished from errors of the models, empty if they can; with a doubt, slope and rate are NaN, evidence is 0.
     """
 
     slope: float

@@ -13,7 +13,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--data", type=Path, help="raw data folder (default: the one of SM_CHANNEL_TRAIN)")
     parser.add_argument("--out", type=Path, help="prepared folder (default: data/prepared/<name of the data folder>)")
-    parser.add_argument("--folds", type=int, help="number of folds over people, if there is no folds.csv (default: 5)")
+    parser.add_argument("--folds", type=int, help="number of folds, if there is no folds.csv (default: 5)")
     parser.add_argument("--seed", type=int, help="seed of the folds, if there is no folds.csv (default: 42)")
     parser.add_argument("--corrections", type=Path, help="CSV of label corrections (default: none)")
     parser.add_argument(
