@@ -49,13 +49,15 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     None without an eval set, with too few people, and if the photos can't be read. The result is kept in --cache or in
     the prepared folder.
     """
-    if prepared.evaluation is None or not enough_people(len(prepared.folds), len(prepared.evaluation)):
+    if prepared.evaluation is None:
         return None, []
     cache = prepared.places.cache
     paths = [folder / SHIFT_FILE for folder in cache.places(prepared.folder)]
     source = {"version": SHIFT_VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
     content = next((kept for path in paths if (kept := _read(path, source)) is not None), None)
     if content is None:
+        if not enough_people(len(prepared.folds), len(prepared.evaluation)):
+            return None, []
         try:
             content = source | {"shift": _measure(prepared)}
         except UserError as error:
