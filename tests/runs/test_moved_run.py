@@ -22,6 +22,7 @@ from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import sha256
 from maskfold.inference import predict_members
+from maskfold.metrics import two_sample
 from maskfold.runs import provenance as provenance_module
 from maskfold.runs.resolved_config import resolve_config
 from maskfold.training import fold_trainer
@@ -138,6 +139,17 @@ def test_the_root_is_recorded_not_a_prepared_folder_of_its_name(raw, tmp_path, m
     # Without the raw data the recorded place stays.
     root.joinpath("train").rename("gone")
     assert resolve_config(config, Path("runs/a"), load_prepared(folder), cpu).data.root == Path("data")
+
+
+def test_a_submission_does_not_need_the_training_photos(script, moved, monkeypatch):
+    """They are in the store; only the comparison with the eval photos would read them."""
+    monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 3)
+    (moved.parent.parent / "원본 raw" / "train").rename(moved.parent.parent / "elsewhere")
+    for args in (("submit", moved, "--out", "a.csv"), ("evaluate", moved)):
+        done = script(*args)
+        assert done.code == 0, done.err
+        assert "note: train and eval photos are not compared" in done.out
+    assert json.loads(Path("a.json").read_text())["shift"] is None
 
 
 @pytest.mark.slow
