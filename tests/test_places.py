@@ -106,7 +106,7 @@ def test_no_temporary_folder_is_an_error(tmp_path, read_only, monkeypatch):
 
     monkeypatch.setattr(cache_folder.tempfile, "TemporaryDirectory", no_folder)
     with pytest.raises(UserError, match=r"store: cannot hold.*No usable temporary directory.*--cache"):
-        CacheFolder().writable(tmp_path / "store", 10, "the store")
+        CacheFolder().choose_folder(tmp_path / "store", 10, "the store")
 
 
 def test_the_cache_flag_names_the_place(tmp_path):

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ SHARED_MEMORY = Path("/dev/shm")
 SPARE_FILES = 8
 SPARE_BYTES = 2**20
 SECONDS_TO_END = 5
+# The path of a socket has at most 108 bytes on Linux and 104 on macOS; multiprocessing appends up to 36.
+MAX_SOCKET_FOLDER_BYTES = 66
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -90,11 +93,9 @@ def stop_signals_blocked() -> Iterator[None]:
     that the child sets itself would come too late, because its imports take seconds.
     """
     import multiprocessing
-    from multiprocessing import resource_tracker, util
+    from multiprocessing import resource_tracker
 
-    # Create the folder for sockets, which children then share. A child without it creates its own, and leaves that
-    # folder behind if it is killed.
-    util.get_temp_dir()
+    _create_socket_folder()
     if multiprocessing.get_start_method() != "fork":
         # Python starts the tracker with the first process and unblocks the signals then, so start the tracker here.
         resource_tracker.ensure_running()
@@ -103,6 +104,23 @@ def stop_signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
+
+
+def _create_socket_folder() -> None:
+    """Create multiprocessing's temporary folder for sockets, which child processes then share.
+
+    A child without it creates its own, and leaves that folder behind if it is killed. The folder is not in TMPDIR if
+    the paths of the sockets would be longer than the operating system allows.
+    """
+    from multiprocessing import util
+
+    previous = tempfile.tempdir
+    if len(os.fsencode(tempfile.gettempdir())) > MAX_SOCKET_FOLDER_BYTES and os.access("/tmp", os.W_OK):
+        tempfile.tempdir = "/tmp"
+    try:
+        util.get_temp_dir()
+    finally:
+        tempfile.tempdir = previous
 
 
 def kill_child_processes(keep: set | frozenset = frozenset()) -> None:

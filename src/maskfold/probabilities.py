@@ -95,7 +95,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as error:
         check_readable(path)
-        raise UserError(f"{path}: no readable predictions ({first_line(error)}); {fix}") from error
+        raise UserError(f"{path}: contains no readable predictions ({first_line(error)}); {fix}") from error
     if fault:
         raise UserError(f"{path}: {fault}; {fix}")
     return predictions

@@ -273,7 +273,7 @@ def test_errors_of_the_file_system_name_the_path(script, tmp_path):
     refused(script("make_demo_data", "--out", "file"), "file")
     (tmp_path / "x.yaml").write_text("")
     (tmp_path / "raw").mkdir()
-    refused(script("prepare", "--data", "raw", "--out", "file/p"), "train.csv")
+    refused(script("prepare", "--data", "raw", "--out", "file/p"), "file/p", "not a folder")
     refused(script("train", "x" * 300 + ".yaml"), "xxx")
 
 

@@ -227,7 +227,7 @@ def test_temporary_files_of_ended_processes(script, run):
 
 def test_whole_runs_have_to_be_named(script, run):
     other = Path(shutil.copytree(RUN, "runs/other"))
-    refused(script("clean", "--runs"), "name the runs")
+    refused(script("clean", "--runs"), "--runs", "name them")
     refused(script("clean", "other", "--runs"), "runs/other", "fold0", "--yes")
     refused(script("clean", "--yes"), "--yes")
     assert other.exists()
