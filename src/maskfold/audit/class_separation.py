@@ -10,7 +10,7 @@ MAX_MEDIANS = 2.0
 # Minimum of separation(). Its value is 1.6 for a single normal distribution around 0, which shows no classes, 1.8 for
 # two normal distributions whose means are three standard deviations apart, and 2.1 if the means are four apart. Models
 # with a value below that of two distributions whose means are 3.1 apart had confident errors on many correct labels,
-# which look like wrong labels (EXPERIMENTS.md).
+# which look like wrong labels.
 MIN_SEPARATION = 1.83
 
 
