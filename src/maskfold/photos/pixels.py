@@ -73,16 +73,16 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
         scale = 255 // (2**header.bit_depth - 1) if header.bit_depth < 8 else 1
         transparent = -1 if header.transparent_grey is None else header.transparent_grey * scale
         alpha = (pixels != transparent) * np.uint8(255)
-        color = _upper_8_bits(pixels)[..., None].repeat(3, 2)
+        color = cv2.cvtColor(_upper_8_bits(pixels), cv2.COLOR_GRAY2RGB)
     else:
         pixels = _upper_8_bits(pixels)
-        # Without a fourth channel the chunk of the transparent colour is broken, and ignored.
-        alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(pixels.shape[:2], 255, np.uint8)
-        color = np.ascontiguousarray(pixels[..., 2::-1])
+        # There is no fourth channel if the chunk of the transparent colour is broken.
+        alpha = cv2.extractChannel(pixels, 3) if pixels.shape[2] == 4 else np.full(pixels.shape[:2], 255, np.uint8)
+        color = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     if header.icc_profile is not None:
         color = to_srgb(color, header.icc_profile, header.is_grey)
     # color * opacity + white * (1 - opacity), in place: large pictures take much memory.
-    opacity = cv2.merge([alpha] * 3)
+    opacity = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
     cv2.multiply(color, opacity, color, 1 / 255)
     cv2.bitwise_not(opacity, opacity)
     cv2.add(color, opacity, color)
