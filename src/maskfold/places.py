@@ -43,7 +43,10 @@ def is_found(path: Path) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """The absolute path without `..`. Symbolic links are resolved only before a `..`, which follows them."""
+    """The absolute path without `..`. Symbolic links are resolved only in the part up to the last `..`.
+
+    `..` after a link means the parent of the link's target.
+    """
     path = path.absolute()
     if ".." not in path.parts:
         return path
@@ -72,8 +75,8 @@ def _in_working_directory(path: Path) -> Path | None:
 def possible_paths(recorded: Path, holder: Path) -> Iterator[Path]:
     """Yield the existing paths that a recorded path may mean now, the most likely first.
 
-    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then the last
-    parts of the path, from all of them to the name alone, are appended to each folder above the holder and to the
+    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then each ending of
+    the path, first the whole path and at last only its name, is appended to each folder above the holder and to the
     working directory, because the first parts may have been renamed or may belong to another machine. Paths to which
     this user has no access are left out.
     """

@@ -1,4 +1,7 @@
-"""Estimate the share of wrong labels on one axis: binary regression on contaminated labels, by maximum likelihood."""
+"""Estimate the share of wrong labels on one axis of the label (mask, gender or age).
+
+The method is binary regression on contaminated labels, by maximum likelihood.
+"""
 
 from dataclasses import dataclass
 
@@ -9,9 +12,9 @@ from maskfold.metrics.calibration import MIN_PROB
 
 # Critical value (5 %) of the likelihood-ratio test of rate = 0, at the boundary of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
-# The fitted slope differs from normal_slope() at most by this factor. With a much smaller slope, the fit would explain
-# confident predictions that contradict a label by uncertainty of the models instead of by label errors. On correct
-# labels, the fitted slope was 0.25 to 1.8 times normal_slope().
+# The fitted slope differs from normal_slope() at most by this factor. With a much smaller slope, when a
+# confident prediction contradicts a label, the fit would attribute this to uncertainty of the models instead of to a
+# label error. On correct labels, the fitted slope was 0.25 to 1.8 times normal_slope().
 MAX_SLOPE_FACTOR = 4.0
 MAX_RATE = 0.5
 # Number of slopes that a pass of the search compares, and number of passes. Each pass after the first one searches

@@ -119,7 +119,8 @@ def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -
     """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written."""
     changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
     if changed:
-        # Otherwise, if the process were killed while it replaces the tables, new labels would have the old fingerprint.
+        # Deleted first: if it were kept and the process were killed while it replaces the tables, new labels would have
+        # the old fingerprint.
         (folder / META_FILE).unlink(missing_ok=True)
     for name, text in changed.items():
         if text is None:
@@ -166,7 +167,8 @@ def _check_not_file(folder: Path) -> None:
 
 
 def _skip_hint(folder: Path, people: list[str]) -> str:
-    # Finished runs need the folds of an older version that accepted these photos.
+    # If an older version of maskfold accepted these photos, folds.csv contains their people, and finished runs need
+    # these folds. The hint then suggests another folder.
     in_folds = (folder / FOLDS_FILE).exists() and read_prepared_table(folder, FOLDS_FILE).person_id.isin(people).any()
     return SKIP_ELSEWHERE_HINT if in_folds else SKIP_HINT
 

@@ -25,11 +25,13 @@ def read_table(
 ) -> pd.DataFrame:
     """Read the text columns `columns` of a CSV. The index is the line in which a row begins, counted from 1.
 
-    The separator is a comma, semicolon or tab, whichever finds most of the columns in the first row. Rows of blank
-    cells, unnamed empty columns, an unnamed first column (an index) and all other columns are left out. Cells that are
-    missing at the end of a row are empty. Spaces around a cell are kept, because names may contain them.
+    The separator is a comma, semicolon or tab, whichever finds most of the columns in the first row. Only `columns` are
+    kept; rows of blank cells, unnamed empty columns, an unnamed first column (an index) and other named columns are left
+    out. Cells that are missing at the end of a row are empty. Spaces around a cell are kept, because names may contain
+    them.
     faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: function that
-    returns whether the names in the table exist; only then is a file that is not UTF-8 accepted as CP949.
+    returns whether the cells of the table are names that exist; a file that is not UTF-8 is accepted as CP949 only if
+    it returns True.
     Raises UserError that says what is wrong. A table without rows is an error unless may_be_empty.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
@@ -128,7 +130,7 @@ def _row_fault(cells: list[str], header: list[str], first: int) -> str:
     for index, cell in enumerate(cells[first:], first):
         if not cell.strip() or (index < len(header) and header[index].strip()):
             continue
-        fix = "put a cell that contains the separator in double quotes, or delete what does not belong to this CSV"
+        fix = "enclose a cell that contains the separator in double quotes, or delete what does not belong to this CSV"
         if index >= len(header):
             return f"has {len(cells)} cells, but there are {len(header)} columns; {fix}"
         return f"cell {index + 1}, {cell.strip()!r}, is in a column without a name; name the column, or {fix}"

@@ -83,7 +83,8 @@ def check_given_root(prepared: Prepared, *tables: pd.DataFrame) -> None:
     """Raise UserError if the photos in --data.root differ from those that a folder was prepared from.
 
     For commands that read raw photos and do not compare them with the fingerprints otherwise. tables: `images`,
-    `evaluation` or both. Nothing is read without the flag, or if it is the recorded folder.
+    `evaluation` or both. Nothing is read if --data.root is not given, or if it gives the raw data
+    folder that dataset.json records.
     """
     root, meta = prepared.places.root, prepared.meta
     if root is None or _is_recorded(root, Path(meta["root"]), prepared.folder):

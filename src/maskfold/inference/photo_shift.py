@@ -60,7 +60,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     if content is None:
         if not enough_people(len(prepared.folds), len(prepared.evaluation)):
             return None, []
-        # A wrong flag is an error, while the data may be missing without a flag.
+        # A wrong --data.root is an error. Without this flag, missing data is not an error: only a note is printed.
         check_given_root(prepared, prepared.images, prepared.evaluation)
         try:
             content = source | {"shift": _measure(prepared)}
@@ -91,9 +91,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    The number of training people is chosen so that a training person has as many sampled photos as an eval person, or
-    more if there are too few people. If the eval set is large, most people have one sampled photo or none; if it is
-    small, all their photos are sampled.
+    The number of training people is chosen so that a training person has as many sampled photos as an eval person. If
+    there are fewer training people than that number, all are used, with more photos each. If the eval set is large,
+    most people have one sampled photo or none; if it is small, all their photos are sampled.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

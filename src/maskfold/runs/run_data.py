@@ -33,8 +33,8 @@ def prepared_candidates(run: RunFolder) -> Iterator[Path]:
 def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) -> Prepared:
     """Load the prepared folder that a run was trained on, wherever it is: its fingerprints identify it.
 
-    load: reads a prepared folder; None for load_prepared with the places of the run. Raises UserError if it is not
-    found, damaged, or only one of other data or folds is found.
+    load: reads a prepared folder; None for load_prepared with the places of the run. Raises UserError if no
+    prepared folder is found, if it is damaged, or if the only prepared folders found have other data or other folds.
     """
     # Checked first, because an edited config may contain no path of a prepared folder.
     run.check_unedited()

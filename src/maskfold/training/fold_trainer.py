@@ -79,7 +79,7 @@ class FoldTrainer:
         self.kept = KeptWeights(self.run, self.name, self.config.run, self.is_main)
         self.history: list[dict] = []  # one row of metrics per finished epoch
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates made in the current epoch
-        # True while the next batch is loaded: weights and optimiser are then consistent and can be saved.
+        # True while training waits for the next batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
         # Silent until resume() has loaded the history.
         self.tracker = WandbLogger(self.config, self.run.folder, self.name, silent=True)
