@@ -26,7 +26,7 @@ def read_table(
     """Read the text columns `columns` of a CSV. The index is the line in which a row begins, counted from 1.
 
     The separator is a comma, semicolon or tab, whichever finds most of the columns in the first row. Only `columns` are
-    kept; rows of blank cells, unnamed empty columns, an unnamed first column (an index) and other named columns are left
+    kept; rows of blank cells, unnamed empty columns, an unnamed first column (an index) and other columns are left
     out. Cells that are missing at the end of a row are empty. Spaces around a cell are kept, because names may contain
     them.
     faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: function that
