@@ -45,8 +45,10 @@ def existing(recorded: Path, holder: Path) -> list[Path]:
     return list(possible_paths(recorded, holder))
 
 
-def test_a_path_without_access_is_left_out(tmp_path, no_access):
+def test_a_path_without_access_is_left_out(tmp_path, no_access, monkeypatch):
     (tmp_path / "data").mkdir()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
     with pytest.raises(PermissionError):
         (no_access / "data").exists()
     assert existing(no_access / "data", tmp_path / "runs" / "q") == [tmp_path / "data"]

@@ -87,10 +87,12 @@ def test_folds_may_differ_in_confidence(factors, without_cleanlab):
 
 
 def test_margins_of_folds_are_scaled_to_one_median():
-    margins, folds = np.array([5.0, -5, 20, -20, 20, 0]), np.array([0, 0, 1, 1, 1, 2])
+    margins, folds = np.repeat([5.0, -5, 20, -20, 20, 0], 20), np.repeat([0, 0, 1, 1, 1, 2], 20)
     scaled = scaled_by_fold(margins, folds)
-    assert scaled == pytest.approx([12.5, -12.5, 12.5, -12.5, 12.5, 0])
-    assert separation(scaled[:5]) == np.inf
+    assert scaled[::20] == pytest.approx([12.5, -12.5, 12.5, -12.5, 12.5, 0])
+    assert separation(scaled[:100]) == np.inf
+    # One person less in a fold: its median is too uncertain.
+    assert scaled_by_fold(margins[:-1], folds[:-1]) == pytest.approx(margins[:-1])
 
 
 def test_models_that_never_predict_incorrect_are_in_doubt(without_cleanlab):

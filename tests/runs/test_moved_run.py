@@ -268,10 +268,11 @@ def test_caches_go_to_the_cache_folder(script, moved, trained, monkeypatch):
 @pytest.mark.slow
 def test_every_output_has_a_place(script, moved, trained, tmp_path):
     prepared = moved.parent.parent / "prepared"
+    second = shutil.copytree(trained.run.folder, tmp_path / "second")
     before = {**contents(moved), **contents(prepared)}
     for words, files in (
         (("evaluate", moved, "--out", "e"), ["e/reliability.png"]),
-        (("evaluate", moved, trained.run.folder, "--out", "es"), ["es/tiny/reliability.png"]),
+        (("evaluate", moved, second, "--out", "es"), ["es/tiny/reliability.png", "es/second/reliability.png"]),
         (("report", moved, "--out", "r/page.html"), ["r/page.html"]),
         (("report", moved, "--out", "rs"), ["rs/report.html"]),
         (("audit", moved, "--out", "a"), ["a/audit.html", "a/corrections.csv", "a/suspects.csv", "a/duplicates.csv"]),

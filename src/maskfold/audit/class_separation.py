@@ -4,6 +4,8 @@ import numpy as np
 
 # Minimum recall of the models in each class that is compared.
 MIN_RECALL = 0.5
+# The median of fewer people is so uncertain that scaling by it would change more than a difference between folds does.
+MIN_PEOPLE_TO_SCALE = 20
 # A few very confident predictions would hide how few are near the border, so absolute margins are clipped to this many
 # medians.
 MAX_MEDIANS = 2.0
@@ -31,10 +33,11 @@ def low_recall(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str],
 def scaled_by_fold(margins: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Scale margins so that the median of their absolute values is the same in all folds.
 
-    margins: float [P]; folds: int [P].
-
-    The models of one fold may be more confident than those of another without being more often correct.
+    The models of one fold may be more confident than those of another without being more often correct. If a fold has
+    fewer people than MIN_PEOPLE_TO_SCALE, nothing is scaled. margins: float [P]; folds: int [P].
     """
+    if min(np.unique(folds, return_counts=True)[1], default=0) < MIN_PEOPLE_TO_SCALE:
+        return margins.astype(float)
     scaled = margins.astype(float)
     for fold in np.unique(folds):
         median = np.median(np.abs(margins[folds == fold]))

@@ -43,7 +43,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
     incorrect_mask and normal photos. Margins are scaled so that the median of their absolute values is the same in all
-    folds. field, value: the correction; value is empty if only the age group is known.
+    folds (see scaled_by_fold). field, value: the correction; value is empty if only the age group is known.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
     ranked: the models are systematically wrong near the borders, which the fit would report as wrong labels. If the
     models do not separate the classes of an axis, nothing is fitted, p_wrong is NaN and nobody is proposed.
