@@ -261,8 +261,8 @@ def test_small_shifts_of_a_large_eval_set_are_found(monkeypatch):
     assert np.mean([result.auc for result in results]) < 0.67
 
 
-def test_a_few_people_are_not_compared(script, trained):
-    done = script("submit", trained.run.folder, "--out", "a.csv")
+def test_a_few_people_are_not_compared(script, run):
+    done = script("submit", run, "--out", "a.csv")
     assert done.code == 0, done.err
     assert json.loads(Path("a.json").read_text())["shift"] is None
     assert "eval photos differ" not in done.out + done.err

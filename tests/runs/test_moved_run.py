@@ -1,5 +1,6 @@
 """Runs and data that are moved, copied or in places of their own, and the flags that name these places."""
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from maskfold.fileio import sha256
 from maskfold.inference import predict_members
 from maskfold.metrics import two_sample
 from maskfold.runs import provenance as provenance_module
+from maskfold.runs import run_data
 from maskfold.runs.resolved_config import resolve_config
 from maskfold.training import fold_trainer
 
@@ -112,6 +114,17 @@ def test_photos_of_another_root_are_refused(script, run, trained, tmp_path, monk
     for verb in ("evaluate", "audit"):
         done = script(verb, run, "--data.root", copy)
         assert done.code == 0, done.err
+
+
+def test_data_that_another_user_keeps_private_is_missing_data(script, run, monkeypatch):
+    """Its folder can be entered, but the files in it cannot be read."""
+
+    def refuse(folder, places):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+    monkeypatch.setattr(run_data, "load_prepared", refuse)
+    assert script("evaluate", run).code == 0
+    refused(script("report", run), os.strerror(errno.EACCES))
 
 
 def test_a_wrong_flag_is_an_error_and_missing_data_is_none(script, run, trained, tmp_path):

@@ -61,7 +61,7 @@ def prepared_if_found(run: RunFolder) -> Prepared | None:
     """Like prepared_of, but return None if the folder is not found and neither of the two --data flags is set."""
     try:
         return prepared_of(run)
-    except UserError:
+    except (UserError, PermissionError):
         if run.places.root is None and run.places.prepared is None:
             return None
         raise
