@@ -113,6 +113,24 @@ def score_intervals(
     return bounds
 
 
+def new_set_scores(
+    labels, pred_labels, people, new_people: int, resampling: Resampling = DEFAULT_RESAMPLING
+) -> np.ndarray:
+    """Macro F1 of sets of `new_people` people, each sampled from a resample of the people, float [resamples].
+
+    Unlike board95, people are resampled without strata, since the class frequencies of a new set vary too.
+    labels, pred_labels: int [N]; people: [N], the person of each photo.
+    """
+    resampled_people = People(labels, people)
+    tallies, num_people = resampled_people.tally(labels, pred_labels), len(resampled_people)
+    rng, totals = np.random.default_rng(resampling.seed), []
+    for _ in range(resampling.count):
+        times = rng.multinomial(num_people, np.full(num_people, 1 / num_people))
+        times = rng.multinomial(new_people, times / num_people)
+        totals.append(times @ tallies.reshape(num_people, -1))
+    return metrics_from_tally(np.reshape(totals, (-1, *tallies.shape[1:])))["macro_f1"]
+
+
 def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAULT_RESAMPLING) -> list[list[float]]:
     """95 % intervals [low, high] of the F1 of each class."""
     resampled_people = People(labels, people)
