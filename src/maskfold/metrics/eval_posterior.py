@@ -13,8 +13,8 @@ classifier to new a priori probabilities).
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
+from scipy.optimize import minimize, minimize_scalar
+from scipy.special import log_softmax, logsumexp, softmax
 
 from maskfold.labels import NUM_CLASSES
 from maskfold.metrics.calibration import MAX_TEMPERATURE, MIN_PROB
@@ -23,7 +23,9 @@ from maskfold.metrics.calibration import MAX_TEMPERATURE, MIN_PROB
 TEMPERATURES = np.exp(np.linspace(-np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE), 49))
 # Photos that are added to each class, in all together one, so that a class without photos has a logarithm.
 SHARE_PRIOR = 1 / NUM_CLASSES
-MAX_NEWTON_STEPS, MAX_SHARE_ERROR, MAX_STEP = 50, 1e-6, 2.0
+MAX_SHARE_ERROR = 1e-6
+# Weight of the squares of the offsets, which makes them unique.
+RIDGE = 1e-9
 
 
 def log_probs_of(probs: np.ndarray) -> np.ndarray:
@@ -38,24 +40,27 @@ def class_shares(labels: np.ndarray) -> np.ndarray:
 
 
 def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Offsets float [18] with which the mean of softmax(logits + offsets) is `shares`, by Newton's method.
+    """Offsets float [18], mean 0, with which the mean of softmax(logits + offsets) is `shares`.
 
-    logits: float [N, 18]; shares: float [18], above 0, sum 1. The problem is convex; the offsets are unique but for a
-    constant, which is chosen so that their mean is 0.
+    logits: float [N, 18]; shares: float [18], above 0, sum 1. They minimise a convex function, the mean log loss of
+    labels with these shares, and are unique but for a constant.
     """
-    offsets = np.zeros(NUM_CLASSES)
-    for _ in range(MAX_NEWTON_STEPS):
+
+    def objective(offsets: np.ndarray) -> float:
+        return float(logsumexp(logits + offsets, axis=1).mean() - shares @ offsets) + RIDGE / 2 * offsets @ offsets
+
+    def gradient(offsets: np.ndarray) -> np.ndarray:
+        return softmax(logits + offsets, axis=1).mean(0) - shares + RIDGE * offsets
+
+    def hessian(offsets: np.ndarray) -> np.ndarray:
         probs = softmax(logits + offsets, axis=1)
-        means = probs.mean(0)
-        error = means - shares
-        if np.abs(error).max() < MAX_SHARE_ERROR:
-            break
-        hessian = np.diag(means) - probs.T @ probs / len(probs)
-        # The Hessian is singular along a constant, and nearly so for a class that is never probable.
-        step = np.linalg.lstsq(hessian + 1e-9 * np.eye(NUM_CLASSES), error, rcond=1e-7)[0]
-        step -= step.mean()
-        offsets -= step * min(1.0, MAX_STEP / max(np.abs(step).max(), 1e-12))
-    return offsets
+        return np.diag(probs.mean(0) + RIDGE) - probs.T @ probs / len(probs)
+
+    start = np.zeros(NUM_CLASSES)
+    offsets = minimize(
+        objective, start, method="trust-exact", jac=gradient, hess=hessian, options={"gtol": MAX_SHARE_ERROR}
+    ).x
+    return offsets - offsets.mean()
 
 
 def learnt_log_prior(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
