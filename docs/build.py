@@ -13,7 +13,7 @@ import pandas as pd
 from pydantic.fields import FieldInfo
 
 from maskfold.config.choices import choice_in
-from maskfold.config.experiment import MAY_CHANGE_ON_RESUME, PLACES, Config, ConfigSection
+from maskfold.config.experiment import DATA_PATHS, MAY_CHANGE_ON_RESUME, Config, ConfigSection
 from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo
 
@@ -62,7 +62,7 @@ def _table(title: str, prefix: str, fields: dict[str, FieldInfo]) -> str:
     lines = [f"## {title}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
     for key, field in fields.items():
         name = f"{prefix}{key}"
-        star = " *" if name in MAY_CHANGE_ON_RESUME + PLACES else ""
+        star = " *" if name in MAY_CHANGE_ON_RESUME + DATA_PATHS else ""
         cells = (f"`{name}`{star}", _type(field), f"`{_value(field.default)}`", field.description or "")
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join([*lines, ""])

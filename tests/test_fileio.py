@@ -5,7 +5,8 @@ import pytest
 from support import PATIENCE
 
 from maskfold.errors import UserError, did_you_mean
-from maskfold.fileio import locked, read_json, read_json_or_none, sha256, write_atomic, write_json, write_text
+from maskfold.fileio import read_json, read_json_or_none, sha256, write_atomic, write_json, write_text
+from maskfold.locks import locked
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, refused, tiny_args
 
-from maskfold import fileio
+from maskfold import locks
 from maskfold.errors import UserError
-from maskfold.fileio import check_locks, locked
+from maskfold.locks import check_locks, locked
 
 NO_FLOCK = """
 #include <errno.h>
@@ -25,7 +25,7 @@ ERRNOS = [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL]
 @pytest.fixture(autouse=True)
 def locks_again():
     yield
-    fileio.enable_locks(True)
+    locks.enable_locks(True)
 
 
 @pytest.fixture(params=ERRNOS, ids=errno.errorcode.get)
@@ -44,7 +44,7 @@ def test_a_missing_lock_is_an_error_with_its_cause(tmp_path, no_flock, busy):
     assert no_flock in str(error.value)
     with pytest.raises(UserError, match="--no-lock"):
         check_locks(tmp_path / "not" / "yet")
-    fileio.enable_locks(False)
+    locks.enable_locks(False)
     check_locks(tmp_path)
     with locked(tmp_path, busy):
         pass

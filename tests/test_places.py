@@ -11,7 +11,7 @@ from maskfold import cache_folder
 from maskfold.cache_folder import CacheFolder
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, why_not_writable
-from maskfold.places import possible_places, recorded_path
+from maskfold.places import possible_paths, recorded_path
 
 
 def test_paths_in_one_project_are_recorded_relative_to_it(tmp_path, monkeypatch):
@@ -33,7 +33,7 @@ def test_a_link_is_recorded_not_its_target(tmp_path, monkeypatch):
 
 
 def existing(recorded: Path, holder: Path) -> list[Path]:
-    return [place for place in possible_places(recorded, holder) if place.exists()]
+    return [place for place in possible_paths(recorded, holder) if place.exists()]
 
 
 def test_a_recorded_path_is_found_in_a_moved_project(tmp_path, monkeypatch):
@@ -64,31 +64,40 @@ def read_only(monkeypatch):
 
 def test_a_store_lies_in_a_temporary_folder_if_its_place_is_read_only(tmp_path, read_only, capsys):
     cache = CacheFolder()
-    folder = cache.writable(tmp_path / "store", 10, "the store")
+    folder = cache.choose_folder(tmp_path / "store", 10, "the store")
     assert folder.is_dir()
     assert tmp_path not in folder.parents
-    assert cache.writable(tmp_path / "store", 10, "the store") == folder
+    assert cache.choose_folder(tmp_path / "store", 10, "the store") == folder
     err = capsys.readouterr().err
     assert err.count("note:") == 1
     assert str(tmp_path / "store") in err
     assert "--cache" in err
     # Another process uses this folder too, but does not delete it.
     child = pickle.loads(pickle.dumps(cache))
-    assert child.places(tmp_path / "store")[0].parent == folder
+    assert child.folders(tmp_path / "store")[0].parent == folder
     del child
     assert folder.is_dir()
 
 
 def test_a_full_temporary_folder_is_an_error(tmp_path, read_only):
     with pytest.raises(UserError, match=r"free space.*--cache"):
-        CacheFolder().writable(tmp_path / "store", 2**60, "the store")
+        CacheFolder().choose_folder(tmp_path / "store", 2**60, "the store")
+
+
+def test_no_temporary_folder_is_an_error(tmp_path, read_only, monkeypatch):
+    def no_folder(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(cache_folder.tempfile, "TemporaryDirectory", no_folder)
+    with pytest.raises(UserError, match=r"store: cannot hold.*No usable temporary directory.*--cache"):
+        CacheFolder().writable(tmp_path / "store", 10, "the store")
 
 
 def test_the_cache_flag_names_the_place(tmp_path):
     cache = CacheFolder(tmp_path / "cache")
     default = tmp_path / "prepared" / "store"
-    assert cache.places(default) == [tmp_path / "cache" / "store", default]
-    assert cache.writable(default, 10, "the store") == tmp_path / "cache" / "store"
+    assert cache.folders(default) == [tmp_path / "cache" / "store", default]
+    assert cache.choose_folder(default, 10, "the store") == tmp_path / "cache" / "store"
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
@@ -120,3 +129,17 @@ def test_a_place_is_checked_without_creating_it(tmp_path):
     assert why_not_writable(Path("/proc/self/a"))
     with pytest.raises(UserError, match=r"^/proc/self/a: cannot be written .*--out$"):
         check_output(Path("/proc/self/a"), "--out")
+
+
+def test_a_file_in_place_of_a_folder_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "a" / "b"):
+        with pytest.raises(UserError, match=r"file is not a folder.*--out$"):
+            check_output(folder, "--out")
+
+
+def test_a_folder_in_place_of_a_file_is_an_error(tmp_path):
+    (tmp_path / "s.csv").mkdir()
+    with pytest.raises(UserError, match=r"s\.csv is a folder.*--out$"):
+        check_output(tmp_path, "--out", tmp_path / "s.csv")
+    check_output(tmp_path, "--out", tmp_path / "t.csv")

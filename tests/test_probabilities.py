@@ -53,10 +53,10 @@ def test_invalid_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"x\.npz: not found"):
         load_predictions(path)
     path.write_bytes(b"no archive")
-    with pytest.raises(UserError, match=r"x\.npz: no readable"):
+    with pytest.raises(UserError, match=r"x\.npz: contains no readable"):
         load_predictions(path)
     np.savez(path, image_id=np.array(["a"], dtype=object), probs=np.ones((1, 18)) / 18)
-    with pytest.raises(UserError, match=r"x\.npz: no readable"):
+    with pytest.raises(UserError, match=r"x\.npz: contains no readable"):
         load_predictions(path)
     for ids, probs in ((["a", "a"], np.ones((2, 18)) / 18), (["a"], np.ones((1, 18))), (["a"], np.ones((1, 17)) / 17)):
         np.savez(path, image_id=np.array(ids), probs=probs)
@@ -108,8 +108,16 @@ def test_text_that_unicode_does_not_have_is_refused(tmp_path, code):
         fields = {"label": np.array([0, 1]), "fold": np.array([0, 1]), "person_id": np.array(["p", "q"])}
         fields |= {"image_id": np.array(["a", "b"]), name: invalid}
         np.savez(path, probs=np.ones((2, 18), np.float32) / 18, **fields)
-        with pytest.raises(UserError, match=r"oof\.npz: no readable predictions"):
+        with pytest.raises(UserError, match=r"oof\.npz: contains no readable predictions"):
             load_predictions(path, out_of_fold=True)
+
+
+def test_a_file_on_a_failing_disk_is_not_called_damaged(tmp_path):
+    path = tmp_path / "oof.npz"
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"oof\.npz: cannot be read \(Input/output error\)") as error:
+        load_predictions(path)
+    assert "delete" not in str(error.value)
 
 
 def test_a_file_that_expands_to_more_than_memory_is_refused_before_it_is_unpacked(tmp_path):

@@ -66,7 +66,7 @@ def test_it_requires_what_requirements_txt_lists(installed):
 
 @pytest.mark.slow
 def test_every_verb_shows_its_help(installed, tmp_path):
-    assert "usage: maskfold VERB" in run(installed / "bin" / "maskfold", "--help", cwd=tmp_path)
+    assert "usage: maskfold COMMAND" in run(installed / "bin" / "maskfold", "--help", cwd=tmp_path)
     for verb in VERBS:
         assert f"usage: maskfold {verb}" in run(installed / "bin" / "maskfold", verb, "--help", cwd=tmp_path)
 

@@ -1,4 +1,4 @@
-"""Where a command keeps what it can compute again; it works without such a place."""
+"""The folder of caches: files that a command can compute again. Commands also work if no cache can be written."""
 
 import os
 import shutil
@@ -8,14 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from maskfold.errors import UserError
-from maskfold.fileio import CANNOT_WRITE, why_not_writable
+from maskfold.fileio import CANNOT_WRITE, nearest_existing, why_not_writable
+
+KEEP_HINT = "give --cache a folder to keep it"
 
 
 class CacheFolder:
-    """The folder of --cache, or None: then each cache lies beside the files that it was computed from.
+    """The folder of --cache. If it is None, each cache is next to the files that it was computed from.
 
-    Where that place cannot be written, predictions are not kept, and photos are in a temporary folder that is deleted
-    at the end of the command. Each is printed once.
+    If a cache cannot be written there, predictions are not kept, and decoded photos and features are written into a
+    temporary folder, which is deleted at the end of the command. A note about each case is printed once.
     """
 
     def __init__(self, folder: Path | None = None):
@@ -28,14 +30,14 @@ class CacheFolder:
         folder = self.folder if self._temporary is None else Path(self._temporary.name)
         return {"folder": folder, "_temporary": None, "_noted": set()}
 
-    def places(self, default: Path) -> list[Path]:
-        """Where a cache may lie: in the folder of --cache, and in its default place. It is written to the first."""
+    def folders(self, default: Path) -> list[Path]:
+        """The folders that may hold a cache: one in the folder of --cache, and `default`. The first gets new files."""
         return [default] if self.folder is None else [self.folder / default.name, default]
 
     def keep(self, path: Path, write: Callable[[Path], object], content: str) -> bool:
-        """Call write(path) and return whether the place can be written; print it if not.
+        """Call write(path) and return True. If the folder cannot be written, print a note and return False.
 
-        content: what it is, such as "the predictions".
+        content: the name of the content for the note, such as "the predictions".
         """
         try:
             write(path)
@@ -43,36 +45,46 @@ class CacheFolder:
         except OSError as error:
             if error.errno not in CANNOT_WRITE:
                 raise
-            self._note(f"{path.parent}: cannot be written ({os.strerror(error.errno)}), so {content} will not be kept")
+            cause = os.strerror(error.errno)
+            self.note(f"{path.parent}: cannot be written ({cause}), so {content} will not be kept; {KEEP_HINT}")
             return False
 
-    def writable(self, default: Path, size: int, content: str) -> Path:
-        """A folder with room for `size` bytes: the first of places(), else a temporary one.
+    def choose_folder(self, default: Path, size: int, content: str) -> Path:
+        """Return a folder with room for `size` bytes: the first of folders(), otherwise a temporary folder.
 
-        content: what it is for, such as "the store". Raises UserError if the temporary folder has too little room.
+        content: the name of the content for messages, such as "the store". Raises UserError if the temporary folder
+        has too little room as well.
         """
-        folder = self.places(default)[0]
+        folder = self.folders(default)[0]
         cause = why_not_writable(folder) or _too_small(folder, size)
         if cause is None:
             return folder
         if self._temporary is None:
-            self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+            try:
+                self._temporary = tempfile.TemporaryDirectory(prefix="maskfold-", ignore_cleanup_errors=True)
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: cannot hold {content} ({cause}), nor can a temporary folder ({error.strerror}); free "
+                    "space, or give --cache a folder on another disk"
+                ) from error
         temporary = Path(self._temporary.name)
         if (too_small := _too_small(temporary, size)) is not None:
             raise UserError(
-                f"{folder}: cannot hold {content} ({cause}), nor can {temporary} ({too_small}); free space, or give "
-                "--cache a folder on another disk"
+                f"{folder}: cannot hold {content} ({cause}), nor can {temporary} ({too_small}); delete files to "
+                "free space, or give --cache a folder on another disk"
             )
-        self._note(f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends")
+        self.note(
+            f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends; {KEEP_HINT}"
+        )
         return temporary
 
-    def _note(self, message: str) -> None:
+    def note(self, message: str) -> None:
+        """Print a note, once."""
         if message not in self._noted:
             self._noted.add(message)
-            print(f"note: {message}; give --cache a folder to keep it", file=sys.stderr)
+            print(f"note: {message}", file=sys.stderr)
 
 
 def _too_small(folder: Path, size: int) -> str | None:
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_existing(folder)).free
     return None if size <= free else f"it takes {size / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free"

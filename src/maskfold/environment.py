@@ -1,4 +1,4 @@
-"""Environment variables of other libraries: none of them changes a result without a message."""
+"""Environment variables of other libraries. None of them may change a result without a message."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 
 from maskfold.errors import UserError
 
-# These are removed before the libraries read them. Accelerate's variables override its arguments (gradient
+# Variables that are removed before the libraries read them. Accelerate's variables override its arguments (gradient
 # accumulation) or choose a device, an optimiser wrapper or a number of threads. The others select other kernels or a
 # lower precision.
 IGNORED_PREFIX = "ACCELERATE_"

@@ -15,7 +15,7 @@ class UserError(Exception):
 class ResourceError(UserError):
     """This machine has run out of a resource: open files, shared memory or processes.
 
-    Under torchrun a single process may raise it, so any process prints it, not only rank 0.
+    Under torchrun it may occur in one process only, so each process prints its own, not only rank 0.
     """
 
 
@@ -28,20 +28,20 @@ class TimeIsUp(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's exception, to quote in a message; its type name if it has no text."""
+    """The first line of another library's exception, to quote in a message, or its type name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: BaseException, max_length: int | None = None) -> str:
-    """All lines of an exception joined, cut to `max_length` characters.
+    """All lines of an exception joined into one and cut to `max_length` characters.
 
-    For libraries whose first line does not contain the reason.
+    Use it for libraries whose first line does not contain the reason.
     """
     return " ".join(str(error).split())[:max_length] or type(error).__name__
 
 
 class _Shortened(reprlib.Repr):
-    """repr() of a few levels and entries: nested aliases of YAML can describe more entries than fit into memory."""
+    """repr() of a few levels and entries only: nested YAML aliases can describe more entries than fit into memory."""
 
     def repr_int(self, x: int, level: int) -> str:
         # Python refuses to convert integers of thousands of digits to text.
@@ -67,7 +67,7 @@ def did_you_mean(word: str, valid_words: Iterable[str], n: int = 3) -> str:
 
 
 def indented_list(faults: list[str], max_lines: int = 100) -> str:
-    """The faults as an indented list, one a line; beyond `max_lines` only their number."""
+    """The faults as an indented list, one per line; after `max_lines` lines, only the number of the others."""
     lines = [f"  {fault}" for fault in faults[:max_lines]]
     if len(faults) > max_lines:
         lines.append(f"  ... and {len(faults) - max_lines} more")

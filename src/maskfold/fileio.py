@@ -1,8 +1,6 @@
-"""Atomic writes, locks and hashes: a reader sees the old file or the new file, never a part of one."""
+"""Atomic writes, checks of places, and hashes: a reader sees the old file or the new file, never a part of one."""
 
-import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -10,33 +8,20 @@ import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
-from maskfold.errors import LockedError, UserError
+from maskfold.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
-# A zip file may unpack to this many times its size: np.savez and torch.save do not compress, others by a small factor.
+# A zip file may unpack to this many times its size. np.savez and torch.save do not compress; others compress little.
 MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
-# Errors of a place that cannot be written: it is full, read-only or of another user.
+# The errors for a folder that cannot be written: the disk is full or read-only, or the folder belongs to another user.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-# Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
-# has ended, so it closes them.
-_locks: set[TextIO] = set()
-os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _locks])
-# Whether `locked` locks: false after --no-lock.
-locks_enabled = True
-
-
-def enable_locks(enabled: bool) -> None:
-    """Let `locked` lock in this process, or with False (--no-lock) do nothing."""
-    global locks_enabled
-    locks_enabled = enabled
 
 
 def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True) -> None:
@@ -59,14 +44,14 @@ def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is the temporary file of a write_atomic, which a killed process leaves."""
+    """Whether a path is a temporary file of write_atomic. A killed process leaves such a file behind."""
     return re.fullmatch(r"\.\d+\..+", path.name) is not None
 
 
 def may_be_incomplete(path: Path) -> bool:
     """Whether a file was written shortly before the last boot, so that parts of it may not have reached the disk.
 
-    Linux writes data to disk after 30 s (vm.dirty_expire_centisecs). False on systems without a boot clock.
+    Linux writes data to disk after 30 s (vm.dirty_expire_centisecs). Returns False on systems without a boot clock.
     """
     clock = getattr(time, "CLOCK_BOOTTIME", None)
     if clock is None:
@@ -85,7 +70,7 @@ def write_csv(path: Path, table: "pd.DataFrame") -> None:
 
 
 def json_text(content: dict) -> str:
-    """The text of a JSON file."""
+    """Format a JSON object as the text of a file."""
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -94,7 +79,10 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def read_json(path: Path, fix: str) -> dict:
-    """Read a JSON object. Raises UserError, ending with `fix`, if the file is missing or is not a JSON object."""
+    """Read a JSON object.
+
+    Raises UserError, whose message ends with `fix`, if the file is missing or is not a JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -108,7 +96,7 @@ def read_json(path: Path, fix: str) -> dict:
 
 
 def read_json_or_none(path: Path) -> dict | None:
-    """Read a JSON object; None if the file is missing or is not a JSON object. For files that are not essential."""
+    """Read a JSON object that is not essential. Return None if the file is missing or is not a JSON object."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -116,23 +104,35 @@ def read_json_or_none(path: Path) -> dict | None:
     return content if isinstance(content, dict) else None
 
 
+def nearest_existing(path: Path) -> Path:
+    """The path, or the nearest one above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
+
+
+def file_in_the_way(folder: Path) -> Path | None:
+    """What exists and is not a folder in the place of a folder, or of one above it; None if the folder can exist."""
+    return None if (existing := nearest_existing(folder)).is_dir() else existing
+
+
 def why_not_writable(folder: Path) -> str | None:
     """Why no file can be written into a folder, or into the folder above it that exists; None if one can."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    if file := file_in_the_way(folder):
+        return f"{file} is not a folder"
     try:
-        with tempfile.TemporaryFile(dir=existing):
+        with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             return None
     except OSError as error:
         return os.strerror(error.errno or 0)
 
 
-def check_output(folder: Path, flag: str) -> None:
+def check_output(folder: Path, flag: str, file: Path | None = None) -> None:
     """Raise UserError if no file can be written into a folder, before the time for computing its content is spent.
 
-    flag: the flag that chooses another place.
+    flag: the flag that chooses another place. file: a file in the folder that will be written.
     """
-    if (cause := why_not_writable(folder)) is not None:
-        raise UserError(f"{folder}: cannot be written ({cause}); choose another place with {flag}")
+    cause = why_not_writable(folder) or (f"{file} is a folder" if file is not None and file.is_dir() else None)
+    if cause is not None:
+        raise UserError(f"{file or folder}: cannot be written ({cause}); choose another place with {flag}")
 
 
 def check_expansion(path: Path) -> None:
@@ -149,46 +149,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@contextmanager
-def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
-    """Lock `folder` against other processes; the folder is created if it is missing.
-
-    The lock ends with the process, even if the process is killed. If another process holds the lock: raises
-    LockedError(busy), or waits if `busy` is None. Raises UserError if the file system has no locks; after --no-lock
-    nothing is locked.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not locks_enabled:
-        yield
+def check_readable(path: Path) -> None:
+    """Raise UserError if the disk or the permissions are why a file cannot be read, and not its content."""
+    try:
+        sha256(path)
+    except FileNotFoundError:
         return
-    with (folder / ".lock").open("a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
-        except BlockingIOError:
-            raise LockedError(busy) from None
-        except OSError as error:
-            raise _no_lock_error(folder, error) from None
-        _locks.add(handle)
-        try:
-            yield
-        finally:
-            _locks.discard(handle)
-
-
-def check_locks(folder: Path) -> None:
-    """Raise UserError if the file system of a folder, or of the folder above it that exists, has no locks."""
-    existing = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
-    with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=existing) as file:
-        try:
-            if locks_enabled:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise _no_lock_error(folder, error) from None
-
-
-def _no_lock_error(folder: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{folder}: its file system cannot lock files ({os.strerror(error.errno or 0)}), so two processes that write "
-        "here at once would damage each other's files; use another disk, or give --no-lock if you are sure that "
-        "nothing else writes here"
-    )
+    except OSError as error:
+        cause = os.strerror(error.errno or 0)
+        raise UserError(f"{path}: cannot be read ({cause}); check the disk and the permissions of the file") from error

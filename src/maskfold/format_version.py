@@ -15,11 +15,11 @@ WITHOUT_KEY = 1
 def check_format(path: Path, content: dict, newest: int, fix: str) -> None:
     """Check the format version in `content`, the JSON object read from `path`.
 
-    Raises UserError if it is newer than `newest` or not a version; the second message ends with `fix`.
+    Raises UserError if it is newer than `newest`, or if it is not a valid version; then the message ends with `fix`.
     """
     version = content.get(KEY, WITHOUT_KEY)
     if type(version) is not int or version < 1:
-        raise UserError(f"{path}: {KEY} {version!r} is not valid, since it is not an integer from 1; {fix}")
+        raise UserError(f"{path}: {KEY} {version!r} is not valid, because it is not a positive integer; {fix}")
     if version > newest:
         raise UserError(
             f"{path}: format version {version} is newer than {newest}, the newest that this maskfold reads; "

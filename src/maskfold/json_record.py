@@ -1,4 +1,4 @@
-"""Checked JSON objects: a damaged or edited file is one message, not an error where its values are used."""
+"""Check JSON objects as soon as they are read, so that a damaged or edited file causes a clear message."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,28 +11,28 @@ from maskfold.places import can_be_path
 
 def _check_path(path: str) -> str:
     if not can_be_path(path):
-        raise ValueError("a path is expected")
+        raise ValueError("a valid path is expected")
     return path
 
 
-# A count or a seed: larger integers would not fit into numpy's types.
+# A count or a seed. Integers above this limit would not fit into numpy's types.
 Count = Annotated[int, Field(ge=0, le=2**53)]
-# A path: one with a NUL or a name of thousands of characters would be an OSError wherever it is looked for.
+# A path. With a NUL character or a name of thousands of characters, every access to it would raise an error.
 PathText = Annotated[str, AfterValidator(_check_path)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 class JsonRecord(BaseModel):
-    """Base of the classes that describe a JSON file: the keys that are read, with their types; other keys are allowed.
+    """Base of the classes that describe a JSON file. Their fields are the keys that are read; other keys are allowed.
 
-    A text is not accepted for a number, nor an integer for a boolean, and numbers are finite.
+    Text is not accepted as a number, an integer is not accepted as a boolean, and numbers must be finite.
     """
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 def check_record(path: Path, content: Any, record: type[JsonRecord], fix: str) -> None:
-    """Raise UserError, ending with `fix`, where `content` of the file `path` is not a `record`."""
+    """Raise UserError, whose message ends with `fix`, if the content of the file `path` is not a valid `record`."""
     try:
         record.model_validate(content)
     except ValidationError as fault:
@@ -40,5 +40,6 @@ def check_record(path: Path, content: Any, record: type[JsonRecord], fix: str) -
         where = ".".join(map(str, error["loc"])) or "the content"
         if error["type"] == "missing":
             raise UserError(f"{path}: {where} is missing; {fix}") from None
-        message = f"{error['msg'][:1].lower()}{error['msg'][1:]}"
+        message = error["msg"].removeprefix("Value error, ")
+        message = f"{message[:1].lower()}{message[1:]}"
         raise UserError(f"{path}: {where}: {message}, not {short_repr(error['input'])}; {fix}") from None

@@ -1,4 +1,4 @@
-"""The 18 classes. Only this module knows how they are made up.
+"""The 18 classes. Only this module knows how a label is composed.
 
 label = mask * 6 + gender * 3 + age group, with
 mask 0 worn, 1 incorrect, 2 not worn; gender 0 male, 1 female; age group 0 under 30, 1 from 30 to 59, 2 from 60 on.

@@ -12,7 +12,7 @@ from pathlib import Path
 from maskfold.errors import ResourceError
 
 SHARED_MEMORY = Path("/dev/shm")
-# With fewer free descriptors than this, the limit of open files is the cause: a library opens several at once.
+# If fewer descriptors than this are free, the limit of open files is the cause: libraries open several at once.
 SPARE_FILES = 8
 SPARE_BYTES = 2**20
 SECONDS_TO_END = 5
@@ -20,7 +20,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def num_cores() -> int:
-    """Cores that this process may use; on other systems than Linux, all of them."""
+    """Number of cores that this process may use. On systems other than Linux it is the number of all cores."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -33,9 +33,9 @@ def raise_file_limit() -> None:
 
 
 def exhausted_resource(nbytes: int = SPARE_BYTES) -> ResourceError | None:
-    """The resource that has run out: open files, or shared memory for `nbytes`; None if neither has.
+    """Return an error for the resource that has run out: open files, or shared memory for `nbytes`; else None.
 
-    It is found by trying, not by the text of a message.
+    The resources themselves are tested, because the text of another library's error is not reliable.
     """
     opened = []
     try:
@@ -73,7 +73,7 @@ def shared_memory_error() -> ResourceError:
 
 
 def process_start_error(fault: OSError, what: str, fix: str) -> ResourceError:
-    """The error for a process that the system refused to start."""
+    """Return the error for a process that the system refused to start. what: the process; fix: what the user can do."""
     if fault.errno in (errno.EMFILE, errno.ENFILE):
         return too_many_files_error()
     # Locks between processes are files in shared memory too.
@@ -86,16 +86,17 @@ def process_start_error(fault: OSError, what: str, fix: str) -> ResourceError:
 def stop_signals_blocked() -> Iterator[None]:
     """Block the stop signals while child processes start, so that Ctrl-C does not end the children.
 
-    Children inherit the block. Signals sent to this process are delivered when the block ends. A handler that the child
-    sets itself would come too late, because its imports take seconds.
+    Children inherit the signal mask. Signals that this process receives meanwhile are delivered at the end. A handler
+    that the child sets itself would come too late, because its imports take seconds.
     """
     import multiprocessing
     from multiprocessing import resource_tracker, util
 
-    # Children share the folder of their sockets if it exists; a killed child would leave a folder of its own behind.
+    # Create the folder for sockets, which children then share. A child without it creates its own, and leaves that
+    # folder behind if it is killed.
     util.get_temp_dir()
     if multiprocessing.get_start_method() != "fork":
-        # Python starts the tracker with the first process and unblocks the signals at that moment, so start it before.
+        # Python starts the tracker with the first process and unblocks the signals then, so start the tracker here.
         resource_tracker.ensure_running()
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -107,7 +108,7 @@ def stop_signals_blocked() -> Iterator[None]:
 def kill_child_processes(keep: set | frozenset = frozenset()) -> None:
     """Kill the processes that multiprocessing started, except those in `keep`, and wait until they have ended.
 
-    Loader processes ignore the SIGTERM that Python sends them at exit, so Python would wait for them for ever.
+    Loader processes ignore the SIGTERM that Python sends them at exit, so Python would wait for them forever.
     """
     if "multiprocessing" not in sys.modules:
         return

@@ -1,4 +1,4 @@
-"""Where a command finds the data and keeps its caches; paths in files that stay valid when a project is moved."""
+"""Paths of the data and caches that a command uses, and recorded paths that stay valid when a project is moved."""
 
 import os
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ MAX_PATH_BYTES, MAX_NAME_BYTES = 4095, 255
 
 @dataclass(frozen=True)
 class Places:
-    """The places that the flags of a command name.
+    """The paths that the flags of a command give.
 
-    root: raw data folder; prepared: prepared folder; None for one that is found by the paths in the run's and the
-    prepared folder's files. cache: where caches are kept.
+    root: the raw data folder. prepared: the prepared folder. If one of them is None, it is found through the
+    paths that are recorded in the files of the run and of the prepared folder. cache: the folder of caches.
     """
 
     root: Path | None = None
@@ -25,7 +25,7 @@ class Places:
 
 
 def can_be_path(path: str | Path) -> bool:
-    """Whether a file system can have this path; operating systems refuse even to look for others."""
+    """Whether a path is valid. Even `Path.exists` raises an error for an invalid path."""
     try:
         name = os.fsencode(path)
     except UnicodeEncodeError:
@@ -35,34 +35,34 @@ def can_be_path(path: str | Path) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """The absolute path without `..`; links stay as they are."""
+    """The absolute path without `..`; symbolic links are not resolved."""
     return Path(os.path.normpath(path.absolute()))
 
 
-def recorded_path(path: Path, *beside: Path) -> Path:
-    """The form in which a path is written into a file.
+def recorded_path(path: Path, *related: Path) -> Path:
+    """Return a path in the form in which it is written into a file: relative to the working directory, or absolute.
 
-    Relative to the working directory if this path and those beside it lie in it, which is then their project and may
-    be moved as a whole; otherwise absolute.
+    It is relative if the path and all `related` paths are in the working directory. The working directory is then
+    their common project, which may be moved as a whole.
     """
-    inside = [_in_working_directory(each) for each in (path, *beside)]
+    inside = [_in_working_directory(each) for each in (path, *related)]
     return absolute(path) if inside[0] is None or None in inside else inside[0]
 
 
 def _in_working_directory(path: Path) -> Path | None:
-    # The path as it is written comes first, so that a link to a data folder is recorded, not its target.
+    # The unresolved path is tried first, so that a link to a data folder is recorded, not the target of the link.
     for each, folder in ((absolute(path), Path.cwd()), (path.resolve(), Path.cwd().resolve())):
         if each.is_relative_to(folder):
             return each.relative_to(folder)
     return None
 
 
-def possible_places(recorded: Path, holder: Path) -> Iterator[Path]:
-    """Yield the paths that a recorded path may stand for now, the most likely first; they need not exist.
+def possible_paths(recorded: Path, holder: Path) -> Iterator[Path]:
+    """Yield the paths that a recorded path may mean now, the most likely first; they need not exist.
 
-    holder: the file or folder that holds the record. An absolute path comes first as it is. Then come a relative path,
-    and the ends of one whose start was renamed or belongs to another machine, in each folder above the holder and in
-    the working directory.
+    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then the last
+    parts of the path, from all of them to the name alone, are appended to each folder above the holder and to the
+    working directory, because the first parts may have been renamed or may belong to another machine.
     """
     if recorded.is_absolute():
         yield recorded

@@ -11,7 +11,7 @@ from typing import Literal, Self, TypeVar, overload
 import numpy as np
 
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import check_expansion, write_atomic
+from maskfold.fileio import check_expansion, check_readable, write_atomic
 from maskfold.labels import NUM_CLASSES
 
 OOF_FIELDS = ("label", "fold", "person_id")
@@ -23,7 +23,7 @@ class Predictions:
     """Class probabilities of photos.
 
     image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label, fold and
-    person_id, [N]. source: hashes of the checkpoints that predicted, to recognise a stale cache.
+    person_id, [N]. source: hashes of the checkpoints that made the predictions, to recognise a stale cache.
     """
 
     image_id: np.ndarray
@@ -68,16 +68,22 @@ class OutOfFold(Predictions):
     person_id: np.ndarray
 
 
-@overload
-def load_predictions(path: Path, out_of_fold: Literal[True]) -> OutOfFold: ...
+_FIX = "delete it and run the same command again"
 
 
 @overload
-def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions: ...
+def load_predictions(path: Path, out_of_fold: Literal[True], fix: str = _FIX) -> OutOfFold: ...
 
 
-def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
-    """Read and check a file of predictions. Raises UserError if it is missing, unreadable or not in the format."""
+@overload
+def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> Predictions: ...
+
+
+def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> Predictions:
+    """Read and check a file of predictions.
+
+    Raises UserError, ending with `fix`, if it is missing, unreadable or not in the format.
+    """
     try:
         check_expansion(path)
         with np.load(path, allow_pickle=False) as archive:
@@ -88,16 +94,15 @@ def load_predictions(path: Path, out_of_fold: bool = False) -> Predictions:
     except FileNotFoundError:
         raise UserError(f"{path}: not found; train the run to its end first") from None
     except Exception as error:
-        raise UserError(
-            f"{path}: no readable predictions ({first_line(error)}); delete it and run the same command again"
-        ) from error
+        check_readable(path)
+        raise UserError(f"{path}: no readable predictions ({first_line(error)}); {fix}") from error
     if fault:
-        raise UserError(f"{path}: {fault}; delete it and run the same command again")
+        raise UserError(f"{path}: {fault}; {fix}")
     return predictions
 
 
 def _check_texts(predictions: Predictions) -> None:
-    """Raise an error for code points that Unicode does not have: numpy reads them, but can't convert them to text."""
+    """Raise an error for invalid Unicode code points: numpy reads them, but can't convert them to text."""
     for texts in (predictions.image_id, predictions.person_id, predictions.source):
         if texts is not None:
             "".join(map(str, texts.ravel().tolist())).encode()

@@ -17,17 +17,17 @@ MAX_CHUNK = 16
 
 
 def report(line: str, shown: bool = True) -> None:
-    """Print a line on stderr immediately. shown: False in the processes for which another one reports."""
+    """Print a line on stderr immediately. shown: False in processes whose messages another process prints."""
     if shown:
         print(line, file=sys.stderr, flush=True)
 
 
 class Meter:
-    """Shows how much of a task is done and its rate, as a bar or as plain lines."""
+    """Shows the progress of a task and its rate, as a bar or as plain lines."""
 
     def __init__(self, task: str, total: int, unit: str, shown: bool):
         self.task, self.total, self.unit = task, total, unit
-        self.done, self.start = 0, time.monotonic()
+        self.num_done, self.start = 0, time.monotonic()
         self.last_line = self.start
         console = Console(stderr=True)
         columns = (
@@ -44,22 +44,25 @@ class Meter:
         self.bar_task = self.bar.add_task(task, total=total, rate="")
 
     def advance(self, n: int, note: str = "") -> None:
-        self.done += n
+        self.num_done += n
         now = time.monotonic()
-        rate = self.done / max(now - self.start, 1e-9)
+        rate = self.num_done / max(now - self.start, 1e-9)
         text = f"{rate:,.0f} {self.unit}/s {note}".rstrip()
         self.bar.update(self.bar_task, advance=n, rate=text)
         if self.writes_lines and now - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = now
-            left = (self.total - self.done) / max(rate, 1e-9)
-            print(f"{self.task}: {self.done}/{self.total}, {text}, {left:.0f} s left", file=sys.stderr, flush=True)
+            seconds = (self.total - self.num_done) / max(rate, 1e-9)
+            print(
+                f"{self.task}: {self.num_done}/{self.total}, {text}, {seconds:.0f} s left", file=sys.stderr, flush=True
+            )
 
 
 @contextmanager
 def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[Callable[..., None]]:
     """Show the progress of a task of `total` units.
 
-    Yields advance(n, note): `n` more units are done; `note` is shown beside the rate, for example the loss.
+    Yields the function advance(n, note). Call it when `n` more units are done; `note`, for example the loss, is shown
+    next to the rate.
     """
     meter = Meter(task, total, unit, shown)
     with meter.bar:
@@ -67,12 +70,13 @@ def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[C
 
 
 def parallel_map(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:
-    """Yield function(item) of each item in order, computed by one thread per core, and show the progress.
+    """Yield function(item) for each item in order, computed by one thread per core, and show the progress.
 
-    For functions that release the GIL, such as OpenCV's. After an error or a signal no thread starts another chunk.
+    Use it for functions that release the GIL, such as OpenCV's. After an error or a signal no thread starts another
+    chunk.
     """
     pool = ThreadPoolExecutor(num_cores())
-    # Items are passed to the threads in chunks: passing a single item costs a tenth of decoding a photo.
+    # Threads get items in chunks, because passing an item to a thread takes a tenth of the time of decoding a photo.
     chunk_size = max(1, min(MAX_CHUNK, len(items) // (8 * num_cores())))
     try:
         with progress(task, len(items), unit) as advance:

@@ -1,4 +1,4 @@
-"""stdout and stderr that never raise: after a closed pipe or on a full disk only output is lost."""
+"""stdout and stderr that never raise: if a pipe is closed or a disk is full, only the output is lost."""
 
 import io
 import os
@@ -25,8 +25,8 @@ class _Sink(io.FileIO):
 def make_streams_safe() -> None:
     """Replace sys.stdout and sys.stderr by streams that never raise. Call it before any file is opened.
 
-    Descriptors that were closed at the start (`>&-`) are opened on /dev/null. Otherwise the next file opened would get
-    their number, and the output of libraries would be written into that file.
+    Descriptors that were closed at the start (`>&-`) are opened on /dev/null. Otherwise the next opened file would get
+    the same number, and libraries would write their output into that file.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -43,7 +43,7 @@ def make_streams_safe() -> None:
 
 
 def _writes_to(stream: TextIO, descriptor: int) -> bool:
-    """Whether a stream writes to the descriptor itself; a stream that a notebook or a test has put there does not."""
+    """Whether a stream writes to the descriptor directly. The replacements by notebooks and tests do not."""
     try:
         return stream.fileno() == descriptor and not isinstance(getattr(stream.buffer, "raw", None), _Sink)
     except (AttributeError, OSError, ValueError):
@@ -52,7 +52,11 @@ def _writes_to(stream: TextIO, descriptor: int) -> bool:
 
 def _wrapped(descriptor: int, encoding: str) -> io.TextIOWrapper:
     sink = _Sink(descriptor, "w", closefd=False)
-    lines = descriptor == 2 or sink.isatty()
+    by_line = descriptor == 2 or sink.isatty()
     return io.TextIOWrapper(
-        io.BufferedWriter(sink), encoding=encoding, errors="backslashreplace", line_buffering=lines, write_through=lines
+        io.BufferedWriter(sink),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=by_line,
+        write_through=by_line,
     )

@@ -16,36 +16,36 @@ COST_OF_PREDICTING = 1 / 3
 class TimeLeft:
     """Prints an estimate of the remaining time, once per process.
 
-    updates: {part: its optimiser updates, counted from the start of the part}. parts_at_once: number of processes that
-    share the parts, each as fast as this one. The first update is not measured, because it waits for the first batch
-    and for one-time preparations.
+    updates: {part: number of its optimiser updates from start to end}. parts_at_once: number of processes that train
+    parts; they are assumed to be as fast as this one. The first update is not measured, because it waits for the first
+    batch and for one-time preparations.
     """
 
     def __init__(self, updates: Mapping[str, int], parts_at_once: int = 1):
         self.updates, self.parts_at_once = dict(updates), parts_at_once
         self._measured, self._start = -1, 0.0
 
-    def after_update(self, part: str, done: int, valid_share: float, shown: bool = True) -> None:
-        """Call after each update.
+    def after_update(self, part: str, num_updates: int, val_ratio: float, shown: bool = True) -> None:
+        """Call this after each update.
 
-        done: updates of the part so far, including those before it was resumed. valid_share: validation photos per
-        training photo.
+        num_updates: updates of the part so far, including those before it was resumed. val_ratio: number of validation
+        photos per training photo.
         """
         self._measured += 1
         if self._measured == 0:
             self._start = time.perf_counter()
         if self._measured != UPDATES_TO_MEASURE:
             return
-        each = (time.perf_counter() - self._start) / UPDATES_TO_MEASURE * (1 + COST_OF_PREDICTING * valid_share)
+        seconds_per_update = (time.perf_counter() - self._start) / UPDATES_TO_MEASURE
+        seconds_per_update *= 1 + COST_OF_PREDICTING * val_ratio
         names = list(self.updates)
         # The parts before this one are finished, or other processes are training them.
-        later = sum(self.updates[name] for name in names[names.index(part) + 1 :])
-        left = each * (self.updates[part] - done + later / self.parts_at_once)
+        later_updates = sum(self.updates[name] for name in names[names.index(part) + 1 :])
+        seconds = seconds_per_update * (self.updates[part] - num_updates + later_updates / self.parts_at_once)
         if shown:
             parts = "" if len(names) == 1 else f" ({len(names)} parts)"
-            print(
-                f"about {format_duration(left)} left for the whole run{parts}, at the speed of {part}", file=sys.stderr
-            )
+            duration = format_duration(seconds)
+            print(f"about {duration} left for the whole run{parts}, at the speed of {part}", file=sys.stderr)
 
 
 def format_duration(seconds: float) -> str:
@@ -63,7 +63,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_duration(text: str, flag: str) -> float:
-    """Parse `8h`, `90m`, `1h30m`, `2d` or `45s` (fractions allowed) into seconds. Raises UserError naming `flag`."""
+    """Parse `8h`, `90m`, `1h30m`, `2d` or `45s` (also fractions) into seconds. Raises UserError that names `flag`."""
     compact = text.strip().lower().replace(" ", "")
     parts = re.findall(r"(\d+(?:\.\d+)?)(d|h|min|m|s)", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:

@@ -283,7 +283,7 @@ def test_audit_reports_that_folds_are_missing(script, raw):
 
 
 def test_invalid_inputs_are_refused(script, trained, tmp_path):
-    refused(script("audit", tmp_path / "nothing"), "no run folder")
+    refused(script("audit", tmp_path / "nothing"), "not a run folder")
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "r"))
     (run / "oof.npz").write_bytes(b"no")
     refused(script("audit", run), "oof.npz")

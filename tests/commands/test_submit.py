@@ -14,7 +14,7 @@ from maskfold.models.tta import VIEWS
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        (["nowhere"], ["nowhere", "no run folder"]),
+        (["nowhere"], ["nowhere", "not a run folder"]),
         (["tiny", "--tta", "vflip"], ["vflip", "hflip"]),
         (["tiny", "--out", "a.txt"], ["a.txt", ".csv"]),
         (["tiny", "--tat", "none"], ["--tat", "--tta"]),

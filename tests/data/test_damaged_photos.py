@@ -1,6 +1,9 @@
 """Photos that cannot be read: one error that names all of them, or left out with --skip-damaged."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -9,8 +12,9 @@ import pandas as pd
 import pytest
 from conftest import refused, tiny_args
 
-from maskfold.data.damaged_photos import skipped_eval_ids
-from maskfold.data.images_table import load_prepared
+from maskfold.data.damaged_photos import skipped_eval_ids, skipped_people
+from maskfold.data.decode import read_photo
+from maskfold.data.images_table import META_FILE, load_prepared, read_meta
 from maskfold.data.label_changes import applied_corrections
 from maskfold.errors import UserError
 from maskfold.photos.jpeg_header import read_jpeg_header
@@ -78,6 +82,32 @@ def test_without_damage_the_flag_changes_nothing(script, raw):
     assert one == other
 
 
+def test_folds_of_finished_runs_are_not_changed(script, spoiled, synthetic):
+    """An older version prepared the folder, damaged photos included, and its runs need the folds."""
+    raw, person, photos, eval_photos = spoiled
+    intact = {path: path.read_bytes() for path in [*photos, *eval_photos]}
+    for path in intact:
+        path.write_bytes((synthetic / path.relative_to(raw)).read_bytes())
+    assert script("prepare", "--data", raw, "--out", "p").code == 0
+    before = {path.name: path.read_bytes() for path in Path("p").iterdir()}
+    for path, content in intact.items():
+        path.write_bytes(content)
+    refused(script("prepare", "--data", raw, "--out", "p"), "4 faults", "--skip-damaged", "another --out")
+    refused(script("prepare", "--data", raw, "--out", "p", "--skip-damaged"), "folds.csv", person, "another")
+    assert {path.name: path.read_bytes() for path in Path("p").iterdir()} == before
+    done = script("prepare", "--data", raw, "--out", "other", "--skip-damaged")
+    assert done.code == 0, done.err
+    assert len(load_prepared(Path("p")).folds) == len(load_prepared(Path("other")).folds) + 1
+    # Eval photos are in no fold.
+    for path in photos:
+        path.write_bytes((synthetic / path.relative_to(raw)).read_bytes())
+    done = script("prepare", "--data", raw, "--out", "p")
+    refused(done, "2 faults", "--skip-damaged")
+    assert "another --out" not in done.err
+    assert script("prepare", "--data", raw, "--out", "p", "--skip-damaged").code == 0
+    assert Path("p/folds.csv").read_bytes() == before["folds.csv"]
+
+
 def test_other_faults_stay_errors(script, spoiled):
     raw, _, photos, _ = spoiled
     photos[0].unlink()
@@ -106,8 +136,51 @@ def test_the_submission_has_a_row_for_every_eval_photo(script, spoiled, tmp_path
     assert Path("a.csv").read_bytes() == Path("before.csv").read_bytes()
 
 
-@pytest.mark.parametrize("skipped", [3, [], {}, {"eval": 1}, {"eval": [{}]}, {"eval": ["a"]}])
-def test_a_damaged_list_in_dataset_json_is_a_user_error(skipped):
-    with pytest.raises(UserError, match="skipped"):
-        skipped_eval_ids({"skipped": skipped})
-    assert skipped_eval_ids({}) == skipped_eval_ids({"skipped": None}) == []
+@pytest.mark.parametrize("skipped", [3, [], {}, {"eval": 1}, {"people": ["a"], "train": [], "eval": ["a"]}])
+def test_a_damaged_list_in_dataset_json_is_a_user_error(trained, tmp_path, skipped):
+    meta = json.loads((trained.prepared / META_FILE).read_text())
+    (tmp_path / META_FILE).write_text(json.dumps(meta | {"skipped": skipped}))
+    with pytest.raises(UserError, match=r"dataset\.json: skipped"):
+        read_meta(tmp_path)
+    for valid in (meta | {"skipped": None}, {key: value for key, value in meta.items() if key != "skipped"}):
+        (tmp_path / META_FILE).write_text(json.dumps(valid))
+        assert skipped_eval_ids(read_meta(tmp_path)) == skipped_people(read_meta(tmp_path)) == []
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
+def test_a_file_that_cannot_be_read_is_reported_or_left_out(script, raw, monkeypatch, number):
+    """A bad block of a disk, or a file of another user."""
+    people = pd.read_csv(raw / "train" / "train.csv", dtype=str).path
+    bad = next((raw / "train" / "images" / people[1]).glob("mask1.*"))
+    bad_eval = raw / "eval" / "images" / pd.read_csv(raw / "eval" / "info.csv").ImageID[3]
+    read_bytes = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path in (bad, bad_eval):
+            raise OSError(number, os.strerror(number), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    refused(
+        script("prepare", "--data", raw), "2 faults", str(bad), str(bad_eval), os.strerror(number), "--skip-damaged"
+    )
+    done = script("prepare", "--data", raw, "--skip-damaged")
+    assert done.code == 0, done.err
+    prepared = load_prepared(OUT)
+    assert skipped_people(prepared.meta) == [people[1]]
+    assert skipped_eval_ids(prepared.meta) == [bad_eval.name]
+    with pytest.raises(UserError, match=re.escape(str(bad)) + ".*" + os.strerror(number)):
+        read_photo(bad)
+
+
+def test_too_many_open_files_are_not_the_fault_of_a_photo(script, raw, monkeypatch):
+    read_bytes = Path.read_bytes
+
+    def fail(path: Path) -> bytes:
+        if path.suffix != ".csv":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    refused(script("prepare", "--data", raw, "--skip-damaged"), "too many open files")
+    assert not OUT.exists()

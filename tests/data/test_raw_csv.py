@@ -88,7 +88,21 @@ REFUSED = {
     "empty": ("", ["empty"]),
     "blank": (" \n,,\n\n", ["empty"]),
     "only the mark of UTF-8": (b"\xef\xbb\xbf", ["empty"]),
-    "half a UTF-16 character": ("id,gender".encode("utf-16") + b"\0", ["UTF-16"]),
+    "half a UTF-16 character": ("id,\ngender".encode("utf-16") + b"\0", ["line 2", "UTF-16 text"]),
+    "half a UTF-16 character of another byte order": (
+        b"\xfe\xff" + "id,\ngender".encode("utf-16-be") + b"\0",
+        ["line 2", "UTF-16 text"],
+    ),
+    "half a UTF-16 character without a mark": (
+        "id,\r\ngender".encode("utf-16-be") + b"\0",
+        ["line 2", "UTF-16"],
+    ),
+    "half a UTF-32 character": ("id,\rgender".encode("utf-32") + b"\0", ["line 2", "UTF-32 text"]),
+    "Latin-1 below the mark of UTF-8": (b"\xef\xbb\xbfid,\n\xf6,\n", ["line 2", "UTF-8 text"]),
+    "Latin-1 that is CP949 too, below UTF-8": (
+        HEADER.encode() + "1,male,A,20,Zoë\n".encode() + b"\n2,male,A,20,\xc4rzte\n",
+        ["line 4", "UTF-8 text"],
+    ),
     "Latin-1": (HEADER.encode() + b"1,male,A,20,p\n\n2,male,A,20,J\xf6rg \xff\n", ["line 4", "UTF-8"]),
     "CP949 without a list of names": (
         HEADER.encode() + "1,male,A,20,p\n2,male,한국,20,q\n".encode("cp949"),

@@ -55,5 +55,5 @@ def test_an_invalid_image_is_refused(copied, image):
 def test_import_is_fast_and_a_missing_run_is_refused(tmp_path):
     code = "import sys, maskfold; maskfold.load_run; print(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
-    with pytest.raises(UserError, match="no run folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         maskfold.load_run(tmp_path)

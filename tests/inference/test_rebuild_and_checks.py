@@ -60,7 +60,7 @@ def test_rebuilding_after_a_change_is_refused(script, run, other, tmp_path):
         ({"csv_sha256": "0" * 64}, ["predict other labels"]),
         ({"dataset": "another"}, ["dataset", "another"]),
         ({"weights": [1.0]}, ["do not match"]),
-        ({"members": [manifest["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "no run folder"]),
+        ({"members": [manifest["members"][0], {"run": "gone", "checkpoints": {}}]}, ["gone", "not a run folder"]),
     ):
         Path("b.json").write_text(json.dumps(manifest | change))
         refused(script("submit", "--from", "b.json", "--out", "b.csv"), *words)
@@ -163,6 +163,9 @@ def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
     # A row without a name, which pandas reads as NaN.
     (Path("subs") / "index.csv").write_text("\n".join([*rows, "," * rows[0].count(",")]) + "\n")
     refused(script("submit", "--record", "subs/aa", "0.5"), "aa", "did you mean a")
+    # A mistyped folder is not created.
+    refused(script("submit", "--record", "sub/a", "0.5"), "sub/index.csv", "no such submission")
+    assert not Path("sub").exists()
     (Path("subs") / "index.csv").write_text("nonsense\n1\n")
     refused(script("submit", "--record", "subs/a", "0.5"), "index.csv", "missing")
     refused(script("submit", run, "--out", "subs/late.csv"), "index.csv", "missing")

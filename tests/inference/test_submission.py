@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from conftest import refused, tiny_args
 from sklearn.metrics import f1_score
+from support import line_with
 
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
@@ -16,6 +18,26 @@ from maskfold.inference.submission_csv import check_submission
 from maskfold.metrics.calibration import apply_temperature, fit_temperature
 from maskfold.probabilities import Predictions, load_predictions
 from maskfold.runs.summary import SELECTED
+
+
+@pytest.mark.parametrize("damage", ["cut", "other photos", "unreadable"])
+def test_damaged_cached_predictions_are_computed_again(script, run, damage):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    path = run / "eval-none.npz"
+    before = load_predictions(path)
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-20])
+    elif damage == "other photos":
+        replace(before, image_id=np.array([f"x{name}" for name in before.image_id])).save(path)
+    else:
+        path.unlink()
+        # The disk fails.
+        path.symlink_to("/proc/self/mem")
+    done = script("submit", run, "--out", "b.csv")
+    assert done.code == 0, done.err
+    assert "note: " in line_with(done.err, str(path), "computed again" if damage != "unreadable" else "cannot be read")
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    np.testing.assert_array_equal(load_predictions(path).probs, before.probs)
 
 
 def test_a_submission_has_the_ids_of_info_csv_in_order(script, run, trained):

@@ -1,6 +1,7 @@
 """Weight files of any name and classifier are loaded; files of another model are an error."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from torch import nn
 
 from maskfold.config.experiment import Config, Data, Model
 from maskfold.errors import UserError
+from maskfold.models import weight_files
 from maskfold.models.backbone import build_backbone
 from maskfold.models.classifier import build_classifier
+from maskfold.models.weight_files import read_safetensors
 from maskfold.runs.part_weights import finished_model, write_weights
 from maskfold.runs.run_folder import RunFolder
 
@@ -121,7 +124,7 @@ def test_a_file_with_a_missing_or_unexpected_tensor_is_an_error(tmp_path, state)
         state | {first: state[first][:1]},
     ):
         save_file(changed, tmp_path / "model.safetensors")
-        with pytest.raises(UserError, match=r"does not fit test_resnet: \d+ of its \d+ tensors do"):
+        with pytest.raises(UserError, match=r"does not fit test_resnet: it contains \d+ of the \d+ tensors"):
             build(tmp_path / "model.safetensors")
 
 
@@ -153,6 +156,32 @@ def test_shared_tensors_are_written_under_each_name(tmp_path):
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert torch.equal(read[name], tensor), name
+
+
+def test_weights_are_read_without_memory_maps(tmp_path, state, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    save_file(state, path, {"key": "value"})
+    expected = read_safetensors(path)
+
+    def no_maps(*_):
+        raise OSError("No such device (os error 19)")
+
+    monkeypatch.setattr(weight_files, "safe_open", no_maps)
+    tensors, metadata = read_safetensors(path)
+    assert metadata == expected[1] == {"key": "value"}
+    assert tensors.keys() == expected[0].keys()
+    assert all(torch.equal(tensor, expected[0][name]) for name, tensor in tensors.items())
+    assert_loaded(build(path), state)
+
+
+def test_weights_on_a_failing_disk_are_not_called_damaged(tmp_path, trained):
+    run = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "run")))
+    path = run.weights_path("fold0")
+    path.unlink()
+    path.symlink_to("/proc/self/mem")
+    with pytest.raises(UserError, match=r"model\.safetensors: cannot be read \(Input/output error\)") as error:
+        finished_model(run, run.config, "fold0", torch.device("cpu"))
+    assert "delete" not in str(error.value)
 
 
 @pytest.mark.parametrize("from_file", [True, False])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from maskfold.data.decode import photo_fault, read_photo
 from maskfold.errors import UserError
-from maskfold.photos.jpeg_header import read_jpeg_header
+from maskfold.photos.jpeg_header import SCAN, find_data_end, iter_segments, read_jpeg_header
 from maskfold.photos.png_chunks import read_png
 
 END = b"\xff\xd9"
@@ -91,11 +91,153 @@ def test_zeros_before_the_end_marker_are_padding(padding):
         assert photo_fault(content[: last - padding] + bytes(padding) + content[last:]) is not None
 
 
-def test_warnings_that_do_not_concern_the_picture_are_ignored(tmp_path):
-    content = photo()
+def with_stray_bytes(content: bytes, stray: bytes) -> bytes:
+    """The bytes between the segments of the header, as the Logitech C270 and some phones write them."""
+    header = read_jpeg_header(content)
+    parts = [content[start - 4 : end] for _, start, end in header.segments]
+    return content[:2] + stray.join(parts) + content[header.scan_start :]
+
+
+def with_unknown_version(content: bytes) -> bytes:
     assert content[6:11] == b"JFIF\0"
-    for changed in (content[:11] + b"\x07" + content[12:],):
-        assert photo_fault(changed) is None
+    return content[:11] + b"\x07" + content[12:]
+
+
+def with_scan_values(content: bytes) -> bytes:
+    """The values of a sequential scan that a decoder ignores, as some encoders write them."""
+    header = read_jpeg_header(content)
+    return content[: header.scan_start - 3] + bytes(3) + content[header.scan_start :]
+
+
+ODD_HEADERS = {
+    "stray bytes": lambda content: with_stray_bytes(content, b"stray"),
+    "stray zeros": lambda content: with_stray_bytes(content, bytes(3)),
+    "stray bytes with 0xFF": lambda content: with_stray_bytes(content, b"\xff\0\xe1\xff"),
+    "unknown JFIF version": with_unknown_version,
+    "values of the scan": with_scan_values,
+    "stray bytes and an unknown version": lambda content: with_stray_bytes(with_unknown_version(content), b"\0\xe1"),
+}
+
+
+# A decoder needs the values of a progressive scan.
+CASES = [(odd, options) for odd in ODD_HEADERS for options in ENCODINGS]
+CASES.remove(("values of the scan", {"progressive": True}))
+
+
+@pytest.mark.parametrize(("odd", "options"), CASES, ids=str)
+def test_warnings_that_do_not_concern_the_picture_hide_no_damage(odd, options, tmp_path):
+    """A decoder gives the text of its first warning only."""
+    content, path = ODD_HEADERS[odd](photo(**options)), tmp_path / "a.jpg"
+    assert photo_fault(content) is None
+    path.write_bytes(content)
+    plain = cv2.imdecode(np.frombuffer(photo(**options), np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.array_equal(read_photo(path).image, plain)
+    first, last = data_range(content)
+    middle = (first + last) // 2
+    for damaged in (
+        content[:middle] + bytes(200) + content[middle + 200 :],
+        content[:middle] + content[middle + 200 :],
+    ):
+        assert "inside" in photo_fault(damaged)
+
+
+def without_scans(content: bytes, keep: int) -> bytes:
+    """The first scans of a JPEG, and an end marker."""
+    ends = [find_data_end(content, end) for marker, _, end in iter_segments(content, 2) if marker == SCAN]
+    assert len(ends) > keep
+    return content[: ends[keep - 1]] + END
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_progressive_photo_without_its_last_scans_is_damaged(mode):
+    """It is whole, but blurred; a decoder gives no warning."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(photo())).convert(mode).save(out, "JPEG", progressive=True)
+    content = out.getvalue()
+    assert photo_fault(content) is None
+    for keep in range(1, 10 if mode == "RGB" else 6):
+        assert "scans are missing" in photo_fault(without_scans(content, keep))
+
+
+def three_scans() -> bytes:
+    """A sequential JPEG with a scan for each component: its data is that of three grey JPEGs."""
+    parts = []
+    for channel in Image.open(io.BytesIO(photo(3))).convert("YCbCr").split():
+        out = io.BytesIO()
+        channel.save(out, "JPEG", quality=90)
+        parts.append(out.getvalue())
+    header = read_jpeg_header(parts[0])
+    head, scans = [parts[0][:2]], []
+    for marker, start, end in header.segments[:-1]:
+        segment = parts[0][start - 4 : end]
+        if marker == 0xC0:
+            components = bytes((1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0))
+            segment = b"\xff\xc0\0\x11" + segment[4:9] + b"\x03" + components
+        head.append(segment)
+    for number, part in enumerate(parts, 1):
+        first, last = data_range(part)
+        scans.append(b"\xff\xda\0\x08\x01" + bytes((number, 0, 0, 63, 0)) + part[first:last])
+    return b"".join([*head, *scans, END])
+
+
+def test_a_sequential_photo_without_a_scan_is_damaged(tmp_path):
+    """It is whole, but grey or has wrong colours."""
+    content, path = three_scans(), tmp_path / "a.jpg"
+    path.write_bytes(content)
+    assert photo_fault(content) is None
+    difference = read_photo(path).image.astype(int) - np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert np.abs(difference).max() <= 1
+    for keep in (1, 2):
+        assert "scans are missing" in photo_fault(without_scans(content, keep))
+
+
+# Bytes that look like restart markers, of which one has the number that is next in some photos.
+MOVIE = (
+    b"\0\0\0\x18ftypmp42"
+    + b"".join(b"isom\xff" + bytes([0xD0 + n]) for n in range(8))
+    + np.random.default_rng(5).bytes(20_000)
+)
+TRAILERS = {
+    "nothing": b"",
+    "half of the marker": b"\xff",
+    "a movie": MOVIE,
+    "a movie with an end marker in it": MOVIE + END + MOVIE,
+    "a Samsung trailer": b"\0\0\x01\x0a\x0e\0\0\0Image_UTC_Data1527160000000" + MOVIE + b"SEFT",
+    "zeros": bytes(5000),
+    "a comment": b"\xff\xfe\0\x05abc" + END,
+}
+
+
+@pytest.mark.parametrize("trailer", TRAILERS.values(), ids=TRAILERS)
+@pytest.mark.parametrize(
+    "options",
+    [*({"restart_marker_blocks": blocks} for blocks in (0, 1, 7, 79, 80, 81)), {"subsampling": "4:2:2"}],
+    ids=str,
+)
+def test_a_photo_without_an_end_marker_is_read(tmp_path, trailer, options):
+    path, whole = tmp_path / "a.jpg", photo(quality=95, **options)
+    path.write_bytes(whole.removesuffix(END) + trailer)
+    assert photo_fault(path.read_bytes()) is None
+    plain = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert np.array_equal(read_photo(path, check_damage=True).image, plain)
+    assert np.array_equal(read_photo(path).image, plain)
+
+
+@pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("options", ENCODINGS, ids=str)
+def test_a_photo_whose_end_is_overwritten_is_truncated(keep, options):
+    """Most of these have data enough for a decoder, and it gives no warning but that bytes are unused."""
+    whole = photo(**options)
+    first, last = data_range(whole)
+    start = whole[: first + int(keep * (last - first))]
+    other = photo(7, 98, **options)
+    tails = (b"", bytes(50_000), b"some text " * 5_000, other[slice(*data_range(other))])
+    assert ["truncated" in str(photo_fault(start + tail)) for tail in tails] == [True] * len(tails)
+
+
+def test_a_progressive_photo_without_an_end_marker_is_truncated():
+    """More scans may follow."""
+    assert "truncated" in photo_fault(photo(progressive=True).removesuffix(END))
 
 
 def test_unusual_subsampling_is_decoded():

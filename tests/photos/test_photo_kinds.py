@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 
 import cv2
@@ -13,6 +14,8 @@ from PIL import Image, ImageCms, ImageOps
 
 from maskfold.data.decode import inspect_photo, photo_fault, read_photo
 from maskfold.photos.jpeg_header import jpeg_size
+from maskfold.photos.pixels import decode_png
+from maskfold.photos.png_chunks import read_png
 
 # Whole blocks, so that shrunk photos can be compared pixel by pixel; other sizes are in benchmarks/damage.py.
 HEIGHT, WIDTH = 80, 48
@@ -155,6 +158,7 @@ KINDS = {
     "YCCK": simplejpeg.encode_jpeg(np.ascontiguousarray(np.asarray(CMYK)), 95, "CMYK", "444"),
     **{f"orientation {n}": saved(picture(), exif=exif(n)) for n in range(1, 9)},
     "orientation 6 of a PNG": saved(picture(), "PNG", exif=exif(6)),
+    **{f"orientation {n}, translucent": saved(translucent(), "PNG", exif=exif(n)) for n in range(1, 9)},
     "Display P3": saved(picture(), icc_profile=DISPLAY_P3),
     "Display P3, orientation 8": saved(picture(), icc_profile=DISPLAY_P3, exif=exif(8)),
     "Display P3 of a PNG": saved(picture(), "PNG", icc_profile=DISPLAY_P3),
@@ -236,6 +240,115 @@ def test_shrunk_photos_are_the_same_picture(tmp_path, kind, reduced):
     assert np.abs(image.astype(int) - expected).mean() <= REDUCED_TOLERANCE
 
 
+def packed(values: np.ndarray, bit_depth: int) -> np.ndarray:
+    """Rows of bytes, uint8, of values with 1 to 16 bits, [H, W]."""
+    bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(HEIGHT, WIDTH, 2), 2)[..., 16 - bit_depth :]
+    return np.packbits(bits.reshape(HEIGHT, -1), 1)
+
+
+@pytest.mark.parametrize("bit_depth", [1, 2, 4, 8, 16])
+def test_the_transparent_value_of_a_grey_png(tmp_path, bit_depth):
+    """Pillow stretches the values to 8 bits, but not the transparent one, so it cannot be compared."""
+    values = np.asarray(picture().convert("L")).astype(int) * 257 >> 16 - bit_depth
+    transparent = values[40, 20]
+    content = png(packed(values, bit_depth), bit_depth, 0, (b"tRNS", int(transparent).to_bytes(2)))
+    grey = values >> 8 if bit_depth == 16 else values * (255 // (2**bit_depth - 1))
+    expected = np.where(values == transparent, 255, grey)
+    assert 0 < (values == transparent).mean() < 1
+    assert (grey[values == transparent] < 200).all()
+    assert np.array_equal(read(tmp_path, content), np.repeat(expected[..., None], 3, 2))
+
+
+def test_the_transparent_colour_of_a_16_bit_png(tmp_path):
+    """The colour of all pixels but one differs from it in the lower bits only."""
+    values = np.full((HEIGHT, WIDTH, 3), 0x4001, ">u2")
+    values[3, 5] = 0x4002
+    content = png(values.view(np.uint8).reshape(HEIGHT, -1), 16, 2, (b"tRNS", values[3, 5].tobytes()))
+    expected = np.full((HEIGHT, WIDTH, 3), 0x40)
+    expected[3, 5] = 255
+    assert np.array_equal(read(tmp_path, content), expected)
+
+
+@pytest.mark.parametrize("broken", [b"", b"\0", bytes(5), bytes(300)])
+def test_a_broken_transparent_colour_is_ignored(tmp_path, broken):
+    palette = b"PLTE", bytes(range(256)) * 3
+    grey = np.asarray(picture().convert("L"))
+    for rows, color_type, chunks in (
+        (grey, 0, [(b"tRNS", broken)]),
+        (np.asarray(picture()).reshape(HEIGHT, -1), 2, [(b"tRNS", broken)]),
+        (grey, 3, [(b"tRNS", broken), palette]),
+    ):
+        whole = [chunk for chunk in chunks if chunk[0] != b"tRNS"]
+        content = png(rows, 8, color_type, *chunks)
+        assert np.array_equal(read(tmp_path, content), read(tmp_path, png(rows, 8, color_type, *whole)))
+
+
+BROKEN_EXIF = (b"", b"MM\0*", b"MM\0+", b"II*\0\0\0", b"MM\0+\0\x08\0\0", b"MM\0*\0\0\0\x08\0\x02\x01\x12", b"junk" * 9)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("broken", BROKEN_EXIF)
+def test_broken_exif_data_is_ignored(tmp_path, broken):
+    rows = np.asarray(translucent()).reshape(HEIGHT, -1)
+    plain = read(tmp_path, png(rows, 8, 6))
+    assert np.array_equal(read(tmp_path, png(rows, 8, 6, (b"eXIf", broken))), plain)
+    for profile in (None, ink_profile()):
+        plain = read(tmp_path, saved(CMYK, icc_profile=profile))
+        assert np.array_equal(read(tmp_path, saved(CMYK, icc_profile=profile, exif=b"Exif\0\0" + broken)), plain)
+
+
+@pytest.mark.parametrize("method", ["getexif", "load", "draft"])
+@pytest.mark.parametrize("error", [TypeError, KeyError, struct.error, ZeroDivisionError])
+def test_no_error_of_pillow_escapes(tmp_path, monkeypatch, method, error):
+    """Its decoders raised these in several releases."""
+
+    def fail(*args: object, **options: object) -> None:
+        raise error("of a decoder")
+
+    monkeypatch.setattr(
+        f"PIL.{'JpegImagePlugin.JpegImageFile' if method != 'getexif' else 'Image.Image'}.{method}", fail
+    )
+    monkeypatch.setattr("PIL.Image.Exif.load", fail)
+    for content in (saved(CMYK, icc_profile=ink_profile()), saved(translucent(), "PNG")):
+        assert photo_fault(content) is None
+        assert read(tmp_path, content).shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("size", [(6, 80), (80, 6), (1, 1)])
+@pytest.mark.parametrize("reduced", [1, 2, 8])
+def test_a_narrow_photo_with_a_profile_of_inks(tmp_path, size, reduced):
+    """A side of less than 8 pixels is not shrunk to nothing."""
+    content = saved(CMYK.resize(size), icc_profile=ink_profile())
+    width, height = (-(-side // reduced) for side in size)
+    assert photo_fault(content) is None
+    assert read(tmp_path, content, reduced).shape == (height, width, 3)
+
+
+def test_a_transparent_png_of_more_pixels_than_memory_is_refused_before_it_is_decoded():
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 6_000, 6_000, 1, 0, 0, 0, 0))
+    rows = chunk(b"IDAT", zlib.compress(bytes(6_000 * 751), 9))
+    end = chunk(b"IEND", b"")
+    assert photo_fault(b"\x89PNG\r\n\x1a\n" + header + rows + end) is None
+    assert "pixels" in photo_fault(b"\x89PNG\r\n\x1a\n" + header + chunk(b"tRNS", b"\0\0") + rows + end)
+
+
+def test_decoding_a_transparent_png_takes_little_memory(tmp_path):
+    size, path = (800, 600), tmp_path / "a.png"
+    for image in (translucent(), translucent().convert("LA")):
+        image.resize(size).save(path, "PNG", exif=exif(6))
+        content = path.read_bytes()
+        header, _ = read_png(content)
+        decode_png(content, header)
+        tracemalloc.start()
+        decode_png(content, header)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 18 * size[0] * size[1]
+
+
 def test_the_colours_of_the_profiles_matter():
     """Otherwise the comparison could not fail for photos with a profile."""
     for with_profile, without in (("Display P3", "ordinary"), ("inks", "CMYK"), ("grey profile", "grey JPEG")):
@@ -277,7 +390,7 @@ OTHER_FORMATS = {
     "text": [b"no such photo"],
     "empty": [b""],
     "zero": [bytes(3000)],
-    "JPEG or PNG": [b"\x07\x01\xf3" * 100],
+    "JPEG or PNG": [b"\x07\x01\xf3" * 100, b"\xff\xd8stray" + saved(picture())[2:]],
 }
 
 

@@ -156,7 +156,7 @@ def test_runs_without_common_photos_are_refused(script, run, tmp_path):
 
 
 def test_report_without_predictions_is_refused(script, tmp_path, run):
-    refused(script("report", tmp_path / "nothing"), "no run folder")
+    refused(script("report", tmp_path / "nothing"), "not a run folder")
     (run / "oof.npz").unlink()
     refused(script("report", run), "oof.npz")
     assert not (run / "report.html").exists()

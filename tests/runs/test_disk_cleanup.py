@@ -1,15 +1,24 @@
 """scripts/clean.py: what it lists, what it deletes and what it leaves alone; other verbs still work afterwards."""
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from conftest import refused
+from support import PATIENCE
 
+from maskfold import locks
+from maskfold.data.images_table import load_prepared
+from maskfold.loading.store import Store, open_store
+from maskfold.runs import disk_cleanup, run_deletion
 from maskfold.runs.run_folder import RunFolder
 
 RUN, PREPARED = Path("runs/tiny"), Path("prepared")
@@ -36,6 +45,10 @@ def run(trained, tmp_path, monkeypatch) -> RunFolder:
     content["config_sha256"] = hashlib.sha256(config.read_bytes()).hexdigest()
     provenance.write_text(json.dumps(content), encoding="utf-8")
     return RunFolder(RUN)
+
+
+def files_of_stores(paths: set[str]) -> set[str]:
+    return {path for path in paths if "/store/" in path}
 
 
 def unfinish(run: RunFolder) -> list[Path]:
@@ -109,17 +122,47 @@ def test_states_of_unfinished_folds(script, run):
     assert (state[0].parent / "notes.txt").exists()
 
 
+def train_store(run: RunFolder) -> Store:
+    prepared = load_prepared(PREPARED)
+    return open_store(prepared, prepared.images, run.config.data)
+
+
 def test_a_run_in_training_and_its_store_are_left_alone(script, run):
     unfinish(run)
+    store = train_store(run)
     before = files(RUN, PREPARED)
     with run.lock():
         done = script("clean", "--states", "--stores", "--temporary", "--weights", "--yes")
         assert done.code == 0, done.err
-        assert files(RUN, PREPARED) == before
+        assert before - files(RUN, PREPARED) == files_of_stores(before) - {str(store.path)}
         assert "runs/tiny: left alone" in done.out
-        assert "prepared: left alone" in done.out
+        assert f"{store.path}: left alone" in done.out
         assert "runs/tiny" in script("clean", "tiny", "--runs", "--yes").out
-        assert files(RUN) == before - files(PREPARED)
+        assert files(RUN) == before - files_of_stores(before) - files(PREPARED)
+
+
+def test_a_store_that_a_process_uses_is_left_alone_wherever_its_run_is(script, run):
+    """A run with --out on another disk, or of a colleague: no folder in runs/ tells of it."""
+    code = f"""
+from pathlib import Path
+from maskfold.config.yaml_file import load_config
+from maskfold.data.images_table import load_prepared
+from maskfold.loading.store import open_store
+prepared = load_prepared(Path({str(PREPARED)!r}))
+store = open_store(prepared, prepared.images, load_config(Path("runs/tiny/config.yaml")).data)
+print(store.path, flush=True)
+input()
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    path = Path(other.stdout.readline().strip())
+    shutil.rmtree(RUN)
+    done = script("clean", PREPARED, "--stores")
+    assert done.code == 0, done.err
+    assert "in use" in done.out
+    assert files_of_stores(files(PREPARED)) == {str(path)}
+    other.communicate("\n", timeout=PATIENCE)
+    assert script("clean", PREPARED, "--stores").code == 0
+    assert not path.exists()
 
 
 def test_a_store_whose_raw_data_is_missing_is_deleted_only_with_yes(script, run):
@@ -140,9 +183,8 @@ def test_the_folder_of_cache_flags(script, run):
     assert any("store/" in path for path in before)
     assert "cache" in script("clean", "--cache", "cache").out
     assert files(Path("cache")) == before
-    with run.lock():
-        assert "cache: left alone" in script("clean", "--cache", "cache", "--stores", "--caches").out
-    assert script("clean", "--cache", "cache", "--stores", "--caches").code == 0
+    done = script("clean", "--cache", "cache", "--stores", "--caches")
+    assert done.code == 0, done.err
     assert not [path for path in files(Path("cache")) if path.endswith(".npy") or "eval-" in path or "oof-" in path]
     refused(script("clean", "--cache", "nowhere"), "nowhere")
 
@@ -185,7 +227,7 @@ def test_temporary_files_of_ended_processes(script, run):
 
 def test_whole_runs_have_to_be_named(script, run):
     other = Path(shutil.copytree(RUN, "runs/other"))
-    refused(script("clean", "--runs"), "name them")
+    refused(script("clean", "--runs"), "name the runs")
     refused(script("clean", "other", "--runs"), "runs/other", "fold0", "--yes")
     refused(script("clean", "--yes"), "--yes")
     assert other.exists()
@@ -207,11 +249,103 @@ def test_only_runs_and_prepared_folders_are_accepted(script, run):
     assert Path("runs/photos/config.yaml").exists()
 
 
-def test_offline_wandb_runs_that_were_not_uploaded_are_kept(script, run):
-    offline = RUN / "wandb" / "offline-run-1"
-    offline.mkdir(parents=True)
-    (offline / "run-1.wandb").write_bytes(b"x")
+@pytest.mark.parametrize("name", ["offline-run-1", "run-1"])
+def test_wandb_runs_that_were_not_uploaded_are_kept(script, run, name):
+    # An online run whose connection broke lies in run-*, like one that was uploaded.
+    uploaded, offline = RUN / "wandb" / "run-0", RUN / "wandb" / name
+    for folder in (uploaded, offline):
+        folder.mkdir(parents=True)
+        (folder / "run-1.wandb").write_bytes(b"x")
+    (RUN / "fold0" / "wandb.json").write_text(json.dumps({"offline": f"wandb/{name}"}))
+    (RUN / "fold1" / "wandb.json").write_text(json.dumps({"offline": None}))
     refused(script("clean", "--wandb"), "not uploaded", "--yes")
     (offline / "run-1.wandb.synced").write_bytes(b"")
     assert script("clean", "--wandb").code == 0
     assert not (RUN / "wandb").exists()
+
+
+def test_a_deletion_that_was_killed_is_finished(script, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(run_deletion.shutil, "rmtree", lambda path: os.kill(os.getpid(), signal.SIGINT))
+        assert script("clean", "tiny", "--runs", "--yes").code == 130
+    assert not (RUN / "config.yaml").exists()
+    assert (RUN / "fold0" / "model.safetensors").exists()
+    done = script("clean")
+    assert "runs/tiny: its deletion was not finished" in done.out
+    # Nothing can be made again from it.
+    done = script("clean", "tiny", "--runs")
+    assert done.code == 0, done.err
+    assert not RUN.exists()
+
+
+def test_stores_of_a_prepared_folder_whose_preparation_was_killed(script, run):
+    (PREPARED / "dataset.json").unlink()
+    refused(script("clean", PREPARED, "--stores"), "missing or damaged", "--yes")
+    assert script("clean", PREPARED, "--stores", "--yes").code == 0
+    assert files_of_stores(files(PREPARED)) == set()
+
+
+def test_a_run_is_deleted_from_inside_and_without_locks(script, run, monkeypatch):
+    (RUN / ".lock").unlink(missing_ok=True)
+    monkeypatch.chdir(RUN)
+    done = script("clean", ".", "--runs", "--yes", "--no-lock")
+    locks.enable_locks(True)
+    assert done.code == 0, done.err
+    assert not Path("../tiny").exists()
+
+
+def test_after_an_error_the_other_folders_are_cleaned(script, run, monkeypatch):
+    other = Path(shutil.copytree(RUN, "runs/other"))
+    remove = disk_cleanup._remove
+
+    def fail(entry):
+        if entry.path.is_relative_to(other):
+            raise OSError(errno.EACCES, "Permission denied", str(entry.path))
+        remove(entry)
+
+    monkeypatch.setattr(disk_cleanup, "_remove", fail)
+    before = files(Path("runs"))
+    done = script("clean", "other", "tiny", "--weights", "--yes")
+    refused(done, "runs/other/fold0/model.safetensors: Permission denied")
+    deleted = {str(run.weights_path(part)) for part in ("fold0", "fold1")}
+    assert before - files(Path("runs")) == deleted
+    assert all(path in done.out for path in deleted)
+
+
+def test_stores_of_a_missing_eval_set_are_deleted_only_with_yes(script, run):
+    meta = json.loads((PREPARED / "dataset.json").read_text(encoding="utf-8"))
+    (PREPARED / "dataset.json").write_text(json.dumps(meta | {"eval": "/gone/elsewhere"}), encoding="utf-8")
+    # The training photos are there, but no eval/ beside them.
+    raw = Path(meta["root"])
+    Path("raw").mkdir()
+    (Path("raw") / "train").symlink_to(raw / "train")
+    (PREPARED / "dataset.json").write_text(
+        json.dumps(meta | {"root": "raw", "eval": "/gone/elsewhere"}), encoding="utf-8"
+    )
+    refused(script("clean", PREPARED, "--stores"), "/gone/elsewhere", "--yes")
+    assert files_of_stores(files(PREPARED))
+
+
+def test_what_only_other_runs_can_make_again_is_deleted_from_a_cache_only_with_yes(script, run):
+    assert script("submit", "tiny", "--cache", "cache", "--out", "a.csv").code == 0
+    before = files(Path("cache"))
+    run.weights_path("fold0").unlink()
+    refused(script("clean", "--cache", "cache", "--caches"), "weights", "eval-none.npz", "--yes")
+    shutil.rmtree(RUN)
+    (Path("cache") / "store").mkdir(exist_ok=True)
+    shutil.copytree(PREPARED / "store", "cache/store", dirs_exist_ok=True)
+    refused(script("clean", "--cache", "cache", "--caches"), "eval-none.npz", "no run", "--yes")
+    refused(script("clean", "--cache", "cache", "--stores"), "cache/store", "no run", "--yes")
+    assert before <= files(Path("cache"))
+    assert script("clean", "--cache", "cache", "--caches", "--stores", "--yes").code == 0
+    assert not files_of_stores(files(Path("cache")))
+
+
+def test_a_prepared_folder_of_other_data_is_not_that_of_the_run(script, run):
+    """The run's own prepared folder is gone, and another one lies in its place."""
+    folds = PREPARED / "folds.csv"
+    lines = folds.read_text(encoding="utf-8").splitlines()
+    folds.write_text("\n".join([lines[0], *(f"{line[:-1]}{1 - int(line[-1])}" for line in lines[1:])]) + "\n")
+    before = files(PREPARED)
+    assert script("clean", "tiny", "--stores").code == 0
+    assert files(PREPARED) == before

@@ -225,6 +225,42 @@ def test_an_output_that_cannot_be_written_is_an_error_before_predicting(script, 
     refused(script(words[0], moved, *words[1:]), "/proc/", "--out")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("submit", "--out", "file/s.csv"),
+        ("submit", "--out", "folder.csv"),
+        ("submit", "--cache", "file"),
+        ("report", "--out", "file"),
+        ("report", "--out", "folder.html"),
+        ("audit", "--out", "file"),
+    ],
+)
+def test_an_output_whose_place_is_taken_is_an_error_before_predicting(script, moved, monkeypatch, words):
+    Path("file").write_text("mine")
+    Path("folder.csv").mkdir()
+    Path("folder.html").mkdir()
+    monkeypatch.setattr(predict_members, "predict_members", None)
+    refused(script(words[0], moved, *words[1:]), words[1], "is a folder" if "folder" in words[2] else "is not a folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (("report", "--out", "pages"), "tiny"),
+        (("report", "--out", "pages"), "comparison"),
+        (("evaluate", "--out", "e"), "tiny"),
+    ],
+)
+def test_outputs_of_one_name_are_refused(script, moved, trained, words, name):
+    first = moved.rename(moved.with_name(name))
+    other = trained.run.folder if name == "tiny" else moved.with_name("second")
+    if name != "tiny":
+        shutil.copytree(first, other)
+    refused(script(words[0], first, other, *words[1:]), "--out", f"the name {name}")
+    assert not Path(words[2]).exists()
+
+
 def test_a_manifest_is_rebuilt_where_its_runs_are_now(script, moved, tmp_path, monkeypatch):
     home = moved.parent.parent
     monkeypatch.chdir(home)

@@ -69,7 +69,8 @@ def test_a_part_that_is_still_being_saved_is_waited_for(run):
     part = run.part_dir("fold1")
     code = f"""
 from pathlib import Path
-from maskfold.fileio import locked, write_text
+from maskfold.fileio import write_text
+from maskfold.locks import locked
 with locked(Path({str(part)!r})):
     print("locked", flush=True)
     input()

@@ -39,6 +39,11 @@ def wandb_args(synthetic, *more, mode="auto"):
     return [arg if arg != "disabled" else mode for arg in tiny_args(synthetic, "--data.prepared", "p", *more)]
 
 
+def run_dir_of(part):
+    """The folder of a part's offline run; the record names it relative to the run folder."""
+    return Path("runs/w") / json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
+
+
 def records(run_dir):
     """The records of an offline run."""
     command = [WANDB, "leet", "inspect", "--json", run_dir]
@@ -71,7 +76,7 @@ def test_an_offline_run_equals_metrics_jsonl(script, synthetic, tracked):
     done = script("train", *wandb_args(synthetic, "--name", "w"))
     assert done.code == 0, done.err
     for part in ("fold0", "fold1"):
-        run_dir = json.loads(Path(f"runs/w/{part}/wandb.json").read_text())["offline"]
+        run_dir = run_dir_of(part)
         assert history_of(run_dir) == [pytest.approx(row) for row in rows_of("w", part)]
         log = records(run_dir)
         [run] = [record["run"] for record in log if record["type"] == "run"]
@@ -88,7 +93,7 @@ def test_an_offline_run_equals_metrics_jsonl(script, synthetic, tracked):
         assert summary["best_epoch"] == best["epoch"]
         assert "mistakes" in summary
         assert "confusion/classes" in summary
-        assert run_dir in done.err
+        assert str(run_dir) in done.err
     assert done.err.count("wandb sync ") == 1
 
 
@@ -119,7 +124,7 @@ def test_a_resumed_fold_continues_its_run(script, synthetic, tracked):
     second = json.loads(Path("runs/w/fold0/wandb.json").read_text())
     assert first["id"] == second["id"]
     assert first["offline"] != second["offline"]
-    assert [row["epoch"] for row in history_of(second["offline"])] == [1, 2]
+    assert [row["epoch"] for row in history_of(Path("runs/w") / second["offline"])] == [1, 2]
     # Only the whole one is to be sent.
     assert second["offline"] in done.err
     assert first["offline"] not in done.err
@@ -147,7 +152,7 @@ def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch
     done = script("train", *args)
     assert done.code == 0, done.err
     assert not Path("elsewhere").exists()
-    run_dirs = [json.loads(Path(f"runs/w/fold{fold}/wandb.json").read_text())["offline"] for fold in (0, 1)]
+    run_dirs = [run_dir_of(part) for part in ("fold0", "fold1")]
     runs = [record["run"] for run_dir in run_dirs for record in records(run_dir) if record["type"] == "run"]
     assert [(run["run_group"], run["display_name"]) for run in runs] == [("w", "w-fold0"), ("w", "w-fold1")]
     assert len({run["run_id"] for run in runs} | {"one"}) == 3
@@ -174,7 +179,7 @@ def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch
 def test_photos_are_sent_only_with_wandb_photos(script, synthetic, tracked):
     done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0, "--run.wandb_photos", "true"))
     assert done.code == 0, done.err
-    run_dir = Path(json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"])
+    run_dir = run_dir_of("fold0")
     oof = load_predictions(Path("runs/w/fold0/oof.npz"), True)
     errors = most_confident_errors(oof)
     table = table_of(run_dir, "mistakes")
@@ -260,7 +265,7 @@ def test_a_broken_wandb_stops_no_run(script, synthetic, tracked, monkeypatch, fa
     monkeypatch.setattr(builtins, "__import__", broken)
     done = script("train", *wandb_args(synthetic, "--name", "w", "--folds", 0))
     assert done.code == 0, done.err
-    assert "W&B: broken; training continues without it" in done.err
+    assert "W&B: broken; training continues without W&B" in done.err
 
 
 def test_online_without_a_key_is_kept_offline(script, synthetic, tracked):
@@ -301,8 +306,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "plain")).code == 0
     np.testing.assert_array_equal(oof_of("w"), oof_of("plain"))
     # The next fold has started a new service.
-    record = json.loads(Path("runs/w/fold1/wandb.json").read_text())
-    assert len(history_of(record["offline"])) == 2
+    assert len(history_of(run_dir_of("fold1"))) == 2
 
 
 def test_time_in_wandb_is_recorded(script, synthetic, tracked):
@@ -444,7 +448,7 @@ def test_project_and_tags_in_an_offline_run(script, synthetic, tracked, monkeypa
     monkeypatch.setenv("WANDB_ENTITY", "team")
     args = wandb_args(synthetic, "--name", "w", "--folds", 0, "--optim.epochs", 1, "--run.wandb_tags", "a", "b")
     assert script("train", *args).code == 0
-    run_dir = json.loads(Path("runs/w/fold0/wandb.json").read_text())["offline"]
+    run_dir = run_dir_of("fold0")
     [run] = [record["run"] for record in records(run_dir) if record["type"] == "run"]
     assert (run["project"], run["entity"], run["tags"]) == ("mine", "team", ["a", "b"])
 
@@ -467,9 +471,9 @@ class Fake:
         self.rows, self.starts, self.options, outer = [], [], [], self
 
         class FakeRun:
-            dir = str(tmp_path / "wandb" / "run-1" / "files")
-
-            def __init__(self, mode):
+            def __init__(self, mode, dir):
+                self.dir = f"{dir}/wandb/run-1/files"
+                Path(self.dir).mkdir(parents=True, exist_ok=True)
                 self.settings, self.summary = SimpleNamespace(mode=mode), {}
 
             def define_metric(self, *_, **__):
@@ -485,7 +489,7 @@ class Fake:
         def init(mode, **options):
             outer.starts.append((mode, options["id"]))
             outer.options.append(options)
-            return FakeRun(mode)
+            return FakeRun(mode, options["dir"])
 
         monkeypatch.setattr(wandb, "init", init)
         monkeypatch.setattr(wandb, "teardown", lambda **_: None)
@@ -515,12 +519,27 @@ def test_unsent_data_are_listed_and_waited_for_once(monkeypatch, tracked, tmp_pa
     first = wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0")
     first.finish([], None, None, False)
     assert "could not be sent" in capsys.readouterr().err
-    assert wandb_logger.offline_runs(tmp_path / "w") == [str(tmp_path / "wandb" / "run-1")]
+    assert wandb_logger.offline_runs(tmp_path / "w") == [tmp_path / "w" / "wandb" / "run-1"]
     wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold1")
     assert [mode for mode, _ in fake.starts] == ["online", "offline"]
 
 
-@pytest.mark.parametrize("content", ["null", "[1]", "{}", "no json", '{"id": 3, "seconds": null, "offline": 5}'])
+def test_unsent_data_are_found_in_a_moved_run_until_they_are_uploaded(monkeypatch, tracked, tmp_path):
+    (tmp_path / "w" / "fold0").mkdir(parents=True)
+    Fake(monkeypatch, tmp_path)
+    wandb_logger.WandbLogger(Config(), tmp_path / "w", "fold0").log({"epoch": 1})
+    moved = (tmp_path / "w").rename(tmp_path / "moved")
+    assert wandb_logger.offline_runs(moved) == [moved / "wandb" / "run-1"]
+    # A run of an older version.
+    (moved / "fold0" / "wandb.json").write_text(json.dumps({"offline": str(tmp_path / "w" / "wandb" / "run-1")}))
+    assert wandb_logger.offline_runs(moved) == [moved / "wandb" / "run-1"]
+    (moved / "wandb" / "run-1" / "run-abc.wandb.synced").touch()
+    assert wandb_logger.offline_runs(moved) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["null", "[1]", "{}", "no json", '{"id": 3, "seconds": null, "offline": 5}', '{"offline": "a\\u0000"}']
+)
 def test_a_damaged_record_stops_nothing(monkeypatch, tracked, tmp_path, content):
     (tmp_path / "w" / "fold0").mkdir(parents=True)
     (tmp_path / "w" / "fold0" / "wandb.json").write_text(content)

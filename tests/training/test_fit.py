@@ -131,7 +131,7 @@ def test_fresh_deletes_a_run_only_if_the_new_one_can_start(script, synthetic):
 
 def test_a_run_that_another_process_writes_is_an_error(script, synthetic, tmp_path):
     folder = tmp_path / "runs" / "locked"
-    code = f"from maskfold.fileio import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('locked', flush=True)\n input()"
+    code = f"from maskfold.locks import locked\nfrom pathlib import Path\nwith locked(Path({str(folder)!r}), 'x'):\n print('locked', flush=True)\n input()"
     holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "locked\n"
     refused(script("train", *tiny_args(synthetic, "--name", "locked")), "another process", "--name")
@@ -141,6 +141,17 @@ def test_a_run_that_another_process_writes_is_an_error(script, synthetic, tmp_pa
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".", "a b\n"])
 def test_an_invalid_run_name_is_an_error(script, synthetic, name):
     refused(script("train", *tiny_args(synthetic), f"--name={name}"), "run name")
+
+
+def test_a_copied_run_keeps_a_name_that_a_new_run_may_not_have(script, trained):
+    shutil.copytree(trained.run.folder, "runs/tiny copy")
+    args = tiny_args(trained.raw, "--data.prepared", trained.prepared)
+    for flag in (("--out", "runs/tiny copy"), ("--name", "tiny copy")):
+        done = script("train", *args, *flag)
+        assert done.code == 0, done.err
+        assert "fold1: already finished" in done.err
+    refused(script("train", *args, "--out", "runs/new copy"), "--out 'runs/new copy'", "another --out")
+    assert not Path("runs/new copy").exists()
 
 
 def test_a_damaged_or_foreign_checkpoint_is_an_error(script, synthetic, monkeypatch):
@@ -363,11 +374,13 @@ def test_damaged_metrics_are_an_error(script, trained, tmp_path, content):
     refused(script("evaluate", "damaged"), "metrics.jsonl")
 
 
-def test_a_damaged_store_is_an_error(script, synthetic):
+def test_a_damaged_store_is_built_again(script, synthetic):
     args = tiny_args(synthetic, "--name", "s", "--data.prepared", "p", "--folds", 0)
     assert script("train", *args).code == 0
     next(Path("p/store").glob("center*.npy")).write_bytes(b"x")
-    refused(script("train", *args, "--fresh"), "store")
+    done = script("train", *args, "--fresh")
+    assert done.code == 0, done.err
+    assert "not a readable store" in done.err
 
 
 def test_wandb_never_stops_a_run(script, synthetic, monkeypatch):

@@ -339,7 +339,7 @@ def test_updates_before_a_killed_worker_are_saved(synthetic, home):
 
 
 def test_a_forked_child_does_not_hold_the_lock(tmp_path):
-    from maskfold.fileio import locked
+    from maskfold.locks import locked
 
     read, write = os.pipe()
     with locked(tmp_path):

@@ -65,14 +65,14 @@ def test_labels_of_a_fold_come_from_models_of_the_same_fold(script, synthetic, f
     """Watch which weights are loaded: fold k loads only fold-k models, in the second generation too."""
     from maskfold.runs import part_weights
 
-    opened, real = [], part_weights.load_file
+    opened, real = [], part_weights.read_safetensors
 
     def spy(path):
         if Path(path).name == "model.safetensors":
             opened.append(Path(path).parts[-3:-1])
         return real(path)
 
-    monkeypatch.setattr(part_weights, "load_file", spy)
+    monkeypatch.setattr(part_weights, "read_safetensors", spy)
     done = pseudo(script, synthetic, "b", "--pseudo.runs", "a")
     assert done.code == 0, done.err
     assert opened == [("a", "fold0"), ("b", "fold0"), ("a", "fold1"), ("b", "fold1")]

@@ -72,7 +72,7 @@ def test_a_stop_within_an_epoch_saves_that_update(script, synthetic, tmp_path, m
         state = torch.load(f"runs/{name}/fold0/state/last.pt", weights_only=True)
         assert (len(state["history"]), state["step"]) == (1, 5)
         again = script("train", *args, "--name", name)
-        assert "resumes after epoch 1 and 5 updates" in again.err
+        assert "resumes after epoch 1 and 5 more updates" in again.err
         same_run(Path("runs/unbroken"), Path(f"runs/{name}"), ["fold0"])
 
 

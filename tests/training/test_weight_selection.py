@@ -129,5 +129,5 @@ def test_weights_of_an_epoch_that_do_not_fit_the_others_are_an_error(tmp_path):
         kept = keeper(tmp_path, keep="mean", keep_epochs=2)
         history = epochs(kept, [0.1, 0.2])
         write_weights(kept.folder / "epoch-1.safetensors", weights)
-        with pytest.raises(UserError, match=r"epochs \[1, 2\] are missing or damaged.*train it again"):
+        with pytest.raises(UserError, match=r"epochs \[1, 2\] are missing or damaged.*train fold0 again"):
             kept.final(history, LAST, lambda weights: 0.0)

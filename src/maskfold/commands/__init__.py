@@ -1,1 +1,1 @@
-"""The verbs: each module parses its command line, calls one function and prints where the result is."""
+"""The subcommands: each module parses its command line, calls one function and prints where the result is."""

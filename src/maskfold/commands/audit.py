@@ -2,7 +2,7 @@
 
 Writes into audit/ of the first run: suspects.csv (all people by axis, the most suspect labels first), corrections.csv
 (proposed corrections), duplicates.csv (pairs of person ids that may be one person) and audit.html. No label is changed:
-review corrections.csv, then apply it with prepare.py --corrections. Several runs are averaged.
+review corrections.csv, then apply it with prepare.py --corrections. The predictions of several runs are averaged.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The console command: `maskfold VERB ...` of an installed wheel is the same as `python scripts/VERB.py ...`."""
+"""The console command: `maskfold NAME ...` of an installed wheel is the same as `python scripts/NAME.py ...`."""
 
 import importlib
 import sys
@@ -7,7 +7,7 @@ from typing import NoReturn
 from maskfold.config.cli import run
 from maskfold.errors import UserError, did_you_mean
 
-# {verb: what it does}, in the order of a first run.
+# The subcommands, {name: what it does}, in the order of a first run.
 VERBS = {
     "make-demo-data": "render a small synthetic dataset",
     "prepare": "check the raw data, list its photos and make the folds",
@@ -17,20 +17,21 @@ VERBS = {
     "report": "write a run's report as one HTML page",
     "audit": "find wrong labels and duplicate people",
     "submit": "blend runs into a submission",
-    "clean": "list what takes disk space, and delete what is asked for",
+    "clean": "list the disk space of runs and data, and delete files",
 }
 
 
 def main() -> None:
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help"):
-        print("usage: maskfold VERB [flags]; maskfold VERB --help lists the flags of a verb\n")
+        print("usage: maskfold COMMAND [flags]; maskfold COMMAND --help lists the flags of a command\n")
         print("\n".join(f"  {verb:16}{text}" for verb, text in VERBS.items()))
         return
     verb = words[0].replace("_", "-")
     if verb not in VERBS:
-        raise UserError(f"maskfold: there is no verb {words[0]}{did_you_mean(verb, VERBS) or '; see maskfold --help'}")
-    # argparse and resume commands print sys.argv[0], so put the verb into it, as the user typed it.
+        hint = did_you_mean(verb, VERBS) or "; see maskfold --help"
+        raise UserError(f"maskfold: there is no command {words[0]}{hint}")
+    # argparse and resume commands print sys.argv[0], so it must contain the subcommand, as the user typed it.
     sys.argv = [f"{sys.argv[0]} {verb}", *words[1:]]
     importlib.import_module(f"maskfold.commands.{verb.replace('-', '_')}").main()
 

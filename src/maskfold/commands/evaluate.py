@@ -1,7 +1,7 @@
 """Score and compare runs by their out-of-fold predictions, or score a submission against true labels.
 
 Several runs are compared with the first one. Runs of one experiment that differ only in the seed or the folds also give
-an estimate of what averaging the fold models gains.
+an estimate of the gain from averaging the fold models.
 """
 
 from pathlib import Path

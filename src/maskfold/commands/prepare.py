@@ -11,7 +11,7 @@ from maskfold.config.place_flags import add_cache_flags, places_of
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--data", type=Path, help="raw data folder (default: the one of SM_CHANNEL_TRAIN)")
+    parser.add_argument("--data", type=Path, help="raw data folder (default: the folder in SM_CHANNEL_TRAIN)")
     parser.add_argument("--out", type=Path, help="prepared folder (default: data/prepared/<name of the data folder>)")
     parser.add_argument("--folds", type=int, help="number of folds, if there is no folds.csv (default: 5)")
     parser.add_argument("--seed", type=int, help="seed of the folds, if there is no folds.csv (default: 42)")
@@ -20,9 +20,9 @@ def main() -> None:
         "--skip-damaged",
         action="store_true",
         dest="skip_damaged",
-        help="leave out and list people with a photo that cannot be read, and such eval photos (default: no, an error)",
+        help="leave out and list unreadable eval photos and people with an unreadable photo (default: no, an error)",
     )
-    add_cache_flags(parser, with_cache=False)
+    add_cache_flags(parser, cache_help=None)
     args = parser.parse_args()
     places_of(args)
 

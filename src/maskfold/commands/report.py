@@ -1,7 +1,7 @@
 """Write the report of a run as one HTML page: scores, learning curves, confusion matrices, errors, configuration.
 
-With several runs, writes a page for each and one that compares them with the first. The pages need no network. They
-contain photos of the data, so share them only where you may share the data.
+With several runs, write a page for each run and a page that compares them with the first. The pages need no network.
+They contain photos of the data, so share them only where you may share the data.
 """
 
 from pathlib import Path
@@ -17,8 +17,8 @@ def main() -> None:
         "--out",
         type=Path,
         metavar="FILE|DIR",
-        help="page of one run, or of the comparison of several, or a folder for all pages (default: report.html in "
-        "each run, comparison.html in the first)",
+        help="file for the page of one run or for the comparison of several runs, or folder for all pages (default: "
+        "report.html in each run, comparison.html in the first)",
     )
     add_data_flags(parser)
     add_cache_flags(parser)
@@ -27,10 +27,12 @@ def main() -> None:
 
     from maskfold.report.comparison_page import COMPARISON_FILE, write_comparison
     from maskfold.report.run_report import REPORT_FILE, write_report
-    from maskfold.runs.run_folder import RunFolder, find_run
+    from maskfold.runs.run_folder import RunFolder, check_distinct_names, find_run
 
     runs = [RunFolder(find_run(run), places) for run in args.runs]
     folder = None if args.out is None or args.out.suffix == ".html" else args.out
+    if len(runs) > 1 and folder is not None:
+        check_distinct_names(runs, "--out", [COMPARISON_FILE.removesuffix(".html")])
     for run in runs:
         if len(runs) == 1:
             path = args.out if folder is None else folder / REPORT_FILE

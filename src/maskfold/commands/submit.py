@@ -1,6 +1,6 @@
 """Blend runs into a submission: average probabilities over fold models, TTA views and runs, then choose labels.
 
-Or rebuild a submission from its manifest (--from), or record its leaderboard score (--record NAME SCORE).
+It can also rebuild a submission from its manifest (--from), or record a leaderboard score (--record NAME SCORE).
 """
 
 from pathlib import Path
@@ -27,7 +27,8 @@ def main() -> None:
     parser.add_argument(
         "--decision",
         choices=dict_names("inference/decision.py", "DECISIONS"),
-        help="argmax: the most probable label; macro-f1: after class factors fitted out-of-fold (default: argmax)",
+        help="argmax: the most probable label; macro-f1: the same after multiplication by class factors, fitted "
+        "out-of-fold (default: argmax)",
     )
     parser.add_argument("--out", type=Path, help="submission CSV to write (default: submissions/<runs>.csv)")
     parser.add_argument(
@@ -44,7 +45,7 @@ def main() -> None:
         dest="runs_folder",
         type=Path,
         metavar="DIR",
-        help="folder of the runs of --from (default: where the manifest says, or runs/)",
+        help="folder that holds the runs for --from (default: the paths in the manifest, or runs/)",
     )
     add_data_flags(parser)
     add_cache_flags(parser)

@@ -19,9 +19,7 @@ def main() -> None:
         "--refit", action="store_true", help="also train a model on all people, into full/ (default: no)"
     )
     parser.add_argument("--name", help="name of the run (default: the name of the file)")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="run folder, instead of --name (default: runs/ and the name)"
-    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="run folder, instead of --name (default: runs/NAME)")
     parser.add_argument(
         "--fresh", action="store_true", help="delete the run first and start again (default: resume it)"
     )
@@ -35,7 +33,8 @@ def main() -> None:
     parser.add_argument(
         "--stop-after",
         metavar="TIME",
-        help="stop after 8h, 90m or 1h30m, save and exit with status 0; rerun the command to resume (default: never)",
+        help="time, such as 8h or 1h30m, after which training saves and exits with status 0; rerun the command to "
+        "resume (default: never)",
     )
     add_cache_flags(parser)
     add_config_flags(parser)

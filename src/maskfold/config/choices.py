@@ -1,7 +1,7 @@
-"""Keys and flags that choose by name: their values are the names in a dict of the module that implements them.
+"""Keys and flags whose values are names: the keys of a dict in the module that implements the choices.
 
-So a new head, loss or crop is one line of that dict. The names are read from the source of the module: importing it
-would import torch, which takes seconds, for every --help and every config.yaml.
+A new head, loss or crop therefore needs only one line in that dict. The names are read from the module's source code,
+because importing the module would import torch, which takes seconds, for every --help and every config.yaml.
 """
 
 import ast
@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 
 @cache
 def names_by_dict(module: str) -> dict[str, tuple[str, ...]]:
-    """The keys of each dict at the top of a module, in order; module: path in the package."""
+    """The keys of each dict at the top level of a module, in order. module: its path in the package."""
     names = {}
     for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -37,7 +37,7 @@ def dict_names(module: str, variable: str) -> tuple[str, ...]:
 class Choice:
     """Annotation of a key whose values are the names in one or more dicts of a module.
 
-    module: path in the package. without: another value, for none of them, or None.
+    module: its path in the package. without: a further value that selects none of the names; None if there is none.
     """
 
     def __init__(self, module: str, *variables: str, without: str | None = None):
@@ -49,7 +49,7 @@ class Choice:
         return tuple(names) if self.without is None else (self.without, *names)
 
     def check(self, value: Any) -> Any:
-        """Return a valid name. Raises ValueError that lists the valid ones, in pydantic's words."""
+        """Return the value if it is a valid name. Otherwise raises ValueError, worded like pydantic's own errors."""
         if value not in self.names:
             *others, last = map(repr, self.names)
             raise ValueError(f"input should be {', '.join(others)} or {last}")
@@ -60,14 +60,14 @@ class Choice:
 
 
 def choice_in(annotation: Any) -> Choice | None:
-    """The Choice in an annotation, at any depth."""
+    """The Choice in an annotation, at any depth, or None."""
     if isinstance(annotation, Choice):
         return annotation
     return next((choice for inner in get_args(annotation) if (choice := choice_in(inner))), None)
 
 
 def names_of(field: FieldInfo) -> tuple[str, ...]:
-    """The names that a key accepts as a flag, `none` for an empty key included; () for a key of another type."""
+    """The names that a key's flag accepts, with `none` if the key may be None; () if its values are not names."""
     if get_origin(field.annotation) is Literal:
         return get_args(field.annotation)
     choice = next(filter(None, map(choice_in, (*field.metadata, field.annotation))), None)

@@ -19,11 +19,11 @@ from maskfold.utf8_mode import use_utf8
 
 INTERRUPTED = 128 + signal.SIGINT
 _STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal was closed"}
-_RESUME = "rerun the command to resume from the last checkpoint"
+_RERUN = "rerun the command; training resumes from its last checkpoint"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises UserError, suggests the closest flag, and accepts _ for - in flags."""
+    """argparse that raises UserError, suggests the closest flag, and accepts _ instead of - in flags."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -67,7 +67,7 @@ def _add_flag(group, dotted: str, field) -> None:
     default = (" ".join(map(str, field.default)) or None) if several else field.default
     group.add_argument(
         f"--{dotted}",
-        # Values stay text, because the schema converts and checks them like the values of a file.
+        # The values stay text, because the schema converts and checks them like the values of a file.
         nargs="+" if open_ended else len(field.default) if several else None,
         metavar="{" + ",".join(names) + "}" if names else ("H", "W") if several and not open_ended else "VALUE",
         default=argparse.SUPPRESS,
@@ -76,7 +76,7 @@ def _add_flag(group, dotted: str, field) -> None:
 
 
 def config_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The parsed flags that are keys of the schema, as text; `none` means None for a key that may be empty."""
+    """The parsed flags that are keys of the schema, as text; `none` means None for a key that may be None."""
     flags = {key: value for key, value in vars(args).items() if "." in key or key in Config.model_fields}
     for key, value in flags.items():
         section, _, name = key.rpartition(".")
@@ -93,13 +93,13 @@ def _terminate(signum, _frame) -> NoReturn:
 def run(main: Callable[[], None]) -> NoReturn:
     """Call main and exit: 0 done, 2 an error the user can fix, 130/143/129 SIGINT/SIGTERM/SIGHUP, 1 internal error.
 
-    All processes that main started end with it. A closed pipe on stdout or stderr does not change the status.
+    Processes that main started are ended as well. A closed pipe on stdout or stderr does not change the status.
     """
     use_utf8()
     make_streams_safe()
     raise_file_limit()
     for signum in (signal.SIGTERM, signal.SIGHUP):
-        # nohup starts a program with SIGHUP ignored, which must stay so.
+        # nohup starts a program with SIGHUP ignored, and the signal must stay ignored.
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, _terminate)
     # Shells start background jobs with SIGINT ignored, but a script must save and end on SIGINT everywhere.
@@ -113,31 +113,31 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _command() -> list[str]:
-    """The command that the user typed, as words; for the console command sys.argv[0] holds program and verb."""
+    """The command that the user typed, as words; in `maskfold NAME`, sys.argv[0] holds program and subcommand."""
     program, *words = sys.argv
     return ["python", program, *words] if program.endswith(".py") else [*program.rsplit(" ", 1), *words]
 
 
 def _status_of(main: Callable[[], None]) -> int | str | None:
     """Call main and print the message of an error. Returns the exit status; internal errors propagate."""
-    # Under torchrun every process raises the same error and rank 0 prints it. A lack of resources may affect only one.
-    lead = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
+    # Under torchrun every process raises the same error and rank 0 prints it. A ResourceError may occur in only one.
+    is_rank_zero = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
     try:
         main()
     except UserError as fault:
-        if lead or isinstance(fault, ResourceError):
+        if is_rank_zero or isinstance(fault, ResourceError):
             print(f"error: {fault}", file=sys.stderr)
         return 2
     except TimeIsUp:
-        if lead:
+        if is_rank_zero:
             print(f"the time is up and everything is saved; resume with: {shlex.join(_command())}")
         return 0
     except SystemExit as end:
         if end.code in _STOPPED:
-            print(f"{_STOPPED[end.code]}; {_RESUME}", file=sys.stderr)
+            print(f"{_STOPPED[end.code]}; {_RERUN}", file=sys.stderr)
         return end.code
     except KeyboardInterrupt:
-        print(f"interrupted; {_RESUME}", file=sys.stderr)
+        print(f"interrupted; {_RERUN}", file=sys.stderr)
         return INTERRUPTED
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
@@ -146,8 +146,8 @@ def _status_of(main: Callable[[], None]) -> int | str | None:
         elif fault.errno not in CANNOT_WRITE and fault.filename is None:
             raise
         else:
-            where = f" {fault.filename}" if fault.filename else ""
+            where = f"{fault.filename}: " if fault.filename else ""
             cause = fault.strerror if fault.errno is None else os.strerror(fault.errno)
-            print(f"error:{where} {cause}; fix this or choose another place", file=sys.stderr)
+            print(f"error: {where}{cause}; fix this or choose another path", file=sys.stderr)
         return 2
     return 0

@@ -67,13 +67,13 @@ class Config(ConfigSection):
         return self
 
 
-# Keys that may change when a run is resumed: they do not change the result, run.device only its last digits.
+# Keys that may change when a run is resumed. They do not change the result, but run.device may change its last digits.
 _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", "_entity", "_tags"))
 MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
-# Keys that name where data is. Its content is identified by fingerprints, so a run may be moved or copied.
-PLACES = ("data.root", "data.prepared", "data.corrections")
+# Keys that are paths of data. Fingerprints identify the content of the data, so a run may be moved or copied.
+DATA_PATHS = ("data.root", "data.prepared", "data.corrections")
 
 
 def flatten(content: dict, prefix: str = "") -> dict[str, Any]:
@@ -89,9 +89,9 @@ KEYS = tuple(flatten(Config().model_dump()))
 
 
 def fixed_values(config: Config) -> dict[str, Any]:
-    """{dotted key: JSON value} of the keys that may not change when a run is resumed; of paths only the last name."""
+    """{dotted key: JSON value} of the keys that may not change when a run is resumed; paths without their folders."""
     flat = flatten(config.model_dump(mode="json"))
-    values = {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME + PLACES}
+    values = {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME + DATA_PATHS}
     values["model.weights"] = values["model.weights"] and PurePath(values["model.weights"]).name
     values["pseudo.runs"] = [PurePath(name).name for name in values["pseudo.runs"]]
     prefix, colon, folder = values["model.backbone"].partition(":")
@@ -106,7 +106,7 @@ def config_hash(config: Config) -> str:
 
 
 def selects_on_validation(config: Config) -> bool:
-    """Whether an option is selected on its own validation fold: best epoch, greedy soup, early stopping, plateau."""
+    """Whether the weights depend on their own validation fold: best epoch, greedy soup, early stopping, plateau."""
     return config.run.keep in ("best", "soup") or config.optim.early_stop > 0 or config.optim.schedule == "plateau"
 
 

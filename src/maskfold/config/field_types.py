@@ -10,7 +10,7 @@ from maskfold.places import can_be_path
 
 
 def _no_bool(value: Any) -> Any:
-    # pydantic would read `true` as 1, but a learning rate of `yes` is a mistake.
+    # pydantic would read `true` as 1, but `yes` as a learning rate is a mistake.
     if isinstance(value, bool):
         raise ValueError("a number is expected")
     return value
@@ -27,7 +27,7 @@ def _preset_or_list(value: Any) -> Any:
 
 def _possible_path(path: Path) -> Path:
     if not can_be_path(path):
-        raise ValueError("a path is expected")
+        raise ValueError("a valid path is expected")
     return path
 
 
@@ -38,7 +38,7 @@ Int = Annotated[int, NoBool]
 Float = Annotated[float, NoBool]
 Pixels = Annotated[int, NoBool, Field(ge=16, le=4096)]
 Augment = Annotated[Annotated[str, _PRESET] | list[Any], BeforeValidator(_preset_or_list)]
-# The rule of W&B for the names of projects.
+# W&B's rule for project names.
 WandbName = Annotated[str, Field(pattern=r"^[^/\\#?%:]{1,128}$")]
 MAX_SEED = 2**32 - 1
 

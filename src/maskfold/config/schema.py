@@ -156,7 +156,7 @@ class Optim(ConfigSection):
         if self.accum_steps > self.batch_size:
             raise ValueError(f"accum_steps {self.accum_steps} is more than batch_size {self.batch_size}; lower it")
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} leaves nothing of epochs {self.epochs}; lower it")
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} is not less than epochs {self.epochs}; lower it")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Configuration files: read them together with flags, explain their errors, write them."""
+"""Read configuration files together with flags, explain the errors in them, and write them."""
 
 from itertools import chain
 from pathlib import Path
@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from maskfold.config.experiment import KEYS, Config, ConfigSection
 from maskfold.errors import UserError, did_you_mean, indented_list, one_line, short_repr
 
-# Far more than a configuration needs. Nested aliases can describe more values than fit into memory in a few lines.
+# Limits far above the needs of a configuration. A few lines of nested aliases can describe more values than fit into
+# memory.
 MAX_YAML_BYTES, MAX_VALUES, MAX_DEPTH = 100_000, 10_000, 50
 
 
@@ -23,19 +24,20 @@ class _Loader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if key in keys:
                 mark = key_node.start_mark
-                raise yaml.constructor.ConstructorError(problem=f"key {short_repr(key)} given twice", problem_mark=mark)
+                problem = f"key {short_repr(key)} is given twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=mark)
             keys.add(key)
         return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict:
-    """Read a YAML mapping. Raises UserError for a missing file, invalid YAML, Python objects and other YAML types."""
+    """Read a YAML mapping. Raises UserError if the file is missing, or is not a mapping in plain YAML."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         names = sorted(str(file) for file in path.parent.glob("*.yaml"))
         raise UserError(
-            f"{path}: no such configuration file{did_you_mean(str(path), names) or _there_are(names)}"
+            f"{path}: no such configuration file{did_you_mean(str(path), names) or _use_one_of(names)}"
         ) from None
     if len(text) > MAX_YAML_BYTES:
         raise UserError(f"{path}: has {len(text):,} bytes; a configuration has at most {MAX_YAML_BYTES:,}")
@@ -44,10 +46,10 @@ def read_yaml(path: Path) -> dict:
         root = loader.get_single_node()
         if root is None:
             return {}
-        # Before the values are made: merging mappings (<<) copies them as often as they are used.
+        # Checked before the values are built, because each merge of a mapping (<<) copies it.
         _check_size(root)
         content = loader.construct_document(root)
-    # With a tag such as !!int on text, the loader raises whatever its constructor raises.
+    # A wrong tag, such as !!int on text, makes a constructor raise an exception of any type.
     except Exception as fault:
         raise UserError(f"{path}: not readable as plain YAML ({one_line(fault, 500)}); fix the file") from fault
     if content is None:
@@ -60,7 +62,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Raise ValueError for too many values or levels. An alias counts as often as it is used."""
+    """Raise ValueError for too many values or levels. An alias counts each time it is used."""
     size_by_id: dict[int, int] = {}
 
     def size(node: yaml.Node, level: int) -> int:
@@ -76,8 +78,9 @@ def _check_size(root: yaml.Node) -> None:
         raise ValueError(f"more than {MAX_VALUES:,} values")
 
 
-def _there_are(names: list[str]) -> str:
-    return f"; there are {', '.join(names)}" if names else ""
+def _use_one_of(names: list[str]) -> str:
+    one_of = "one of " if len(names) > 1 else ""
+    return f"; use {one_of}{', '.join(names)}" if names else ""
 
 
 def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
@@ -95,7 +98,7 @@ def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
         if not isinstance(mapping, dict):
             raise UserError(f"{path}: {section} is not a mapping of keys; write it like `{section}: {{{key}: ...}}`")
         mapping[key] = value
-    # YAML reads a section whose keys are all commented out as None.
+    # If all keys of a section are commented out, YAML reads the section as None.
     content = {key: {} if value is None and key in _SECTIONS else value for key, value in content.items()}
     try:
         return Config.model_validate(content)
@@ -117,7 +120,7 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
         where = f"--{dotted}" if dotted in flags else f"{path}: {dotted}" if dotted else str(path)
         if error["type"] == "extra_forbidden":
             same_ending = [key for key in KEYS if key.rpartition(".")[2] == dotted.rpartition(".")[2]]
-            line = f"{where}: unknown key{did_you_mean(dotted, KEYS) or _there_are(same_ending)}"
+            line = f"{where}: unknown key{did_you_mean(dotted, KEYS) or _use_one_of(same_ending)}"
         else:
             message = error["msg"].removeprefix("Value error, ")
             value = (
@@ -130,5 +133,5 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
 
 
 def config_text(config: Config) -> str:
-    """The configuration as YAML, with every key."""
+    """Format a configuration as YAML with all keys."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

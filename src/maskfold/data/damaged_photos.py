@@ -1,16 +1,16 @@
 """Photos that cannot be read: report all of them, or leave them out (prepare.py --skip-damaged)."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
 from maskfold.data.decode import inspect_photo
-from maskfold.errors import UserError
 from maskfold.progress import parallel_map
 
 SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
+# Where the folds have people that would be left out.
+SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; give it another --out, since existing folds are never changed"
 
 
 class CheckedPhotos(NamedTuple):
@@ -80,22 +80,14 @@ def describe_skipped(skipped: dict | None) -> list[str]:
 
 def skipped_people(meta: dict) -> list[str]:
     """Return the person_ids of the people who were left out; meta: the content of dataset.json."""
-    return _read_skipped(meta, lambda skipped: [str(person) for person in skipped["people"]])
+    return _skipped(meta, "people")
 
 
 def skipped_eval_ids(meta: dict) -> list[str]:
     """Return the ImageIDs of the eval photos that were left out; meta: the content of dataset.json."""
-    return _read_skipped(meta, lambda skipped: [str(row["image_id"]) for row in skipped["eval"]])
+    return [row["image_id"] for row in _skipped(meta, "eval")]
 
 
-def _read_skipped(meta: dict, read: Callable[[dict], list[str]]) -> list[str]:
+def _skipped(meta: dict, key: str) -> list:
     # Folders prepared by older versions lack the key.
-    if (skipped := meta.get("skipped")) is None:
-        return []
-    try:
-        return read(skipped)
-    except (TypeError, KeyError):
-        raise UserError(
-            "dataset.json: the value of 'skipped' is not valid; prepare the data again (scripts/prepare.py "
-            "--skip-damaged)"
-        ) from None
+    return (meta.get("skipped") or {key: []})[key]

@@ -1,5 +1,6 @@
 """Read photos: return the pixels as a viewer shows them, or say what is wrong with the file."""
 
+import errno
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,8 @@ import numpy as np
 
 from maskfold.errors import UserError
 from maskfold.photos.file_kinds import JPEG, REPLACE, kind_fault
-from maskfold.photos.jpeg_damage import data_fault, header_fault
-from maskfold.photos.jpeg_header import JpegHeader, read_jpeg_header
+from maskfold.photos.jpeg_damage import data_fault, read_jpeg
+from maskfold.photos.jpeg_header import JpegHeader
 from maskfold.photos.pixels import decode_jpeg, decode_png
 from maskfold.photos.png_chunks import PngHeader, read_png
 
@@ -33,8 +34,7 @@ def _read_header(content: bytes) -> tuple[JpegHeader | PngHeader | None, str | N
     if fault := kind_fault(content):
         return None, fault
     if content.startswith(JPEG):
-        header = read_jpeg_header(content)
-        return header, header_fault(header, content)
+        return read_jpeg(content)
     return read_png(content)
 
 
@@ -58,9 +58,22 @@ def photo_fault(content: bytes) -> str | None:
 
 
 def inspect_photo(path: Path) -> tuple[str, str | None]:
-    """Read and decode a photo. Return (sha1 of its bytes, what is wrong with it and what to do, or None)."""
-    content = path.read_bytes()
+    """Read and decode a photo. Return (sha1 of its bytes, what is wrong with it and what to do, or None).
+
+    The sha1 of a file that cannot be read is empty.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return "", _reading_fault(error)
     return hashlib.sha1(content).hexdigest(), photo_fault(content)
+
+
+def _reading_fault(error: OSError) -> str:
+    """Return what is wrong with a file and what to do. Raise the error again if the file is not its cause."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise error
+    return f"cannot be read ({error.strerror}); make the file readable, or {REPLACE}"
 
 
 def read_photo(
@@ -76,7 +89,7 @@ def read_photo(
     except FileNotFoundError:
         raise UserError(f"{path}: the photo is missing, but was there when the data was prepared; restore it") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {REPLACE}") from None
+        raise UserError(f"{path}: {_reading_fault(error)}") from None
     header, fault = _read_header(content)
     reduced = 1
     if fault is None and isinstance(header, JpegHeader):

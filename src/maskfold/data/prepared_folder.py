@@ -11,7 +11,7 @@ from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import raise_faults, read_catalog, with_labels
 from maskfold.data.corrections import apply_corrections
-from maskfold.data.damaged_photos import SKIP_HINT, check_photos, leave_out
+from maskfold.data.damaged_photos import SKIP_ELSEWHERE_HINT, SKIP_HINT, check_photos, leave_out
 from maskfold.data.folds import check_folds, fold_warnings, make_folds
 from maskfold.data.images_table import (
     EVAL_FILE,
@@ -28,14 +28,18 @@ from maskfold.data.images_table import (
 from maskfold.data.raw_layout import Layout, find_layout
 from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_folder
 from maskfold.errors import UserError
-from maskfold.fileio import check_output, json_text, locked, sha256, why_not_writable, write_text
+from maskfold.fileio import check_output, json_text, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
+from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
+
+# Where the prepared folder of a raw data folder lies by default.
+PREPARED_FOLDERS = Path("data/prepared")
 
 
 def default_folder(layout: Layout) -> Path:
     """Return data/prepared/<name of the raw data folder>."""
-    return Path("data/prepared") / layout.root.resolve().name
+    return PREPARED_FOLDERS / layout.root.resolve().name
 
 
 def prepare(
@@ -66,13 +70,11 @@ def prepare(
     catalog = read_catalog(layout)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
     photos, eval_photos = (check_photos(table, layout.root) for table in (catalog.images, evaluation))
-    skipped, hint = None, ""
-    if skip_damaged:
-        photos, eval_photos, skipped = leave_out(photos, eval_photos)
-    elif any([*photos.faults, *eval_photos.faults]):
+    if not skip_damaged:
         catalog.train_faults += photos.messages(layout.root)
         catalog.eval_faults += eval_photos.messages(layout.root)
-        hint = SKIP_HINT
+    photos, eval_photos, skipped = leave_out(photos, eval_photos)
+    hint = "" if skip_damaged or skipped is None else _skip_hint(folder, skipped["people"])
     raise_faults(catalog.train_faults + catalog.eval_faults, layout.root, hint)
     if is_other_folder:
         check_same_photos(folder, layout, photos, eval_photos)
@@ -171,6 +173,12 @@ def _check_corrections(prepared: Prepared, corrections: Path) -> None:
 def _check_not_file(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; give a folder for the prepared data")
+
+
+def _skip_hint(folder: Path, people: list[str]) -> str:
+    # Finished runs need the folds of an older version that accepted these photos.
+    in_folds = (folder / FOLDS_FILE).exists() and read_prepared_table(folder, FOLDS_FILE).person_id.isin(people).any()
+    return SKIP_ELSEWHERE_HINT if in_folds else SKIP_HINT
 
 
 def _make_or_keep_folds(

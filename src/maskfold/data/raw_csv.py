@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.data.name_matching import name_key
-from maskfold.data.text_encoding import CP949, not_utf8, read_text
+from maskfold.data.text_encoding import not_utf8, read_text
 from maskfold.errors import UserError, did_you_mean, indented_list
 
 TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
@@ -33,7 +33,7 @@ def read_table(
     Raises UserError that says what is wrong. A table without rows is an error unless may_be_empty.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
-    text, encoding = read_text(path, fix)
+    text, not_utf8_line = read_text(path, fix)
     row_faults: list[str] = []
     line, header, records = _find_header(text, path, columns, fix)
     positions = _find_columns(header, columns, f"{path} line {line}", fix)
@@ -49,8 +49,8 @@ def read_table(
         lines.append(line)
         rows.append([cells[index] if index < len(cells) else "" for index in positions])
     table = pd.DataFrame(rows, pd.Index(lines, dtype=int, name="line"), columns, dtype=str)
-    if encoding == CP949 and not (rows and names_exist(table)):
-        raise not_utf8(path, re.split(r"[^\0-\x7f]", text, maxsplit=1)[0], fix)
+    if not_utf8_line is not None and not (rows and names_exist(table)):
+        raise not_utf8(path, not_utf8_line, fix)
     if not rows and not row_faults and not may_be_empty:
         raise UserError(f"{path}: has no rows; {fix}")
     if faults is not None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from maskfold.errors import UserError
-from maskfold.places import Places, possible_places
+from maskfold.places import Places, possible_paths
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
                 "other data; give the data folder that it was prepared from"
             )
         return places.root
-    for folder in [*possible_places(recorded, dataset_json.parent), *channel_root()]:
+    for folder in [*possible_paths(recorded, dataset_json.parent), *channel_root()]:
         if (folder / person).is_dir():
             return folder
     raise UserError(
@@ -104,6 +104,6 @@ def _possible_eval_dirs(
 ) -> Iterator[Path]:
     if places.root is not None:
         yield places.root / "eval"
-    yield from possible_places(recorded, dataset_json.parent)
+    yield from possible_paths(recorded, dataset_json.parent)
     yield find_raw() / "eval"
     yield from channel_eval()

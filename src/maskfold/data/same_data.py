@@ -10,7 +10,7 @@ from maskfold.data.damaged_photos import CheckedPhotos, skipped_eval_ids, skippe
 from maskfold.data.images_table import IMAGES_FILE, fingerprint, read_meta, read_prepared_table
 from maskfold.data.raw_layout import Layout
 from maskfold.errors import UserError
-from maskfold.places import possible_places
+from maskfold.places import possible_paths
 from maskfold.progress import parallel_map
 
 
@@ -28,7 +28,7 @@ def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
     """Whether `recorded`, a path in dataset.json of the prepared folder `folder`, stands for `path`."""
     if recorded.is_absolute() and recorded.exists():
         return path.exists() and recorded.samefile(path)
-    existing = (possible for possible in possible_places(recorded, folder) if possible.exists())
+    existing = (possible for possible in possible_paths(recorded, folder) if possible.exists())
     if not path.exists():
         return recorded == path or not any(existing)
     return any(possible.samefile(path) for possible in existing)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from maskfold.errors import UserError
 
-CP949 = "cp949"
 MAX_BYTES = 2**28
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -31,10 +30,10 @@ OTHER_FORMATS = {
 }
 
 
-def read_text(path: Path, fix: str) -> tuple[str, str]:
-    """Read a text file. Returns (text, encoding); the lines of the text end with a line feed.
+def read_text(path: Path, fix: str) -> tuple[str, int | None]:
+    """Read a text file. Returns (text, line that is not UTF-8); the lines of the text end with a line feed.
 
-    The encoding is CP949 only if the file is not valid UTF-8. Nearly every file in a single-byte encoding is also valid
+    If there is such a line, the text was read as CP949. Nearly every file in a single-byte encoding is also valid
     CP949, so the caller has to check the text. Raises UserError, whose message ends with `fix`, if the file is missing
     or is not a text file.
     """
@@ -51,30 +50,32 @@ def read_text(path: Path, fix: str) -> tuple[str, str]:
     encoding = _encoding_of(content)
     if encoding == "utf-8" and b"\0" in content:
         raise _nul_error(path, content.partition(b"\0")[0].decode(errors="replace"), fix)
+    not_utf8_line = None
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
+        # The decoder may have removed the byte order mark.
+        line = _last_line(error.object[: error.start].decode(encoding, errors="replace"))
         if encoding != "utf-8":
-            raise UserError(f"{path}: is not valid {encoding[:6].upper()} text ({error.reason}); {fix}") from None
+            name = encoding.removesuffix("-sig").upper()
+            raise UserError(f"{path} line {line}: is not valid {name} text ({error.reason}); {fix}") from None
         try:
-            text, encoding = content.decode(CP949), CP949
+            text, not_utf8_line = content.decode("cp949"), line
         except UnicodeDecodeError:
-            raise not_utf8(path, content[: error.start].decode(errors="replace"), fix) from None
+            raise not_utf8(path, line, fix) from None
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in text:
         raise _nul_error(path, text.partition("\0")[0], fix)
-    return text, encoding
+    return text, not_utf8_line
 
 
 def _nul_error(path: Path, text_before: str, fix: str) -> UserError:
     return UserError(f"{path} line {_last_line(text_before)}: is not text, because it has a NUL byte; {fix}")
 
 
-def not_utf8(path: Path, text_before: str, fix: str) -> UserError:
-    """Return the error for text in an unknown encoding. text_before: the text before the first invalid byte."""
-    return UserError(
-        f"{path} line {_last_line(text_before)}: is not UTF-8 text; save it as `CSV UTF-8` in the spreadsheet, or {fix}"
-    )
+def not_utf8(path: Path, line: int, fix: str) -> UserError:
+    """Return the error for text in an unknown encoding. line: the line of the first invalid byte."""
+    return UserError(f"{path} line {line}: is not UTF-8 text; save it as `CSV UTF-8` in the spreadsheet, or {fix}")
 
 
 def _last_line(text: str) -> int:

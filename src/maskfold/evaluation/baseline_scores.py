@@ -8,7 +8,7 @@ from pydantic import Field
 from maskfold.data.images_table import Prepared
 from maskfold.fileio import read_json, write_json
 from maskfold.json_record import JsonRecord, check_record
-from maskfold.runs.run_data import prepared_places
+from maskfold.runs.run_data import prepared_candidates
 from maskfold.runs.run_folder import RunFolder
 
 BASELINES_FILE, RERUN_BASELINES = "baselines.json", "run scripts/baselines.py again"
@@ -34,7 +34,7 @@ def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, di
 
 def best_baseline(run: RunFolder) -> tuple[str, float] | None:
     """Return (name, macro F1) of the best recorded baseline on a run's data; None if no baseline is recorded."""
-    for folder in [folder for prepared in prepared_places(run) for folder in run.places.cache.places(prepared)]:
+    for folder in [folder for prepared in prepared_candidates(run) for folder in run.places.cache.folders(prepared)]:
         path = folder / BASELINES_FILE
         if not path.is_file():
             continue

@@ -19,7 +19,7 @@ from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, load_gain, record_gain
 from maskfold.inference.photo_shift import check_shift
 from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels
-from maskfold.runs.run_folder import RunFolder
+from maskfold.runs.run_folder import RunFolder, check_distinct_names
 from maskfold.runs.summary import summarise
 
 FIGURE = "reliability.png"
@@ -35,6 +35,7 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
     """
     if out is not None:
         check_output(out, "--out")
+        check_distinct_names(runs, "--out")
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
     for run, summary, oof in zip(runs, summaries, oofs, strict=True):

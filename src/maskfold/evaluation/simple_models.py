@@ -48,7 +48,7 @@ def score_baselines(
     model.pretrained) and is left out without them.
     """
     if out is not None:
-        check_output(out.parent, "--out")
+        check_output(out.parent, "--out", out)
     cache = cache or CacheFolder()
     prepared = ensure_prepared(config.data, cache)
     images, labels = prepared.images, prepared.images.label.to_numpy()
@@ -69,7 +69,7 @@ def score_baselines(
         bounds = score_intervals(labels, pred_labels, images.person_id.to_numpy(), prepared.num_eval_people)
         scores_by_name[name] = scores(labels, pred_labels) | bounds
     write = partial(write_baselines, prepared=prepared, scores_by_name=scores_by_name)
-    path = out or cache.places(prepared.folder)[0] / BASELINES_FILE
+    path = out or cache.folders(prepared.folder)[0] / BASELINES_FILE
     is_written = cache.keep(path, write, "the scores of the baselines")
     return (path if is_written else None), scores_by_name
 

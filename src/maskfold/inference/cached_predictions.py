@@ -71,7 +71,7 @@ def predict_runs(
 def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
     """Return the possible paths of the eval predictions and of the out-of-fold ones; new files get the first path."""
     tta = "+".join(views)
-    return run.cache_places(f"eval-{tta}.npz"), run.cache_places(f"oof-{tta}.npz")
+    return run.cache_paths(f"eval-{tta}.npz"), run.cache_paths(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
@@ -84,10 +84,7 @@ def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
 def _read_cached(
     run: RunFolder, prepared: Prepared, source: np.ndarray, views: tuple[str, ...]
 ) -> tuple[Predictions, OutOfFold] | None:
-    """Return the cached predictions; None if there are none, or if they were made with other checkpoints.
-
-    Raises UserError if photos are missing or unknown.
-    """
+    """Return the cached predictions; None if there are none, they are damaged, or other checkpoints made them."""
     pairs = (_read_pair(paths, run, prepared, source) for paths in zip(*_paths(run, views), strict=True))
     return next((pair for pair in pairs if pair is not None), None)
 
@@ -97,8 +94,12 @@ def _read_pair(
 ) -> tuple[Predictions, OutOfFold] | None:
     if not all(path.exists() for path in paths):
         return None
-    eval_predictions, oof = load_predictions(paths[0]), load_predictions(paths[1], out_of_fold=True)
-    cached = (eval_predictions, oof)
+    note, fix = run.places.cache.note, "they are computed again"
+    try:
+        cached = (load_predictions(paths[0], fix=fix), load_predictions(paths[1], out_of_fold=True, fix=fix))
+    except UserError as error:
+        note(str(error))
+        return None
     if not all(each.source is not None and np.array_equal(each.source, source) for each in cached):
         return None
     images = prepared.images
@@ -106,10 +107,8 @@ def _read_pair(
     for path, predictions, ids in zip(paths, cached, (prepared.eval_table.image_id, oof_ids), strict=True):
         if set(predictions.image_id) != set(ids):
             missing, unknown = set(ids) - set(predictions.image_id), set(predictions.image_id) - set(ids)
-            raise UserError(
-                f"{path}: {len(missing)} of {len(ids)} photos are missing, {len(unknown)} are not in this data; delete "
-                "the file and run the same command again"
-            )
+            note(f"{path}: {len(missing)} of {len(ids)} photos are missing, {len(unknown)} are not in this data; {fix}")
+            return None
     return cached
 
 

@@ -73,7 +73,7 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
     estimate |= {"from": [run.name for run in runs], "predictions": [sha256(run.folder / "oof.npz") for run in runs]}
     for run in runs:
         run.places.cache.keep(
-            run.cache_places(GAIN_FILE)[0], partial(write_json, content=estimate), "the estimated gain"
+            run.cache_paths(GAIN_FILE)[0], partial(write_json, content=estimate), "the estimated gain"
         )
     return estimate
 
@@ -86,7 +86,7 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
     """
     estimates = []
     for run in runs:
-        path = next((path for path in run.cache_places(GAIN_FILE) if path.exists()), None)
+        path = next((path for path in run.cache_paths(GAIN_FILE) if path.exists()), None)
         if path is None:
             return None
         estimate = read_json(path, "evaluate the repeats again")

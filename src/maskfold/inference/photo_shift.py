@@ -34,7 +34,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     if prepared.evaluation is None:
         return None, []
     cache = prepared.places.cache
-    paths = [folder / SHIFT_FILE for folder in cache.places(prepared.folder)]
+    paths = [folder / SHIFT_FILE for folder in cache.folders(prepared.folder)]
     source = {"version": SHIFT_VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
     shift = next((cached for path in paths if (cached := _read(path, source)) is not None), None)
     if shift is None:

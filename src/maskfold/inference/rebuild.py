@@ -11,7 +11,7 @@ from maskfold.inference.cross_fit import BlendParams
 from maskfold.inference.manifest import read_manifest
 from maskfold.inference.submission import submission_table, write_submission
 from maskfold.models.tta import canonical_views
-from maskfold.places import Places, possible_places
+from maskfold.places import Places, possible_paths
 from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 
 
@@ -26,7 +26,7 @@ def rebuild(
     """
     manifest = read_manifest(manifest_path)
     out = manifest_path.with_suffix(".csv") if out is None else out
-    check_output(out.parent, "--out")
+    check_output(out.parent, "--out", out)
     runs = [RunFolder(_find_member(member, manifest_path, runs_folder), places) for member in manifest["members"]]
     for run, member in zip(runs, manifest["members"], strict=True):
         _check_checkpoints(run, member, manifest_path)
@@ -60,7 +60,7 @@ def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path
     name = Path(member["run"])
     if runs_folder is not None:
         return find_run(runs_folder / name.name)
-    candidates = [*possible_places(Path(member.get("folder", name)), manifest), runs_root() / name]
+    candidates = [*possible_paths(Path(member.get("folder", name)), manifest), runs_root() / name]
     folders = [folder for folder in candidates if (folder / "config.yaml").is_file()]
     for folder in folders:
         # Another run of the same name may be unfinished, which raises UserError.

@@ -12,7 +12,7 @@ from maskfold.config.experiment import selects_on_validation
 from maskfold.data.catalog import read_info
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.fileio import check_locks, check_output, sha256, write_atomic, write_json
+from maskfold.fileio import check_output, sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
@@ -20,6 +20,7 @@ from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
+from maskfold.locks import check_locks
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
@@ -52,7 +53,7 @@ def make_submission(
     if len(set(names)) < len(names):
         raise UserError("a run is given twice; give each run once")
     # These checks come before the predictions, which may take an hour.
-    check_output(out.parent, "--out")
+    check_output(out.parent, "--out", out)
     check_locks(out.parent)
     views = canonical_views(tta, "--tta")
     blended = blend_runs(runs, views, blend, decision)

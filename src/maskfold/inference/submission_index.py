@@ -8,7 +8,8 @@ import pandas as pd
 from maskfold.data.cell_values import decimal_number
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, did_you_mean
-from maskfold.fileio import locked, write_csv
+from maskfold.fileio import write_csv
+from maskfold.locks import locked
 from maskfold.metrics.score_text import ci_text
 
 INDEX_FILE = "index.csv"
@@ -79,12 +80,12 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
         value = np.nan
     if not 0 <= value <= 1:
         raise UserError(f"--record {name} {score}: not a macro F1; give a number from 0 to 1, for example 0.7751")
+    # Before locking, which would create a mistyped folder.
+    names = list(read_index(folder)["name"])
+    if name not in names:
+        raise UserError(f"--record {name}: {folder / INDEX_FILE} has no such submission{did_you_mean(name, names)}")
     with locked(folder):
         table = read_index(folder)
-        if name not in set(table["name"]):
-            raise UserError(
-                f"--record {name}: {folder / INDEX_FILE} has no such submission{did_you_mean(name, table['name'])}"
-            )
         table.loc[table["name"] == name, "board_score"] = value
         _write(folder, table)
     return score_history(table)

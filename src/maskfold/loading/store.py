@@ -4,23 +4,27 @@ import hashlib
 import json
 import os
 import sys
+import weakref
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 import pandas as pd
 
+from maskfold import locks
 from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Data
 from maskfold.data.images_table import Prepared, fingerprint
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import locked, may_be_incomplete, write_atomic, write_json
+from maskfold.fileio import may_be_incomplete, write_atomic, write_json
 from maskfold.loading.crops import CROPS, reduction, store_size
 from maskfold.loading.faces import face_rate_by_mask
 from maskfold.loading.photo_array import UnmappedPhotos, open_photos, write_header
 from maskfold.loading.stored_photo import read_stored_photo
+from maskfold.locks import hold, locked
 from maskfold.progress import parallel_map
 
 # Increase the version with every change that alters stored pixels.
@@ -31,21 +35,27 @@ class Store:
     """The stored photos: store[row] is RGB uint8 [H, W, 3].
 
     Each process opens the file when it first uses it, because pickling a memory map would copy the photos. cache: the
-    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any.
+    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: is
+    closed with the store; while it is open, clean.py does not delete the file.
     """
 
-    def __init__(self, path: Path, cache: CacheFolder | None = None, shape: tuple[int, ...] | None = None):
+    def __init__(
+        self,
+        path: Path,
+        cache: CacheFolder | None = None,
+        shape: tuple[int, ...] | None = None,
+        handle: BinaryIO | None = None,
+    ):
         self.path, self.cache, self.shape = path, cache or CacheFolder(), shape
         self._pixels: np.ndarray | UnmappedPhotos | None = None
+        if handle is not None:
+            weakref.finalize(self, handle.close)
 
     @property
     def pixels(self) -> np.ndarray | UnmappedPhotos:
         if self._pixels is None:
             try:
-                pixels = open_photos(self.path)
-                if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or self.shape not in (None, pixels.shape):
-                    raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {self.shape}")
-                self._pixels = pixels
+                self._pixels = _open_checked(self.path, self.shape)
             # A damaged header leads to errors of any type.
             except Exception as error:
                 raise UserError(
@@ -78,8 +88,16 @@ class ConcatStore:
         return self.stores[index][row - self.starts[index]]
 
 
+def _open_checked(path: Path, shape: tuple[int, ...] | None) -> np.ndarray | UnmappedPhotos:
+    """The photos of a store. Raises an exception of any type for a damaged file."""
+    pixels = open_photos(path)
+    if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or shape not in (None, pixels.shape):
+        raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {shape}")
+    return pixels
+
+
 def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
-    """Open the store of the table's photos, in the order of the table; build the store if it is missing.
+    """Open the store of the table's photos, in the order of the table; build the store if it is missing or damaged.
 
     The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). The file is in
     --cache or in store/ of the prepared folder, or in a temporary folder if neither can hold it. Processes that start
@@ -88,18 +106,21 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
-    default = prepared.folder / "store"
-    path = next((path for folder in cache_folder.places(default) if _is_complete(path := folder / name)), None)
-    if path is None:
-        num_bytes = len(table) * int(np.prod(store_size(data))) * 3
-        path = cache_folder.writable(default, num_bytes, "the store of decoded photos") / name
-        with locked(path.parent):
-            # These are files of killed processes, because a process that still builds a store would hold the lock.
-            for temporary in path.parent.glob(".*.npy"):
-                temporary.unlink()
-            if not _is_complete(path):
-                _build(path, prepared, table, data, expected)
-    return Store(path, cache_folder, (len(table), *store_size(data), 3))
+    default, shape = prepared.folder / "store", (len(table), *store_size(data), 3)
+    while True:
+        paths = [folder / name for folder in cache_folder.folders(default)]
+        usable = next((path for path in paths if _is_usable(path, shape, cache_folder)), None)
+        path = usable or cache_folder.choose_folder(default, int(np.prod(shape)), "the store of decoded photos") / name
+        if usable is None:
+            with locked(path.parent):
+                # These are files of killed processes, because a process that still builds a store would hold the lock.
+                for temporary in path.parent.glob(".*.npy") if locks.locks_enabled else ():
+                    temporary.unlink()
+                if not _is_usable(path, shape, cache_folder):
+                    _build(path, prepared, table, data, expected)
+        # None if clean.py has deleted the file since.
+        if (handle := hold(path)) is not None:
+            return Store(path, cache_folder, shape, handle)
 
 
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
@@ -120,8 +141,19 @@ def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> 
     return f"{data.crop}-{size[0]}x{size[1]}-{digest}.npy"
 
 
-def _is_complete(path: Path) -> bool:
-    return path.exists() and not may_be_incomplete(path)
+def _is_usable(path: Path, shape: tuple[int, ...], cache_folder: CacheFolder) -> bool:
+    """Whether a file is a store of this shape; prints what is wrong with one that is not."""
+    try:
+        if may_be_incomplete(path):
+            return False
+        _open_checked(path, shape)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    # A damaged header leads to errors of any type.
+    except Exception as error:
+        cache_folder.note(f"{path}: not a readable store ({first_line(error)}), so it is built again")
+        return False
+    return True
 
 
 def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
@@ -151,7 +183,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # Not flushed, since waiting for the disk takes a tenth of the building time. _is_complete finds incomplete files.
+    # Not flushed, since waiting for the disk takes a tenth of the building time. _is_usable finds incomplete files.
     write_atomic(path, write, flush=False)
 
 

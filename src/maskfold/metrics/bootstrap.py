@@ -19,7 +19,7 @@ Z_TWO_SIDED, Z_POWER = 1.959964, 0.841621
 
 @dataclass(frozen=True)
 class Resampling:
-    """How people are resampled: the seed, and how often."""
+    """The seed of the resampling of people, and the number of resamples."""
 
     seed: int = 0
     count: int = RESAMPLES
@@ -31,7 +31,8 @@ DEFAULT_RESAMPLING = Resampling()
 class People:
     """The people of some photos, to be resampled within gender x age strata (Efron & Tibshirani 1993).
 
-    labels: int [N], 0..17; people: [N], the person of each photo. person_index: int [N], its index in `names`.
+    labels: int [N], 0..17; people: [N], the person of each photo. person_index: int [N], the index of each
+    photo's person in `names`.
     """
 
     def __init__(self, labels, people):
@@ -47,11 +48,11 @@ class People:
         return tally(labels, pred_labels, self.person_index, len(self))
 
     def resample(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
-        """For each stratum int [count, size of the stratum]: positions in it, sampled with replacement."""
+        """Sample people with replacement: for each stratum, int [count, size of the stratum] positions in it."""
         return [rng.integers(len(group), size=(count, len(group))) for group in self.strata]
 
     def resample_to_size(self, rng: np.random.Generator, samples: list[np.ndarray], size: int) -> list[np.ndarray]:
-        """`size` people out of each resample, in the proportions of the strata."""
+        """Sample `size` people from each resample, in the proportions of the strata."""
         sizes = _proportional([len(group) for group in self.strata], size)
         return [
             np.take_along_axis(picks, rng.integers(picks.shape[1], size=(len(picks), stratum_size)), 1)
@@ -70,9 +71,9 @@ class People:
 
 
 def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield `count` bootstrap samples of the people, each as the rows of their photos, int [about N].
+    """Yield `count` bootstrap samples of the people, each as the rows of their photos, about N of them.
 
-    This is bagging (Breiman 1996), without strata: the bags should also vary in the proportions of the strata. people:
+    This is bagging (Breiman 1996). It has no strata, because the proportions of the strata should vary as well. people:
     [N], the person of each photo.
     """
     rng = np.random.default_rng(seed)
@@ -160,7 +161,7 @@ class Comparison:
     def people_needed(self) -> int | None:
         """The number of people for which this difference would be significant with a power of 80 %.
 
-        It includes the people compared here; None for a difference of 0.
+        The number includes the people of this comparison. It is None for a difference of 0.
         """
         if self.difference == 0:
             return None
@@ -175,11 +176,11 @@ def compare(labels, first, second, people, resampling: Resampling = DEFAULT_RESA
 def compare_by_metric(
     labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> dict[str, Comparison]:
-    """The paired bootstrap: both predictions are scored on the same resampled people, so what is hard for both cancels.
+    """The paired bootstrap: both are scored on the same resampled people, so that the difficulty of a sample cancels.
 
     ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): the
-    distribution of a difference is symmetric enough, and in simulations it had fewer false positives and more power
-    than percentiles.
+    distribution of a difference is symmetric enough, and in simulations this interval had fewer false positives and
+    more power than percentiles.
     labels: int [N]; people: [N], the person of each photo; first, second: predicted labels int [N], or [S, N] of S
     repeats, whose scores are averaged. Returns a Comparison for each of METRICS.
     """
@@ -193,10 +194,11 @@ def compare_by_metric(
         resampled = [metrics_from_tally(resampled_people.totals(counts, samples)) for counts in tallies]
         return _means(observed), _means(resampled)
 
-    (one, ones), (other, others) = metrics(first), metrics(second)
+    (first_score, first_samples), (second_score, second_samples) = metrics(first), metrics(second)
     comparisons = {}
     for name in METRICS:
-        difference, std_error = float(one[name] - other[name]), float((ones[name] - others[name]).std(ddof=1))
+        difference = float(first_score[name] - second_score[name])
+        std_error = float((first_samples[name] - second_samples[name]).std(ddof=1))
         bounds = [difference - Z_TWO_SIDED * std_error, difference + Z_TWO_SIDED * std_error]
         comparisons[name] = Comparison(difference, bounds, std_error, len(resampled_people))
     return comparisons
@@ -209,6 +211,6 @@ def _means(repeats: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 def _proportional(sizes: list[int], total: int) -> np.ndarray:
     """`total` divided in proportion to `sizes` into whole numbers; the largest remainders are rounded up."""
     exact = np.array(sizes) * total / sum(sizes)
-    shares = np.floor(exact).astype(int)
-    shares[np.argsort(shares - exact, kind="stable")[: total - shares.sum()]] += 1
-    return shares
+    parts = np.floor(exact).astype(int)
+    parts[np.argsort(parts - exact, kind="stable")[: total - parts.sum()]] += 1
+    return parts

@@ -1,4 +1,4 @@
-"""Calibration: whether probabilities match observed frequencies, and temperature scaling, which corrects most of it.
+"""Calibration: how well probabilities match observed frequencies, and temperature scaling, which improves the match.
 
 A temperature T turns probabilities p into p^(1/T), normalised, which is the same as dividing the logits by T (Guo et
 al. 2017, On Calibration of Modern Neural Networks). It changes no predicted label, only the confidence.
@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from maskfold.probabilities import OutOfFold
 from maskfold.progress import report
 
-# Temperatures are limited to 1/20..20: outside, they no longer calibrate. The search is over their logarithm.
+# Temperatures are limited to 1/20..20, because values outside no longer calibrate. The search is over their logarithm.
 MAX_TEMPERATURE = 20.0
 NUM_BINS = 15
 MIN_PROB = 1e-12
@@ -28,15 +28,15 @@ def apply_temperature(probs: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
     """The temperature from 1/20 to 20 with the lowest log loss; probs float [N, C], labels int [N].
 
-    The loss is convex in 1/T: there is one optimum, or it lies on a bound, as when all labels are predicted correctly.
-    Returns 1, which leaves the probabilities unchanged, when they are uniform (all temperatures are equal then) and,
-    with a warning, when the search does not converge. Raises ValueError without photos.
+    The loss is convex in 1/T, so there is a single optimum. It is on a bound if, for example, all labels are predicted
+    correctly. Returns 1, which leaves the probabilities unchanged, if they are uniform (all temperatures then give the
+    same loss) or, with a warning, if the search does not converge. Raises ValueError without photos.
     """
     if not len(labels):
         raise ValueError("a temperature can't be fitted without photos")
     bound = np.log(MAX_TEMPERATURE)
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
-    # With the true class at 0, the loss is the logarithm of the sum of exponentials.
+    # The true class is shifted to 0, so that the loss is the logarithm of a sum of exponentials.
     logs -= logs[np.arange(len(labels)), labels][:, None]
 
     def loss(log_temperature: float) -> float:
@@ -57,16 +57,16 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def cross_fit_temperatures(oof: OutOfFold) -> tuple[np.ndarray, dict[int, float]]:
-    """(probabilities float64 [N, C], temperature by fold): each fold is scaled by a temperature fitted on the others.
+    """Scale each fold by a temperature that is fitted on the other folds.
 
-    A single fold stays unchanged, at temperature 1: there are no other folds.
+    Returns (probabilities float64 [N, C], temperature by fold). A single fold stays unchanged, with temperature 1.
     """
     folds = np.unique(oof.fold)
     probs, temperatures = oof.probs.astype(np.float64), {}
     for fold in folds:
-        mine = oof.fold == fold
-        temperatures[int(fold)] = fit_temperature(oof.probs[~mine], oof.label[~mine]) if len(folds) > 1 else 1.0
-        probs[mine] = apply_temperature(oof.probs[mine], temperatures[int(fold)])
+        in_fold = oof.fold == fold
+        temperatures[int(fold)] = fit_temperature(oof.probs[~in_fold], oof.label[~in_fold]) if len(folds) > 1 else 1.0
+        probs[in_fold] = apply_temperature(oof.probs[in_fold], temperatures[int(fold)])
     return probs, temperatures
 
 
@@ -80,7 +80,7 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error, 0..1: the mean gap of the bins, weighted by photos (Naeini et al. 2015)."""
+        """Expected calibration error, 0..1: mean |confidence - accuracy| of bins, weighted by photos (Naeini 2015)."""
         gaps = np.abs(self.confidence - self.accuracy)
         return float(np.nansum(self.num_photos * gaps) / self.num_photos.sum())
 
@@ -96,9 +96,9 @@ def reliability(probs: np.ndarray, labels: np.ndarray) -> Reliability:
 
 
 def assess_calibration(oof: OutOfFold) -> tuple[Reliability, Reliability | None, float]:
-    """(before calibration, after it, temperature).
+    """Return (reliability before calibration, reliability after calibration, temperature fitted on all photos).
 
-    After: with cross-fitted temperatures, None for a single fold. The temperature is fitted on all photos.
+    The reliability after calibration uses cross-fitted temperatures; it is None for a single fold.
     """
     before, temperature = reliability(oof.probs, oof.label), fit_temperature(oof.probs, oof.label)
     if len(np.unique(oof.fold)) == 1:

@@ -10,9 +10,9 @@ MAX_ERRORS = 24
 
 
 def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[list]]]:
-    """(name, classes, rows) of the 18 classes and of each axis.
+    """Return (name, classes, rows) for the 18 classes and for each axis.
 
-    A row is the name of a true class and the number of its photos by predicted class.
+    A row contains the name of a true class, and the number of its photos for each predicted class.
     """
     labels_by_name = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
     pairs = zip(AXES.items(), decode_label(oof.label), decode_label(oof.pred_labels), strict=True)

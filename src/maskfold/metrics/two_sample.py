@@ -1,7 +1,7 @@
 """A classifier two-sample test (Lopez-Paz & Oquab 2017), known on Kaggle as adversarial validation.
 
-A classifier tries to tell training photos from eval photos by some statistics of each photo. Its cross-validated AUC is
-0.5 if it cannot, and 1 if the photos differ completely.
+A classifier tries to distinguish training photos from eval photos by some statistics of each photo. Its cross-validated
+AUC is 0.5 if it cannot, and 1 if the photos differ completely.
 """
 
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from scipy.stats import rankdata
 from maskfold.labels import PHOTOS_PER_PERSON
 
 FOLDS = 5
-# Fewest people on each side of a comparison.
+# Minimum number of people on each side of a comparison.
 MIN_COMPARED_PEOPLE = 10
-# Random splits of the training people, which show the AUC of photos that do not differ.
+# Number of random splits of the training people. They give the AUC to expect if photos do not differ.
 SPLITS = 60
-# Comparisons with the eval photos, each with other training people; their mean AUC is reported.
+# Number of comparisons with the eval photos, each with other training people. Their mean AUC is reported.
 COMPARISONS = 5
 # The threshold is this many standard deviations above the mean of the random splits, and at least MIN_THRESHOLD.
 DEVIATIONS = 3.0
@@ -32,7 +32,7 @@ RIDGE = 0.1
 
 @dataclass(frozen=True)
 class TwoSample:
-    """auc: of the classifier; threshold: photos differ if the AUC is above it."""
+    """auc: the AUC of the classifier; threshold: the photos differ if the AUC is above it."""
 
     auc: float
     threshold: float
@@ -45,12 +45,13 @@ class TwoSample:
 def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, seed: int = 0) -> TwoSample | None:
     """Compare statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
 
-    None for fewer than 2 * MIN_COMPARED_PEOPLE people in training or MIN_COMPARED_PEOPLE in the eval set.
+    Returns None for fewer than 2 * MIN_COMPARED_PEOPLE training people or MIN_COMPARED_PEOPLE eval people.
 
-    Each training person is in one fold. Nobody knows which eval photos show one person, so an eval person is in several
-    folds, and the AUC of photos that do not differ is above 0.5 and varies more than that of independent photos. By how
-    much is measured: in random splits, some training people take the place of the eval set, and their photos are
-    assigned to folds as eval photos are. The comparison has as many people on each side as these splits.
+    The photos of a training person are in one fold. The photos of an eval person are in several folds, because it is
+    unknown which of them show the same person. Therefore the AUC is above 0.5 even if the photos do not differ, and it
+    varies more than with independent photos. Random splits of the training people measure this: the photos of some
+    people are assigned to folds like eval photos, and compared with the others. The comparison with the real eval
+    photos has as many people on each side as these splits.
     """
     _, person = np.unique(people, return_inverse=True)
     num_people = len(np.unique(person))
@@ -62,28 +63,28 @@ def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarra
     train, evaluation = standardised[: len(train)], standardised[len(train) :]
 
     def random_auc() -> float:
-        taken = rng.permutation(num_people)[person] < num_eval_people
-        return _cross_validated_auc(train[~taken], person[~taken], train[taken], rng)
+        held_out = rng.permutation(num_people)[person] < num_eval_people
+        return _cross_validated_auc(train[~held_out], person[~held_out], train[held_out], rng)
 
     def eval_auc() -> float:
-        taken = rng.permutation(num_people)[person] < num_eval_people
-        photos = rng.permutation(len(evaluation))[: taken.sum()]
-        return _cross_validated_auc(train[~taken], person[~taken], evaluation[photos], rng)
+        held_out = rng.permutation(num_people)[person] < num_eval_people
+        photos = rng.permutation(len(evaluation))[: held_out.sum()]
+        return _cross_validated_auc(train[~held_out], person[~held_out], evaluation[photos], rng)
 
-    # As logits, since with few people the standard deviation is large and the threshold must stay below 1.
-    by_chance = logit(np.clip([random_auc() for _ in range(SPLITS)], 1 - MAX_AUC, MAX_AUC))
-    threshold = max(MIN_THRESHOLD, expit(by_chance.mean() + DEVIATIONS * by_chance.std(ddof=1)))
+    # Logits are used because the standard deviation is large with few people, and the threshold must stay below 1.
+    random_logits = logit(np.clip([random_auc() for _ in range(SPLITS)], 1 - MAX_AUC, MAX_AUC))
+    threshold = max(MIN_THRESHOLD, expit(random_logits.mean() + DEVIATIONS * random_logits.std(ddof=1)))
     return TwoSample(float(np.mean([eval_auc() for _ in range(COMPARISONS)])), float(threshold))
 
 
 def auc(low: np.ndarray, high: np.ndarray) -> float:
-    """Area under the ROC curve: the probability that a value of `high` exceeds one of `low`, where ties count half."""
+    """Area under the ROC curve: the probability that a value of `high` exceeds a value of `low`. A tie counts half."""
     ranks = rankdata(np.concatenate([low, high]))[len(low) :]
     return float((ranks.sum() - len(high) * (len(high) + 1) / 2) / (len(low) * len(high)))
 
 
 def _standardise(statistics: np.ndarray) -> np.ndarray:
-    """Each column [N, S] with mean 0 and standard deviation 1, clipped; a constant column becomes 0."""
+    """Scale each column of [N, S] to mean 0 and standard deviation 1, and clip it. A constant column becomes 0."""
     deviations = statistics.std(0)
     standardised = (statistics - statistics.mean(0)) / np.where(deviations > 0, deviations, 1)
     return standardised.clip(-MAX_STANDARDISED, MAX_STANDARDISED)

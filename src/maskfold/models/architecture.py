@@ -15,12 +15,12 @@ from torch import nn
 
 from maskfold.errors import UserError, did_you_mean, first_line
 
-# What timm and huggingface_hub raise for models and weights that can't be loaded.
+# The exceptions of timm and huggingface_hub for models and weights that can't be loaded.
 LOAD_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
 # Keys of timm's pretrained_cfg that decide how a model is built and what it computes.
 CFG_KEYS = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
 
-# Constructor arguments that timm sets only where it loads weights itself.
+# Constructor arguments that timm sets only if it loads the weights itself.
 ARGS_WITH_WEIGHTS = {"fbnetc_100": {"bn_eps": 1e-3}}
 
 
@@ -28,7 +28,7 @@ ARGS_WITH_WEIGHTS = {"fbnetc_100": {"bn_eps": 1e-3}}
 class Architecture:
     """Arguments of timm.create_model.
 
-    cfg: timm's pretrained_cfg; None for the one that timm has for `name`. args: arguments of the model's constructor.
+    cfg: timm's pretrained_cfg; None means the one that timm has for `name`. args: arguments of the model's constructor.
     folder, repository: where the weights of a `local-dir:` or `hf-hub:` model are.
     """
 
@@ -43,7 +43,7 @@ class Architecture:
         return self.cfg or timm.get_pretrained_cfg(self.name).to_dict()
 
     def with_weights(self) -> "Architecture":
-        """The same architecture as timm builds it when it loads weights, for weights that are loaded later."""
+        """The architecture that timm builds if it loads the weights itself, for weights that are loaded later."""
         args = ARGS_WITH_WEIGHTS.get(self.name.partition(".")[0], {})
         return replace(self, args={**args, **self.args})
 
@@ -53,7 +53,7 @@ class Architecture:
 
 
 def find_architecture(backbone: str) -> Architecture:
-    """Resolve a timm name, `hf-hub:owner/name` or `local-dir:folder`. Raises UserError where there is no such model."""
+    """Resolve a timm name, `hf-hub:owner/name` or `local-dir:folder`. Raises UserError if there is no such model."""
     prefix, _, location = backbone.partition(":")
     if prefix in ("hf-hub", "hf_hub") and location:
         return _from_hub(location)
@@ -63,11 +63,11 @@ def find_architecture(backbone: str) -> Architecture:
 
 
 def architecture_to_metadata(architecture: Architecture | None) -> dict[str, str]:
-    """Metadata of a weights file, by which it is loaded without the hub or the folder; empty for a timm model."""
+    """Metadata of a weights file, so that it can be loaded without the hub or the folder; empty for a timm model."""
     if architecture is None or architecture.cfg is None:
         return {}
     cfg = {key: architecture.cfg[key] for key in CFG_KEYS if key in architecture.cfg}
-    # A single key: safetensors does not keep the order of keys, and the file's hash would differ each time.
+    # A single key, because safetensors changes the order of several keys, and with it the hash of the file.
     return {"architecture": json.dumps([architecture.name, cfg, architecture.args], sort_keys=True)}
 
 
@@ -77,22 +77,22 @@ def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture 
         return None
     name, cfg, args = json.loads(metadata["architecture"])
     if not (isinstance(name, str) and timm.is_model(name)) or not (isinstance(cfg, dict) and isinstance(args, dict)):
-        raise ValueError("its metadata name no architecture of timm")
+        raise ValueError("its metadata do not name a timm architecture")
     return Architecture(name, _checked_cfg(cfg), args)
 
 
 def _from_timm(backbone: str) -> Architecture:
-    bare = backbone.partition(".")[0]
-    if not timm.is_model(bare):
-        hint = did_you_mean(bare, timm.list_models(), n=5) or "; timm.list_models() lists all"
+    name = backbone.partition(".")[0]
+    if not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models(), n=5) or "; timm.list_models() lists all"
         if "/" in backbone or ":" in backbone:
             hint = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
         raise UserError(f"model.backbone: timm has no {backbone}{hint}")
     try:
         timm.get_pretrained_cfg(backbone)
     except LOAD_ERRORS as error:
-        tags = ", ".join(timm.list_pretrained(bare)[:5])
-        raise UserError(f"model.backbone: timm has no {backbone}; there are {tags or bare}") from error
+        tags = ", ".join(timm.list_pretrained(name)[:5])
+        raise UserError(f"model.backbone: timm has no {backbone}; use {tags or name}") from error
     return Architecture(backbone)
 
 
@@ -137,10 +137,11 @@ def _make(name: str, cfg: dict, args: dict, **location: Any) -> Architecture:
 
 
 def _checked_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The pretrained_cfg itself. Raises ValueError where its input size or its normalisation is not valid."""
-    sizes = [cfg[key] for key in ("mean", "std", "input_size") if key in cfg]
+    """Return the pretrained_cfg. Raises ValueError if its input size or its normalisation is not valid."""
+    triples = [cfg[key] for key in ("mean", "std", "input_size") if key in cfg]
     if not all(
-        isinstance(size, list | tuple) and len(size) == 3 and all(map(_is_plain_number, size)) for size in sizes
+        isinstance(triple, list | tuple) and len(triple) == 3 and all(map(_is_plain_number, triple))
+        for triple in triples
     ):
         raise ValueError("mean, std and input_size of its pretrained_cfg are not three numbers each")
     if "std" in cfg and min(cfg["std"]) <= 0:
@@ -153,7 +154,7 @@ def _is_plain_number(value: object) -> bool:
 
 
 def go_offline_without_network() -> None:
-    """Use only the local cache where the hub's name can't be resolved: retries would take most of a minute."""
+    """Use only the local cache if the hub's host name can't be resolved: retries would take most of a minute."""
     if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
     try:

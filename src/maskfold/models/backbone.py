@@ -19,7 +19,7 @@ from maskfold.models.weight_files import create_with_weights, find_weights_file,
 def build_backbone(model: Model, data: Data, architecture: Architecture | None = None) -> torch.nn.Module:
     """Build a timm model without its classifier: [B, 3, H, W] -> pooled features [B, head_hidden_size].
 
-    architecture: the one that model.backbone names without it. Raises UserError for an unknown name, for weights that
+    architecture: None for the one that model.backbone names. Raises UserError for an unknown name, for weights that
     can't be downloaded and for a file that does not fit.
     """
     architecture = architecture or find_architecture(model.backbone)

@@ -18,7 +18,7 @@ MIN_CHANNELS_LAST = 16
 class Classifier(nn.Module):
     """RGB images [B, 3, H, W], uint8 or (mixed) float, 0 to 255 -> log-probabilities float32 [B, 18].
 
-    The first layer normalises with the backbone's own mean and std, so that no caller can omit it or do it twice.
+    The first layer normalises with the backbone's own mean and std, so that no caller can omit this or do it twice.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
@@ -39,11 +39,11 @@ class Classifier(nn.Module):
         return self.backbone(self.normalise(images))
 
     def forward(self, images: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
-        """Log-probabilities [B, 18]; with_ages: a HeadOutput, as the losses need it."""
+        """Return log-probabilities [B, 18], or a HeadOutput for the losses if with_ages is set."""
         return self.head(self.features(images), with_ages)
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Freeze the backbone, with batch norm's statistics, or unfreeze it."""
+        """Freeze the backbone, including the statistics of batch norm, or unfreeze it."""
         self.frozen = frozen
         self.backbone.requires_grad_(not frozen)
         self.train(self.training)
@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 def build_classifier(config: Config, architecture: Architecture | None = None) -> Classifier:
     """Build the configured model on the CPU, initialised from torch's global random generator.
 
-    architecture: that of a finished model; without it, the one that model.backbone names.
+    architecture: the architecture of a finished model; None for the one that model.backbone names.
     """
     architecture = architecture or find_architecture(config.model.backbone)
     backbone = build_backbone(config.model, config.data, architecture)
@@ -76,7 +76,7 @@ def build_classifier(config: Config, architecture: Architecture | None = None) -
 
 
 def _channels_last(model: nn.Module) -> None:
-    """Convert 4-D tensors to channels_last, which is faster. Lambda layers have 5-D ones, which torch can't convert."""
+    """Convert 4-D tensors to channels_last, which is faster. torch can't convert the 5-D tensors of lambda layers."""
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -87,7 +87,7 @@ def _channels_last(model: nn.Module) -> None:
 
 
 def _corrupts_memory(conv: nn.Conv2d) -> bool:
-    """Whether its backward pass on a CPU, in channels_last, writes beyond its buffer (uxlfoundation/oneDNN#6035)."""
+    """Whether its backward pass in channels_last on a CPU writes beyond a buffer (uxlfoundation/oneDNN#6035)."""
     return max(conv.kernel_size) == 1 and max(conv.stride) > 1 and conv.in_channels // conv.groups < MIN_CHANNELS_LAST
 
 

@@ -30,7 +30,7 @@ class Hardware:
 
     @classmethod
     def of(cls, device: torch.device, precision: str) -> "Hardware":
-        """precision: a key of DTYPES."""
+        """Create Hardware from a device and a precision, which is a key of DTYPES."""
         return cls(device, DTYPES[precision])
 
     def autocast(self) -> torch.autocast:
@@ -38,9 +38,9 @@ class Hardware:
 
 
 def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
-    """Hardware for predictions, after configure_process. Raises UserError as pick_device does.
+    """Configure this process, and return the hardware for predictions. Raises UserError like pick_device.
 
-    precision: a key of DTYPES, by default run.predict_precision, which must be resolved (not auto).
+    precision: a key of DTYPES; the default is run.predict_precision, which must be resolved (not auto).
     """
     device = pick_device(run)
     configure_process(device)
@@ -51,7 +51,7 @@ def pick_device(run: Run) -> torch.device:
     """The device that run.device names. Raises UserError for a GPU that is missing or too old for this torch."""
     has_gpu = torch.cuda.is_available()
     if run.device == "cuda" and not has_gpu:
-        raise UserError("run.device: it is cuda, but torch sees no GPU; use --run.device cpu, or update the driver")
+        raise UserError("run.device: cuda is set, but torch sees no GPU; use --run.device cpu, or update the driver")
     if run.device == "cpu" or not has_gpu:
         return torch.device("cpu")
     major, minor = torch.cuda.get_device_capability()
@@ -60,14 +60,14 @@ def pick_device(run: Run) -> torch.device:
     )
     if major * 10 + minor < oldest:
         raise UserError(
-            f"run.device: this GPU has compute capability {major}.{minor}, this torch needs {oldest / 10}; "
+            f"run.device: this GPU has compute capability {major}.{minor}, but this torch needs {oldest / 10}; "
             "install torch 2.8 to 2.10 (they support a V100), or use --run.device cpu"
         )
     return torch.device("cuda")
 
 
 def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
-    """(training precision, prediction precision), with auto resolved as the keys' help says.
+    """Return (training precision, prediction precision). `auto` is resolved as described in the help of the keys.
 
     Raises UserError for fp16 on a CPU.
     """
@@ -88,14 +88,14 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
 
 
 def configure_process(device: torch.device) -> None:
-    """Set this process up for speed, whatever the environment variables say. Costs only memory.
+    """Configure this process for speed, whatever the environment variables say. This costs only memory.
 
     GPU: cudnn benchmarks its algorithms for each shape, and float32 matrix products use TF32. CPU: the allocator keeps
     freed memory, like MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ in the environment. Otherwise glibc returns large
-    blocks to the system and gets them back as zeroed pages, which takes a fifth of a training step.
+    blocks to the system and gets zeroed pages back, which takes a fifth of the time of a training step.
     """
     ignore_variables()
-    # timm read TIMM_FUSED_ATTN at import; this overrides it, since models read the setting when they are built.
+    # timm read TIMM_FUSED_ATTN at import. This call overrides it, because models read the setting when they are built.
     set_fused_attn(True)
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     if device.type == "cuda":
@@ -115,7 +115,7 @@ def free_device_memory(device: torch.device) -> None:
 
 
 def check_compiler(run: Run, device: torch.device) -> None:
-    """Raise UserError where run.compile is on and torch.compile does not work here."""
+    """Raise UserError if run.compile is on and torch.compile does not work here."""
     if not run.compile or (reason := _compile_error(device)) is None:
         return
     compiler = "a C++ compiler (g++ or clang++; CXX names another one)"
@@ -128,7 +128,7 @@ def check_compiler(run: Run, device: torch.device) -> None:
 
 @cache
 def _compile_error(device: torch.device) -> str | None:
-    """First line of torch's error for compiling a small function, or None where it works."""
+    """The first line of torch's error when it compiles a small function, or None if there is no error."""
     # A random size, because cached kernels of an earlier process would hide that the compiler is missing.
     size = random.SystemRandom().randrange(1_000, 1_000_000)
     try:
@@ -140,12 +140,12 @@ def _compile_error(device: torch.device) -> str | None:
 
 
 def pick_workers(num_workers: int | str, device: torch.device) -> int:
-    """Number of loader processes; auto is 0 on a CPU, where they would only take cores from the model."""
+    """Number of loader processes; auto is 0 on a CPU, because loaders would take cores from the model."""
     if isinstance(num_workers, int):
         return num_workers
     return 0 if device.type == "cpu" else min(MAX_WORKERS, num_cores() - 1)
 
 
 def threads_per_process(processes: int) -> int:
-    """CPU threads of each of `processes` on this machine: its share of the cores, or OMP_NUM_THREADS if fewer."""
+    """CPU threads per process, if `processes` of them share the cores; at most OMP_NUM_THREADS."""
     return min(torch.get_num_threads(), max(1, num_cores() // processes))

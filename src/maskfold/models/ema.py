@@ -13,14 +13,14 @@ class ModelEma(ModelEmaV3):
 
     def __init__(self, model: torch.nn.Module, decay: float):
         super().__init__(model, decay=decay)
-        # Of tensors that share memory only the first name; copies of a module share memory as the original does.
+        # Keep one name for tensors that share memory. The tensors of a copied module share memory like the originals.
         name_by_address: dict[tuple[int, int], str] = {}
         for name, tensor in self.module.state_dict().items():
             name_by_address.setdefault((tensor.data_ptr(), tensor.numel()), name)
         self.names = tuple(name_by_address.values())
 
     def apply_update_(self, model: torch.nn.Module, decay: float) -> None:
-        """Called by `update`: floating-point tensors are averaged, others are copied."""
+        """Average floating-point tensors and copy the others. `update` calls this method."""
         averages, tensors = self.module.state_dict(), model.state_dict()
         floating = [name for name in self.names if averages[name].is_floating_point()]
         for name in set(self.names) - set(floating):

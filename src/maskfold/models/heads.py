@@ -6,7 +6,7 @@ from torch import nn
 from maskfold.config.experiment import Model
 from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint_log_probs
 
-# Log-probabilities [B, 18], and those of the age bins [B, A] or None.
+# Log-probabilities of the classes [B, 18], and of the age bins [B, A] or None.
 HeadOutput = tuple[torch.Tensor, torch.Tensor | None]
 
 
@@ -22,8 +22,8 @@ class JointHead(nn.Module):
         self.linear = _linear(features, NUM_CLASSES, config)
 
     def forward(self, features: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
-        """Log-probabilities; with_ages: (log-probabilities, None), since this head predicts no ages."""
-        # In float32, whatever precision the backbone has: the three digits of bf16 are too few for logits.
+        """Return log-probabilities; if with_ages is set, (log-probabilities, None): this head predicts no ages."""
+        # Logits are computed in float32, whatever the backbone's precision: the three digits of bf16 are too few.
         with torch.autocast(features.device.type, enabled=False):
             log_probs = self.linear(self.dropout(features.float())).log_softmax(1)
         return (log_probs, None) if with_ages else log_probs
@@ -32,8 +32,8 @@ class JointHead(nn.Module):
 class FactoredHead(nn.Module):
     """Separate softmaxes for mask, gender and age bins: features [B, F] -> log-probabilities float32 [B, 18].
 
-    The three are independent given the photo, so the log-probability of a class is a sum of three. The probability of
-    an age group is the sum over its bins.
+    Mask, gender and age are modelled as independent given the photo, so the log-probability of a class is the sum of
+    three log-probabilities. The probability of an age group is the sum over its bins.
     """
 
     def __init__(self, features: int, config: Model):
@@ -47,7 +47,7 @@ class FactoredHead(nn.Module):
         self.bins_per_group = [int((groups == group).sum()) for group in range(len(AGE_GROUPS))]
 
     def forward(self, features: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
-        """Log-probabilities; with_ages: (log-probabilities, log-probabilities of the age bins [B, A])."""
+        """Return log-probabilities; if with_ages is set, also the log-probabilities of the age bins [B, A]."""
         with torch.autocast(features.device.type, enabled=False):
             logits = self.linear(self.dropout(features.float()))
         mask, gender, ages = (part.log_softmax(1) for part in logits.split(self.sizes, 1))

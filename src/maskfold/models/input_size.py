@@ -1,4 +1,4 @@
-"""Check that a model sees the whole photo: a patch or stride that does not divide the input size ignores a border."""
+"""Check that a model sees the whole photo: if its patch or stride does not divide the size, it ignores a border."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -10,14 +10,14 @@ from maskfold.errors import UserError, first_line
 from maskfold.models.classifier import Classifier, build_classifier
 
 InputSize = tuple[int, int]
-# What models raise for input sizes that they do not support.
+# The exceptions that models raise for input sizes that they do not support.
 MODEL_ERRORS = (RuntimeError, ValueError, AssertionError)
-# How many patches or strides beyond the current size are tried as a larger size.
+# Larger sizes are tried up to this number of patches or strides beyond the current size.
 MAX_STEPS = 4
 
 
 def check_input_size(model: Classifier, config: Config) -> None:
-    """Raise UserError where the model fails on photos of data.image_size, or ignores a part of them."""
+    """Raise UserError if the model fails on photos of data.image_size or ignores a part of them."""
     size, name = config.data.image_size, config.model.backbone
     model = model.eval()
     try:
@@ -31,8 +31,8 @@ def check_input_size(model: Classifier, config: Config) -> None:
         return
     lost = 1 - seen[0] * seen[1] / (size[0] * size[1])
     raise UserError(
-        f"data.image_size: {name} sees {seen[0]}x{seen[1]} of {size[0]}x{size[1]}, {lost:.1%} of every photo is never "
-        f"seen; {_suggestion(nearest_sizes(model, config, seen))}"
+        f"data.image_size: {name} sees {seen[0]}x{seen[1]} of {size[0]}x{size[1]} pixels, so {lost:.1%} of each photo "
+        f"is ignored; {_suggestion(nearest_sizes(model, config, seen))}"
     )
 
 
@@ -43,10 +43,10 @@ def _suggestion(sizes: list[InputSize]) -> str:
 
 @torch.inference_mode()
 def seen_size(model: Classifier, size: InputSize) -> InputSize:
-    """Height and width of the region that reaches the output: NaN in a pixel outside it does not make the output NaN.
+    """Height and width of the region that reaches the output. NaN in a pixel outside it does not make the output NaN.
 
-    Unlike a gradient, NaN passes through dead units, zero weights and saturated activations. Costs a forward pass of
-    two photos, and more only where a border is not seen.
+    Unlike a gradient, NaN passes through dead units, zero weights and saturated activations. This takes one forward
+    pass of two photos, and more passes only if a border is not seen.
     """
     photos = torch.zeros(2, 3, *size)
     photos[0, :, -1] = photos[1, :, :, -1] = torch.nan
@@ -67,9 +67,9 @@ def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
 
 
 def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = None) -> list[InputSize]:
-    """Up to four sizes near data.image_size of which the model sees everything, nearest first.
+    """Up to four sizes near data.image_size at which the model sees the whole photo, the nearest first.
 
-    seen: the region that seen_size found. Without it multiples of the patch or stride, and of 32, are tried.
+    seen: the result of seen_size. If it is None, multiples of the patch or stride and of 32 are tried.
     """
     size, steps = config.data.image_size, _steps(model)
     if seen is None:
@@ -91,7 +91,7 @@ def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = No
 
 
 def _first_seen(model: Classifier, config: Config, sizes: Iterable[InputSize]) -> InputSize | None:
-    """The first of the sizes that is seen completely. A model of fixed input size is built again for each."""
+    """The first of the sizes that is seen completely. A model with a fixed input size is built again for each size."""
     for size in sizes:
         if min(size) < 16 or size == config.data.image_size:
             continue

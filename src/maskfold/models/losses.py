@@ -1,4 +1,4 @@
-"""Losses on log-probabilities. A micro-batch yields its share of the batch's loss, so that the gradients add up."""
+"""Losses on log-probabilities. Each micro-batch gives its share of the batch's loss, so that the gradients add up."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -43,7 +43,7 @@ def f1_sums(log_probs: torch.Tensor, classes: torch.Tensor) -> F1Sums:
     return F1Sums((probs * classes.sum(1, keepdim=True)).sum(0), classes.sum(0), (probs * classes).sum(0))
 
 
-def soft_f1(part: F1Sums, batch: F1Sums) -> torch.Tensor:
+def soft_f1(micro: F1Sums, batch: F1Sums) -> torch.Tensor:
     """A micro-batch's share of the batch's loss, 1 - mean over classes of (2 sum(p t) + 1) / (sum(p) + sum(t) + 1).
 
     The sums run over the photos of the whole batch: this is 1 - macro F1 with probabilities instead of predicted
@@ -53,41 +53,43 @@ def soft_f1(part: F1Sums, batch: F1Sums) -> torch.Tensor:
     """
     denominator = (batch.predicted + batch.true + 1).detach()
     score = ((2 * batch.true_positive + 1) / denominator).detach()
-    # Quotient rule: the denominator's term adds 0 to the value and only contributes its gradient.
-    by_denominator = score / denominator * part.predicted
-    share = part.true.sum() / batch.true.sum()
-    loss = share * (1 - 1 / denominator).mean()
-    return loss - (2 * part.true_positive / denominator - by_denominator + by_denominator.detach()).mean()
+    # The quotient rule: the term of the denominator adds 0 to the value, and contributes only its gradient.
+    denominator_term = score / denominator * micro.predicted
+    batch_fraction = micro.true.sum() / batch.true.sum()
+    loss = batch_fraction * (1 - 1 / denominator).mean()
+    return loss - (2 * micro.true_positive / denominator - denominator_term + denominator_term.detach()).mean()
 
 
 def class_weights(config: Loss, counts: np.ndarray) -> torch.Tensor:
-    """Photos per class [18] -> weights float32 [18] with mean 1 over those photos; 0 for a class without photos.
+    """Return the class weights, float32 [18]. Their mean over the photos is 1; a class without photos has weight 0.
 
-    inverse: 1 / n; effective: (1 - b) / (1 - b^n) (Cui et al. 2019, Class-Balanced Loss, eq. 6).
+    counts: photos per class [18]. A class with n photos gets 1 / n (inverse) or (1 - b) / (1 - b^n) (effective, Cui et
+    al. 2019, Class-Balanced Loss, eq. 6), up to a constant factor.
     """
     counts = np.asarray(counts, float)
     raw = np.where(counts > 0, CLASS_WEIGHTS[config.class_weights](np.maximum(counts, 1), config), 0)
     return torch.tensor(raw * counts.sum() / (raw * counts).sum(), dtype=torch.float32)
 
 
-# Values of loss.class_weights: photos per class [18], at least 1 -> weights [18] up to a constant factor.
+# The values of loss.class_weights, as functions of the photos per class [18], at least 1 each. They return the weights
+# [18] up to a constant factor.
 CLASS_WEIGHTS: dict[str, Callable[[np.ndarray, Loss], np.ndarray]] = {
     "none": lambda counts, config: np.ones_like(counts),
     "inverse": lambda counts, config: 1 / counts,
     "effective": lambda counts, config: (1 - config.effective_beta) / (1 - config.effective_beta**counts),
 }
 
-# Values of loss.name and loss.plus, losses per photo: (log_probs, targets [B, 18]) -> [B].
+# Losses of single photos, by their name in loss.name and loss.plus: (log_probs, targets [B, 18], config) -> [B].
 PHOTO_LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor, Loss], torch.Tensor]] = {
     "cross_entropy": lambda log_probs, targets, config: cross_entropy(log_probs, targets),
     "focal": lambda log_probs, targets, config: focal(log_probs, targets, config.gamma),
 }
-# Losses of a whole batch: (F1Sums of a micro-batch, F1Sums of the batch) -> the micro-batch's share.
+# Losses of a whole batch, by their name: (F1Sums of a micro-batch, F1Sums of the batch) -> the micro-batch's share.
 BATCH_LOSSES: dict[str, Callable[[F1Sums, F1Sums], torch.Tensor]] = {"soft_f1": soft_f1}
 
 
 class BatchLoss:
-    """The configured loss. needs_f1_sums: whether a micro-batch needs the F1Sums of its whole batch."""
+    """The configured loss. needs_f1_sums: whether a micro-batch needs the F1Sums of the whole batch."""
 
     def __init__(self, config: Loss, counts: np.ndarray, device: torch.device | str = "cpu"):
         self.config, self.class_weights = config, class_weights(config, counts).to(device)
@@ -115,6 +117,6 @@ class BatchLoss:
         loss = photo_losses.sum() / batch_size
         for name, batch_loss in BATCH_LOSSES.items():
             if weight := self.terms.get(name):
-                part = f1_sums(log_probs, targets.classes)
-                loss = loss + weight * batch_loss(part, part if batch_sums is None else batch_sums)
+                micro = f1_sums(log_probs, targets.classes)
+                loss = loss + weight * batch_loss(micro, micro if batch_sums is None else batch_sums)
         return loss

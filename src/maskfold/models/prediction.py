@@ -31,15 +31,16 @@ def predict(
     key of OUTPUTS.
     """
     for model in models:
-        # For features only the backbone: the head may be in training mode while its inputs are computed.
+        # For features, only the backbone is set to eval mode: the head may be in training at this time.
         (model.backbone if output == "features" else model).eval()
     views, compute = tuple(views), OUTPUTS[output]
     rows, outputs = [], []
     for images, _, batch_rows in batches:
         images = images.to(hardware.device, non_blocking=True)
-        inputs = [(image, len(made) * len(views)) for view in views for made in [VIEWS[view](images)] for image in made]
+        batches_by_view = [VIEWS[view](images) for view in views]
+        inputs = [(image, len(group) * len(views)) for group in batches_by_view for image in group]
         with hardware.autocast():
-            # Nothing here waits for the device, so the host prepares the next batch meanwhile.
+            # Nothing here waits for the device, so that the host can prepare the next batch meanwhile.
             means = [reduce(operator.add, (compute(model, image) / n for image, n in inputs)) for model in models]
             outputs.append(torch.stack(means))
         rows.append(batch_rows)

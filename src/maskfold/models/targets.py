@@ -12,9 +12,10 @@ UNKNOWN_AGE = 0
 
 
 class Targets(NamedTuple):
-    """classes: float32 [B, 18], shares that sum to the photo's weight; 0 for a photo that does not count.
+    """The targets of a batch.
 
-    ages: float32 [B, A], the same over the age bins; 0 where the age is unknown.
+    classes: float32 [B, 18], shares that sum to the photo's weight; 0 for a photo that does not count. ages: float32
+    [B, A], the same for the age bins; 0 if the age is unknown.
     """
 
     classes: torch.Tensor
@@ -43,9 +44,9 @@ def age_targets(bin_years: int, sigma: float) -> np.ndarray:
 
 
 class TargetEncoder:
-    """Turn a batch's labels and rows into Targets on its device.
+    """Converts a batch's labels and rows to Targets on the batch's device.
 
-    ages: int [N], UNKNOWN_AGE where unknown. weights: float [N], of each photo in the loss.
+    ages: int [N], UNKNOWN_AGE if the age is not known. weights: float [N], the weight of each photo in the loss.
     """
 
     def __init__(self, config: Config, ages: np.ndarray, weights: np.ndarray, device: torch.device | str):
@@ -55,7 +56,7 @@ class TargetEncoder:
         self.age_targets = torch.tensor(bins, device=device)
 
     def __call__(self, labels: torch.Tensor, rows: torch.Tensor) -> Targets:
-        """labels int64 [B], -1 where the photo does not count; rows int64 [B]."""
+        """Return the Targets. labels: int64 [B], -1 for a photo that does not count; rows: int64 [B]."""
         weights = (self.weights[rows] * (labels >= 0))[:, None]
         classes = torch.nn.functional.one_hot(labels.clamp(min=0), NUM_CLASSES)
         return Targets(classes * weights, self.age_targets[self.ages[rows]] * weights)

@@ -9,15 +9,15 @@ import torch
 
 from maskfold.fileio import check_expansion
 
-# The only function that torch allows in a pickle and whose argument says how much memory it takes.
+# The only function that torch allows in a pickle and whose argument may be the number of bytes to allocate.
 FORBIDDEN = b"bytearray"
 BLOCK_SIZE = 2**20
 
 
 def load_torch_file(path: Path) -> Any:
-    """The content of a file of torch.save, on the CPU.
+    """Return the content of a torch.save file, on the CPU.
 
-    Raises an exception of nearly any type for a damaged file: an empty stack, a short read, a number for a text.
+    A damaged file can raise an exception of nearly any type, depending on where it is damaged.
     """
     if any(FORBIDDEN in text for text in _pickled(path)):
         raise ValueError("it holds other objects than tensors, numbers and texts")
@@ -25,7 +25,7 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _pickled(path: Path) -> Iterator[bytes]:
-    """The pickle of a file in the zip format; in the old format, all of the file in overlapping blocks."""
+    """Yield the pickle of a file in the zip format; of a file in the old format, yield overlapping blocks."""
     if zipfile.is_zipfile(path):
         check_expansion(path)
         with zipfile.ZipFile(path) as archive:

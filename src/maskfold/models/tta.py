@@ -1,4 +1,4 @@
-"""TTA views: transformations of a batch [B, 3, H, W] at test time. File names contain them in the order of VIEWS."""
+"""TTA views: transformations of a batch [B, 3, H, W] at test time. File names list the views in the order of VIEWS."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from maskfold.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-# Shares of a photo's sides: how much five_crop and zoom_in keep, and how far shift moves.
+# Fractions of a photo's sides: the part that five_crop and zoom_in keep, and the distance that shift moves.
 KEPT, SHIFT = 0.9, 0.04
 
 View = Callable[["torch.Tensor"], "list[torch.Tensor]"]
@@ -17,8 +17,8 @@ View = Callable[["torch.Tensor"], "list[torch.Tensor]"]
 def _window(images: "torch.Tensor", scale: float, x: float = 0.0, y: float = 0.0) -> "torch.Tensor":
     """Cut out a window and resize it, bilinearly, to the photo's own size; float32, 0 to 255.
 
-    scale: the window's sides as shares of the photo's. x, y: the window's centre, as shares of the sides from the
-    photo's centre. Outside its borders the photo is mirrored.
+    scale: the window's sides as fractions of the photo's sides. x, y: the window's centre relative to the photo's, as
+    fractions of the sides. The photo is mirrored at its borders.
     """
     # Imported here because blending cached predictions needs the names of the views, but not torch.
     import torch
@@ -35,7 +35,7 @@ def _five_crop(images: "torch.Tensor") -> "list[torch.Tensor]":
     return [_window(images, KEPT, x, y) for x, y in centers]
 
 
-# A view makes one batch or more, whose outputs are averaged; the views of a list have equal weights.
+# A view returns one or more batches, whose outputs are averaged. All views of a list have the same weight.
 VIEWS: dict[str, View] = {
     "none": lambda images: [images],
     "hflip": lambda images: [images.flip(-1)],
@@ -47,11 +47,11 @@ VIEWS: dict[str, View] = {
 
 
 def canonical_views(views: Sequence[str], key: str) -> tuple[str, ...]:
-    """Remove duplicates and sort as VIEWS, so that a set of views has one name.
+    """Remove duplicates and sort in the order of VIEWS, so that a set of views has one name.
 
-    key: flag or configuration key, for messages. Raises UserError for an unknown view.
+    key: the flag or configuration key, for messages. Raises UserError for an unknown view.
     """
     for view in views:
         if view not in VIEWS:
-            raise UserError(f"{key} {view}: there are {', '.join(VIEWS)}{did_you_mean(view, VIEWS)}")
+            raise UserError(f"{key} {view}: use one of {', '.join(VIEWS)}{did_you_mean(view, VIEWS)}")
     return tuple(view for view in VIEWS if view in views)

@@ -1,5 +1,6 @@
-"""Read weight files, load them into a timm model, and refuse files of another model."""
+"""Read weight files, load them into a timm model, and refuse the files of other models."""
 
+import json
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, load_file
 from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import nn
 
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
 from maskfold.models.architecture import (
     LOAD_ERRORS,
     Architecture,
@@ -30,10 +32,23 @@ WEIGHTS_FILES: tuple[str, ...] = ("model.safetensors", "pytorch_model.bin", "pyt
 WEIGHTS_FILES += ("*.safetensors", "*.pth", "*.bin")
 
 
-def read_state_dict(path: Path, key: str) -> StateDict:
-    """Read a safetensors file or a PyTorch checkpoint; the content decides which of them it is, not the name.
+def read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
+    """(tensors, metadata) of a safetensors file. Raises SafetensorError for another format."""
+    try:
+        with safe_open(path, "pt") as file:
+            return load_file(path), file.metadata() or {}
+    except OSError:
+        # On a file system without memory maps. Not the usual way, because it takes the memory of the weights twice.
+        content = path.read_bytes()
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return tensors, header.get("__metadata__") or {}
 
-    key: configuration key, for messages. Raises UserError for a missing file or another format.
+
+def read_state_dict(path: Path, key: str) -> StateDict:
+    """Read a safetensors file or a PyTorch checkpoint; the format is recognised by the content, not by the name.
+
+    key: the configuration key, for messages. Raises UserError for a missing file or another format.
     """
     if not path.is_file():
         raise UserError(f"{key}: {path}: no such file; give the path of a weights file")
@@ -42,8 +57,9 @@ def read_state_dict(path: Path, key: str) -> StateDict:
             first_bytes = file.read(9)
         # A safetensors file begins with a length of eight bytes, which may equal TORCH_MAGIC, and the brace of JSON.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
-        return _read_torch(path) if is_torch else load_file(path)
+        return _read_torch(path) if is_torch else read_safetensors(path)[0]
     except Exception as error:
+        check_readable(path)
         raise UserError(
             f"{key}: {path} is not a readable safetensors file or PyTorch checkpoint ({first_line(error)}); "
             "convert it to safetensors or download it again"
@@ -51,7 +67,7 @@ def read_state_dict(path: Path, key: str) -> StateDict:
 
 
 def _read_torch(path: Path) -> StateDict:
-    """StateDict dict of a torch.save file, the EMA's if there is one, as in timm. No code in the file is run."""
+    """The state dict in a torch.save file; the EMA's if there is one, as in timm. No code in the file is run."""
     content = load_torch_file(path)
     if not isinstance(content, dict):
         raise ValueError("it contains no dictionary of tensors")
@@ -64,7 +80,7 @@ def _read_torch(path: Path) -> StateDict:
 
 
 def find_weights_file(folder: Path) -> Path:
-    """The weights file of a timm model folder. Raises UserError where it has none."""
+    """The weights file of a timm model folder. Raises UserError if it has none."""
     for pattern in WEIGHTS_FILES:
         if paths := sorted(folder.glob(pattern)):
             return paths[0]
@@ -75,7 +91,7 @@ def find_weights_file(folder: Path) -> Path:
 
 
 def read_hub_state_dict(repository: str) -> StateDict:
-    """Weights of a Hugging Face hub repository, downloaded or from the cache. Raises UserError where there are none."""
+    """Weights of a Hugging Face hub repository, downloaded or from the cache. Raises UserError if there are none."""
     go_offline_without_network()
     try:
         return load_state_dict_from_hf(repository, weights_only=True)
@@ -86,11 +102,12 @@ def read_hub_state_dict(repository: str) -> StateDict:
 def create_with_weights(architecture: Architecture, options: dict, state: StateDict, origin: str) -> nn.Module:
     """Build a timm model without classifier (`options` has num_classes 0) and load `state`.
 
-    timm loads it: it translates other projects' names and resizes position embeddings to the input. origin: beginning
-    of an error message. Raises UserError where a tensor of the model is missing, or the model lacks one of `state`.
+    timm loads the tensors: it translates the names of other projects and resizes position embeddings to the input.
+    origin: the beginning of error messages. Raises UserError if `state` lacks a tensor of the model, or the model lacks
+    a tensor of `state`.
     """
     try:
-        own = architecture.create(options).state_dict()
+        expected = architecture.create(options).state_dict()
     except LOAD_ERRORS as error:
         raise build_error(architecture.name, error) from error
     overlay = {"state_dict": state, "source": None, "file": None, "custom_load": False, "label_offset": None}
@@ -105,34 +122,34 @@ def create_with_weights(architecture: Architecture, options: dict, state: StateD
         backbone.pretrained_cfg.pop("state_dict")
         missing, unexpected = (set(keys) for keys in results[-1])
     if unexpected:
-        unexpected -= _classifier_tensors(architecture, options, own)
+        unexpected -= _classifier_tensors(architecture, options, expected)
     if not (missing or unexpected or reason):
         return backbone
-    fitting = [name for name in own if name in state and state[name].shape == own[name].shape]
+    fitting = [name for name in expected if name in state and state[name].shape == expected[name].shape]
     raise UserError(
-        f"{origin} does not fit {architecture.name}: {len(fitting)} of its {len(own)} tensors do, and "
-        f"the file has {len(unexpected or state.keys() - own.keys())} that the model does not have{reason}; give the "
-        "weights of exactly this timm model"
+        f"{origin} does not fit {architecture.name}: it contains {len(fitting)} of the {len(expected)} tensors of the "
+        f"model, and {len(unexpected or state.keys() - expected.keys())} tensors that the model does not have{reason}; "
+        "give the weights of exactly this timm model"
     )
 
 
-def _classifier_tensors(architecture: Architecture, options: dict, own: StateDict) -> set[str]:
-    """Names of the tensors that only a model with classifier has: layers, their batch norm, a second head."""
-    return architecture.create({**options, "num_classes": 2}).state_dict().keys() - own.keys()
+def _classifier_tensors(architecture: Architecture, options: dict, without_classifier: StateDict) -> set[str]:
+    """Names of the tensors that only the model with a classifier has: layers, their batch norm, a second head."""
+    return architecture.create({**options, "num_classes": 2}).state_dict().keys() - without_classifier.keys()
 
 
 @contextmanager
 def _recording_load_results() -> Iterator[list[Any]]:
     """Collect the results of load_state_dict within the block: (missing keys, unexpected keys) of each call.
 
-    timm only logs missing and unexpected keys where it does not load strictly; it does not return them.
+    If timm does not load strictly, it only logs missing and unexpected keys; it does not return them.
     """
     results, original = [], nn.Module.load_state_dict
 
     def recording(module: nn.Module, state_dict: StateDict, strict: bool = True, assign: bool = False) -> Any:
         result = original(module, state_dict, strict=False, assign=assign)
         results.append(result)
-        # Empty, so that timm logs nothing: the classifier's tensors are unexpected in every file.
+        # Empty lists, so that timm logs nothing: every file has the classifier's tensors, which are unexpected.
         return type(result)([], [])
 
     nn.Module.load_state_dict = recording

@@ -38,7 +38,8 @@ def kind_fault(content: bytes) -> str | None:
     """Return what a file is and what to do if it is not a JPEG or PNG, else None."""
     if not content:
         return f"is empty (0 bytes); {REPLACE}"
-    if content.startswith((JPEG, PNG)):
+    # OpenCV and most viewers recognise a JPEG only if the marker of a segment follows.
+    if content.startswith((JPEG + b"\xff", PNG)):
         return None
     if kind := _picture_kind(content):
         return f"is a {kind} file, not JPEG or PNG; {CONVERT}"

@@ -9,28 +9,38 @@ import re
 
 from maskfold.errors import UserError
 from maskfold.photos.file_kinds import REPLACE
-from maskfold.photos.jpeg_header import HUFFMAN_TABLES, JpegHeader
+from maskfold.photos.jpeg_header import HUFFMAN_TABLES, JpegHeader, read_jpeg_header
+from maskfold.photos.jpeg_scans import END, PROGRESSIVE, decoded_copy, has_single_scan, lacks_scans, with_end_marker
 from maskfold.photos.pixels import decode_plain
 
-END = b"\xff\xd9"
-BASELINE, EXTENDED, PROGRESSIVE = 0xC0, 0xC1, 0xC2
+BASELINE, EXTENDED = 0xC0, 0xC1
 LOSSLESS = {0xC3, 0xC7, 0xCB, 0xCF}
 MAX_PIXELS = 2**28
 # Each block of 8 x 8 pixels needs at least one bit.
 MAX_PIXELS_PER_BYTE = 8 * 64
-# Warnings that do not concern the data of the picture: an unknown version or colour code, a parameter that baseline
-# decoders ignore, an incomplete colour profile.
-HARMLESS = ("unknown jfif", "unknown adobe", "invalid sos parameters", "bad icc marker")
-PADDED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
+UNUSED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 # The decoder reads at most this many bytes ahead, and does not report them as unused.
 READ_AHEAD = 8
+# The blocks of a Samsung trailer and the boxes of an MP4 movie begin with two zeros. Other bytes in place of the end
+# marker are a sign that it was overwritten, and with it a part of the data.
+TRAILER_START = bytes(2)
 # A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless zero bits mean "end of
 # block".
 ZERO_RUN = bytes(16)
 
 
-def header_fault(header: JpegHeader | None, content: bytes) -> str | None:
-    """Check a JPEG without decoding its data. Return what is wrong with it and what to do, or None."""
+def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
+    """Read the header. Return (header, what is wrong with the file, checked without decoding, and what to do, or None).
+
+    If a file lacks nothing but the end marker, the content of the header is a copy with this marker.
+    """
+    header = read_jpeg_header(content)
+    if header is not None and header.scan_start is not None:
+        header = with_end_marker(header)
+    return header, _header_fault(header, content)
+
+
+def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
     size = len(content)
     if header is None or header.scan_start is None:
         return f"cannot be decoded; {REPLACE}" if content.endswith(END) else f"is truncated; {REPLACE}"
@@ -45,7 +55,8 @@ def header_fault(header: JpegHeader | None, content: bytes) -> str | None:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
     # In the data of a scan 0xFF is always escaped, so an end marker after the start of the scan is genuine.
     # The search takes longer than the rest of this function, and most files end with the marker.
-    if not content.endswith(END, header.scan_start) and content.find(END, header.scan_start) < 0:
+    has_end = content.endswith(END, header.scan_start) or content.find(END, header.scan_start) >= 0
+    if not has_end and (header.has_end or data_fault(header)):
         return f"is truncated; {REPLACE}"
     return None
 
@@ -53,27 +64,39 @@ def header_fault(header: JpegHeader | None, content: bytes) -> str | None:
 def data_fault(header: JpegHeader) -> str | None:
     """Decode the whole data of a JPEG. Return what is wrong with it and what to do, or None.
 
-    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. Check
-    the header with header_fault first. Raises UserError if simplejpeg is not installed.
+    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. The
+    header must have no fault of read_jpeg. Raises UserError if simplejpeg is not installed.
     """
+    warning, num_unused = _warning(header.content), 0
+    if warning and not _has_known_sampling(header.content):
+        # simplejpeg does not support this chroma subsampling: warnings are unknown, but OpenCV must be able to decode.
+        if decode_plain(header.content, 8) is None:
+            return f"cannot be decoded; {REPLACE}"
+    elif warning:
+        # libjpeg reports only the first warning, which may concern metadata or bytes between segments.
+        copy = decoded_copy(header)
+        warning = _warning(copy)
+        num_unused = _num_unused(warning, copy, header) if warning else 0
+        if warning and not num_unused:
+            reason = warning.removeprefix("Corrupt JPEG data: ")
+            return f"is damaged inside ({reason[:1].lower()}{reason[1:]}); {REPLACE}"
+    if _has_zero_run(header, num_unused):
+        return f"is damaged inside (zeros in the data of the picture); {REPLACE}"
+    if lacks_scans(header):
+        return f"is damaged inside (scans are missing); {REPLACE}"
+    return None
+
+
+def _warning(content: bytes) -> str | None:
+    """Decode a JPEG to 1/8 of its size. Return the error or the first warning of the decoder, or None."""
     try:
         import simplejpeg
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed; run pip install -r requirements.txt") from None
     try:
-        simplejpeg.decode_jpeg(header.content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1)
+        simplejpeg.decode_jpeg(content, "GRAY", fastdct=True, fastupsample=True, min_height=1, min_width=1)
     except ValueError as error:
-        message = str(error)
-        if _is_padding(message, header):
-            return None
-        if not _has_known_sampling(header.content):
-            # simplejpeg does not support this chroma subsampling: damage is found only if OpenCV cannot decode at all.
-            return f"cannot be decoded; {REPLACE}" if decode_plain(header.content, 8) is None else None
-        if not any(words in message.lower() for words in HARMLESS):
-            reason = message.removeprefix("Corrupt JPEG data: ")
-            return f"is damaged inside ({reason[:1].lower()}{reason[1:]}); {REPLACE}"
-    if _has_zero_run(header):
-        return f"is damaged inside (zeros in the data of the picture); {REPLACE}"
+        return str(error)
     return None
 
 
@@ -89,29 +112,33 @@ def _has_known_sampling(content: bytes) -> bool:
     return True
 
 
-def _is_padding(message: str, header: JpegHeader) -> bool:
-    """Whether the warning is caused by zero bytes that some cameras add before the end marker.
+def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
+    """Return the number of unused bytes at the end of the data, or 0 if the warning is a sign of damage.
 
-    The decoder reports nearly all of these bytes as unused. If zeros overwrite data, it decodes most of them instead.
+    Some cameras add zeros before the end marker, or write a trailer in its place. The decoder reports nearly all of
+    these bytes as unused. If zeros overwrite data, it decodes most of them instead.
     """
-    if not (padded := PADDED.search(message)):
-        return False
-    data = header.content[header.scan_start : header.content.find(END, header.scan_start)]
-    zeros, unused = len(data) - len(data.rstrip(b"\0")), int(padded[1])
-    return unused <= zeros <= unused + READ_AHEAD
+    if not (unused := UNUSED.search(warning)):
+        return 0
+    num_unused, data = int(unused[1]), copy[: -len(END)]
+    unused_start = len(data) - num_unused
+    num_zeros = unused_start - len(data[:unused_start].rstrip(b"\0"))
+    if header.has_end:
+        is_harmless = not data[unused_start:].strip(b"\0")
+    else:
+        is_harmless = TRAILER_START in data[unused_start - READ_AHEAD : unused_start + len(TRAILER_START)]
+    return num_unused if is_harmless and num_zeros <= READ_AHEAD else 0
 
 
-def _has_zero_run(header: JpegHeader) -> bool:
+def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
     """Whether the data of a sequential JPEG has a run of zeros that no encoder writes."""
-    scan_start = header.scan_start or 0
-    start = header.content.find(ZERO_RUN, scan_start)
-    if start < 0 or header.frame == PROGRESSIVE:
-        return False
-    data_end = header.content.find(END, scan_start)
-    _, scan_header, _ = header.segments[-1]
+    start = header.content.find(ZERO_RUN, header.scan_start)
     # In a scan of a single colour component, runs of zeros are common.
-    has_all_components = header.content[scan_header] == header.components
-    return start < data_end and has_all_components and not _zeros_end_blocks(header, scan_header)
+    if start < 0 or not has_single_scan(header):
+        return False
+    _, scan_header, _ = header.segments[-1]
+    is_decoded = start + len(ZERO_RUN) <= header.data_end - num_unused
+    return is_decoded and not _zeros_end_blocks(header, scan_header)
 
 
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:

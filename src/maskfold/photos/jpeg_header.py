@@ -1,5 +1,7 @@
-"""Read the segments before the first scan of a JPEG (ITU-T T.81, annex B)."""
+"""Read the segments of a JPEG (ITU-T T.81, annex B): its header and the headers of its scans."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -7,9 +9,12 @@ from maskfold.photos.file_kinds import JPEG
 
 # A marker is 0xFF and a second byte, which is listed here. Start of frame: 0xC0 to 0xCF except three other markers.
 FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
-HUFFMAN_TABLES, SCAN, APP2 = 0xC4, 0xDA, 0xE2
-# Markers without a length and content: TEM, RST0 to RST7, SOI.
-BARE = {0x01, *range(0xD0, 0xD9)}
+HUFFMAN_TABLES, END_OF_IMAGE, SCAN, QUANTISATION_TABLES, RESTART_INTERVAL, APP2 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE2
+# Markers without a length and content: TEM and SOI. The restart markers belong to the data of a scan.
+BARE = {0x01, 0xD8}
+RESTARTS = range(0xD0, 0xD8)
+# 0xFF may be repeated before a marker. In the data of a scan 0xFF is followed by 0, unless it begins a marker.
+MARKER, MARKER_OR_RESTART = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])"), re.compile(rb"\xff([^\x00\xff])")
 ICC = b"ICC_PROFILE\0"
 
 
@@ -17,8 +22,10 @@ ICC = b"ICC_PROFILE\0"
 class JpegHeader:
     """The segments of a JPEG up to its first scan, and the values in its frame header.
 
-    frame: the marker of the start of frame. segments: (marker, start of content, end of content) of each segment before
-    the scan and of the scan header. scan_start: the offset of the scan's data; None if there is no scan.
+    frame: the marker of the start of frame. component_ids, samplings: a byte for each component of the frame header.
+    segments: (marker, start of content, end of content) of each segment before the scan and of the scan header.
+    scan_start: the offset of the scan's data; None if there is no scan. has_end: False if the end marker was appended
+    to the content because the file lacks it.
     """
 
     content: bytes
@@ -26,9 +33,38 @@ class JpegHeader:
     precision: int
     height: int
     width: int
-    components: int
+    component_ids: bytes
+    samplings: bytes
     segments: tuple[tuple[int, int, int], ...]
     scan_start: int | None
+    has_end: bool = True
+
+    @property
+    def components(self) -> int:
+        return len(self.component_ids)
+
+    @cached_property
+    def data_end(self) -> int:
+        """Offset of the end of the first scan's data, for a sequential JPEG whose first scan has all components."""
+        for number, match in enumerate(MARKER_OR_RESTART.finditer(self.content, self.scan_start or 0)):
+            # After the last interval, bytes that look like a restart marker belong to what follows the data.
+            if match[1][0] not in RESTARTS or number == self._num_restarts:
+                return match.start()
+        return len(self.content)
+
+    @property
+    def _num_restarts(self) -> int:
+        """Number of restart markers in a scan with all components: one after each interval but the last (B.2.4.4)."""
+        intervals = [start for marker, start, _ in self.segments if marker == RESTART_INTERVAL]
+        interval = int.from_bytes(self.content[intervals[-1] : intervals[-1] + 2]) if intervals else 0
+        if not interval:
+            return 0
+        # Size of a unit of the data in blocks of 8 x 8 pixels (A.2).
+        is_interleaved = self.components > 1
+        width = max(*(byte >> 4 for byte in self.samplings), 1) if is_interleaved else 1
+        height = max(*(byte & 15 for byte in self.samplings), 1) if is_interleaved else 1
+        num_units = -(-self.width // (8 * width)) * -(-self.height // (8 * height))
+        return (num_units - 1) // interval
 
     @cached_property
     def icc_profile(self) -> bytes | None:
@@ -44,34 +80,43 @@ class JpegHeader:
 def read_jpeg_header(content: bytes) -> JpegHeader | None:
     """Read the segments up to the first scan. Return None if there is no frame header."""
     frame, segments, scan_start = None, [], None
-    position = len(JPEG)
-    while position + 4 <= len(content):
-        # A decoder skips bytes between segments until the next marker, and 0xFF may be repeated before a marker.
-        if content[position] != 0xFF:
-            position = content.find(b"\xff", position)
-            if position < 0:
-                break
-            continue
-        marker = content[position + 1]
-        if marker in BARE or marker in (0x00, 0xFF):
-            position += 1 if marker == 0xFF else 2
-            continue
-        start, end = position + 4, position + 2 + int.from_bytes(content[position + 2 : position + 4])
-        if end > len(content):
-            break
+    for marker, start, end in iter_segments(content, len(JPEG)):
         segments.append((marker, start, end))
         if marker == SCAN:
             scan_start = end
             break
         if marker in FRAMES and frame is None and end >= start + 6:
             frame = marker, *_frame(content[start:end])
-        position = max(end, position + 2)
     return frame and JpegHeader(content, *frame, tuple(segments), scan_start)
 
 
-def _frame(segment: bytes) -> tuple[int, int, int, int]:
-    """Read (precision, height, width, components) from the content of a frame header."""
-    return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), segment[5]
+def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (marker, start of content, end of content) of the segments from a position up to the end marker.
+
+    The data of scans and bytes between segments are skipped up to the next marker, as by a decoder.
+    """
+    while match := MARKER.search(content, position):
+        marker, position = match[1][0], match.end()
+        if marker in BARE:
+            continue
+        start = position + 2
+        end = position + int.from_bytes(content[position:start])
+        if marker == END_OF_IMAGE or max(start, end) > len(content):
+            return
+        yield marker, start, end
+        position = max(end, start)
+
+
+def find_data_end(content: bytes, start: int) -> int:
+    """Return the offset of the end of a scan's data that starts at `start`: the next marker, or the end of the file."""
+    match = MARKER.search(content, start)
+    return len(content) if match is None else match.start()
+
+
+def _frame(segment: bytes) -> tuple[int, int, int, bytes, bytes]:
+    """Read (precision, height, width, component ids, samplings) from the content of a frame header."""
+    components = segment[6 : 6 + 3 * segment[5]]
+    return segment[0], int.from_bytes(segment[1:3]), int.from_bytes(segment[3:5]), components[::3], components[1::3]
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:

@@ -1,9 +1,11 @@
 """Decode JPEG and PNG to the pixels that a viewer shows, as uint8 sRGB.
 
-OpenCV decodes the ordinary kinds. Pillow decodes the others: transparency, and CMYK with a colour profile.
+OpenCV decodes all kinds but CMYK with a colour profile, which Pillow decodes.
 """
 
 import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,14 +14,15 @@ from maskfold.photos.color_profiles import cmyk_to_srgb, to_srgb
 from maskfold.photos.jpeg_header import JpegHeader
 from maskfold.photos.png_chunks import PngHeader
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 DECODERS = {
     1: cv2.IMREAD_COLOR_RGB,
     2: cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_REDUCED_COLOR_2 & ~cv2.IMREAD_COLOR),
     4: cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_REDUCED_COLOR_4 & ~cv2.IMREAD_COLOR),
     8: cv2.IMREAD_COLOR_RGB | (cv2.IMREAD_REDUCED_COLOR_8 & ~cv2.IMREAD_COLOR),
 }
-# Transparent parts of a PNG are shown on white, as in most viewers and on web pages.
-BACKGROUND = (255, 255, 255, 255)
 
 
 def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
@@ -58,37 +61,78 @@ def decode_png(content: bytes, header: PngHeader) -> np.ndarray | None:
 
 
 def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
-    from PIL import Image, ImageOps
-
+    """Decode a PNG with transparent parts, which are shown on white as in most viewers and on web pages."""
     try:
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as file:
-            transparent = file.info.get("transparency")
-            picture: Image.Image = ImageOps.exif_transpose(file)
-            if picture.mode.startswith("I"):
-                # 16-bit grey with one transparent value is converted here, since Pillow would clip values above 255.
-                grey = np.asarray(picture).astype(np.uint16)
-                alpha = np.where(grey == transparent, 0, 255).astype(np.uint8)
-                rgba = np.dstack([*[(grey >> 8).astype(np.uint8)] * 3, alpha])
-            else:
-                rgba = np.asarray(picture.convert("RGBA"))
-            color = np.ascontiguousarray(rgba[..., :3])
-            if header.icc_profile is not None:
-                color = to_srgb(color, header.icc_profile, header.is_grey)
-            layer = Image.fromarray(np.dstack([color, rgba[..., 3]]))
-            return np.array(Image.alpha_composite(Image.new("RGBA", layer.size, BACKGROUND), layer))[..., :3].copy()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
         return None
+    if pixels is None:
+        return None
+    if pixels.ndim == 2:
+        # OpenCV does not apply the transparent value of a grey picture, but it stretches 1 to 4 bits to 8.
+        scale = 255 // (2**header.bit_depth - 1) if header.bit_depth < 8 else 1
+        transparent = -1 if header.transparent_grey is None else header.transparent_grey * scale
+        alpha = (pixels != transparent) * np.uint8(255)
+        color = _upper_8_bits(pixels)[..., None].repeat(3, 2)
+    else:
+        pixels = _upper_8_bits(pixels)
+        # Without a fourth channel the chunk of the transparent colour is broken, and ignored.
+        alpha = pixels[..., 3] if pixels.shape[2] == 4 else np.full(pixels.shape[:2], 255, np.uint8)
+        color = np.ascontiguousarray(pixels[..., 2::-1])
+    if header.icc_profile is not None:
+        color = to_srgb(color, header.icc_profile, header.is_grey)
+    # color * opacity + white * (1 - opacity), in place: large pictures take much memory.
+    opacity = cv2.merge([alpha] * 3)
+    cv2.multiply(color, opacity, color, 1 / 255)
+    cv2.bitwise_not(opacity, opacity)
+    cv2.add(color, opacity, color)
+    return _upright(color, lambda: _exif_of(header))
+
+
+def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Convert uint8 or uint16 to uint8; an array of uint16 is overwritten."""
+    return pixels if pixels.dtype == np.uint8 else np.right_shift(pixels, 8, out=pixels).astype(np.uint8)
 
 
 def _decode_cmyk(header: JpegHeader, profile: bytes, reduced: int) -> np.ndarray | None:
     """Decode a JPEG in CMYK or YCCK with its colour profile. Return None if Pillow cannot decode or convert it."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(header.content), formats=["JPEG", "MPO"]) as picture:
             if reduced > 1:
                 # Pillow decodes to the smallest supported size that is not below this one, which is OpenCV's size too.
-                picture.draft(None, (picture.width // reduced, picture.height // reduced))
-            return cmyk_to_srgb(ImageOps.exif_transpose(picture), profile)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                # The numbers are not rounded, since a side of less than 8 pixels would become 0.
+                size = picture.width / reduced, picture.height / reduced
+                picture.draft(None, size)  # type: ignore[arg-type]
+            image = cmyk_to_srgb(picture, profile)
+            return None if image is None else _upright(image, picture.getexif)
+    except MemoryError:
+        raise
+    except Exception:
+        # Pillow's decoders raise errors of many types for broken files.
         return None
+
+
+def _exif_of(header: PngHeader) -> "Image.Exif":
+    from PIL import Image
+
+    exif = Image.Exif()
+    exif.load(header.exif)
+    return exif
+
+
+def _upright(image: np.ndarray, read_exif: Callable[[], "Image.Exif"]) -> np.ndarray:
+    """Apply the EXIF orientation, 1 to 8, if it can be read."""
+    try:
+        orientation = read_exif().get(0x0112)
+    except Exception:
+        # Pillow raises errors of many types for broken EXIF data.
+        return image
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)

@@ -8,8 +8,9 @@ from maskfold.photos.file_kinds import PNG, REPLACE
 
 GREYSCALE, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
 NUM_CHANNELS = {GREYSCALE: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
-# A decoded picture with more pixels may not fit into the memory of a small machine.
-MAX_PNG_PIXELS = 2**27
+# A decoded picture with more pixels may not fit into the memory of a small machine: decoding takes 3 bytes per pixel,
+# with transparency up to 18.
+MAX_PNG_PIXELS, MAX_TRANSPARENT_PIXELS = 2**27, 2**25
 # zlib cannot compress data by more than this factor.
 MAX_ZLIB_RATIO = 1032
 
@@ -18,7 +19,8 @@ MAX_ZLIB_RATIO = 1032
 class PngHeader:
     """Values that decide how a PNG is decoded.
 
-    has_alpha: whether it has an alpha channel or a transparent colour; icc_profile: the colour profile, or None.
+    has_alpha: whether it has an alpha channel or a transparent colour; icc_profile: the colour profile, or None;
+    transparent_grey: the transparent value of a grey picture, with bit_depth bits, or None; exif: the EXIF data.
     """
 
     height: int
@@ -27,6 +29,8 @@ class PngHeader:
     color_type: int
     has_alpha: bool
     icc_profile: bytes | None = None
+    transparent_grey: int | None = None
+    exif: bytes = b""
 
     @property
     def is_grey(self) -> bool:
@@ -57,8 +61,12 @@ def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:
             return None, f"is damaged (its header is missing); {REPLACE}"
         elif name == b"tRNS" and not has_data:
             header.has_alpha = True
+            if header.color_type == GREYSCALE and length == 2:
+                header.transparent_grey = int.from_bytes(body[4:6]) & ((1 << header.bit_depth) - 1)
         elif name == b"iCCP" and not has_data:
             header.icc_profile = _profile(body[4:])
+        elif name == b"eXIf":
+            header.exif = body[4:]
         elif name == b"IDAT":
             has_data = True
         elif name == b"IEND":
@@ -72,6 +80,8 @@ def _size_fault(header: PngHeader, size: int) -> str | None:
     pixels = header.height * header.width
     if not pixels or header.num_bytes > MAX_ZLIB_RATIO * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
+    if header.has_alpha and pixels > MAX_TRANSPARENT_PIXELS:
+        return f"has {pixels:,} transparent pixels, more than {MAX_TRANSPARENT_PIXELS:,}; make it smaller or opaque"
     if pixels > MAX_PNG_PIXELS:
         return f"has {pixels:,} pixels, more than {MAX_PNG_PIXELS:,}; make it smaller"
     return None

@@ -35,7 +35,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
         raise UserError(
             f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
         )
-    check_output(path.parent, "--out")
+    check_output(path.parent, "--out", path)
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]

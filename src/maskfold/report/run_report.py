@@ -44,7 +44,7 @@ OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
     """Write the page, by default report.html in the folder of the run. Raises UserError if no fold is finished."""
     path = path or run.folder / REPORT_FILE
-    check_output(path.parent, "--out")
+    check_output(path.parent, "--out", path)
     summary, prepared = summarise(run), prepared_of(run)
     oof = load_oof(run, prepared)
     store = open_store(prepared, prepared.images, run.config.data)

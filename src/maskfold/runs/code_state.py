@@ -9,7 +9,7 @@ PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "num
 
 
 def code_state() -> dict:
-    """git_commit (None outside a git checkout; ends in -dirty with uncommitted changes) and versions by package."""
+    """git_commit (None outside a git checkout; ends in -dirty if files were changed) and versions by package."""
     folder = Path(__file__).parent
 
     def git(*args: str) -> str | None:
@@ -18,7 +18,7 @@ def code_state() -> dict:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed wheel may lie within a checkout of something else.
+    # An installed wheel may be inside the checkout of another project.
     is_tracked = git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     commit = git("rev-parse", "HEAD") if is_tracked else None
     if commit and git("status", "--porcelain", "--untracked-files=no"):

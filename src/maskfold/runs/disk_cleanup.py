@@ -1,90 +1,108 @@
-"""Delete what runs and prepared folders can do without, or whole runs."""
+"""Delete files of runs and prepared folders by their kind, or whole runs."""
 
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskfold.errors import LockedError, UserError, indented_list
-from maskfold.fileio import locked
+from maskfold.locks import locked, unused
+from maskfold.runs.disk_kinds import WHOLE_RUN
 from maskfold.runs.disk_usage import DiskEntry, FolderUsage, part_folders
 from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import RunFolder
 
-# The kind of an entry that is a run folder itself.
-WHOLE_RUN = "runs"
-
 
 @dataclass(frozen=True)
 class Cleanup:
-    """What was deleted, and a note on each folder that was left alone because it is in use."""
+    """What was deleted, a note on each folder and store that was left alone because it is in use, and errors."""
 
-    deleted: list[DiskEntry]
-    skipped: list[str]
+    deleted: list[DiskEntry] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     @property
     def size(self) -> int:
         return sum(entry.size for entry in self.deleted)
 
+    def raise_errors(self) -> None:
+        """Raise UserError if something could not be deleted."""
+        if self.failed:
+            raise UserError(f"not all could be deleted; fix this and run again:\n{indented_list(self.failed)}")
 
-def delete(
-    folders: Sequence[FolderUsage], kinds: Iterable[str], whole_runs: bool = False, yes: bool = False
-) -> Cleanup:
-    """Delete the entries of these kinds, and with whole_runs the run folders. Folders in use are skipped.
 
-    yes: also delete what can't be made again. Otherwise raises UserError that lists it, before anything is deleted.
+def delete(folders: Sequence[FolderUsage], kinds: Iterable[str], yes: bool = False) -> Cleanup:
+    """Delete the entries of these kinds. Folders and stores in use are skipped; after an error the others are deleted.
+
+    yes: also delete entries that can't be made again. Otherwise raises UserError that lists these entries, before
+    anything is deleted.
     """
-    kinds = set(kinds)
-    chosen = {usage.folder: _chosen(usage, kinds, whole_runs) for usage in folders}
-    costly = [f"{entry.path}: {entry.cost}" for entries in chosen.values() for entry in entries if entry.cost]
+    chosen = [(usage, entries) for usage in folders if (entries := _chosen(usage, set(kinds)))]
+    costly = [f"{entry.path}: {entry.cost}" for _, entries in chosen for entry in entries if entry.cost]
     if costly and not yes:
         raise UserError(
-            f"{len(costly)} of the things to delete can't be made again; add --yes to delete them all the same, or ask "
-            f"for less:\n{indented_list(costly)}"
+            f"{len(costly)} of the files and folders to delete can't be made again; add --yes to delete them anyway, "
+            f"or delete less:\n{indented_list(costly)}"
         )
-    deleted, skipped = [], []
-    for usage in folders:
-        if not chosen[usage.folder]:
-            continue
+    cleanup = Cleanup()
+    for usage, entries in chosen:
         try:
-            with ExitStack() as locks:
-                # Held while deleting, so that no run starts to use the files.
-                for run in usage.users:
-                    locks.enter_context(run.lock())
-                for folder in _inner_folders(usage):
-                    with locked(folder, f"{folder}: another process is writing into it"):
-                        pass
-                for entry in chosen[usage.folder]:
-                    _remove(entry)
-                    deleted.append(entry)
+            _delete_entries(usage, entries, cleanup)
         except LockedError as error:
-            skipped.append(f"{usage.folder}: left alone, because it is in use ({error})")
-    return Cleanup(deleted, skipped)
+            cleanup.skipped.append(f"{usage.folder}: left alone, because it is in use ({error})")
+        except UserError as error:
+            cleanup.failed.append(str(error))
+        except OSError as error:
+            cleanup.failed.append(f"{error.filename or usage.folder}: {os.strerror(error.errno or 0)}")
+    return cleanup
 
 
-def _chosen(usage: FolderUsage, kinds: set[str], whole_runs: bool) -> list[DiskEntry]:
-    if not (whole_runs and usage.run):
-        return [entry for entry in usage.entries if entry.kind in kinds]
-    finished = usage.run.finished_parts
-    cost = f"{', '.join(finished)} finished" if finished else ""
-    return [DiskEntry(usage.folder, WHOLE_RUN, usage.size, cost)]
+def _delete_entries(usage: FolderUsage, entries: Sequence[DiskEntry], cleanup: Cleanup) -> None:
+    with ExitStack() as locks:
+        if usage.run is not None:
+            # Held while deleting, so that the run is not resumed.
+            locks.enter_context(usage.run.lock())
+        for folder in _inner_folders(usage):
+            with locked(folder, f"{folder}: another process is writing into it"):
+                pass
+        for entry in entries:
+            try:
+                _remove(entry)
+            except LockedError as error:
+                cleanup.skipped.append(f"{entry.path}: left alone, because it is in use ({error})")
+            else:
+                cleanup.deleted.append(entry)
+
+
+def _chosen(usage: FolderUsage, kinds: set[str]) -> list[DiskEntry]:
+    entries = [entry for entry in usage.entries if entry.kind in kinds]
+    # A run folder contains the others.
+    return [entry for entry in entries if entry.kind == WHOLE_RUN] or entries
 
 
 def _inner_folders(usage: FolderUsage) -> list[Path]:
-    """Folders with a lock of their own: the parts of a run, which an orphaned process may still train, or the store."""
+    """Folders with their own lock: the parts of a run, which an orphaned process may still train, or the store."""
     if usage.run is not None:
         return part_folders(usage.folder)
     return [path for path in (usage.folder, usage.folder / "store") if path.is_dir() and not path.is_symlink()]
 
 
 def _remove(entry: DiskEntry) -> None:
-    """Delete a file or folder, and the folder of a training state that is left empty; links are not followed."""
+    """Delete a file or folder, without following links. A `state` folder that becomes empty is deleted as well."""
     path = entry.path
     if entry.kind == WHOLE_RUN:
         delete_run(RunFolder(path))
-        (path / ".lock").unlink()
-        path.rmdir()
+        # With --no-lock there is none.
+        (path / ".lock").unlink(missing_ok=True)
+        # Resolved, because the working directory cannot be removed by the name `.`.
+        path.resolve().rmdir()
+        return
+    if entry.kind == "stores":
+        # The list of photos without a face (.json) belongs to the photos (.npy).
+        with unused(path.with_suffix(".npy")):
+            path.unlink(missing_ok=True)
         return
     if path.is_dir():
         shutil.rmtree(path)

@@ -1,10 +1,12 @@
 """The kinds of files that can be deleted from runs and prepared folders."""
 
+# The kind of a run folder itself.
+WHOLE_RUN = "runs"
 # {kind: what it is}, in the order of the table and of the flags.
 KINDS = {
-    "states": "training states and kept epochs of unfinished folds; those folds start again",
+    "states": "checkpoints and saved epoch weights of unfinished folds; those folds start again",
     "caches": "cached predictions of runs and cached features; they are computed again",
-    "stores": "decoded photos beside the prepared tables; they are built again from the raw data",
+    "stores": "decoded photos in prepared folders; they are built again from the raw data",
     "weights": "weights of the fold models; the folds have to be trained again",
     "wandb": "local files of W&B runs",
     "temporary": "files that killed processes left behind",

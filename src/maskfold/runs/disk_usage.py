@@ -1,31 +1,36 @@
-"""What runs and prepared folders take on disk. Only files that the project wrote count, recognised by their names."""
+"""The disk space of runs and prepared folders. Files that may be deleted are recognised by the project's file names."""
 
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskfold.data.images_table import META_FILE, load_prepared
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import is_temporary
+from maskfold.loading.store import store_name
 from maskfold.models.tta import VIEWS
-from maskfold.runs.run_data import prepared_places
-from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_of, runs_root
+from maskfold.runs.disk_kinds import WHOLE_RUN
+from maskfold.runs.run_deletion import is_half_deleted
+from maskfold.runs.run_folder import FULL, RunFolder, fold_of
+from maskfold.runs.wandb_logger import offline_runs
 
 STATE_NAME = re.compile(r"last\.pt|epoch-\d+\.safetensors")
 STORE_NAME = re.compile(r"[a-z_]+-\d+x\d+-[0-9a-f]{12}\.(npy|json)")
 FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.npy")
 PREDICTIONS_NAME = re.compile(r"(?:eval|oof)-([a-z_+]+)\.npz")
-# A process on another machine may still write a younger temporary file.
+# Younger temporary files are not deleted: a process on another machine may still be writing them.
 MIN_TEMPORARY_SECONDS = 600
-PREPARED_FOLDERS = Path("data/prepared")
+# The data of each run; None where its prepared folder is not found.
+RunData = Mapping[RunFolder, Prepared | None]
 
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """A file, or a folder, that can be deleted. cost: why it can't be made again; empty if it can."""
+    """A file or folder that may be deleted. cost: why it can't be made again; empty if it can be made again."""
 
     path: Path
     kind: str
@@ -35,14 +40,13 @@ class DiskEntry:
 
 @dataclass(frozen=True)
 class FolderUsage:
-    """A run folder (run is set), a prepared folder or a folder of --cache, its size in bytes and the entries in it.
+    """The size in bytes and the entries of a run folder (`run` is set), a prepared folder or a folder of --cache.
 
-    users: the runs that use its files while they are in training.
+    The entry of the kind WHOLE_RUN is the run folder itself.
     """
 
     folder: Path
     run: RunFolder | None
-    users: list[RunFolder]
     size: int
     entries: list[DiskEntry]
 
@@ -50,52 +54,13 @@ class FolderUsage:
         return sum(entry.size for entry in self.entries if entry.kind == kind)
 
 
-def find_folders(paths: list[Path]) -> tuple[list[Path], list[Path], list[str]]:
-    """(run folders, prepared folders, notes on folders that are left alone).
-
-    paths: run folders, names of runs or prepared folders; empty for all runs and for all prepared folders in
-    data/prepared or used by a run. With runs, their prepared folders are added. Raises UserError for an unknown path.
-    """
-    is_prepared = {path: (path / META_FILE).is_file() for path in paths}
-    runs = [find_run(path) for path in paths if not is_prepared[path]]
-    prepared = [path for path in paths if is_prepared[path]]
-    notes: list[str] = []
-    if not paths:
-        for config in sorted(runs_root().glob("*/config.yaml")):
-            try:
-                runs.append(find_run(config.parent))
-            except UserError as error:
-                notes.append(f"{config.parent}: left alone, because it is not a readable run ({error})")
-        prepared = sorted(meta.parent for meta in PREPARED_FOLDERS.glob(f"*/{META_FILE}"))
-    prepared += [
-        folder for run in runs if (folder := prepared_of_run(RunFolder(run))) and (folder / META_FILE).is_file()
-    ]
-    links = [folder for folder in (*runs, *prepared) if folder.is_symlink()]
-    notes += [f"{folder}: is a symbolic link, which is not followed" for folder in dict.fromkeys(links)]
-    runs, prepared = (
-        list({folder.resolve(): folder for folder in folders if folder not in links}.values())
-        for folders in (runs, prepared)
-    )
-    return runs, prepared, notes
-
-
-def prepared_of_run(run: RunFolder) -> Path | None:
-    """The prepared folder of a run; None if its config can't be read or the folder is not found."""
-    try:
-        return next((folder for folder in prepared_places(run) if (folder / META_FILE).is_file()), None)
-    except UserError:
-        return None
-
-
-def run_usage(run: RunFolder) -> FolderUsage:
-    """The size of a run folder and what can be deleted in it."""
-    folder, finished = run.folder, run.finished_parts
-    prepared = prepared_of_run(run)
-    if all(run.weights_path(part).exists() for part in finished):
-        cost = "its prepared folder is missing" if prepared is None else missing_raw_data(prepared)
-    else:
-        cost = "the weights that predicted it are missing"
-    entries = _predictions(folder, cost)
+def run_usage(run: RunFolder, prepared: Prepared | None) -> FolderUsage:
+    """The size of a run folder and what can be deleted in it. prepared: its data, None if they are not found."""
+    folder, finished, size = run.folder, run.finished_parts, _size(run.folder)
+    if is_half_deleted(folder):
+        return FolderUsage(folder, run, size, [DiskEntry(folder, WHOLE_RUN, size)])
+    cost = f"{', '.join(finished)} finished" if finished else ""
+    entries = [DiskEntry(folder, WHOLE_RUN, size, cost), *_predictions(folder, _prediction_cost(run, prepared))]
     parts = part_folders(folder)
     for part in parts:
         entries += [
@@ -105,13 +70,11 @@ def run_usage(run: RunFolder) -> FolderUsage:
         cost = f"{part.name} has to be trained again"
         entries += [DiskEntry(path, "weights", size, cost) for path, size in _files(part) if path == weights]
     for path in [path for path in _folders(folder) if path.name == "wandb"]:
-        offline = [each for each in _folders(path) if each.name.startswith("offline-run-")]
-        is_uploaded = all(any(each.glob("*.wandb.synced")) for each in offline)
-        cost = "" if is_uploaded else "it has an offline run that was not uploaded"
+        cost = "it has a W&B run that was not uploaded" if offline_runs(folder) else ""
         entries.append(DiskEntry(path, "wandb", _size(path), cost))
     for place in (folder, folder / "audit", *parts, *[part / "state" for part in parts]):
         entries += _temporary(place)
-    return FolderUsage(folder, run, [run], _size(folder), entries)
+    return FolderUsage(folder, run, size, entries)
 
 
 def part_folders(folder: Path) -> list[Path]:
@@ -119,43 +82,65 @@ def part_folders(folder: Path) -> list[Path]:
     return [path for path in _folders(folder) if path.name == FULL or fold_of(path.name) is not None]
 
 
-def prepared_usage(folder: Path) -> FolderUsage:
-    """The size of a prepared folder and what can be deleted in it."""
-    entries = [*_stored(folder, missing_raw_data(folder)), *_temporary(folder), *_temporary(folder / "store")]
-    users = [run for run in _known_runs() if (used := prepared_of_run(run)) and used.resolve() == folder.resolve()]
-    return FolderUsage(folder, None, users, _size(folder), entries)
+def prepared_usage(folder: Path, prepared: Prepared | None) -> FolderUsage:
+    """The size of a prepared folder and what can be deleted in it. prepared: its content, None if it is damaged."""
+    cost = "its tables are missing or damaged" if prepared is None else _missing_photos(prepared)
+    entries = [*_stored(folder, {}, cost, cost), *_temporary(folder), *_temporary(folder / "store")]
+    return FolderUsage(folder, None, _size(folder), entries)
 
 
-def cache_usage(folder: Path) -> FolderUsage:
-    """The size of a folder of --cache and what can be deleted in it."""
-    places = [folder, *_folders(folder)]
-    entries = [entry for place in places for entry in (*_predictions(place), *_temporary(place))]
-    return FolderUsage(folder, None, _known_runs(), _size(folder), [*_stored(folder), *entries])
+def cache_usage(folder: Path, runs: RunData) -> FolderUsage:
+    """The size of a folder of --cache and what can be deleted in it. runs: the runs that may have written it."""
+    unknown = "it belongs to no run that is known here"
+    store_costs: dict[str, str] = {}
+    prediction_costs = {run.cache_key: _prediction_cost(run, prepared) for run, prepared in runs.items()}
+    for run, prepared in [(run, prepared) for run, prepared in runs.items() if prepared is not None]:
+        cost = _missing_photos(prepared)
+        for key, table in (("fingerprint", prepared.images), ("eval_fingerprint", prepared.evaluation)):
+            if table is not None:
+                store = Path(store_name(run.config.data, prepared.meta[key], table.image_id)).stem
+                # Of two prepared folders of the same photos, one may lack them; the empty text is the minimum.
+                store_costs[store] = min(cost, store_costs.get(store, cost))
+    features_cost = max(store_costs.values(), default=unknown)
+    entries = _stored(folder, store_costs, unknown, features_cost)
+    entries += [*_temporary(folder), *_temporary(folder / "store")]
+    for place in _folders(folder):
+        entries += [*_predictions(place, prediction_costs.get(place.name, unknown)), *_temporary(place)]
+    return FolderUsage(folder, None, _size(folder), entries)
 
 
-def missing_raw_data(prepared: Path) -> str:
-    """Why stores of a prepared folder can't be built again; an empty string if its raw data is there."""
+def _prediction_cost(run: RunFolder, prepared: Prepared | None) -> str:
+    """Why a run can't predict again; an empty string if it can."""
+    if not all(run.weights_path(part).exists() for part in run.finished_parts):
+        return "the weights that predicted it are missing"
+    return "its prepared folder is not found" if prepared is None else _missing_photos(prepared)
+
+
+def _missing_photos(prepared: Prepared) -> str:
+    """Why stores of a prepared folder can't be built again; an empty string if its photos are there."""
     try:
-        _ = load_prepared(prepared).root
+        _ = prepared.root
+        _ = None if prepared.evaluation is None else prepared.eval_dir
     except UserError as error:
         return f"the photos are not found ({error})"
     return ""
 
 
-def _known_runs() -> list[RunFolder]:
-    return [RunFolder(config.parent) for config in sorted(runs_root().glob("*/config.yaml"))]
+def _stored(folder: Path, costs: Mapping[str, str], other_cost: str, features_cost: str) -> list[DiskEntry]:
+    """The stores and features in the folder `store` of a prepared folder or cache.
+
+    costs: {name of a store without its ending: cost}; other_cost: of all other stores.
+    """
+    entries = []
+    for path, size in _files(folder / "store"):
+        if STORE_NAME.fullmatch(path.name):
+            entries.append(DiskEntry(path, "stores", size, costs.get(path.stem, other_cost)))
+        elif FEATURES_NAME.fullmatch(path.name):
+            entries.append(DiskEntry(path, "caches", size, features_cost))
+    return entries
 
 
-def _stored(folder: Path, cost: str = "") -> list[DiskEntry]:
-    """The stores and features in the folder `store` of a prepared folder or cache."""
-    return [
-        DiskEntry(path, "stores" if STORE_NAME.fullmatch(path.name) else "caches", size, cost)
-        for path, size in _files(folder / "store")
-        if STORE_NAME.fullmatch(path.name) or FEATURES_NAME.fullmatch(path.name)
-    ]
-
-
-def _predictions(folder: Path, cost: str = "") -> list[DiskEntry]:
+def _predictions(folder: Path, cost: str) -> list[DiskEntry]:
     """The cached predictions in a run folder or in its folder of a cache."""
     return [
         DiskEntry(path, "caches", size, cost)
@@ -167,9 +152,9 @@ def _predictions(folder: Path, cost: str = "") -> list[DiskEntry]:
 def _temporary(folder: Path) -> Iterator[DiskEntry]:
     """Temporary files of write_atomic whose process has ended."""
     for path, size in _files(folder):
-        is_old = time.time() - path.stat().st_mtime > MIN_TEMPORARY_SECONDS
         # write_atomic puts the number of its process into the name.
-        if is_temporary(path) and is_old and not _is_running(int(path.name.split(".")[1])):
+        is_left = is_temporary(path) and not _is_running(int(path.name.split(".")[1]))
+        if is_left and time.time() - path.stat().st_mtime > MIN_TEMPORARY_SECONDS:
             yield DiskEntry(path, "temporary", size)
 
 
@@ -184,15 +169,23 @@ def _is_running(pid: int) -> bool:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int]]:
-    """(path, bytes) of the files in a folder, in order; symbolic links are left out."""
-    if folder.is_dir() and not folder.is_symlink():
-        for path in sorted(folder.iterdir()):
+    """(path, bytes) of the files in a folder, in order; symbolic links and files that vanish are left out."""
+    for path in _content(folder):
+        with suppress(FileNotFoundError):
             if path.is_file() and not path.is_symlink():
                 yield path, path.stat().st_size
 
 
 def _folders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.is_symlink()]
+    return [path for path in _content(folder) if path.is_dir() and not path.is_symlink()]
+
+
+def _content(folder: Path) -> list[Path]:
+    try:
+        return [] if folder.is_symlink() else sorted(folder.iterdir())
+    # A process in training deletes folders.
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _size(folder: Path) -> int:

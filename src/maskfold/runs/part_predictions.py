@@ -21,7 +21,7 @@ from maskfold.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PartRows:
-    """A request: the rows of a store, int [N], to predict with the model of a finished part. config: of the run."""
+    """A request to predict rows, int [N], of a store with the model of a finished part. config: the run's config."""
 
     run: RunFolder
     config: Config
@@ -32,14 +32,14 @@ class PartRows:
 
     @property
     def model_key(self) -> tuple[Path, str, Hardware]:
-        """Identifies the model."""
+        """A key that identifies the model."""
         return self.run.folder, self.part, self.hardware
 
     @property
     def photos_key(self) -> tuple:
-        """Identifies the photos, their preprocessing and the batches; requests with equal keys share one loader.
+        """A key of the photos, their preprocessing and the batches; requests with equal keys share one loader.
 
-        It includes the batch size, so that no other request changes the output of a model, not even in the last bit.
+        The key includes the batch size, so that other requests do not change a model's output, not even its last bit.
         """
         config = self.config
         sizes = (config.data.image_size, config.optim.batch_size)
@@ -56,7 +56,7 @@ def predict_parts(
     output: str = "probs",
     on_batch: Callable[[int], object] = lambda photos: None,
 ) -> list[np.ndarray]:
-    """float32 [N, C] for each request: the model's `output` (see models.prediction.OUTPUTS), averaged over TTA views.
+    """Return float32 [N, C] for each request: the model's `output`, a key of OUTPUTS, averaged over TTA views.
 
     Photos are read once for all models with the same preprocessing. A model is loaded when it is first needed and freed
     after its last request. on_batch is called after each batch with the number of photos times models.

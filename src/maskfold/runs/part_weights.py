@@ -5,12 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import save
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import write_atomic
+from maskfold.fileio import check_readable, write_atomic
 from maskfold.models.architecture import (
     LOAD_ERRORS,
     Architecture,
@@ -19,13 +19,14 @@ from maskfold.models.architecture import (
     find_architecture,
 )
 from maskfold.models.classifier import Classifier, build_classifier
+from maskfold.models.weight_files import read_safetensors
 from maskfold.runs.run_folder import RunFolder
 
 Weights = dict[str, torch.Tensor]
 
 
 def write_weights(path: Path, weights: Weights, architecture: Architecture | None = None) -> None:
-    """Write tensors as safetensors. The metadata hold the architecture if the model is not one of timm's own."""
+    """Write tensors as safetensors. Their metadata contain the architecture if it is not one of timm's own models."""
     tensors, storages = {}, set()
     for name, tensor in weights.items():
         tensor = tensor.cpu().contiguous()
@@ -40,35 +41,35 @@ def write_weights(path: Path, weights: Weights, architecture: Architecture | Non
 def finished_model(run: RunFolder, config: Config, part: str, device: torch.device) -> Classifier:
     """The model of a finished part, built from the run folder alone: nothing is downloaded.
 
-    Raises UserError if the weights are missing or do not fit.
+    Raises UserError if the weights are missing or do not fit the model.
     """
     offline_config = replaced(config, model={"pretrained": False, "weights": None})
     # Building is inside, since the metadata may hold arguments that the architecture does not take.
-    with _weights_of(run, part) as path:
-        with safe_open(path, "pt") as file:
-            architecture = architecture_from_metadata(file.metadata()) or find_architecture(config.model.backbone)
+    with _weights_of(run, part) as (weights, metadata):
+        architecture = architecture_from_metadata(metadata) or find_architecture(config.model.backbone)
         if config.model.pretrained or config.model.weights is not None:
             architecture = architecture.with_weights()
         model = build_classifier(offline_config, architecture).to(device)
-    load_part(model, run, part)
+        model.load_state_dict(weights)
     return model
 
 
 def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:
     """Load the weights of a finished part into the model. Raises UserError if they are missing or do not fit."""
-    with _weights_of(run, part) as path:
-        model.load_state_dict(load_file(path))
+    with _weights_of(run, part) as (weights, _):
+        model.load_state_dict(weights)
 
 
 @contextmanager
-def _weights_of(run: RunFolder, part: str) -> Iterator[Path]:
-    """Yield the path of a finished part's weights. Errors of reading them become a UserError."""
+def _weights_of(run: RunFolder, part: str) -> Iterator[tuple[Weights, dict[str, str]]]:
+    """Yield the weights of a finished part and their metadata. Errors of reading and using them become a UserError."""
     path = run.weights_path(part)
     if not path.exists():
         raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")
     try:
-        yield path
+        yield read_safetensors(path)
     except (SafetensorError, *LOAD_ERRORS) as fault:
+        check_readable(path)
         raise UserError(
             f"{path}: not this model's weights ({first_line(fault)}); delete {path.parent} and train {part} again"
         ) from fault

@@ -1,4 +1,4 @@
-"""provenance.json: what a run was started with."""
+"""provenance.json: the data, the configuration and the code with which a run was started."""
 
 import hashlib
 from pathlib import Path
@@ -13,9 +13,10 @@ from maskfold.runs.run_records import Provenance
 
 
 def read_provenance(folder: Path) -> dict:
-    """Data fingerprint, number of eval people, config hash, git commit, versions and threads of a run at its start.
+    """Read what a run was started with: data fingerprint, eval people, config hash, git commit, versions, threads.
 
-    It is read before anything else of a run. Raises UserError if it is missing, damaged or of a newer format.
+    Read this file before the other files of a run, because it contains the format version. Raises UserError if it is
+    missing, damaged or of a newer format.
     """
     path, fix = folder / "provenance.json", "start the run again with --fresh"
     content = read_json(path, fix)
@@ -25,7 +26,7 @@ def read_provenance(folder: Path) -> dict:
 
 
 def provenance_of(config: Config, text: str, prepared: Prepared, threads: int) -> dict:
-    """The content of provenance.json. text: of config.yaml; threads: CPU threads of each process."""
+    """The content of provenance.json. text: the text of config.yaml; threads: CPU threads per process."""
     content = {KEY: RUN, "dataset": prepared.meta["fingerprint"], "identity": prepared.identity}
     content["eval_people"] = prepared.num_eval_people
     content |= {"config_hash": config_hash(config), "config_sha256": hashlib.sha256(text.encode()).hexdigest()}
@@ -35,7 +36,7 @@ def provenance_of(config: Config, text: str, prepared: Prepared, threads: int) -
 
 
 def weights_hashes(config: Config) -> dict[str, str]:
-    """{key: SHA-256} of the files that model.weights and a local-dir backbone name; config_hash has their names."""
+    """{key: SHA-256} of the files of model.weights and of a local-dir backbone; config_hash covers only their names."""
     hashes = {}
     if config.model.weights is not None and config.model.weights.is_file():
         hashes["model.weights"] = sha256(config.model.weights)
@@ -48,7 +49,7 @@ def weights_hashes(config: Config) -> dict[str, str]:
 
 
 def changed_weights(provenance: dict, config: Config) -> list[str]:
-    """A line for each file of weights whose content differs from that at the start of a run."""
+    """A message for each weights file whose content has changed since the run was started."""
     before = provenance.get("weights", {})
     changed = [key for key, value in weights_hashes(config).items() if before.get(key, value) != value]
     return [f"{key}: the content of {getattr(config.model, key.partition('.')[2])} has changed" for key in changed]

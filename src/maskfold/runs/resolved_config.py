@@ -1,4 +1,4 @@
-"""The configuration that is recorded with a run: concrete values instead of what follows from data and device."""
+"""The configuration that is recorded with a run, with concrete values for what depends on the data and the device."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import torch
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.models.device import pick_precisions
-from maskfold.places import possible_places, recorded_path
+from maskfold.places import possible_paths, recorded_path
 
 
 def resolve_config(
     config: Config, run_folder: Path, prepared: Prepared, device: torch.device, recorded: Config | None = None
 ) -> Config:
-    """Return the config with the places of the data, the number of existing folds, and a concrete precision for auto.
+    """Return the config with the paths of the data, the number of folds in folds.csv, and concrete precisions.
 
-    recorded: the resolved config that the run was first started with; it gives the precisions that are auto in
+    recorded: the resolved config with which the run was started; its precisions replace those that are auto in
     `config`.
     """
     run_keys = config.run
@@ -24,15 +24,15 @@ def resolve_config(
         run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
     precision, predict_precision = pick_precisions(run_keys, device)
     seed, recorded_root = prepared.meta["fold_seed"], Path(prepared.meta["root"])
-    roots = [config.data.root] if config.data.root else possible_places(recorded_root, prepared.folder)
-    root = next((place for place in roots if place.is_dir()), recorded_root)
+    roots = [config.data.root] if config.data.root else possible_paths(recorded_root, prepared.folder)
+    root = next((path for path in roots if path.is_dir()), recorded_root)
     return replaced(
         config,
         data={
             "root": recorded_path(root, run_folder, prepared.folder),
             "prepared": recorded_path(prepared.folder, run_folder),
             "folds": prepared.num_folds,
-            # None if folds.csv was there before the data was prepared; its seed is then unknown.
+            # The seed is None (unknown) if folds.csv existed before the data was prepared.
             "fold_seed": config.data.fold_seed if seed is None else seed,
         },
         run={"precision": precision, "predict_precision": predict_precision},

@@ -4,14 +4,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maskfold.config.experiment import Config, fixed_values
 from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
-from maskfold.fileio import locked, sha256, write_json, write_text
+from maskfold.fileio import sha256, write_json, write_text
+from maskfold.locks import locked
 from maskfold.places import Places, absolute, can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.provenance import changed_weights, provenance_of, read_provenance
@@ -41,19 +42,29 @@ def runs_root(environ: Mapping[str, str] = os.environ) -> Path:
 def find_run(path: Path) -> Path:
     """Find a run folder by its path, or by its name under runs_root().
 
-    Raises UserError if there is none, or if its provenance.json is missing, damaged or of a newer format.
+    Raises UserError if there is no such run, or if its provenance.json is missing, damaged or of a newer format.
     """
     for folder in (path, runs_root() / path):
         if can_be_path(folder / "config.yaml") and (folder / "config.yaml").is_file():
             read_provenance(folder)
             return folder
     available = sorted(str(config.parent) for config in runs_root().glob("*/config.yaml"))
-    fix = f"use one of {', '.join(available)}" if available else "there are none yet; train a run first"
-    raise UserError(f"{path}: no run folder (it has no config.yaml); {fix}")
+    fix = f"use one of {', '.join(available)}" if available else "there are no runs yet; train one first"
+    raise UserError(f"{path}: not a run folder (it has no config.yaml); {fix}")
+
+
+def check_distinct_names(runs: "Sequence[RunFolder]", flag: str, other_names: Sequence[str] = ()) -> None:
+    """Raise UserError if outputs named after the runs would overwrite each other, or those of other names.
+
+    flag: the flag of their place.
+    """
+    names = [*other_names, *(run.name for run in runs)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise UserError(f"{flag}: two outputs would have the name {twice[0]}; rename a run folder, or leave out {flag}")
 
 
 class RunFolder:
-    """One run on disk. places: the places that the command's flags name."""
+    """One run on disk. places: the paths that the flags of the command give."""
 
     def __init__(self, folder: Path, places: Places | None = None):
         self.folder, self.places = folder, places or Places()
@@ -75,11 +86,15 @@ class RunFolder:
     def config(self) -> Config:
         return load_config(self.folder / "config.yaml")
 
-    def cache_places(self, name: str) -> list[Path]:
-        """Where a file that can be computed again may lie, the place to write it first; --cache may serve many runs."""
+    def cache_paths(self, name: str) -> list[Path]:
+        """The paths at which a cached file may be; new files go to the first. A --cache folder may serve many runs."""
         folder = self.places.cache.folder
-        key = f"{self.name}-{self.provenance['config_sha256'][:8]}"
-        return ([] if folder is None else [folder / key / name]) + [self.folder / name]
+        return ([] if folder is None else [folder / self.cache_key / name]) + [self.folder / name]
+
+    @property
+    def cache_key(self) -> str:
+        """The name of the run's folder in a folder of --cache."""
+        return f"{self.name}-{self.provenance['config_sha256'][:8]}"
 
     @property
     def provenance(self) -> dict:
@@ -107,7 +122,7 @@ class RunFolder:
         return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
-        """Raises UserError if the configuration or data of the started run differ from these; places may differ."""
+        """Raise UserError if the run was started with another configuration or other data; paths may differ."""
         self.check_unedited()
         fix = "give another --name, or delete the run and start again with --fresh"
         old, new = fixed_values(self.config), fixed_values(config)
@@ -125,21 +140,21 @@ class RunFolder:
             )
 
     def check_unedited(self) -> None:
-        """Raises UserError if config.yaml has changed since the run was started."""
+        """Raise UserError if config.yaml has changed since the run was started."""
         path = self.folder / "config.yaml"
-        # The hash of the file, not of the keys: a run stays valid when the schema gets new keys.
+        # The file is compared, not its keys, so that a run stays valid when the schema gets new keys.
         if self.provenance["config_sha256"] != sha256(path):
             raise UserError(f"{path}: was edited since the run was started; restore it, or start again with --fresh")
 
     def start(self, config: Config, prepared: Prepared, threads: int) -> None:
-        """Write provenance.json and config.yaml. threads: CPU threads of each process."""
+        """Write provenance.json and config.yaml. threads: CPU threads per process."""
         text = config_text(config)
         write_json(self.folder / "provenance.json", provenance_of(config, text, prepared, threads))
         # Written last: a run counts as started once it has a config.yaml.
         write_text(self.folder / "config.yaml", text)
 
     def state_path(self, part: str) -> Path:
-        """The checkpoint of an unfinished part, to resume from."""
+        """The path of the checkpoint from which an unfinished part is resumed."""
         return self.part_dir(part) / "state" / "last.pt"
 
     def weights_path(self, part: str) -> Path:
@@ -148,7 +163,7 @@ class RunFolder:
     def write_metrics(self, part: str, history: list[dict]) -> None:
         """Write metrics.jsonl, one object per epoch.
 
-        It is rewritten from the checkpoint's list, so that no epoch is missing or duplicated after a resume.
+        The file is rewritten from the checkpoint's history, so that no epoch is missing or duplicated after a resume.
         """
         write_text(self.part_dir(part) / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in history))
 

@@ -1,4 +1,4 @@
-"""What the JSON files of a run folder contain: provenance.json and metrics.jsonl."""
+"""The content of the JSON files of a run folder: provenance.json and metrics.jsonl."""
 
 import json
 from pathlib import Path
@@ -7,9 +7,10 @@ from typing import Annotated
 from pydantic import Field
 
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
 from maskfold.json_record import JsonRecord, check_record
 
-# More would not fit into memory when a new eval set is simulated.
+# The simulation of a new eval set with more people would not fit into memory.
 MAX_EVAL_PEOPLE = 1_000_000
 
 
@@ -26,7 +27,7 @@ class Provenance(JsonRecord):
 
 
 class EpochRow(JsonRecord):
-    """A row of metrics.jsonl: all its values are numbers, those of diverged metrics NaN."""
+    """A row of metrics.jsonl. All its values are numbers; a metric that diverged is NaN."""
 
     __pydantic_extra__: dict[str, Annotated[float, Field(allow_inf_nan=True)]]
 
@@ -42,13 +43,17 @@ class ScoredEpochRow(EpochRow):
 
 
 def read_epoch_rows(path: Path, has_scores: bool, fix: str) -> list[dict]:
-    """Read metrics.jsonl. has_scores: each row must have macro_f1. Raises UserError, ending with `fix`, if damaged."""
+    """Read metrics.jsonl. has_scores: whether each row must have macro_f1.
+
+    Raises UserError, whose message ends with `fix`, if the file is missing or damaged.
+    """
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError, RecursionError) as fault:
+        check_readable(path)
         raise UserError(f"{path}: not readable ({first_line(fault)}); {fix}") from fault
     if not rows:
-        raise UserError(f"{path}: not one object per epoch; {fix}")
+        raise UserError(f"{path}: contains no epoch; {fix}")
     for row in rows:
         check_record(path, row, ScoredEpochRow if has_scores else EpochRow, fix)
     return rows

@@ -17,7 +17,7 @@ SELECTED, NOT_SELECTED = "selected on its own validation fold", "last epoch"
 
 
 def selection(config: Config) -> str:
-    """Which weights a fold keeps, in words: SELECTED if they were chosen by the score on its validation fold."""
+    """The weights that a fold keeps, in words: SELECTED if its own validation scores selected them."""
     if selects_on_validation(config):
         return SELECTED
     return f"mean of the last {config.run.keep_epochs} epochs" if config.run.keep == "mean" else NOT_SELECTED
@@ -38,7 +38,7 @@ def write_summary(run: RunFolder, prepared: Prepared) -> dict:
         raise UserError(f"{run.folder}: two folds predict the same photo; delete the run and train it again")
     paths = run.folder / "oof.npz", run.folder / "summary.json"
     if why_not_writable(run.folder) and all(path.exists() for path in paths):
-        # A finished run on a read-only disk.
+        # The run is finished and on a read-only disk.
         return summarise(run)
     oof.aligned([name for name in prepared.images.image_id if name in predicted]).save(paths[0])
     summary = summarise(run)
@@ -55,9 +55,9 @@ def summarise(run: RunFolder) -> dict:
         seconds = sum(row["seconds"] for row in history)
         rate = sum(row["images_per_second"] * row["seconds"] for row in history) / seconds
         best = max(history, key=lambda row: row["macro_f1"])["epoch"]
-        mine = oof.fold == fold
-        fold_scores: dict[str, Any] = dict(scores(oof.label[mine], oof.pred_labels[mine]))
-        bounds = score_intervals(oof.label[mine], oof.pred_labels[mine], oof.person_id[mine], 0)
+        in_fold = oof.fold == fold
+        fold_scores: dict[str, Any] = dict(scores(oof.label[in_fold], oof.pred_labels[in_fold]))
+        bounds = score_intervals(oof.label[in_fold], oof.pred_labels[in_fold], oof.person_id[in_fold], 0)
         fold_scores["macro_f1_ci95"] = bounds["macro_f1_ci95"]
         rows.append(
             {"fold": int(fold), **fold_scores, "best_epoch": best, "seconds": seconds, "images_per_second": rate}

@@ -15,6 +15,7 @@ from maskfold.errors import first_line
 from maskfold.fileio import read_json_or_none, write_json
 from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
 from maskfold.metrics.scores import scores
+from maskfold.places import can_be_path
 from maskfold.probabilities import OutOfFold
 from maskfold.runs.wandb_settings import (
     destination,
@@ -30,7 +31,8 @@ from maskfold.runs.wandb_settings import (
 
 # W&B itself would wait for minutes. Only the first part of a run waits this long, about 20 s with W&B's own overhead.
 SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 15
-# Written into the run folder when W&B can't be reached, so that no other fold waits for it; deleted at the next start.
+# The file in the run folder that marks W&B as unreachable, so that no other fold waits for it. Deleted at the next
+# start.
 UNREACHED = ".wandb-unreached"
 RECORD = "wandb.json"
 SECONDS = ("seconds", "start_seconds")
@@ -39,8 +41,8 @@ SECONDS = ("seconds", "start_seconds")
 class WandbLogger:
     """One W&B run per fold (or refit), grouped by the run's name. With silent=True it does nothing.
 
-    The part's wandb.json records the W&B run's id, by which a resumed part continues its W&B run, the folder of an
-    offline run, and the seconds spent in W&B and in starting it.
+    wandb.json in the part's folder records the id of the W&B run, which a resumed part continues, the folder of an
+    offline run, and the seconds spent in W&B and on its start.
     """
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
@@ -55,14 +57,14 @@ class WandbLogger:
             return
         if mode == "online" and not has_key():
             # Without a key W&B would prompt for one and block.
-            print("W&B: online needs a key, the run is kept offline; use `wandb login` to add a key", file=sys.stderr)
+            print("W&B: online needs a key, so the run is offline; use `wandb login` to add a key", file=sys.stderr)
             mode = "offline"
         mode = "offline" if mode == "online" and self._marker.exists() else mode
         self._record: dict[str, Any] = {"id": os.urandom(6).hex(), "offline": None} | dict.fromkeys(SECONDS, 0.0)
         kinds = {"id": str, "offline": str} | dict.fromkeys(SECONDS, float)
         stored = read_json_or_none(self._path) or {}
         self._record |= {key: stored[key] for key, kind in kinds.items() if isinstance(stored.get(key), kind)}
-        # Computed before the variables of W&B are hidden: project, entity and tags may come from them.
+        # Computed before W&B's variables are hidden, because they may contain the project, the entity and the tags.
         options = destination(config.run) | {"group": folder.name, "name": f"{folder.name}-{part}"}
         options["config"] = public_config(config) | {"part": part}
         with hide_unknown_variables():
@@ -90,7 +92,9 @@ class WandbLogger:
             # The service keeps the id of a run that it could not start.
             restart_service()
             self._run = wandb.init(mode="offline", **options)
-        self._run_dir, self._offline = str(Path(self._run.dir).parent), self._run.settings.mode == "offline"
+        # Relative, because the run may be moved.
+        self._run_dir = os.path.relpath(Path(self._run.dir).parent, folder)
+        self._offline = self._run.settings.mode == "offline"
         self._record["offline"] = self._run_dir if self._offline else None
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
@@ -105,17 +109,18 @@ class WandbLogger:
         self._run = None
 
     def finish(
-        self, history: Sequence[dict], oof: OutOfFold | None, photo_of: Callable[[int], np.ndarray], keep: bool
+        self, history: Sequence[dict], oof: OutOfFold | None, photo_of: Callable[[int], np.ndarray], upload_oof: bool
     ) -> None:
-        """Log final values, confusion matrices, the most confident errors and, if `keep`, oof.npz; end the run.
+        """Log final values, confusion matrices and the most confident errors; end the run.
 
-        oof: a fold's predictions, None for a refit; photo_of: row of oof -> uint8 RGB [H, W, 3].
+        oof: a fold's predictions, None for a refit; photo_of: row of oof -> uint8 RGB [H, W, 3]. upload_oof: whether
+        oof.npz is uploaded as well.
         """
         with staging_dir(self._path.parents[1] / "wandb"):
-            self._try(lambda: self._finish(history, oof, photo_of, keep))
+            self._try(lambda: self._finish(history, oof, photo_of, upload_oof))
         self._run = None
 
-    def _finish(self, history: Sequence[dict], oof: OutOfFold | None, photo_of, keep: bool) -> None:
+    def _finish(self, history: Sequence[dict], oof: OutOfFold | None, photo_of, upload_oof: bool) -> None:
         import wandb
 
         if oof is not None:
@@ -126,7 +131,7 @@ class WandbLogger:
             tables = {f"confusion/{name}": wandb.Table(["true", *names], rows) for name, names, rows in matrices}
             self._run.summary.update(tables)
             self._log_errors(history[-1]["epoch"] + 1, oof, photo_of)
-            if keep:
+            if upload_oof:
                 artifact = wandb.Artifact(f"oof-{self._record['id']}", "predictions")
                 artifact.add_file(str(self._path.with_name("oof.npz")))
                 self._run.log_artifact(artifact)
@@ -135,7 +140,7 @@ class WandbLogger:
     def _log_errors(self, step: int, oof: OutOfFold, photo_of: Callable[[int], np.ndarray]) -> None:
         """Log the table of the most confident errors as a separate step after those of metrics.jsonl.
 
-        The column `row` is the row of oof.npz. Photos and image ids identify people; run.wandb_photos adds them.
+        The column `row` is the row of oof.npz. Photos and image ids identify people; only run.wandb_photos adds them.
         """
         import wandb
 
@@ -147,7 +152,7 @@ class WandbLogger:
                 wandb.Image(photo_of(row), caption=f"{name}: {true}, not {predicted}")
                 for row, name, true, predicted, _ in errors
             ]
-            # A table keeps its pictures in an artifact; these are files of the run as well and move with its folder.
+            # A table stores its pictures in an artifact. These pictures are also files of the run, in its folder.
             self._run.log({"mistakes_photos": pictures}, step=step)
             files = [picture.to_json(self._run)["path"] for picture in pictures]
             columns = ["photo", "image_id", "file", *columns]
@@ -157,34 +162,38 @@ class WandbLogger:
         self._run.log({"mistakes": table}, step=step)
         self._run.summary["mistakes"] = table
 
-    def _try(self, call: Callable[[], object], counted: str = "seconds") -> None:
-        """Call W&B, add the time to `counted`, and stop using W&B after any error."""
-        if self._run is None and counted != "start_seconds":
+    def _try(self, call: Callable[[], object], seconds_key: str = "seconds") -> None:
+        """Call W&B, and stop using it after any error. The time is added to `seconds_key` of the record."""
+        if self._run is None and seconds_key != "start_seconds":
             return
         start = time.perf_counter()
         try:
             call()
         except Exception as fault:
             if self._run is not None and not self._offline:
-                # Unsent data are in the run's folder; the mark saves the other folds from waiting.
+                # Unsent data are in the run's folder. With the mark, the other folds do not wait for W&B.
                 self._record["offline"] = self._run_dir
                 self._mark()
             self._run = None
             # Epochs logged some seconds ago may be lost too.
-            missing = f"epochs of {self._path.parent.name} may be missing there, metrics.jsonl has all"
-            print(f"W&B: {first_line(fault)}; training continues without it: {missing}", file=sys.stderr)
+            missing = f"it may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
+            print(f"W&B: {first_line(fault)}; training continues without W&B; {missing}", file=sys.stderr)
             restart_service()
         with contextlib.suppress(OSError):
             write_json(self._path, self._record)
-        # Includes the time of write_json above, which is saved by the next call.
-        self._record[counted] += time.perf_counter() - start
+        # This includes the time of write_json above. The next call saves it.
+        self._record[seconds_key] += time.perf_counter() - start
 
     def _mark(self) -> None:
         with contextlib.suppress(OSError):
             self._marker.touch()
 
 
-def offline_runs(folder: Path) -> list[str]:
-    """The folders of the offline W&B runs of a run, in the order of its parts."""
-    paths = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
-    return [path for path in paths if isinstance(path, str)]
+def offline_runs(folder: Path) -> list[Path]:
+    """The folders of a run's W&B runs with data that were not uploaded, in the order of its parts."""
+    values = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
+    recorded = [Path(value) for value in values if isinstance(value, str) and can_be_path(value)]
+    # Older versions recorded an absolute path, which may be that of the run before it was moved.
+    paths = [own if (own := folder / "wandb" / path.name).is_dir() else folder / path for path in recorded]
+    # `wandb sync` marks what it has uploaded.
+    return [path for path in paths if path.is_dir() and not any(path.glob("*.wandb.synced"))]

@@ -37,7 +37,7 @@ ALLOWED_VARIABLES = frozenset(
 
 @contextlib.contextmanager
 def hide_unknown_variables() -> Iterator[None]:
-    """Remove the variables of W&B that are not in ALLOWED_VARIABLES from the environment for a while."""
+    """Remove W&B's variables that are not in ALLOWED_VARIABLES from the environment within the block."""
     # Otherwise W&B waits for its own error reports when the program ends.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     names = [name for name in os.environ if name.startswith("WANDB_") and name not in ALLOWED_VARIABLES]
@@ -85,7 +85,7 @@ def restart_service() -> None:
 def has_key() -> bool:
     """Whether W&B can log in without a prompt.
 
-    W&B's own functions decide this, because versions store the key under different hosts.
+    W&B's own functions decide this, because its versions store the key under different host names.
     """
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
@@ -100,7 +100,7 @@ def has_key() -> bool:
 
 def _stored_key(settings: Any) -> str | None:
     """The key that `wandb login` stored in the netrc file."""
-    # The modules that read it: since 0.24, in 0.23, and before.
+    # The modules that read the key in W&B 0.24 and later, in 0.23, and (below) in older versions.
     for module in ("wandb.sdk.lib.wbauth", "wandb.sdk.lib.auth"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(module).read_netrc_auth(host=settings.base_url)
@@ -108,11 +108,11 @@ def _stored_key(settings: Any) -> str | None:
 
 
 def _mode_from_settings_files() -> str:
-    """The mode that `wandb offline` or `wandb disabled` stored in W&B's settings files; online without one."""
+    """The mode that `wandb offline` or `wandb disabled` stored in W&B's settings files; online if they store none."""
     try:
         with hide_unknown_variables():
             return MODES.get(session_settings().mode, "online")
-    # As in has_key.
+    # As in has_key, a broken W&B must not stop a run.
     except Exception:
         return "online"
 
@@ -156,7 +156,7 @@ def destination(run: Run) -> dict[str, Any]:
 
 
 def init_settings(connect_seconds: float, finish_seconds: float) -> Any:
-    """wandb.Settings that limit W&B's waits and collect nothing about this machine, whose paths may name people."""
+    """wandb.Settings with short timeouts. They collect nothing about this machine, whose paths may name people."""
     import wandb
 
     values = {
@@ -166,7 +166,7 @@ def init_settings(connect_seconds: float, finish_seconds: float) -> Any:
         "silent": True,
         "console": "off",
         "x_disable_stats": True,
-        # Metadata are the command line, the host, the programs and the packages.
+        # These metadata are the command line, the host name, the programs and the packages.
         "x_disable_meta": True,
         "x_disable_machine_info": True,
         "x_save_requirements": False,

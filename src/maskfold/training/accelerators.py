@@ -1,4 +1,4 @@
-"""One Accelerator per part of a run, created before its training and freed after it."""
+"""One Accelerator per part of a run, created before the part's training and freed after it."""
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -22,7 +22,7 @@ def make_accelerator(config: Config) -> Accelerator:
     """Create an Accelerator for one part; `run.precision` must be resolved (not auto).
 
     Every argument is passed explicitly, so that no environment variable decides it. Accelerate's shared state is reset,
-    because it would refuse another precision than its first one; the process group stays.
+    because it would refuse a precision other than its first one; the process group is kept.
     """
     device = pick_device(config.run)
     mixed_precision = {"fp32": "no"}.get(config.run.precision, config.run.precision)

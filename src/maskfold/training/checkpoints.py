@@ -1,4 +1,4 @@
-"""Checkpoint of a part that is in training: what cannot be computed again from config and update number."""
+"""The checkpoint of a part in training: what cannot be computed again from the config and the update number."""
 
 import io
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from maskfold.errors import UserError, first_line
-from maskfold.fileio import write_atomic
+from maskfold.fileio import check_readable, write_atomic
 from maskfold.json_record import check_record
 from maskfold.models.torch_file import load_torch_file
 from maskfold.runs.run_folder import RunFolder
@@ -20,7 +20,7 @@ def _are_sums(value: Any) -> bool:
     return value is None or (isinstance(value, torch.Tensor) and value.shape == (3,) and value.is_floating_point())
 
 
-# The keys of a checkpoint, and whether a value is of their type.
+# {key of a checkpoint: function that checks whether its value is valid}.
 CHECKPOINT_KEYS: dict[str, Callable[[Any], bool]] = {
     "identity": lambda value: isinstance(value, str),
     "history": lambda value: isinstance(value, list),
@@ -31,9 +31,9 @@ CHECKPOINT_KEYS: dict[str, Callable[[Any], bool]] = {
 
 
 def pack_state(state: TrainState) -> dict:
-    """State dicts of model, optimiser, EMA and gradient scaler.
+    """Return the state dicts of model, optimiser, EMA and gradient scaler.
 
-    Order of the photos, dropout noise and learning rate are not in it: they are functions of the update's number.
+    The order of the photos, the dropout noise and the learning rate are not saved: they follow from the update number.
     """
     modules = {"model": state.model, "optimizer": state.optimizer}
     if state.ema is not None:
@@ -44,7 +44,7 @@ def pack_state(state: TrainState) -> dict:
 
 
 def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
-    """Load what pack_state returned. path: of the checkpoint, for the UserError if the content does not fit."""
+    """Load what pack_state returned. Raises UserError that names the checkpoint's path if the content does not fit."""
     try:
         state.model.load_state_dict(packed["model"])
         state.optimizer.load_state_dict(packed["optimizer"])
@@ -52,24 +52,24 @@ def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
             state.ema.module.load_state_dict(packed["ema"])
         if state.accelerator.scaler is not None:
             state.accelerator.scaler.load_state_dict(packed["scaler"])
-    # torch raises whatever a value of another type leads to.
+    # For a value of another type, torch may raise any exception.
     except Exception as error:
         raise _damaged(path, error) from error
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
     """Write a checkpoint, a dict with CHECKPOINT_KEYS."""
-    # Serialised in memory first: a full disk then raises OSError with the file's name, not an error of torch.save.
+    # Serialised in memory first, so that a full disk raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
     torch.save(checkpoint, content)
-    write_atomic(run.state_path(part), lambda beside: beside.write_bytes(content.getbuffer()))
+    write_atomic(run.state_path(part), lambda temporary: temporary.write_bytes(content.getbuffer()))
 
 
 def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
-    """Return the last checkpoint, or None where there is none yet.
+    """Return the last checkpoint, or None if there is none yet.
 
-    identity: what its `identity` must be. Raises UserError for a file that is damaged, of another run
-    or of an older version.
+    identity: the expected `identity` in the checkpoint. Raises UserError if the file is damaged, belongs to another
+    run or part, or was written by another version.
     """
     path = run.state_path(part)
     if not path.exists():
@@ -77,13 +77,14 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
     try:
         checkpoint = load_torch_file(path)
     except Exception as error:
+        check_readable(path)
         raise _damaged(path, error) from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
         raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")
     if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {_fix(path)}")
-    if wrong := [key for key, is_valid in CHECKPOINT_KEYS.items() if not is_valid(checkpoint[key])]:
-        raise UserError(f"{path}: not a readable checkpoint ({wrong[0]} is not valid); {_fix(path)}")
+    if invalid_keys := [key for key, is_valid in CHECKPOINT_KEYS.items() if not is_valid(checkpoint[key])]:
+        raise UserError(f"{path}: not a readable checkpoint ({invalid_keys[0]} is not valid); {_fix(path)}")
     for row in checkpoint["history"]:
         check_record(path, row, EpochRow, _fix(path))
     return checkpoint

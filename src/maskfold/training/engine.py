@@ -20,10 +20,10 @@ from maskfold.training.train_state import TrainState
 
 @dataclass
 class EpochSums:
-    """Sums over the updates of an epoch. They stay on the device: reading them would make the host wait for it.
+    """Sums over the updates of an epoch. They stay on the device, because reading them makes the host wait for it.
 
-    values: float32 [3]: sum of loss x photos; sum of the finite gradient norms; number of finite gradient norms (in
-    fp16 the gradient scaler skips the other updates).
+    values: float32 [3]: the sum of loss times number of photos, the sum of the finite gradient norms, and the number of
+    finite gradient norms. In fp16 the gradient scaler skips the updates whose norm is not finite.
     """
 
     values: torch.Tensor
@@ -32,22 +32,23 @@ class EpochSums:
     def zeros(cls, device: torch.device) -> "EpochSums":
         return cls(torch.zeros(3, device=device))
 
-    def add(self, loss: torch.Tensor, norm: torch.Tensor, num_photos: int, counts_norm: bool) -> None:
-        """Add one update. counts_norm: true on one process only, since the norm is the same on all of them."""
-        counts = norm.isfinite() & counts_norm
-        self.values = self.values + torch.stack([loss * num_photos, torch.where(counts, norm, 0), counts.float()])
+    def add(self, loss: torch.Tensor, norm: torch.Tensor, num_photos: int, add_norm: bool) -> None:
+        """Add one update. add_norm: True in a single process only, because the norm is the same in all of them."""
+        is_added = norm.isfinite() & add_norm
+        self.values = self.values + torch.stack([loss * num_photos, torch.where(is_added, norm, 0), is_added.float()])
 
     def means(self, accelerator: Accelerator, num_photos: int) -> tuple[float, float]:
-        """(loss per photo, gradient norm per update), over all processes."""
+        """Return (loss per photo, gradient norm per update), over all processes."""
         loss, norms, updates = accelerator.reduce(self.values, "sum").tolist()
         return loss / num_photos, norms / max(updates, 1)
 
 
 @dataclass(frozen=True)
 class Update:
-    """An optimiser update: update `step` (from 0) of an epoch (from 1), made on a batch of `batch_size` photos.
+    """An optimiser update: number `step` (from 0) in an epoch (from 1), on a batch of `batch_size` photos.
 
-    batch_size: over all processes, without partners for mixing. dropout_seed: None leaves torch's generator as it is.
+    batch_size: photos of all processes, without the partners for mixing. dropout_seed: the seed of torch's generator;
+    None leaves the generator unchanged.
     """
 
     epoch: int
@@ -57,11 +58,11 @@ class Update:
 
 
 def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSums) -> torch.Tensor:
-    """Make one optimiser update on a whole batch; return this process's share of its mean loss, a scalar on the device.
+    """Make one optimiser update; return this process's share of the mean loss of the batch, a scalar on the device.
 
-    batch: this process's share. Its photos are mixed first, then split into `accum_steps` micro-batches. Each loss is
-    divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, including the last,
-    smaller batch of an epoch. sums: the update is added to them.
+    batch: this process's share of the whole batch. Its photos are mixed, then split into `accum_steps` micro-batches.
+    Their losses are divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, also
+    for the last, smaller batch of an epoch. sums: the sums to which the update is added.
     """
     accelerator, model = state.accelerator, state.wrapped_model
     _set_seed(update.dropout_seed)
@@ -84,7 +85,7 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
             # DDP averages gradients over processes, but the loss of the batch is the sum over processes.
             accelerator.backward(loss * accelerator.num_processes)
         batch_loss += loss.detach()
-    # With an infinite bound nothing is clipped: the norm is only measured.
+    # With an infinite bound, the norm is only measured, and nothing is clipped.
     norm = accelerator.clip_grad_norm_(state.model.parameters(), state.clip_norm or math.inf)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
@@ -112,7 +113,7 @@ def _has_training_batch_norm(model: torch.nn.Module) -> bool:
 
 
 def dropout_seed(seed: int, epoch: int, step: int, process: int) -> int:
-    """Seed for the dropout of one update, the same after a resume."""
+    """The seed for the dropout of one update. It is the same after a resume."""
     return int(np.random.SeedSequence((seed, epoch, step, process)).generate_state(1)[0])
 
 

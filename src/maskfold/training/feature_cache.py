@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once per TTA view and saved beside the store, for all folds and runs."""
+"""Features of a frozen backbone, computed once per TTA view and saved next to the store, for all folds and runs."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,14 @@ import numpy as np
 import torch
 
 from maskfold.config.experiment import Data
-from maskfold.errors import UserError, first_line
-from maskfold.fileio import locked, write_atomic
+from maskfold.errors import first_line
+from maskfold.fileio import write_atomic
 from maskfold.loading.dataset import NO_LABEL, Batch, PhotoDataset
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler, unpack_keys
 from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform, sample_seeds
+from maskfold.locks import locked
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
 from maskfold.models.prediction import predict, reporting
@@ -31,39 +32,29 @@ class Features:
         self._cached: dict[str, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
-        """Features of a TTA view, float32 [N, F]; read from disk where the same weights and precision computed them."""
+        """Features of a TTA view, float32 [N, F]; read from disk if they exist for the same weights and precision."""
         return np.concatenate([self._store_features(store, name, hardware) for store in self.stores])
 
     def _store_features(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
         # The input size is in the key because two input sizes may share a store.
         key = f"{self.weights_hash()} {store.path.name} {self.size} {view} {hardware.dtype}"
-        name, beside = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
+        name, default = f"features-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy", store.path.parent
         if name not in self._cached:
-            path = next((path for folder in store.cache.places(beside) if (path := folder / name).exists()), None)
-            if path is None:
+            paths = (folder / name for folder in store.cache.folders(default))
+            features = next((read for path in paths if (read := _read(path, store)) is not None), None)
+            if features is None:
                 size = len(store) * self.model.backbone.head_hidden_size * 4
-                path = store.cache.writable(beside, size, "the features of the photos") / name
+                path = store.cache.choose_folder(default, size, "the features of the photos") / name
                 with locked(path.parent):
-                    if not path.exists():
-                        computed = self._compute(store, view, hardware)
+                    features = _read(path, store)
+                    if features is None:
+                        features = computed = self._compute(store, view, hardware)
                         write_atomic(path, lambda temporary: np.save(temporary, computed))
-            self._cached[name] = self._read(path, len(store))
+            self._cached[name] = features
         return self._cached[name]
 
-    def _read(self, path: Path, num_photos: int) -> np.ndarray:
-        try:
-            features = np.load(path)
-            if features.dtype != np.float32 or features.ndim != 2 or len(features) != num_photos:
-                raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {num_photos} photos")
-        # A damaged header leads to errors of any type.
-        except Exception as error:
-            raise UserError(
-                f"{path}: not readable features ({first_line(error)}); delete the file to compute them again"
-            ) from error
-        return features
-
     def weights_hash(self) -> str:
-        """SHA-256 of the backbone's tensors and its normalisation, on which the features depend."""
+        """SHA-256 of the backbone's tensors and of its normalisation. The features depend on both."""
         if self._hash is None:
             digest = hashlib.sha256()
             tensors = {**self.model.backbone.state_dict(), "mean": self.model.mean, "std": self.model.std}
@@ -82,11 +73,26 @@ class Features:
         return features
 
 
+def _read(path: Path, store: Store) -> np.ndarray | None:
+    """Features of the photos of a store, float32 [N, F]; None if the file is missing or, which is printed, damaged."""
+    try:
+        features = np.load(path)
+        if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(store):
+            raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {len(store)} photos")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    # A damaged header leads to errors of any type.
+    except Exception as error:
+        store.cache.note(f"{path}: not readable features ({first_line(error)}), so they are computed again")
+        return None
+    return features
+
+
 class FeatureLoader:
     """Batches like those of a PhotoLoader, with features [B, F] in place of images.
 
-    With several TTA views each row gets a random one, seeded by (seed, epoch, row, visit): the counterpart of a random
-    flip of photos.
+    With several TTA views, each row gets the features of a random view, seeded by (seed, epoch, row, visit). This
+    replaces the random flip of photos.
     """
 
     def __init__(

@@ -44,10 +44,10 @@ from maskfold.training.stop_request import StopRequest
 class TrainRequest:
     """What fit_run trains, and how.
 
-    folds: their numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
-    parallel: how many parts are trained at the same time, each in its own process. stop_after: seconds after which
+    folds: fold numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
+    parallel: number of parts that are trained at once, each in its own process. stop_after: seconds after which
     training saves and raises TimeIsUp. out: the run folder, None for the run's name in runs_root(). cache: the folder
-    of --cache.
+    of caches.
     """
 
     folds: Sequence[int] | None = None
@@ -68,9 +68,12 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     """
     request = request or TrainRequest()
     deadline = None if request.stop_after is None else time.time() + request.stop_after
-    _check_request(config, name, request)
+    _check_request(config, request)
     run, device = RunFolder(request.out or runs_root() / name), pick_device(config.run)
     configure_process(device)
+    if not run.started and not NAME.fullmatch(name):
+        flag, value = ("--name", name) if request.out is None else ("--out", str(request.out))
+        raise UserError(f"{flag} {value!r}: a run name has only letters, digits and . _ + -; give another {flag}")
     if request.fresh or not run.started:
         # Check that training can start before deleting or writing anything.
         pick_precisions(config.run, device)
@@ -97,7 +100,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     with run.lock() if writes else nullcontext():
         if processes.is_main_process:
             threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
-            # Asked again, since another process may have started the run before this one had its lock.
+            # Checked again, because another process may have started the run before this one got the lock.
             if request.fresh or not run.started:
                 started_config = resolve_config(config, run.folder, prepared, device)
                 delete_run(run)
@@ -106,14 +109,14 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
                 resumed_config = resolve_config(config, run.folder, prepared, device, run.config)
                 _check_resumable(run, resumed_config, prepared, threads, device)
         processes.wait_for_everyone()
-        # This call's config, not the recorded one: keys that may change on resume (workers, device) take effect.
+        # Not the recorded config, so that keys that may change on resume (workers, device) take effect.
         resolved = resolve_config(config, run.folder, prepared, device, run.config)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: already finished", file=sys.stderr)
         unfinished = [part for part in parts if not run.finished(part.name)]
         if unfinished:
-            # A resumed run was not checked above, and may be on another machine now.
+            # The check above skips a resumed run, which may be on another machine now.
             check_compiler(resolved.run, device)
             with processes.main_process_first():
                 store = open_store(prepared, prepared.images, resolved.data)
@@ -131,11 +134,14 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             return run, None
         summary = write_summary(run, prepared)
         if offline := offline_runs(run.folder):
-            print(f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(offline)}", file=sys.stderr)
+            print(
+                f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(map(str, offline))}",
+                file=sys.stderr,
+            )
         return run, summary
 
 
-def _check_request(config: Config, name: str, request: TrainRequest) -> None:
+def _check_request(config: Config, request: TrainRequest) -> None:
     """Raise UserError for what is wrong with the call itself, whatever the data and the run folder."""
     if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
@@ -145,8 +151,6 @@ def _check_request(config: Config, name: str, request: TrainRequest) -> None:
     check_launch()
     if config.run.compile:
         check_compile_variables()
-    if not NAME.fullmatch(name):
-        raise UserError(f"--name {name!r}: a run name has only letters, digits and . _ + -; give another --name")
     if request.refit and config.optim.schedule == "plateau":
         raise UserError(
             "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
@@ -167,7 +171,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_resumable(run: RunFolder, config: Config, prepared: Prepared, threads: int, device: torch.device) -> None:
-    """Check that a started run has the same config and data; warn where it started with other CPU threads."""
+    """Check that a started run has the same config and data; warn if its number of CPU threads was different."""
     run.check_same(config, prepared)
     # Runs of earlier versions have no record of their threads.
     if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":

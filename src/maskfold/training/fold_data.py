@@ -21,10 +21,10 @@ from maskfold.training.feature_cache import FeatureLoader, Features
 
 @dataclass(frozen=True)
 class TrainingPhotos:
-    """The photos of a part: one or more stores, whose rows are numbered one store after the other.
+    """The photos of a part: one or more stores, whose rows are numbered consecutively.
 
-    labels, ages, weights: [N] each, over the rows of all stores. train_rows, val_rows: int, the rows that the part
-    trains and validates on. pseudo_hash: of the list of pseudo-labels, empty without them.
+    labels, ages, weights: [N] each, for the rows of all stores. train_rows, val_rows: int, the rows for training and
+    for validation. pseudo_hash: the hash of the list of pseudo-labels; empty if there are none.
     """
 
     stores: tuple[Store, ...]
@@ -39,8 +39,8 @@ class TrainingPhotos:
 class FoldData:
     """The data loaders of a part.
 
-    train_loader and val_loader serve its epochs, with cached features in place of photos where they are used;
-    val_photo_loader serves the predictions of the final weights, always from photos.
+    The epochs use train_loader and val_loader, which may load cached features in place of photos. The predictions of
+    the final weights use val_photo_loader, which always loads photos.
     """
 
     def __init__(self, config: Config, photos: TrainingPhotos, model: Classifier, accelerator: Accelerator):
@@ -49,7 +49,7 @@ class FoldData:
         data, batch_size = config.data, config.optim.batch_size
         rank, world_size = accelerator.process_index, accelerator.num_processes
         train_batches = train_batch_sampler(config, photos.train_rows, photos.labels, rank, world_size)
-        # Each process predicts neighbouring rows, so that the predictions of all processes in turn are in order.
+        # Each process predicts neighbouring rows, so that the gathered predictions are in order.
         val_rows = np.array_split(photos.val_rows, world_size)[rank]
         val_batches = PhotoBatchSampler(val_rows, batch_size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
@@ -69,7 +69,7 @@ class FoldData:
             self.val_loader = self.val_photo_loader
 
     def close(self) -> None:
-        """End the loaders' processes."""
+        """End the worker processes of the data loaders."""
         for loader in (self.train_loader, self.val_loader, self.val_photo_loader):
             loader.close()
 

@@ -1,4 +1,4 @@
-"""A part of a run (a fold or the refit), and what its training needs."""
+"""A part of a run (a fold or the refit), and the objects that its training needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from maskfold.training.stop_request import StopRequest
 
 @dataclass(frozen=True)
 class Part:
-    """A fold ('fold0', ...) or the refit on everybody ('full'), with its rows of the images table.
+    """A fold ('fold0', ...) or the refit on all people ('full'), with its rows of the images table.
 
     train_rows, val_rows: int [N]; val_rows is empty for 'full'.
     """
@@ -45,7 +45,8 @@ def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refi
 class TrainContext:
     """What the parts of a run have in common. It can be sent to another process.
 
-    config: resolved (see runs/resolved_config.py). store: of the training photos. stop: checked after each update.
+    config: resolved (see runs/resolved_config.py). store: the store of the training photos. stop: the request to stop
+    training, which is checked after each update.
     """
 
     run: RunFolder
@@ -57,7 +58,7 @@ class TrainContext:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """The training of one part. time_left: estimate for the whole run."""
+    """The training of one part. time_left: the estimate for the whole run."""
 
     context: TrainContext
     part: Part

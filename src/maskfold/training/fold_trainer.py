@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from maskfold.fileio import locked
+from maskfold.locks import locked
 from maskfold.models.classifier import build_classifier
 from maskfold.progress import progress, report
 from maskfold.runs.summary import epoch_line
@@ -31,10 +31,10 @@ LOG_INTERVAL = 10
 def run_job(job: FoldJob, is_first: bool = True) -> None:
     """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
 
-    A stop request saves the completed updates. So does an error that is raised between two updates, if training uses a
-    single process. On every exit the loaders' processes end and memory is freed. is_first: whether this is the
-    process's first part. The first part makes at least one update even after the deadline, so that a time limit shorter
-    than the start-up still allows progress; later parts do not begin after the deadline.
+    The completed updates are saved after a stop request and, with a single process, after an error between two updates.
+    Finally, the data loaders' worker processes are ended and memory is freed. is_first: whether this is the process's
+    first part. The first part makes at least one update even after the deadline, so that a time limit shorter than the
+    start-up still allows progress; later parts do not begin after the deadline.
     """
     context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
     if not is_first and context.stop.is_requested(accelerator):
@@ -51,7 +51,7 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
         raise memory_error(job) from error
     except Exception:
         if trainer is not None and trainer.save_between_updates() and context.stop.signum:
-            # If a loader fails after a signal, the same signal most likely ended its processes.
+            # If a data loader fails after a signal, the signal most likely ended its worker processes.
             context.stop.raise_if_requested()
         raise
     finally:
@@ -70,7 +70,7 @@ class FoldTrainer:
         self.run, self.config, self.stop = job.context.run, job.context.config, job.context.stop
         self.name, self.photos = job.part.name, training_photos(job, accelerator)
         data_identity = f"{job.context.prepared.identity} {self.name} {self.photos.pseudo_hash}"
-        # Not computed from the config: the schema may have new keys since the run was started.
+        # The recorded hash is used, because the hash of the config changes when the schema gets new keys.
         self.identity = f"{self.run.provenance['config_hash']} {data_identity}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
@@ -79,7 +79,7 @@ class FoldTrainer:
         self.kept = KeptWeights(self.run, self.name, self.config.run, self.is_main)
         self.history: list[dict] = []  # one row of metrics per finished epoch
         self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates made in the current epoch
-        # True while waiting for a batch: weights and optimiser are then consistent and can be saved.
+        # True while the next batch is loaded: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
         # Silent until resume() has loaded the history.
         self.tracker = WandbLogger(self.config, self.run.folder, self.name, silent=True)
@@ -93,20 +93,20 @@ class FoldTrainer:
             if checkpoint["sums"] is not None and self.is_main:
                 # The saved sums are over all processes; the main process resumes with them, the others with zeros.
                 self.sums = EpochSums(checkpoint["sums"].to(self.accelerator.device))
-            report(f"{self.name} resumes after epoch {len(self.history)} and {self.step} updates", self.is_main)
+            report(f"{self.name} resumes after epoch {len(self.history)} and {self.step} more updates", self.is_main)
         if self.is_main:
             self.run.write_metrics(self.name, self.history)
         self.tracker = WandbLogger(self.config, self.run.folder, self.name, self.history, silent=not self.is_main)
 
     def save(self, sums: torch.Tensor | None) -> None:
-        """Write a checkpoint. sums: EpochSums.values over all processes within an epoch, None between epochs."""
+        """Write a checkpoint. sums: EpochSums.values, reduced over all processes; None between two epochs."""
         if self.is_main:
             checkpoint = {"identity": self.identity, "history": self.history, "step": self.step, "sums": sums}
             save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """Save if an exception came from the loader, between two updates of a single process; return whether it did."""
-        # With several processes, their sums can't be reduced after an exception.
+        """If a single process fails between two updates, save a checkpoint and return True; otherwise return False."""
+        # The sums of several processes can't be reduced after an error.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
         with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ class FoldTrainer:
         return True
 
     def close(self) -> None:
-        """End the loaders' processes, and the W&B run of an unfinished part."""
+        """End the data loaders' worker processes, and the W&B run of an unfinished part."""
         self.data.close()
         self.tracker.stop()
 
@@ -160,7 +160,7 @@ class FoldTrainer:
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
         if self.is_main:
-            # Before the checkpoint, so that an epoch in the checkpoint is never missing from metrics.jsonl.
+            # Written before the checkpoint, whose epochs must never be missing from metrics.jsonl.
             self.run.write_metrics(self.name, self.history)
         self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)
@@ -171,12 +171,12 @@ class FoldTrainer:
             self.stop.wait_and_raise(self.accelerator)
 
     def current_lr_factor(self, step: int) -> float:
-        """Factor on the peak learning rate for an update of the current epoch."""
+        """The factor by which the peak learning rate is multiplied at an update of the current epoch."""
         per_epoch = len(self.data.train_loader.batch_sampler)
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
 
     def after_update(self, is_log_step: bool) -> None:
-        """Save a checkpoint if one is due, and stop if that is requested."""
+        """Save a checkpoint if one is due, and stop training if a stop is requested."""
         interval = self.config.run.checkpoint_updates
         stops = (is_log_step or self.accelerator.num_processes == 1) and self.stop.is_requested(self.accelerator)
         if stops or (interval and self.step % interval == 0):
@@ -185,15 +185,15 @@ class FoldTrainer:
         if stops:
             self.stop.wait_and_raise(self.accelerator)
         self.is_between_updates = True
-        done = len(self.history) * len(self.data.train_loader.batch_sampler) + self.step
-        val_share = len(self.photos.val_rows) / len(self.photos.train_rows)
-        self.job.time_left.after_update(self.name, done, val_share, self.is_main)
+        num_updates = len(self.history) * len(self.data.train_loader.batch_sampler) + self.step
+        val_ratio = len(self.photos.val_rows) / len(self.photos.train_rows)
+        self.job.time_left.after_update(self.name, num_updates, val_ratio, self.is_main)
 
     def finish(self) -> None:
         """Write the final weights and their out-of-fold predictions."""
         self.accelerator.wait_for_everyone()
         last = current_weights(self.classifier, self.state)
-        weights = self.kept.final(self.history, last, lambda other: val_macro_f1(self.data, self.classifier, other))
+        weights = self.kept.final(self.history, last, lambda soup: val_macro_f1(self.data, self.classifier, soup))
         rows, oof = write_results(self.job, self.data, self.classifier, weights)
         store = self.job.context.store
         self.tracker.finish(self.history, oof, lambda row: store[int(rows[row])], self.config.run.wandb_oof)

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate schedule. The rate is a function of update and scores, so it needs no saved state."""
+"""Optimiser and learning rate schedule. The rate follows from update number and scores, so it has no state."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -26,11 +26,11 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     BEiT, appendix). Raises UserError for a name that timm does not have, and for an optimiser that can't be built.
     """
     if optim.name not in list_optimizers():
-        names = f"; there are {', '.join(list_optimizers())}"
-        raise UserError(f"optim.name: timm has no {optim.name}{did_you_mean(optim.name, list_optimizers()) or names}")
+        hint = did_you_mean(optim.name, list_optimizers()) or f"; use one of {', '.join(list_optimizers())}"
+        raise UserError(f"optim.name: timm has no {optim.name}{hint}")
     if optim.layer_decay < 1:
         groups = param_groups_layer_decay(model.backbone, optim.weight_decay, layer_decay=optim.layer_decay)
-        # timm scales by the distance to the classifier, which this backbone does not have; scale by the last layer's.
+        # timm gives scale 1 to the classifier, which this backbone lacks. The division gives scale 1 to its last layer.
         max_scale = max(group["lr_scale"] for group in groups)
         groups = [group | {"lr": optim.lr * group.pop("lr_scale") / max_scale} for group in groups]
     else:
@@ -52,10 +52,10 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
 
 
 class SchedulePoint(NamedTuple):
-    """A moment of training.
+    """The progress of training, on which the learning rate depends.
 
-    updates, total_updates: made so far and in all, without the warm-up. epochs: made so far, with a fraction. scores:
-    macro F1 of the finished epochs.
+    updates, total_updates: number of updates so far and in the whole training, without the warm-up. epochs: number of
+    epochs so far, which may be a fraction. scores: macro F1 of the finished epochs.
     """
 
     updates: int
@@ -64,7 +64,7 @@ class SchedulePoint(NamedTuple):
     scores: Sequence[float]
 
 
-# Values of optim.schedule -> factor on the peak learning rate.
+# The values of optim.schedule, as functions that return the factor by which the peak learning rate is multiplied.
 SCHEDULES: dict[str, Callable[[Optim, SchedulePoint], float]] = {
     "cosine": lambda optim, point: 0.5 * (1 + math.cos(math.pi * point.updates / point.total_updates)),
     "constant": lambda optim, point: 1.0,
@@ -74,11 +74,12 @@ SCHEDULES: dict[str, Callable[[Optim, SchedulePoint], float]] = {
 
 
 def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequence[float] = ()) -> float:
-    """Factor on the peak learning rate at a 0-based update; scores: macro F1 of the finished epochs.
+    """The factor by which the peak learning rate is multiplied at an update, which is counted from 0.
 
-    Linear warm-up, then one of: constant; step, step_gamma^(epochs // step_epochs); cosine, which reaches 0 after the
-    last update (Loshchilov & Hutter 2017, SGDR, without restarts); plateau, step_gamma^reductions. With schedule_by
-    epoch all updates of an epoch have the factor of its first one.
+    After a linear warm-up, the factor is 1 (constant), step_gamma^(epochs // step_epochs) (step), a cosine that reaches
+    0 after the last update (cosine; Loshchilov & Hutter 2017, SGDR, without restarts), or step_gamma^reductions
+    (plateau). With schedule_by epoch, all updates of an epoch have the factor of its first update. scores: macro F1 of
+    the finished epochs.
     """
     if optim.schedule_by == "epoch":
         update = update // updates_per_epoch * updates_per_epoch
@@ -90,16 +91,16 @@ def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequenc
 
 
 def num_plateau_reductions(scores: Sequence[float], patience: int) -> int:
-    """How often the rate has been reduced so far, as torch's ReduceLROnPlateau does.
+    """The number of reductions of the learning rate so far, with the rule of torch's ReduceLROnPlateau.
 
-    It is reduced after more than `patience` epochs in a row without a better score.
+    The rate is reduced after more than `patience` epochs in a row without a better score.
     """
-    reductions, best, waited = 0, -math.inf, 0
+    reductions, best, num_bad_epochs = 0, -math.inf, 0
     for score in scores:
-        waited = 0 if score > best else waited + 1
+        num_bad_epochs = 0 if score > best else num_bad_epochs + 1
         best = max(best, score)
-        if waited > patience:
-            reductions, waited = reductions + 1, 0
+        if num_bad_epochs > patience:
+            reductions, num_bad_epochs = reductions + 1, 0
     return reductions
 
 
@@ -109,6 +110,6 @@ def should_stop_early(scores: Sequence[float], patience: int) -> bool:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set each group's learning rate to `factor` times its peak."""
+    """Set the learning rate of each parameter group to `factor` times its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from maskfold import fileio
+from maskfold import locks
 from maskfold.errors import TimeIsUp, UserError
 from maskfold.machine_limits import (
     STOP_SIGNALS,
@@ -33,9 +33,9 @@ from maskfold.training.fold_trainer import run_job
 
 @dataclass(frozen=True)
 class _Slot:
-    """A process's place among `slots` that run at the same time, and settings that it takes over from its parent.
+    """The number of a process among `slots` processes that run at once, and the settings that it gets from its parent.
 
-    start_method: of its own loader processes. has_locks: false after --no-lock.
+    start_method: how it starts its own data loader processes. has_locks: False after --no-lock.
     """
 
     number: int
@@ -46,7 +46,7 @@ class _Slot:
 
     def apply(self) -> None:
         """Restrict this process to its share of the cores and to one GPU."""
-        fileio.enable_locks(self.has_locks)
+        locks.enable_locks(self.has_locks)
         # The parent's start method. This process was spawned, but spawned loader processes would start more slowly.
         multiprocessing.set_start_method(self.start_method, force=True)
         if hasattr(os, "sched_setaffinity"):
@@ -59,7 +59,7 @@ class _Slot:
 
 @dataclass(eq=False)
 class _Child:
-    """A child process that trains a part. errors: where it sends its UserError, if it raises one."""
+    """A child process that trains a part. errors: the pipe through which it sends its UserError, if it raises one."""
 
     part: Part
     slot_number: int
@@ -68,9 +68,9 @@ class _Child:
     error: UserError | None = None
 
     def receive_error(self) -> None:
-        """Read the error if the child has sent one. Called while it runs: a full pipe would make it wait forever."""
+        """Read the error if the child has sent one. Call this while the child runs: a full pipe would block it."""
         if not self.errors.closed and self.errors.poll():
-            # At the end of a child without an error there is nothing to read.
+            # If the child has ended without an error, there is nothing to read.
             with contextlib.suppress(EOFError):
                 self.error = self.errors.recv()
             self.errors.close()
@@ -79,17 +79,17 @@ class _Child:
 def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[str, int], slots: int) -> None:
     """Train each part in a process of its own, up to `slots` at the same time.
 
-    A signal is passed on to the children; each saves and ends. updates: part -> its number of optimiser updates, for
-    the estimate of the time left. Raises UserError where a child raised one or was killed, after the others have saved.
+    A signal is passed on to the children, which save and end. updates: {part: number of its optimiser updates}, for the
+    estimate of the time left. If a child raises UserError or is killed, the others save, and UserError is raised.
     """
     stop, run = context.stop, context.run
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
     running: list[_Child] = []
     failed: list[_Child] = []
     is_stopping = False
-    threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), fileio.locks_enabled
+    threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), locks.locks_enabled
     try:
-        # The children check the deadline themselves. The first part starts even if it has passed, for one update.
+        # The children check the deadline themselves. The first part starts even after the deadline, for one update.
         while running or (waiting and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts))):
             while waiting and free_slots and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts)):
                 part, number = waiting.pop(0), free_slots.pop(0)
@@ -97,10 +97,10 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
                 job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method, has_locks)
                 receiver, sender = spawn.Pipe(duplex=False)
                 process: BaseProcess = spawn.Process(target=_run_child, args=(job, slot, sender), name=part.name)
-                # Ctrl-C reaches the whole process group, children that still import too; the parent passes it on once.
+                # Ctrl-C reaches the whole process group, also children that still import. The parent passes it on.
                 with stop_signals_blocked():
                     process.start()
-                # The child has its own copy: when it ends, there is nothing more to read.
+                # The child has its own copy of the sender, so that the pipe is closed when the child ends.
                 sender.close()
                 running.append(_Child(part, number, process, receiver))
             wait([child.process.sentinel for child in running], timeout=0.2)
@@ -149,8 +149,8 @@ def _child_error(child: _Child) -> BaseException:
 
 
 def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
-    """Train a part in this process, which ends with its parent. errors: where it sends its UserError."""
-    # A session of its own: signals then come from the parent only.
+    """Train a part in this process, which ends with its parent. errors: the pipe for its UserError."""
+    # In a session of its own, this process gets signals only from the parent.
     os.setsid()
     make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -159,7 +159,7 @@ def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
     with _exit_status(errors), job.context.stop.listening() as stop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         slot.apply()
-        # Only for a signal. A deadline still allows one update, or a limit shorter than the start would never get on.
+        # Stop here only after a signal. After the deadline one update is still made: a short limit must allow progress.
         if stop.signum:
             stop.raise_if_requested()
         configure_process(pick_device(job.context.config.run))
@@ -168,7 +168,7 @@ def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
 
 @contextmanager
 def _exit_status(errors: Connection) -> Iterator[None]:
-    """Exit with the status of an exception and send a UserError to the parent; end child processes."""
+    """Turn exceptions into exit statuses, send a UserError to the parent, and end the child processes."""
     try:
         yield
     except UserError as error:
@@ -188,7 +188,7 @@ def _exit_status(errors: Connection) -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """Wait for the parent's end, then terminate this process."""
+    """Wait until the parent has ended, then terminate this process."""
     if parent := multiprocessing.parent_process():
         wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)

@@ -49,23 +49,23 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
         return photos
     path = context.run.part_dir(part.name) / LABELS_FILE
     missing = not path.exists()
-    # Every process must have looked before the main process writes the file.
+    # All processes must have checked this before the main process writes the file.
     accelerator.wait_for_everyone()
     if missing:
         _label_eval_photos(context, part.name, accelerator)
     with_eval = _with_eval_photos(photos, context, path)
     if accelerator.is_main_process:
         num_added, num_eval = len(with_eval.train_rows) - len(part.train_rows), len(context.prepared.eval_table)
-        print(f"{part.name}: {num_added} of {num_eval} eval photos join with pseudo-labels", file=sys.stderr)
+        print(f"{part.name}: {num_added} of {num_eval} eval photos are added with pseudo-labels", file=sys.stderr)
     return with_eval
 
 
 def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path) -> TrainingPhotos:
-    """Add the eval photos, and to train_rows those that pseudo.csv (path) lists."""
+    """Add the store of the eval photos. The photos that pseudo.csv (path) lists are added to train_rows."""
     config, prepared = context.config, context.prepared
     ids, num_train = pd.Index(prepared.eval_table.image_id), len(photos.labels)
     rows, pseudo_labels = read_pseudo_labels(path, ids)
-    # Eval photos that were not selected get label 0 only to fill the array: train_rows does not contain them.
+    # Eval photos that were not selected get label 0, which is not used: train_rows does not contain them.
     labels = np.zeros(len(ids), photos.labels.dtype)
     labels[rows] = pseudo_labels
     return TrainingPhotos(
@@ -80,13 +80,13 @@ def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path)
 
 
 def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarray]:
-    """Read pseudo.csv: (rows of `ids`, the image ids of the eval set; labels 0..17), int [N] each.
+    """Read pseudo.csv; return (rows, labels 0..17), int [N] each. ids: the image ids of the eval set, by row.
 
-    Raises UserError if it is damaged or of another eval set.
+    Raises UserError if the file is damaged or belongs to another eval set.
     """
     fix = f"delete {path.parent} to train {path.parent.name} again"
     try:
-        # No row where no photo reached the threshold.
+        # The table is empty if no photo reached the threshold.
         selected = read_table(path, ("image_id", "label"), may_be_empty=True)
     except UserError as error:
         raise UserError(f"{error}, or {fix}") from error
@@ -94,14 +94,14 @@ def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarra
     are_known = (rows >= 0).all() and len(set(rows)) == len(rows)
     if not are_known or not selected.label.isin([str(label) for label in range(NUM_CLASSES)]).all():
         raise UserError(
-            f"{path}: holds other photos than the eval set, a photo twice, or a label that is not 0 to "
+            f"{path}: contains photos that are not in the eval set, a photo twice, or a label that is not 0 to "
             f"{NUM_CLASSES - 1}; {fix}"
         )
     return rows, selected.label.astype(int).to_numpy()
 
 
 def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerator) -> None:
-    """Predict the eval photos by the mean probability of the sources; write those that reach the threshold.
+    """Predict the eval photos with the mean probability of the sources; write those that reach the threshold.
 
     Each process predicts its share of the photos; the main process writes.
     """
@@ -114,7 +114,7 @@ def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerato
     rows = np.array_split(all_rows, accelerator.num_processes)[accelerator.process_index]
     with progress(f"{part} pseudo-labels by {names}", len(rows) * len(sources), "images", is_main) as advance:
         own_probs = np.zeros((len(rows), NUM_CLASSES))
-        # One model after the other: together they may not fit into the GPU's memory.
+        # One model after the other, because all of them may not fit into the GPU's memory.
         for source, name in sources:
             source_rows = _rows_for(source, name, prepared, rows, accelerator.device)
             [source_probs] = predict_parts([source_rows], views, on_batch=advance)
@@ -124,7 +124,7 @@ def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerato
         selected = _select(table, probs, config.pseudo.threshold)
         record = _record(sources, views, config.pseudo.threshold, selected, len(table))
         write_json(run.part_dir(part) / SOURCES_FILE, record)
-        # The list is written last: it marks that the selection is complete.
+        # The list is written last, because it marks the selection as complete.
         write_csv(run.part_dir(part) / LABELS_FILE, selected)
     accelerator.wait_for_everyone()
 
@@ -136,14 +136,16 @@ def _select(table: pd.DataFrame, probs: np.ndarray, threshold: float) -> pd.Data
     return labels[confidence >= threshold]
 
 
-def _record(sources: Sequence[Source], views: Sequence[str], threshold: float, selected: pd.DataFrame, of: int) -> dict:
-    """The content of pseudo.json. of: number of eval photos."""
+def _record(
+    sources: Sequence[Source], views: Sequence[str], threshold: float, selected: pd.DataFrame, num_eval: int
+) -> dict:
+    """The content of pseudo.json. num_eval: the number of eval photos."""
     counts = np.bincount(selected.label, minlength=NUM_CLASSES).tolist()
     return {
         "sources": [{"run": s.name, "part": name, "checkpoint": sha256(s.weights_path(name))} for s, name in sources],
         "views": list(views),
         "threshold": threshold,
-        "of": of,
+        "of": num_eval,
         "photos": len(selected),
         "classes": dict(zip(CLASS_NAMES, counts, strict=True)),
     }

@@ -30,14 +30,14 @@ class Sources(JsonRecord):
 
 
 def read_source_parts(path: Path, fix: str) -> list[str]:
-    """The parts of the models in pseudo.json. Raises UserError, ending with `fix`, if it is missing or damaged."""
+    """The parts of the models in pseudo.json. Raises UserError with `fix` if it is missing or damaged."""
     record = read_json(path, fix)
     check_record(path, record, Sources, fix)
     return [model["part"] for model in record["sources"]]
 
 
 def check_pseudo(run: RunFolder, config: Config, prepared: Prepared, parts: Sequence[str]) -> None:
-    """Raise UserError where one of these parts can't get its pseudo-labels."""
+    """Raise UserError if one of these parts can't get its pseudo-labels."""
     if not config.pseudo.runs:
         return
     canonical_views(config.pseudo.views, "pseudo.views")
@@ -51,10 +51,10 @@ def check_pseudo(run: RunFolder, config: Config, prepared: Prepared, parts: Sequ
 
 
 def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) -> list[Source]:
-    """(run, part) of each model that labels eval photos for a part's training.
+    """Return (run, part) of each model that labels eval photos for a part's training.
 
     For a fold these are the models of the same fold; for the refit, which has no validation photos, those of all folds.
-    Raises UserError where a run is missing or unfinished, has other people or folds, or knows labels of the fold.
+    Raises UserError if a run is missing or unfinished, has other people or folds, or has used labels of the fold.
     """
     sources = []
     for name in dict.fromkeys(config.pseudo.runs):
@@ -64,32 +64,32 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
         if source.provenance["identity"] != prepared.identity:
             raise UserError(
                 f"pseudo.runs: {source.folder} was trained on other photos, labels or folds than {prepared.folder}: "
-                "its models may know people of a validation fold; name runs on the same folds"
+                "its models may have been trained on people of a validation fold; name runs on the same folds"
             )
         if selects_on_validation(source.config):
             raise UserError(
                 f"pseudo.runs: {source.folder} was selected on its own validation folds (run.keep, optim.early_stop or "
-                "optim.schedule plateau), so its labels would be too; name a run that keeps the last epoch"
+                "optim.schedule plateau), so its labels depend on them, too; name a run that keeps the last epoch"
             )
         source_parts = [fold_name(fold) for fold in source.finished_folds] if part == FULL else [part]
-        finished = all(source.finished(other) and source.weights_path(other).exists() for other in source_parts)
-        if not source_parts or not finished:
+        are_finished = all(source.finished(name) and source.weights_path(name).exists() for name in source_parts)
+        if not source_parts or not are_finished:
             raise UserError(f"pseudo.runs: {source.folder} has no finished {part}; train it first")
-        for other in source_parts:
-            _check_ancestors(source, other)
-        sources += [(source, other) for other in source_parts]
+        for source_part in source_parts:
+            _check_ancestors(source, source_part)
+        sources += [(source, source_part) for source_part in source_parts]
     return sources
 
 
 def _check_ancestors(source: RunFolder, part: str) -> None:
-    """Raise UserError where a model was trained on labels of another fold's models, or where that is unknown."""
+    """Raise UserError if a model was trained on pseudo-labels of another fold's models, or if this is unknown."""
     if not source.config.pseudo.runs:
         return
-    fix = f"it records which models labelled photos for {part}; train {source.folder} again"
+    fix = f"this file records which models labelled photos for {part}; train {source.folder} again"
     parts = read_source_parts(source.part_dir(part) / SOURCES_FILE, fix)
     other_parts = [other for other in parts if other != part]
     if other_parts:
         raise UserError(
             f"pseudo.runs: {source.folder}: {part} was itself trained on pseudo-labels of {other_parts[0]}, whose "
-            f"model knows the validation people of {part}; name another run"
+            f"model was trained on the validation people of {part}; name another run"
         )

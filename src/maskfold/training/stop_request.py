@@ -1,4 +1,4 @@
-"""Stop at a signal or a deadline: after the current update, whose state is saved. Early stopping is in optim.py."""
+"""Stop training at a signal or a deadline, after the current update is saved. Early stopping is in optim.py."""
 
 import signal
 import time
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from maskfold.errors import TimeIsUp
 from maskfold.machine_limits import STOP_SIGNALS
 
-# What a process sends to the others when the deadline has passed; every signal has a smaller number.
+# The number that a process sends to the others after the deadline. The numbers of signals are smaller.
 DEADLINE = 255
 
 
@@ -28,13 +28,13 @@ class StopRequest:
         self._handlers: dict[int, Any] = {}
 
     def __reduce__(self):
-        # In another process: the same deadline, and its own signals.
+        # The copy in another process has the same deadline, and receives its own signals.
         return type(self), (self.deadline,)
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Handle signals within the block; the former handlers are restored after the first signal and at the end."""
-        # nohup makes a process ignore SIGHUP, and it must stay ignored.
+        # nohup makes a process ignore SIGHUP, and the signal must stay ignored.
         signals = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
         self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in signals}
         try:
@@ -74,7 +74,7 @@ class StopRequest:
         self.raise_if_requested()
 
     def raise_if_requested(self) -> None:
-        """Raise KeyboardInterrupt, SystemExit (128 + signal) or TimeIsUp where there is a reason to stop."""
+        """Raise KeyboardInterrupt, SystemExit (128 + signal) or TimeIsUp if there is a reason to stop."""
         if self.signum == signal.SIGINT:
             raise KeyboardInterrupt
         if self.signum:

@@ -42,14 +42,14 @@ class TrainState:
 def make_train_state(
     config: Config, classifier: Classifier, photos: TrainingPhotos, accelerator: Accelerator
 ) -> TrainState:
-    """Build the TrainState. With cached features its model, and so the EMA, is the head alone."""
+    """Build the TrainState. With cached features, its model and its EMA are the head alone."""
     counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
     model, optim = classifier.head if config.uses_cached_features else classifier, config.optim
     return TrainState(
         accelerator=accelerator,
         model=model,
         wrapped_model=model,
-        # With all parameters, frozen ones too: the optimiser skips them, since they have no gradient.
+        # The optimiser also has the frozen parameters. It skips them, because they have no gradient.
         optimizer=accelerator.prepare_optimizer(make_optimizer(classifier, optim)),
         loss_fn=BatchLoss(config.loss, counts, accelerator.device),
         target_encoder=TargetEncoder(config, photos.ages, photos.weights, accelerator.device),
@@ -61,7 +61,7 @@ def make_train_state(
 
 
 def set_frozen(epoch: int, config: Config, classifier: Classifier, state: TrainState) -> None:
-    """Freeze or unfreeze the backbone for a 1-based epoch; wrap the model again where that changes."""
+    """Freeze or unfreeze the backbone for a 1-based epoch; wrap the model again if this changes."""
     epochs = config.model.frozen_epochs
     frozen = epochs == "all" or epoch <= epochs
     if state.is_wrapped and frozen == classifier.frozen:
@@ -74,7 +74,7 @@ def set_frozen(epoch: int, config: Config, classifier: Classifier, state: TrainS
 
 
 def current_weights(classifier: Classifier, state: TrainState) -> dict[str, torch.Tensor]:
-    """State dict of the classifier, with the EMA's tensors where the EMA is on."""
+    """State dict of the classifier, with the EMA's tensors if there is an EMA."""
     tensors = classifier.state_dict()
     if state.ema is not None:
         prefix = "head." if state.model is classifier.head else ""

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
 from maskfold.errors import UserError, first_line
+from maskfold.fileio import check_readable
+from maskfold.models.weight_files import read_safetensors
 from maskfold.runs.part_weights import Weights, write_weights
 from maskfold.runs.run_folder import RunFolder
 
@@ -28,9 +29,10 @@ def _last_epochs(history: Sequence[dict], count: int) -> list[int]:
 
 
 class Selection(NamedTuple):
-    """epochs: (history, run.keep_epochs) -> epochs to average; an empty list for the last weights as they are.
+    """The epochs whose weights are averaged.
 
-    is_greedy: average only those of the epochs that do not make the mean worse.
+    epochs: (history, run.keep_epochs) -> numbers of the epochs; an empty list means the last weights, without an
+    average. is_greedy: whether epochs that make the mean worse are left out.
     """
 
     epochs: Callable[[Sequence[dict], int], list[int]]
@@ -47,7 +49,7 @@ SELECTIONS = {
 
 
 class KeptWeights:
-    """Weights of a part's epochs on disk, as long as run.keep may need them. Only the main process writes."""
+    """The weights of a part's epochs on disk, while run.keep may still need them. Only the main process writes."""
 
     def __init__(self, run: RunFolder, part: str, config: Run, is_main: bool):
         self.folder, self.config, self.is_main = run.state_path(part).parent, config, is_main
@@ -57,13 +59,16 @@ class KeptWeights:
         return SELECTIONS[self.config.keep].epochs(history, self.config.keep_epochs)
 
     def add(self, history: Sequence[dict], weights: Weights) -> None:
-        """Write the latest epoch's weights where they are needed. Call it before saving the epoch's checkpoint."""
+        """Write the latest epoch's weights if they are needed. Call this before saving the epoch's checkpoint."""
         epoch = history[-1]["epoch"]
         if self.is_main and epoch in self.needed_epochs(history):
             write_weights(self._path(epoch), weights)
 
     def prune(self, history: Sequence[dict]) -> None:
-        """Delete what is no longer needed. Call it after saving the checkpoint: a resume may need it until then."""
+        """Delete weights that are no longer needed.
+
+        Call this after saving the epoch's checkpoint, because the previous checkpoint may need these weights.
+        """
         if self.is_main:
             kept = {self._path(epoch) for epoch in self.needed_epochs(history)}
             for path in set(self.folder.glob("epoch-*.safetensors")) - kept:
@@ -84,7 +89,7 @@ class KeptWeights:
         return self._mean(epochs)
 
     def _greedy_soup(self, epochs: Sequence[int], best: float, score: Callable[[Weights], float]) -> list[int]:
-        """From the best epoch down, add each that does not make the mean worse (Wortsman et al. 2022, Model soups)."""
+        """From the best epoch down, add epochs that do not make the mean worse (Wortsman et al. 2022, Model soups)."""
         soup = [epochs[0]]
         for epoch in epochs[1:]:
             macro_f1 = score(self._mean([*soup, epoch]))
@@ -95,7 +100,7 @@ class KeptWeights:
     def _mean(self, epochs: Sequence[int]) -> Weights:
         """Mean of each floating-point tensor; integer tensors (batch norm's counter) are those of the last epoch."""
         try:
-            all_weights = [load_file(self._path(epoch)) for epoch in sorted(epochs)]
+            all_weights = [read_safetensors(self._path(epoch))[0] for epoch in sorted(epochs)]
             if len(all_weights) == 1:
                 return all_weights[0]
             return {
@@ -105,9 +110,11 @@ class KeptWeights:
                 for name, tensor in all_weights[-1].items()
             }
         except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            for epoch in epochs:
+                check_readable(self._path(epoch))
             raise UserError(
                 f"{self.folder}: weights of epochs {sorted(epochs)} are missing or damaged ({first_line(error)}); "
-                f"delete {self.folder.parent} to train it again"
+                f"delete {self.folder.parent} to train {self.folder.parent.name} again"
             ) from error
 
     def _path(self, epoch: int) -> Path:
