@@ -17,7 +17,7 @@ from maskfold.metrics.bootstrap import Resampling, score_intervals
 from maskfold.metrics.scores import macro_f1
 
 NUM_FOLDS, NUM_PHOTOS = 5, len(KIND_MASK)
-# Frequencies of mask, gender and age group: as in the competition, and those that a model with balanced sampling learns.
+# Frequencies of mask, gender and age group, as in the competition.
 FREQUENCIES = ((5 / 7, 1 / 7, 1 / 7), (0.38, 0.62), (0.47, 0.45, 0.08))
 
 
@@ -111,7 +111,8 @@ def simulate(sets: int, train_people: int, eval_people: int, seed: int) -> None:
     """Print a row for each setting."""
     print(f"{sets} sets of {train_people} + {eval_people} people for each setting, {NUM_FOLDS} folds")
     print(
-        "setting | score | gain | expected gain | error +- SE | covered | by board95 | width / board95 | SE of the gain: estimated, measured"
+        "setting | score | gain | expected gain | error +- SE | covered | by board95 | width / board95 | "
+        "SE of the gain: estimated, measured"
     )
     for name, setting in SETTINGS.items():
         rng = np.random.default_rng(seed)

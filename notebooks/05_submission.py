@@ -27,8 +27,9 @@ from maskfold.evaluation.tta_report import print_tta_report
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.labels import CLASS_NAMES
-from maskfold.metrics.bootstrap import compare, score_intervals
+from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.confusion import confusion_matrices
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.pages.figures import confusion_matrix

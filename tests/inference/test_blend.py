@@ -15,7 +15,7 @@ from maskfold.inference.cross_fit import NUM_GROUPS, accepts_decision, assign_gr
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
 from maskfold.labels import joint_log_probs
-from maskfold.metrics.bootstrap import Comparison
+from maskfold.metrics.paired_comparison import Comparison
 from maskfold.metrics.scores import macro_f1, quick_macro_f1
 from maskfold.probabilities import Predictions
 

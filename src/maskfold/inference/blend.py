@@ -9,7 +9,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.inference.cached_predictions import predict_runs, prepared_of
 from maskfold.inference.cross_fit import BlendParams, CrossFitted, accepts_decision, cross_fit, decision_gain, fit
-from maskfold.metrics.bootstrap import Comparison
+from maskfold.metrics.paired_comparison import Comparison
 from maskfold.probabilities import OutOfFold, Predictions, join
 from maskfold.runs.run_folder import RunFolder
 

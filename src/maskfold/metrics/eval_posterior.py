@@ -25,7 +25,7 @@ TEMPERATURES = np.exp(np.linspace(-np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATU
 SHARE_PRIOR = 1 / NUM_CLASSES
 MAX_SHARE_ERROR = 1e-6
 # Weight of the squares of the offsets, which makes them unique.
-RIDGE = 1e-9
+OFFSET_RIDGE = 1e-9
 
 
 def log_probs_of(probs: np.ndarray) -> np.ndarray:
@@ -47,14 +47,14 @@ def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """
 
     def objective(offsets: np.ndarray) -> float:
-        return float(logsumexp(logits + offsets, axis=1).mean() - shares @ offsets) + RIDGE / 2 * offsets @ offsets
+        return float(logsumexp(logits + offsets, axis=1).mean() - shares @ offsets) + OFFSET_RIDGE / 2 * offsets @ offsets
 
     def gradient(offsets: np.ndarray) -> np.ndarray:
-        return softmax(logits + offsets, axis=1).mean(0) - shares + RIDGE * offsets
+        return softmax(logits + offsets, axis=1).mean(0) - shares + OFFSET_RIDGE * offsets
 
     def hessian(offsets: np.ndarray) -> np.ndarray:
         probs = softmax(logits + offsets, axis=1)
-        return np.diag(probs.mean(0) + RIDGE) - probs.T @ probs / len(probs)
+        return np.diag(probs.mean(0) + OFFSET_RIDGE) - probs.T @ probs / len(probs)
 
     start = np.zeros(NUM_CLASSES)
     offsets = minimize(
