@@ -15,7 +15,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from maskfold.config.cli import Parser, run
 from maskfold.data.decode import read_photo
@@ -23,6 +22,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.inference.photo_shift import measure_shift, sample_photos
+from maskfold.labels import PHOTOS_PER_PERSON
 from maskfold.loading.photo_statistics import photo_statistics
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -104,9 +104,11 @@ def main() -> None:
     print("| eval photos | n | raised | AUC, smallest | AUC, largest | threshold, smallest | threshold, largest |")
     print("|---|---|---|---|---|---|---|")
 
-    def print_row(title: str, train_samples: list, evaluations: list[np.ndarray]) -> None:
+    def print_row(
+        title: str, train_samples: list, evaluations: list[np.ndarray], eval_people: int = args.eval_people
+    ) -> None:
         shifts = [
-            measure_shift(statistics(list(images.path)), images.person_id.to_numpy(), evaluation)
+            measure_shift(statistics(list(images.path)), images.person_id.to_numpy(), evaluation, eval_people)
             for (images, _), evaluation in zip(train_samples, evaluations, strict=True)
         ]
         results = [shift for shift in shifts if shift is not None]
@@ -129,7 +131,9 @@ def main() -> None:
         paths = [list(sample_photos(each)[1].path) for each in other_splits]
         print_row(f"of {raw.name}", first, [Statistics(Path(other.meta["root"]))(each) for each in paths])
     for title, rows in groups(prepared).items():
-        print_row(title, first, [statistics(list(part(each, rows).path)) for each in splits[: args.changed_splits]])
+        parts = [part(each, rows) for each in splits[: args.changed_splits]]
+        eval_people = round(np.mean([len(each.eval_table) for each in parts]) / PHOTOS_PER_PERSON)
+        print_row(title, first, [statistics(list(sample_photos(each)[1].path)) for each in parts], eval_people)
 
 
 def split(prepared: Prepared, train_people: int, eval_people: int, seed: int) -> Prepared:
@@ -155,10 +159,10 @@ def groups(prepared: Prepared) -> dict[str, Callable]:
     }
 
 
-def part(prepared: Prepared, rows: Callable) -> pd.DataFrame:
-    """Sample eval photos of a part of the eval set."""
+def part(prepared: Prepared, rows: Callable) -> Prepared:
+    """Return the data with a part of the eval set."""
     evaluation = prepared.eval_table
-    return sample_photos(replace(prepared, evaluation=evaluation[rows(evaluation)]))[1]
+    return replace(prepared, evaluation=evaluation[rows(evaluation)])
 
 
 if __name__ == "__main__":

@@ -24,11 +24,11 @@ import numpy as np
 from maskfold.data.catalog import read_catalog
 from maskfold.data.images_table import describe
 from maskfold.data.raw_layout import find_layout
-from maskfold.inference.cached_predictions import prepared_of
 from maskfold.labels import MASKS
 from maskfold.loading.store import open_store
 from maskfold.pages.figures import image_figure
 from maskfold.report.eda import channel_figure, channel_means, cropped_photos, photo_sizes
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run and its data set, put its folder here.

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from maskfold.config.experiment import replaced
-from maskfold.inference.cached_predictions import prepared_of
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.pages.figures import image_figure
 from maskfold.report.eda import cropped_photos
 from maskfold.report.photo_sections import augmentation_examples, mixing_examples
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run and its data set, put its folder here.

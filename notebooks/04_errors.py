@@ -22,7 +22,7 @@ import numpy as np
 
 from maskfold.audit.audit_page import axis_summary
 from maskfold.audit.label_noise import find_suspects
-from maskfold.inference.cached_predictions import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof
 from maskfold.labels import decode_label
 from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
@@ -42,6 +42,7 @@ from maskfold.pages.figures import (
 from maskfold.report.gradcam_section import gradcam_examples
 from maskfold.report.group_findings import group_findings, possible_causes
 from maskfold.report.group_scores import scores_by_group
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder, find_run
 
 # For another run, put its folder here.

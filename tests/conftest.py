@@ -1,6 +1,7 @@
 """Shared fixtures: small synthetic data in a folder with a space and Korean letters in its name, and the real scripts."""
 
 import atexit
+import errno
 import gc
 import json
 import os
@@ -105,6 +106,20 @@ def synthetic(tmp_path_factory) -> Path:
 def raw(synthetic, tmp_path) -> Path:
     """A copy of the synthetic data, which a test may change."""
     return Path(shutil.copytree(synthetic, tmp_path / "raw data 사본"))
+
+
+@pytest.fixture
+def no_access(monkeypatch) -> Path:
+    """A folder below which nothing may be looked for, such as the home of another user."""
+    folder, stat = Path("/gone/with/another/machine"), os.stat
+
+    def refuse(path, *args, **kwargs):
+        if str(path).startswith(f"{folder}/"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    return folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from maskfold import cache_folder
 from maskfold.cache_folder import CacheFolder
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, why_not_writable
-from maskfold.places import possible_paths, recorded_path
+from maskfold.places import absolute, possible_paths, recorded_path
 
 
 def test_paths_in_one_project_are_recorded_relative_to_it(tmp_path, monkeypatch):
@@ -32,8 +32,24 @@ def test_a_link_is_recorded_not_its_target(tmp_path, monkeypatch):
     assert recorded_path(Path("data")) == Path("data")
 
 
+def test_two_dots_after_a_link_lead_to_the_folder_above_its_target(tmp_path, monkeypatch):
+    (tmp_path / "disk" / "link target").mkdir(parents=True)
+    (tmp_path / "disk" / "data").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "link target")
+    monkeypatch.chdir(tmp_path)
+    assert absolute(Path("link/../data")) == tmp_path / "disk" / "data"
+    assert recorded_path(Path("link/../data")) == Path("disk/data")
+
+
 def existing(recorded: Path, holder: Path) -> list[Path]:
-    return [place for place in possible_paths(recorded, holder) if place.exists()]
+    return list(possible_paths(recorded, holder))
+
+
+def test_a_path_without_access_is_left_out(tmp_path, no_access):
+    (tmp_path / "data").mkdir()
+    with pytest.raises(PermissionError):
+        (no_access / "data").exists()
+    assert existing(no_access / "data", tmp_path / "runs" / "q") == [tmp_path / "data"]
 
 
 def test_a_recorded_path_is_found_in_a_moved_project(tmp_path, monkeypatch):

@@ -34,9 +34,21 @@ def can_be_path(path: str | Path) -> bool:
     return b"\0" not in name and len(name) <= MAX_PATH_BYTES and longest <= MAX_NAME_BYTES
 
 
+def is_found(path: Path) -> bool:
+    """Whether a path exists; False if this user has no access to it, for example in the home of another user."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def absolute(path: Path) -> Path:
-    """The absolute path without `..`; symbolic links are not resolved."""
-    return Path(os.path.normpath(path.absolute()))
+    """The absolute path without `..`. Symbolic links are resolved only before a `..`, which follows them."""
+    path = path.absolute()
+    if ".." not in path.parts:
+        return path
+    end = len(path.parts) - path.parts[::-1].index("..")
+    return Path(os.path.realpath(Path(*path.parts[:end])), *path.parts[end:])
 
 
 def recorded_path(path: Path, *related: Path) -> Path:
@@ -58,16 +70,15 @@ def _in_working_directory(path: Path) -> Path | None:
 
 
 def possible_paths(recorded: Path, holder: Path) -> Iterator[Path]:
-    """Yield the paths that a recorded path may mean now, the most likely first; they need not exist.
+    """Yield the existing paths that a recorded path may mean now, the most likely first.
 
     holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then the last
     parts of the path, from all of them to the name alone, are appended to each folder above the holder and to the
-    working directory, because the first parts may have been renamed or may belong to another machine.
+    working directory, because the first parts may have been renamed or may belong to another machine. Paths to which
+    this user has no access are left out.
     """
-    if recorded.is_absolute():
-        yield recorded
     above = [folder for path in (absolute(holder), holder.resolve()) for folder in path.parents]
     parts = recorded.relative_to(recorded.anchor).parts
-    for start in range(len(parts)):
-        for folder in dict.fromkeys([*above, Path.cwd()]):
-            yield folder.joinpath(*parts[start:])
+    ends = [Path(*parts[start:]) for start in range(len(parts))]
+    moved = [folder / end for end in ends for folder in dict.fromkeys([*above, Path.cwd()])]
+    yield from filter(is_found, [recorded, *moved] if recorded.is_absolute() else moved)

@@ -2,6 +2,7 @@
 
 import builtins
 import shutil
+import tracemalloc
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from support import numbers_in
 from wrong_labels import names, people, turned
 
-from maskfold.audit.duplicate_people import find_duplicates
+from maskfold.audit.duplicate_people import find_duplicates, hash_similarity
 from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination, find_suspects
 from maskfold.data.images_table import load_prepared
 from maskfold.labels import decode_label, encode_label
@@ -151,6 +152,17 @@ def test_copies_are_duplicates_and_other_people_are_not(synthetic, tmp_path):
     }
     assert (pairs.likeness > 0.9).all()
     assert find_duplicates(names, paths, None).empty
+
+
+def test_hashes_are_compared_in_the_memory_of_a_few_matrices():
+    codes = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (300, 37, 143))
+    expected = np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(37)])
+    tracemalloc.start()
+    similarity = hash_similarity(codes)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(similarity, expected)
+    assert peak < 4 * similarity.nbytes
 
 
 class Images(HTMLParser):

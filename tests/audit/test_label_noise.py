@@ -12,7 +12,7 @@ from wrong_labels import KINDS, names, people, people_at_strength, turned
 
 from maskfold.audit import label_noise
 from maskfold.audit.audit_page import axis_summary
-from maskfold.audit.class_separation import MIN_SEPARATION, separation
+from maskfold.audit.class_separation import MIN_SEPARATION, low_separation, scaled_by_fold, separation
 from maskfold.audit.contamination import (
     MAX_SLOPE_FACTOR,
     MIN_EVIDENCE,
@@ -44,20 +44,53 @@ def test_correct_labels_cause_few_proposals_at_any_strength(strength, overconfid
         assert max(map(len, people_by_axis.values())) <= 3
 
 
+# Planted genders found, of 10, the exchanges found, of 6, and the largest error of the estimated rates. Between weaker
+# classes some errors have small margins.
+@pytest.mark.parametrize(
+    ("strength", "min_genders", "min_exchanges", "tolerance"), [(3, 6, 4, 0.035), (4, 8, 6, 0.02), (6, 9, 6, 0.01)]
+)
 @pytest.mark.parametrize("overconfidence", [0.3, 1, 3])
-def test_strong_models_find_planted_errors(overconfidence, without_cleanlab):
+def test_planted_errors_are_found(overconfidence, strength, min_genders, min_exchanges, tolerance, without_cleanlab):
     genders, exchanges = names(range(10)), names(range(20, 26))
-    oof = turned(people_at_strength(150, 6, overconfidence), genders, exchanges)
+    oof = turned(people_at_strength(150, strength, overconfidence), genders, exchanges)
     people_by_axis = proposed(oof)
-    assert people_by_axis["mask"] == set(exchanges)
-    assert people_by_axis["gender"] <= set(genders)
-    assert len(people_by_axis["gender"]) >= 9
+    assert people_by_axis["mask"] <= set(exchanges)
+    assert len(people_by_axis["mask"]) >= min_exchanges
+    assert len(people_by_axis["gender"] & set(genders)) >= min_genders
+    assert len(people_by_axis["gender"] - set(genders)) <= 1
     suspects, fits = find_suspects(oof)
-    assert fits["gender"].rate == pytest.approx(10 / 150, abs=0.01)
-    assert fits["mask"].rate == pytest.approx(6 / 150, abs=0.01)
+    assert fits["gender"].rate == pytest.approx(10 / 150, abs=tolerance)
+    assert fits["mask"].rate == pytest.approx(6 / 150, abs=tolerance)
     assert f"proposed: {len(people_by_axis['gender'])}" in axis_summary(
         "gender", fits["gender"], suspects[suspects.axis == "gender"]
     )
+
+
+def with_temperatures(oof, factors):
+    """The same predictions with the logits of each fold multiplied by a factor."""
+    logits = np.log(oof.probs.astype(float)) * np.array(factors)[oof.fold][:, None]
+    probs = np.exp(logits - logits.max(1, keepdims=True))
+    return replace(oof, probs=(probs / probs.sum(1, keepdims=True)).astype(np.float32))
+
+
+@pytest.mark.parametrize("factors", [(1, 1, 4), (1, 4, 4), (0.5, 1, 3)])
+def test_folds_may_differ_in_confidence(factors, without_cleanlab):
+    """A more confident fold neither hides nor looks like label errors."""
+    for strength in (0.6, 1.5, 2, 2.5, 3, 4):
+        people_by_axis = proposed(with_temperatures(people_at_strength(150, strength), factors))
+        assert max(map(len, people_by_axis.values())) <= 3
+    genders, exchanges = names(range(10)), names(range(20, 26))
+    people_by_axis = proposed(with_temperatures(turned(people_at_strength(150, 4), genders, exchanges), factors))
+    assert people_by_axis["mask"] == set(exchanges)
+    assert len(people_by_axis["gender"] & set(genders)) >= 8
+    assert len(people_by_axis["gender"] - set(genders)) <= 1
+
+
+def test_margins_of_folds_are_scaled_to_one_median():
+    margins, folds = np.array([5.0, -5, 20, -20, 20, 0]), np.array([0, 0, 1, 1, 1, 2])
+    scaled = scaled_by_fold(margins, folds)
+    assert scaled == pytest.approx([12.5, -12.5, 12.5, -12.5, 12.5, 0])
+    assert separation(scaled[:5]) == np.inf
 
 
 def test_models_that_never_predict_incorrect_are_in_doubt(without_cleanlab):
@@ -100,15 +133,38 @@ def test_a_class_without_people_is_named(without_cleanlab):
     assert "labelled male" in axis_summary("gender", fits["gender"], suspects[suspects.axis == "gender"])
 
 
-def test_separation_does_not_depend_on_wrong_labels():
-    """It is that of two normal distributions: sqrt(2 / pi) / sqrt(1 - 2 / pi) if they coincide."""
+def two_normals(distance, n=400_000):
     rng = np.random.default_rng(0)
-    scores = rng.normal(size=100_000)
-    assert separation(scores) == pytest.approx(1.324, abs=0.01)
-    margins = 5 + scores
+    return rng.choice([-1, 1], n) * distance / 2 + rng.normal(size=n)
+
+
+def test_separation_does_not_depend_on_wrong_labels():
+    margins = two_normals(10)
+    rng = np.random.default_rng(1)
     assert separation(np.where(rng.random(len(margins)) < 0.3, -margins, margins)) == separation(margins)
     assert separation(margins) == pytest.approx(5, abs=0.05)
+
+
+def test_the_limit_is_at_two_normals_3_1_deviations_apart():
+    assert separation(two_normals(0)) == pytest.approx(1.60, abs=0.01)
+    assert separation(two_normals(3.1)) == pytest.approx(MIN_SEPARATION, abs=0.02)
+    assert separation(two_normals(2.9)) < MIN_SEPARATION < separation(two_normals(3.3))
+
+
+def test_very_confident_predictions_are_not_near_the_border():
+    """Of log-normal sizes with deviation 0.6, 99 % are above a quarter of the median."""
+    rng = np.random.default_rng(0)
+    for margins in (np.exp(rng.normal(0, 0.6, 100_000)), two_normals(6) * np.where(rng.random(400_000) < 0.1, 20, 1)):
+        assert separation(margins) > 1.1 * MIN_SEPARATION
+        assert not low_separation(margins)
+    heavy_but_weak = two_normals(0) * np.where(rng.random(400_000) < 0.1, 20, 1)
+    assert low_separation(heavy_but_weak)
+
+
+def test_separation_of_equal_and_of_absent_margins():
     assert separation(np.ones(3)) == np.inf
+    for margins in ([], [0, 0, 0], [0, 0, 0, 5]):
+        assert separation(np.array(margins, float)) == 0
 
 
 @settings(max_examples=20, deadline=None)

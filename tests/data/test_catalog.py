@@ -1,5 +1,6 @@
 """Raw data through scripts/prepare.py: which data is accepted, which is refused, and the messages."""
 
+import errno
 import json
 import os
 import shutil
@@ -11,10 +12,14 @@ import pandas as pd
 import pytest
 from conftest import refused
 
+from maskfold.config.experiment import Config
 from maskfold.data import prepared_folder
 from maskfold.data.images_table import load_prepared
+from maskfold.data.label_changes import relabelled
 from maskfold.errors import UserError
+from maskfold.inference.submission import submission_table
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
+from maskfold.loading.store import open_store
 from maskfold.places import Places
 
 OUT = Path("data/prepared/raw data 사본")
@@ -340,6 +345,105 @@ def test_photos_are_found_where_the_data_was_moved(script, raw, tmp_path, monkey
     other = load_prepared(Path("p"), Places(root=moved_eval))
     with pytest.raises(UserError, match=r"--data\.root .*prepared from other data"):
         other.photo_paths(other.images)
+
+
+def test_a_prepared_folder_that_cannot_be_written_is_prepared_after_a_move(script, raw, tmp_path, monkeypatch):
+    """All recorded places are absolute and gone, and the corrections lie elsewhere."""
+    (folder_of(raw) / "selfie.png").write_bytes(b"not used")
+    Path("fix.csv").write_text(f"person_id,field,value,reason\n{table_of(raw).path[0]},age,61,so\n")
+    disk = tmp_path.parent / f"{tmp_path.name} disk"
+    out = disk / "prepared"
+    assert script("prepare", "--data", raw, "--out", out, "--folds", 3, "--corrections", "fix.csv").code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    moved = Path(shutil.move(raw, tmp_path / "moved"))
+    fixes = Path(shutil.move("fix.csv", tmp_path / "fixes.csv"))
+
+    def refuse(path, text):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(prepared_folder, "why_not_writable", lambda folder: os.strerror(errno.EROFS))
+    monkeypatch.setattr(prepared_folder, "write_text", refuse)
+    done = script("prepare", "--data", moved, "--out", out, "--corrections", fixes, "--folds", 2)
+    assert done.code == 0, done.err
+    assert "3 folds and is kept" in done.out
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    # An age that changes no label is in images.csv too.
+    row = table_of(moved).age.tolist().index("60")
+    edit(moved, lambda table: table.loc.__setitem__((row, "age"), "61"))
+    done = script("prepare", "--data", moved, "--out", out, "--corrections", fixes)
+    refused(done, os.strerror(errno.EROFS))
+
+
+def test_another_eval_folder_is_not_taken_for_the_eval_set(script, raw, tmp_path, monkeypatch):
+    """Any folder above may hold a folder `eval`, such as that of another competition."""
+    project = tmp_path / "before"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    assert script("prepare", "--data", Path(shutil.move(raw, "data")), "--out", "p").code == 0
+    project = project.rename(tmp_path / "after")
+    monkeypatch.chdir(tmp_path)
+    shutil.move(project / "data" / "eval", tmp_path / "moved eval")
+    other = project / "eval"
+    shutil.copytree(tmp_path / "moved eval", other)
+    for photo in (other / "images").iterdir():
+        photo.rename(photo.with_stem(f"other {photo.stem}"))
+    prepared = load_prepared(project / "p")
+    with pytest.raises(UserError, match="the eval set is no longer there"):
+        prepared.photo_paths(prepared.evaluation)
+    shutil.copytree(tmp_path / "moved eval", tmp_path / "eval")
+    assert prepared.eval_dir == tmp_path / "eval"
+
+
+def test_warnings_do_not_name_the_place(script, raw, tmp_path, monkeypatch):
+    """Not even where the name of the data folder is a part of other names."""
+    folder = folder_of(raw)
+    for name in ("raw.jpg", "a.b.png"):
+        (folder / name).write_bytes(b"not used")
+    edit(raw, lambda table: table.__setitem__("path", table.path.str.upper()))
+    shutil.copy(next((raw / "eval" / "images").glob("[!.]*")), raw / "eval" / "images" / "unlisted.jpg")
+    (raw / "train" / "images" / "nobody").mkdir()
+    warnings = []
+    for root, working_directory in ((Path(), raw), (raw, tmp_path), (tmp_path / "r", tmp_path)):
+        if root.name == "r":
+            raw.rename(root)
+        monkeypatch.chdir(working_directory)
+        out = tmp_path / f"out {len(warnings)}"
+        assert script("prepare", "--data", root, "--out", out, "--folds", 3).code == 0
+        assert script("prepare", "--data", root, "--out", out, "--folds", 2).code == 0
+        warnings.append(json.loads((out / "dataset.json").read_text())["warnings"])
+    assert warnings[0] == warnings[1] == warnings[2]
+    text = "\n".join(warnings[0])
+    for name in (f"train/images/{folder.name}: not used: a.b.png, raw.jpg", "train/train.csv", "eval/images", "nobody"):
+        assert name in text
+    assert str(tmp_path) not in text
+
+
+def test_faults_of_another_root_are_listed(script, raw, tmp_path):
+    assert script("prepare", "--data", raw, "--out", "mine").code == 0
+    other = Path(shutil.copytree(raw, tmp_path / "other"))
+    photo_of(other, "mask4").unlink()
+    info_of(other).unlink()
+    Path("x.yaml").write_text("run: {wandb: disabled}")
+    done = script("train", "x.yaml", "--data.root", other, "--data.prepared", "mine")
+    refused(done, "2 faults", "mask4", "info.csv", "mine was prepared from")
+
+
+def test_changed_data_may_be_other_data(script, raw, tmp_path):
+    """The first advice is to name the right data: to prepare another one again would lose the prepared folder."""
+    assert script("prepare", "--data", raw, "--out", "mine").code == 0
+    other = Path(shutil.copytree(raw, tmp_path / "other"))
+    photo = photo_of(other)
+    photo.write_bytes(photo.read_bytes() + b"\0")
+    table_of(other).drop(index=2).to_csv(other / "train" / "train.csv", index=False)
+    info_of(other).write_text("\n".join(info_of(other).read_text().splitlines()[:-1]))
+    prepared = load_prepared(Path("mine"), Places(root=other))
+    for call in (
+        lambda: open_store(prepared, prepared.images, Config(data={"image_size": (32, 32)}).data),
+        lambda: relabelled(prepared, None),
+        lambda: submission_table(prepared.evaluation.image_id, np.zeros(len(prepared.evaluation), int), prepared),
+    ):
+        with pytest.raises(UserError, match=r"changed .*mine .*was prepared.* from with --data\.root, or prepare the"):
+            call()
 
 
 def test_folds_are_kept_when_prepared_again(script, raw):

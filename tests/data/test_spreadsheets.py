@@ -11,7 +11,10 @@ import pandas as pd
 import pytest
 from conftest import refused
 
+from maskfold.data import prepared_folder
+from maskfold.data.images_table import load_prepared
 from maskfold.labels import KIND_MASK
+from maskfold.places import Places
 
 PEOPLE = 4
 OUT = Path("data/prepared/root")
@@ -228,6 +231,51 @@ def test_two_folders_that_differ_in_case_are_two_people(script, root):
     refused(script("prepare", "--data", root, "--out", "other"), "line 2", f"'{name}'", f"'{name.upper()}'")
 
 
+def test_a_prepared_folder_is_used_on_a_disk_that_writes_names_in_another_form(script, root, tmp_path, monkeypatch):
+    """Prepared on macOS, whose names are NFD; the data is then unpacked with NFC names, and a camera's ones in capitals."""
+    folders = list((root / "train" / "images").iterdir())
+    other = Path(shutil.copytree(root, tmp_path / "other"))
+    for place, form in ((root, nfd), (other, nfc)):
+        for folder in [*(place / "train" / "images" / folder.name for folder in folders), place / "eval/images/é1.jpg"]:
+            rename(folder, form(folder.name))
+    rename(other / "eval" / "images" / "e0.jpg", "E0.JPG")
+    assert script("prepare", "--data", root, "--folds", 2, "--out", "p").code == 0
+    before = {path.name: path.read_bytes() for path in Path("p").iterdir()}
+    shutil.rmtree(root)
+    prepared = load_prepared(Path("p"), Places(root=other))
+    for table in (prepared.images, prepared.evaluation):
+        assert all(path.is_file() for path in prepared.photo_paths(table))
+    # Without a flag, by the end of the recorded path.
+    other.rename(root)
+    assert all(path.is_file() for path in load_prepared(Path("p")).photo_paths(prepared.images))
+    # Names on disk are no content: a folder that cannot be written stays as it is.
+    monkeypatch.setattr(prepared_folder, "why_not_writable", lambda folder: "read-only")
+    monkeypatch.setattr(prepared_folder, "write_text", None)
+    done = script("prepare", "--data", root, "--out", "p")
+    assert done.code == 0, done.err
+    assert {path.name: path.read_bytes() for path in Path("p").iterdir()} == before
+
+
+def test_ids_do_not_depend_on_blanks_that_a_disk_drops(script, root, plain, tmp_path):
+    table = root / "train" / "train.csv"
+    name = table.read_text(encoding="utf-8").splitlines()[1].split(",")[-1]
+    table.write_text(table.read_text(encoding="utf-8").replace(f",{name}\n", f",{name} \n"), encoding="utf-8")
+    folder = root / "train" / "images" / name
+    for on_disk, out in ((name, "a"), (f"{name} ", "b")):
+        folder = folder.rename(folder.with_name(on_disk))
+        done = script("prepare", "--data", root, "--folds", 2, "--out", out)
+        assert done.code == 0, done.err
+        assert (Path(out) / "folds.csv").read_bytes() == plain["folds.csv"]
+    # Two people whose names differ in a blank only are two people.
+    shutil.copytree(folder, folder.with_name(name))
+    text = table.read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.endswith(f"{name} "))
+    table.write_text(text + row.rstrip() + "\n", encoding="utf-8")
+    done = script("prepare", "--data", root, "--folds", 2, "--out", "c")
+    assert done.code == 0, done.err
+    assert "5 people" in done.out
+
+
 def test_an_exact_photo_comes_before_one_in_another_case(script, root):
     folder = sorted((root / "train" / "images").iterdir())[0]
     (folder / "MASK1.jpg").write_bytes((folder / "mask1.jpg").read_bytes())
@@ -290,8 +338,6 @@ def test_submission_and_truth_from_spreadsheets(script):
 
 
 def test_prepared_tables_saved_by_a_spreadsheet_stay_readable(script, root, plain):
-    from maskfold.data.images_table import load_prepared
-
     assert script("prepare", "--data", root, "--folds", 2).code == 0
     before = load_prepared(OUT)
     for name, content in tables(OUT).items():

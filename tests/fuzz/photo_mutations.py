@@ -4,7 +4,7 @@ import struct
 import zlib
 from functools import cache
 
-from byte_mutations import Draw
+from byte_mutations import Draw, mutate_bytes
 from hypothesis import strategies as st
 
 SIZES = (0, 1, 2, 7, 16, 255, 4096, 20_000, 30_000, 65_500, 65_535)
@@ -23,18 +23,25 @@ def jpeg_segments(content: bytes) -> tuple[list[bytes], bytes]:
 
 
 def exif(draw: Draw) -> bytes:
-    """An EXIF segment with an orientation, of which some fields are wrong."""
-    entry = struct.pack(
-        ">HHIHH",
-        draw(st.sampled_from((0x0112, 0x8769, 0x0201))),
-        draw(st.sampled_from((3, 4, 2, 7, 0, 99))),
-        draw(st.sampled_from((1, 1, 0, 2, 2**32 - 1))),
-        draw(st.integers(0, 9) | st.just(65_535)),
-        0,
-    )
-    directory = struct.pack(">H", draw(st.sampled_from((1, 1, 0, 2, 65_535)))) + entry + b"\0\0\0\0"
-    order = draw(st.sampled_from((b"MM\0*", b"MM\0*", b"II*\0", b"XX\0*")))
-    return order + struct.pack(">I", draw(st.sampled_from((8, 8, 0, 7, 2**31, 2**32 - 1)))) + directory
+    """EXIF data with an orientation, as TIFF or BigTIFF, of which some fields are wrong or the end is missing."""
+    order, is_big = draw(st.sampled_from(("<", ">"))), draw(st.integers(0, 3)) == 0
+    tag, kind = draw(st.sampled_from((0x0112, 0x8769, 0x0201))), draw(st.sampled_from((3, 4, 2, 7, 0, 99)))
+    count = draw(st.sampled_from((1, 1, 0, 2, 2**32 - 1)))
+    value = draw(st.integers(0, 9) | st.just(65_535))
+    entries = draw(st.sampled_from((1, 1, 0, 2, 65_535)))
+    start = draw(st.sampled_from((16 if is_big else 8,) * 2 + (0, 7, 2**31, 2**32 - 1)))
+    name = draw(st.sampled_from((b"II" if order == "<" else b"MM",) * 3 + (b"XX",)))
+    if is_big:
+        # A header with the width of offsets, 8 bytes; counts, values and offsets have 8 bytes.
+        width = draw(st.sampled_from((8, 8, 0, 4, 65_535)))
+        data = struct.pack(f"{order}HHHQ", 43, width, 0, start)
+        data += struct.pack(f"{order}QHHQHHIQ", entries, tag, kind, count, value, 0, 0, 0)
+    else:
+        data = struct.pack(f"{order}HI", 42, start) + struct.pack(
+            f"{order}HHHIHHI", entries, tag, kind, count, value, 0, 0
+        )
+    whole = name + data
+    return whole[: draw(st.sampled_from((len(whole),) * 4 + (0, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 20)))]
 
 
 def segment(marker: int, body: bytes, length: int | None = None) -> bytes:
@@ -60,6 +67,7 @@ def mutate_jpeg(draw: Draw, content: bytes) -> bytes:
             "scan",
             "tail",
             "table",
+            "bytes",
         )
         kind = draw(st.sampled_from(kinds))
         if kind in ("size", "frame") and frames:
@@ -94,6 +102,9 @@ def mutate_jpeg(draw: Draw, content: bytes) -> bytes:
             )
         elif kind == "table" and segments:
             segments[index] = one[:4] + bytes(draw(st.binary(min_size=1, max_size=len(one) or 1)))[: len(one)]
+        elif kind == "bytes" and segments:
+            # The length of the segment follows its content.
+            segments[index] = segment(one[1], mutate_bytes(draw, one[4:], [one[4:]])[:65_533])
         elif kind == "scan":
             start = draw(st.integers(0, len(scan)))
             rest = draw(
@@ -123,11 +134,34 @@ def packed_zeros(megabytes: int) -> bytes:
     return b"".join(packer.compress(bytes(2**20)) for _ in range(megabytes)) + packer.flush()
 
 
+def _changed_rows(draw: Draw, data: bytes) -> bytes:
+    """Packed rows of pixels and filter bytes, changed and packed again; unchanged if they cannot be unpacked."""
+    try:
+        rows = zlib.decompressobj().decompress(data, 2**20)
+    except zlib.error:
+        return data
+    return zlib.compress(mutate_bytes(draw, rows, [rows]))
+
+
 def mutate_png(draw: Draw, content: bytes) -> bytes:
     chunks = png_chunks(content)
     for _ in range(draw(st.sampled_from((1, 1, 2, 3)))):
         index = draw(st.integers(0, max(0, len(chunks) - 1)))
-        kinds = ("size", "size", "header", "delete", "double", "insert", "bomb", "data", "move", "name")
+        kinds = (
+            "size",
+            "size",
+            "header",
+            "delete",
+            "double",
+            "insert",
+            "bomb",
+            "data",
+            "move",
+            "name",
+            "bytes",
+            "bytes",
+            "rows",
+        )
         kind = draw(st.sampled_from(kinds))
         name, data = chunks[index] if chunks else (b"IHDR", b"")
         if kind in ("size", "header") and chunks and len(chunks[0][1]) == 13:
@@ -165,6 +199,10 @@ def mutate_png(draw: Draw, content: bytes) -> bytes:
                 name,
                 draw(st.sampled_from((data[:-5], data[5:], b"", data * 2, zlib.compress(b"\xff" * 999)))),
             )
+        elif kind == "bytes" and chunks:
+            chunks[index] = name, mutate_bytes(draw, data, [data])
+        elif kind == "rows":
+            chunks = [(name, _changed_rows(draw, data) if name == b"IDAT" else data) for name, data in chunks]
         elif kind == "move" and chunks:
             chunks.insert(draw(st.integers(0, len(chunks))), chunks.pop(index))
         elif kind == "name" and chunks:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import array_mutations as arrays
+import numpy as np
 import pandas as pd
 import photo_mutations as photos
 import table_mutations as tables
@@ -29,14 +30,17 @@ from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.score_tables import gain_sentence, print_submission_score, print_summary
+from maskfold.fileio import json_text
 from maskfold.inference.blend import blend_runs
-from maskfold.inference.cached_predictions import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.rebuild import rebuild
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index, record_score, score_history
 from maskfold.inference.suspicious_submission import agreements
 from maskfold.loading.crops import CROPS, store_size
+from maskfold.loading.photo_statistics import statistics_of_file
 from maskfold.loading.store import open_store
 from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.loading.transforms import make_train_transform
@@ -49,6 +53,7 @@ from maskfold.report.data_card import data_card
 from maskfold.report.eda import photo_sizes
 from maskfold.report.run_report import CURVES, OPTIMISATION
 from maskfold.runs.part_weights import finished_model
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import find_run
 from maskfold.runs.summary import summarise
 from maskfold.runs.wandb_logger import offline_runs
@@ -143,7 +148,7 @@ def provenance(space: Workspace, path: Path) -> None:
     find_run(path.parent)
     print_summary(summarise(space.run), space.config)
     prepared_of(space.run)
-    best_baseline(space.run)
+    best_baseline(space.prepared)
 
 
 def run_config(space: Workspace, path: Path) -> None:
@@ -191,7 +196,7 @@ def gain(space: Workspace, path: Path) -> None:
 
 
 def baselines(space: Workspace, path: Path) -> None:
-    print_summary(summarise(space.run), space.config, baseline=best_baseline(space.run))
+    print_summary(summarise(space.run), space.config, baseline=best_baseline(space.prepared))
 
 
 def demo(space: Workspace, path: Path) -> None:
@@ -236,14 +241,28 @@ def features(space: Workspace, path: Path) -> None:
 
 
 def photo(space: Workspace, path: Path) -> None:
-    inspect_photo(path)
-    photo_sizes([path])
+    _, fault = inspect_photo(path)
+    try:
+        image = read_photo(path).image
+        assert image.dtype == np.uint8
+        assert image.ndim == image.shape[2] == 3
+        assert np.isfinite(statistics_of_file(path)).all()
+        photo_sizes([path])
+    except UserError as error:
+        # Otherwise prepare.py would accept a photo on which training fails.
+        assert fault is not None, f"inspect_photo accepts the photo, but: {error}"
+        raise
 
 
 def photo_crops(space: Workspace, path: Path) -> None:
     # One crop for each file, since a large picture takes a second to decode.
     crop = sorted(CROPS)[path.stat().st_size % len(CROPS)]
     read_stored_photo(path, space.config.data.model_copy(update={"crop": crop}))
+
+
+def shift(space: Workspace, path: Path) -> None:
+    result, _ = check_shift(space.prepared)
+    json_text({"shift": result}).encode()
 
 
 def pseudo_labels(space: Workspace, path: Path) -> None:
@@ -269,6 +288,7 @@ TARGETS: dict[str, Target] = {
     "folds.csv": Target("prepared/folds.csv", prepared_folder, tables.mutate_csv),
     "eval.csv": Target("prepared/eval.csv", prepared_folder, tables.mutate_csv),
     "dataset.json": Target("prepared/dataset.json", prepared_folder, trees.mutate_json),
+    "shift.json": Target("prepared/shift.json", shift, trees.mutate_json),
     "baselines.json": Target("prepared/baselines.json", baselines, trees.mutate_json),
     "store": Target("prepared/store/center-*.npy", store, arrays.mutate_npy),
     "features": Target("prepared/store/features-*.npy", features, arrays.mutate_npy),

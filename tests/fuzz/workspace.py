@@ -8,11 +8,14 @@ import cv2
 import numpy as np
 import torch
 from conftest import plain_train_state
+from photo_kinds import KINDS
+from photo_mutations import PNG
 
 from maskfold.config.experiment import Config
 from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.fileio import write_json
+from maskfold.inference.photo_shift import SHIFT_FILE, SHIFT_VERSION
 from maskfold.inference.submission import make_submission
 from maskfold.loading.store import open_store
 from maskfold.models.classifier import Classifier, build_classifier
@@ -25,6 +28,8 @@ from maskfold.training.feature_cache import Features
 from maskfold.training.fit import fit_run
 from maskfold.training.train_state import TrainState
 
+# Larger photos have other bytes behind the picture, in which mutations change nothing.
+MAX_PHOTO_BYTES = 30_000
 PEOPLE, NAME, BACKBONE = 6, "tiny", "test_resnet"
 CHECKPOINT_OWNER = "this run"
 
@@ -90,6 +95,9 @@ def _write_optional_files(space: Workspace) -> None:
     scores = {"macro_f1": 0.1, "accuracy": 0.2, "macro_f1_ci95": [0.0, 0.3]}
     rungs = {"most frequent class": scores, "nearest class mean": scores}
     write_json(prepared.folder / "baselines.json", {"dataset": prepared.meta["fingerprint"], "rungs": rungs})
+    shift = {"auc": 0.9, "threshold": 0.6, "differs": True, "differences": ["blurrier", "darker"]}
+    source = {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
+    write_json(prepared.folder / SHIFT_FILE, {"version": SHIFT_VERSION} | source | {"shift": shift})
     sources = [{"run": "tiny", "part": "fold0", "checkpoint": "0" * 64}]
     write_json(
         run.folder / "fold0" / "pseudo.json", {"sources": sources, "views": ["none"], "threshold": 0.9, "of": 42}
@@ -148,3 +156,7 @@ def _write_photos(folder: Path) -> None:
     }
     for name, (ending, image, flags) in variants.items():
         cv2.imwrite(str(folder / f"{name}.{ending}"), image, flags)
+    for number, content in enumerate(KINDS.values()):
+        if len(content) <= MAX_PHOTO_BYTES:
+            ending = "png" if content.startswith(PNG) else "jpg"
+            (folder / f"kind-{number:02}.{ending}").write_bytes(content)

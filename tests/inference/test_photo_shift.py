@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,10 @@ from conftest import tiny_args
 
 from maskfold.data.images_table import Prepared
 from maskfold.inference import photo_shift
-from maskfold.inference.photo_shift import SHIFT_FILE, check_shift, measure_shift, shift_warning
+from maskfold.inference.photo_shift import SHIFT_FILE, check_shift, measure_shift, sample_photos, shift_warning
 from maskfold.loading.photo_statistics import STATISTICS
 from maskfold.metrics import two_sample
+from maskfold.metrics.two_sample import MIN_COMPARED_PEOPLE, SPLITS, compare_samples
 from maskfold.synthetic.demo_data import make_demo
 
 
@@ -161,14 +163,102 @@ def test_at_most_three_differences_are_named_each_once():
     train, evaluation = rng.normal(size=(2, 210, len(STATISTICS)))
     for number, name in enumerate(("detail_across", "detail_down", "noise", "brightness", "red")):
         evaluation[:, STATISTICS.index(name)] += (-6, -5, -4, 3, 2)[number]
-    assert measure_shift(train, people, evaluation)["differences"] == ["blurrier", "smoother", "brighter"]
-    assert measure_shift(train, people, rng.permutation(train))["differences"] == []
+    assert measure_shift(train, people, evaluation, 30)["differences"] == ["blurrier", "smoother", "brighter"]
+    assert measure_shift(train, people, rng.permutation(train), 30)["differences"] == []
 
 
 def test_a_warning_without_a_single_large_difference_is_a_sentence():
     warning = shift_warning({"auc": 0.9, "threshold": 0.6, "differs": True, "differences": []})
     assert "The eval photos are" not in warning
     assert "  " not in warning
+
+
+def test_photos_are_not_read_for_too_few_people(prepared, monkeypatch):
+    monkeypatch.setattr(photo_shift, "statistics_of_file", lambda path: pytest.fail(f"{path} is read"))
+    few_eval = replace(prepared, evaluation=prepared.eval_table[: 7 * MIN_COMPARED_PEOPLE - 4])
+    few_train = replace(prepared, folds=prepared.folds[: 2 * MIN_COMPARED_PEOPLE - 1])
+    assert check_shift(few_eval) == check_shift(few_train) == (None, [])
+
+
+def test_that_too_few_people_can_be_compared_is_kept(prepared, monkeypatch):
+    """Here one person too few, whose photos can't be read."""
+    monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 12)
+    for path in prepared.photo_paths(prepared.images[:7]):
+        path.unlink()
+    assert check_shift(prepared) == (None, [])
+    assert json.loads((prepared.folder / SHIFT_FILE).read_text())["shift"] is None
+    monkeypatch.setattr(photo_shift, "statistics_of_file", lambda path: pytest.fail(f"{path} is read"))
+    assert check_shift(prepared) == (None, [])
+
+
+@pytest.mark.parametrize("folder", ["train", "eval"])
+def test_missing_folders_give_a_note(prepared, folder):
+    (prepared.root / folder).rename(prepared.root / "elsewhere")
+    del prepared.__dict__["root"]
+    shift, [note] = check_shift(prepared)
+    assert shift is None
+    assert note.startswith("note:")
+    assert "--data.root" in note
+    assert not (prepared.folder / SHIFT_FILE).exists()
+
+
+@pytest.mark.parametrize("of_train", [True, False])
+def test_most_photos_of_both_sets_must_be_readable(prepared, of_train):
+    table = prepared.images if of_train else prepared.eval_table
+    for path in prepared.photo_paths(table)[: round(0.6 * len(table))]:
+        path.unlink()
+    shift, [note] = check_shift(prepared)
+    assert shift is None
+    assert note.startswith("note:")
+
+
+def tables(num_train, num_eval):
+    """Prepared tables of people with seven photos each, without files."""
+    people = np.repeat([f"{person:04d}" for person in range(num_train)], 7)
+    images = pd.DataFrame({"image_id": range(len(people)), "path": "", "person_id": people})
+    evaluation = pd.DataFrame({"image_id": range(7 * num_eval), "path": ""})
+    return Prepared(Path("p"), images, pd.DataFrame({"person_id": np.unique(people)}), evaluation, {})
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_eval", "min_people", "max_people"),
+    [(2700, 1800, 1000, 1400), (400, 200, 380, 400), (200, 100, 200, 200), (900, 100, 200, 200), (60, 20, 60, 60)],
+)
+def test_samples_have_as_many_photos_of_a_person(num_train, num_eval, min_people, max_people):
+    """With 100 eval people all photos, with 200 half of them, with 1,800 at most one or two of a person."""
+    images, evaluation = sample_photos(tables(num_train, num_eval))
+    assert len(evaluation) == min(700, 7 * num_eval)
+    assert len(images) == min(1400, 7 * num_train)
+    assert min_people <= images.person_id.nunique() <= max_people
+    assert images.index.is_monotonic_increasing
+
+
+def compare_populations(seed, num_train, num_eval, change):
+    """Compare simulated statistics, 8 per photo, whose correlation within a person is 0.8; change: of the eval photos."""
+    rng = np.random.default_rng(seed)
+    people, statistics = num_train + num_eval, 8
+    of_person, of_photo = rng.normal(size=(people, statistics)), rng.normal(size=(7 * people, statistics))
+    values = np.sqrt(0.8) * of_person.repeat(7, 0) + np.sqrt(0.2) * of_photo
+    images, evaluation = sample_photos(tables(num_train, num_eval))
+    train, evaluated = values[images.index], values[7 * num_train :][evaluation.index] + change
+    return compare_samples(train, images.person_id.to_numpy(), evaluated, num_eval)
+
+
+SIZES = [(2700, 1800), *(pytest.param(*size, marks=pytest.mark.slow) for size in [(300, 1000), (80, 40)])]
+
+
+@pytest.mark.parametrize(("num_train", "num_eval"), SIZES)
+def test_random_splits_of_a_population_raise_at_most_one_warning_in_20(num_train, num_eval, monkeypatch):
+    monkeypatch.setattr(two_sample, "SPLITS", SPLITS)
+    assert sum(compare_populations(seed, num_train, num_eval, 0).differs for seed in range(20)) <= 1
+
+
+def test_small_shifts_of_a_large_eval_set_are_found(monkeypatch):
+    """An AUC below .67, the threshold for the photos of 100 people."""
+    monkeypatch.setattr(two_sample, "SPLITS", SPLITS)
+    results = [compare_populations(seed, 2700, 1800, np.array([0.4, 0.4, 0, 0, 0, 0, 0, 0])) for seed in range(5)]
+    assert all(result.differs for result in results)
+    assert np.mean([result.auc for result in results]) < 0.67
 
 
 def test_a_few_people_are_not_compared(script, trained):

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from maskfold.data.decode import read_photo
+from maskfold.loading import photo_statistics as photo_statistics_module
 from maskfold.loading.photo_statistics import MEANINGS, STATISTICS, photo_statistics, statistics_of_file
 
 
@@ -68,6 +70,41 @@ def test_photos_of_any_size_have_finite_statistics(shape):
         statistics = photo_statistics(image)
         assert statistics.shape == (len(MEANINGS),)
         assert np.isfinite(statistics).all()
+
+
+LARGE = {2: (1800, 2400), 4: (3200, 4200), 8: (6200, 8200)}
+
+
+@pytest.mark.parametrize("reduced", [2, 4, pytest.param(8, marks=pytest.mark.slow)])
+def test_jpeg_blocks_are_found_in_large_photos(photo, tmp_path, reduced):
+    """Unless they are shrunk by 8, to one pixel."""
+    large, column = cv2.resize(photo, LARGE[reduced], interpolation=cv2.INTER_CUBIC), STATISTICS.index("jpeg_blocks")
+    blocks = []
+    for quality in (95, 10):
+        path = tmp_path / f"{quality}.jpg"
+        cv2.imwrite(str(path), large, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        assert read_photo(path, photo_statistics_module._reduction).reduced == reduced
+        blocks.append(statistics_of_file(path)[column])
+    if reduced == 8:
+        assert blocks == [0, 0]
+    else:
+        assert blocks[1] > blocks[0] + 0.3
+
+
+@pytest.mark.parametrize("reduced", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_png_has_the_statistics_of_a_jpeg_with_the_same_pixels(photo, tmp_path, reduced):
+    """At any size: JPEGs are shrunk while decoding, PNGs afterwards."""
+    large = photo if reduced == 1 else cv2.resize(photo, LARGE[reduced], interpolation=cv2.INTER_CUBIC)
+    noise = np.random.default_rng(1).normal(0, 12, large.shape).astype(np.float32)
+    large = np.clip(large + cv2.GaussianBlur(noise, (0, 0), 1), 0, 255).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "a.jpg"), large, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.imread(str(tmp_path / "a.jpg")), [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    jpeg, png = (
+        dict(zip(STATISTICS, statistics_of_file(tmp_path / f"a.{end}"), strict=True)) for end in ("jpg", "png")
+    )
+    grey_levels = [name for name in STATISTICS if name.startswith("light") or name in ("brightness", "contrast")]
+    for name in STATISTICS:
+        assert png[name] == pytest.approx(jpeg[name], abs=0.7 if name in grey_levels else 0.08), name
 
 
 def test_a_large_photo_is_shrunk_while_it_is_decoded(photo, tmp_path):

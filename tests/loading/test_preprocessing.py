@@ -195,7 +195,7 @@ def test_validation_oof_and_eval_preprocess_a_file_to_the_identical_tensor(raw, 
     sections = {"root": str(raw), "prepared": str(tmp_path / "p"), "folds": 2, "image_size": [32, 32]}
     keys = {"data": sections, "model": {"backbone": "test_convnext"}, "optim": {"epochs": 1, "warmup_epochs": 0}}
     run, _ = fit_run(Config.model_validate({**keys, "run": {"wandb": "disabled", "device": "cpu"}}), "view")
-    from maskfold.inference.cached_predictions import prepared_of
+    from maskfold.runs.run_data import prepared_of
 
     prepared = prepared_of(run)
     wanted = f"{table.path[0]}/mask3"

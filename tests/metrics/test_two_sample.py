@@ -26,7 +26,7 @@ def test_photos_of_one_population_do_not_differ(seed, num_train, num_eval):
     rng = np.random.default_rng(seed)
     train, people = sample(rng, num_train)
     evaluation, _ = sample(rng, num_eval)
-    assert not compare_samples(train, people, rng.permutation(evaluation)).differs
+    assert not compare_samples(train, people, rng.permutation(evaluation), num_eval).differs
 
 
 def test_the_threshold_is_higher_where_the_photos_of_a_person_are_similar():
@@ -36,7 +36,7 @@ def test_the_threshold_is_higher_where_the_photos_of_a_person_are_similar():
         rng = np.random.default_rng(0)
         train, people = sample(rng, 60, similarity)
         evaluation, _ = sample(rng, 20, similarity)
-        thresholds.append(compare_samples(train, people, evaluation).threshold)
+        thresholds.append(compare_samples(train, people, evaluation, 20).threshold)
     assert thresholds[1] > thresholds[0] + 0.05
 
 
@@ -56,7 +56,7 @@ def test_changed_photos_differ(name):
     if name == "constant":
         # A statistic with one value in each set, such as the size of the photos.
         train[:, 2], evaluation[:, 2] = 5.0, 5.1
-    result = compare_samples(train, people, evaluation)
+    result = compare_samples(train, people, evaluation, 40)
     assert result.differs
     assert result.auc > 0.75
 
@@ -65,18 +65,19 @@ def test_the_same_photos_give_the_same_result():
     rng = np.random.default_rng(2)
     train, people = sample(rng, 30)
     evaluation, _ = sample(rng, 15)
-    assert compare_samples(train, people, evaluation) == compare_samples(train, people, evaluation)
+    first, second = (compare_samples(train, people, evaluation, 15) for _ in range(2))
+    assert first == second
 
 
 def test_too_few_people_are_not_compared():
     rng = np.random.default_rng(3)
     train, people = sample(rng, 2 * MIN_COMPARED_PEOPLE)
     evaluation, _ = sample(rng, MIN_COMPARED_PEOPLE)
-    assert compare_samples(train, people, evaluation) is not None
-    assert compare_samples(train[7:], people[7:], evaluation) is None
-    assert compare_samples(train, people, evaluation[7:]) is None
-    assert compare_samples(train[:0], people[:0], evaluation) is None
-    assert compare_samples(train, people, evaluation[:0]) is None
+    assert compare_samples(train, people, evaluation, MIN_COMPARED_PEOPLE) is not None
+    assert compare_samples(train[7:], people[7:], evaluation, MIN_COMPARED_PEOPLE) is None
+    assert compare_samples(train, people, evaluation[7:], MIN_COMPARED_PEOPLE) is None
+    assert compare_samples(train[:0], people[:0], evaluation, MIN_COMPARED_PEOPLE) is None
+    assert compare_samples(train, people, evaluation[:0], MIN_COMPARED_PEOPLE) is None
 
 
 def test_few_people_differ_if_their_photos_can_be_told_apart():
@@ -84,5 +85,5 @@ def test_few_people_differ_if_their_photos_can_be_told_apart():
     rng = np.random.default_rng(4)
     train, people = sample(rng, 2 * MIN_COMPARED_PEOPLE, 0.98, statistics=20)
     evaluation, _ = sample(rng, MIN_COMPARED_PEOPLE, 0.98, statistics=20)
-    assert not compare_samples(train, people, evaluation).differs
-    assert compare_samples(train, people, evaluation + 8).differs
+    assert not compare_samples(train, people, evaluation, MIN_COMPARED_PEOPLE).differs
+    assert compare_samples(train, people, evaluation + 8, MIN_COMPARED_PEOPLE).differs

@@ -47,6 +47,26 @@ def test_missing_hardware_is_a_user_error(monkeypatch):
     assert devices.pick_device(Run(device="cpu")) == torch.device("cpu")
 
 
+def test_a_run_from_a_gpu_predicts_on_a_cpu(monkeypatch, capfd):
+    """There the run's device cannot be changed by a flag, and fp16 needs a GPU."""
+    devices._note.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cpu = torch.device("cpu")
+    for precision, dtype in (("fp16", torch.float32), ("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        hardware = devices.prediction_hardware(Run(device="cuda", predict_precision=precision))
+        assert (hardware.device, hardware.dtype) == (cpu, dtype)
+    notes = capfd.readouterr().err.splitlines()
+    assert len(notes) == 2
+    assert "no GPU" in notes[0]
+    assert "fp16" in notes[1]
+    assert devices.prediction_hardware(Run(predict_precision="fp16")).dtype == torch.float32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75"])
+    assert devices.prediction_hardware(Run(predict_precision="fp32")).device == cpu
+    assert "compute capability" in capfd.readouterr().err
+
+
 def test_workers_by_device(monkeypatch):
     assert devices.pick_workers("auto", SimpleNamespace(type="cpu")) == 0
     assert devices.pick_workers(3, SimpleNamespace(type="cpu")) == 3

@@ -10,15 +10,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import ROOT, refused, tiny_args
 from support import metrics_of, read_only_mount
 
 import maskfold
-from maskfold.config.experiment import config_hash
+from maskfold.config.experiment import Config, config_hash
 from maskfold.config.yaml_file import load_config
+from maskfold.data.images_table import load_prepared
+from maskfold.data.prepared_folder import prepare
+from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import sha256
 from maskfold.inference import predict_members
+from maskfold.metrics import two_sample
 from maskfold.runs import provenance as provenance_module
+from maskfold.runs.resolved_config import resolve_config
 from maskfold.training import fold_trainer
 
 GONE = "/gone/with/another/machine"
@@ -67,10 +73,84 @@ def test_config_hash_does_not_depend_on_places(tmp_path, key, values, same):
     assert (one == other) == same
 
 
-def test_verbs_find_the_data_of_a_moved_project(script, moved):
+def test_verbs_find_the_data_of_a_moved_project(script, moved, no_access):
+    """Also if the recorded place is in the home of another user."""
+    assert str(no_access) == GONE
+    home = moved.parent.parent
+    raw, prepared = home / "원본 raw", home / "prepared"
+    places = ("--data.root", raw, "--data.prepared", prepared)
+    for verb in (("prepare", "--data", raw, "--out", prepared), ("train", *tiny_args(raw, *places, "--out", moved))):
+        done = script(*verb)
+        assert done.code == 0, done.err
     for verb in (("evaluate",), ("submit", "--out", "a.csv"), ("report",), ("audit",), ("submit", "--from", "a.json")):
         done = script(verb[0], *([] if "--from" in verb else [moved]), *verb[1:])
         assert done.code == 0, done.err
+
+
+def rewrite_config(run: Path, old: str, new: str) -> None:
+    """Replace a text in config.yaml as if the run had been started with it."""
+    text = (run / "config.yaml").read_text(encoding="utf-8")
+    assert old in text
+    (run / "config.yaml").write_text(text.replace(old, new), encoding="utf-8")
+    provenance = json.loads((run / "provenance.json").read_text())
+    (run / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(run / "config.yaml")}))
+
+
+def test_photos_of_another_root_are_refused(script, run, trained, tmp_path, monkeypatch):
+    """The same people and ids; a photo of one differs. Then nothing may be measured on it and kept."""
+    monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 3)
+    copy = Path(shutil.copytree(trained.raw, tmp_path / "copy"))
+    photos = [next((copy / "train" / "images").glob("*/normal.*")), next((copy / "eval" / "images").glob("[!.]*.*"))]
+    for photo, verbs in ((photos[0], ("evaluate", "submit", "audit")), (photos[1], ("evaluate", "submit"))):
+        content = photo.read_bytes()
+        photo.write_bytes(content + b"\0")
+        for verb in verbs:
+            done = script(verb, run, "--data.root", copy, *(["--out", "a.csv"] if verb == "submit" else []))
+            refused(done, f"--data.root {copy}", "photos differ")
+        photo.write_bytes(content)
+    assert not (trained.prepared / "shift.json").exists()
+    for verb in ("evaluate", "audit"):
+        done = script(verb, run, "--data.root", copy)
+        assert done.code == 0, done.err
+
+
+def test_a_wrong_flag_is_an_error_and_missing_data_is_none(script, run, trained, tmp_path):
+    refused(script("evaluate", run, "--data.prepared", "typo"), "--data.prepared typo", "dataset.json")
+    refused(script("evaluate", run, "--data.root", "typo"), "typo")
+    rewrite_config(run, str(trained.prepared), GONE)
+    assert script("evaluate", run).code == 0
+    refused(script("evaluate", run, "--data.root", trained.raw), GONE, "no longer there")
+
+
+def test_the_advice_to_prepare_again_names_the_corrections(script, run, trained):
+    rewrite_config(run, str(trained.prepared), GONE)
+    refused(script("report", run), "same folds and corrections", "--folds 2 --seed 42)")
+    rewrite_config(run, "corrections: null", "corrections: my fixes.csv")
+    refused(script("report", run), "--folds 2 --seed 42 --corrections 'my fixes.csv'")
+
+
+def test_the_root_is_recorded_not_a_prepared_folder_of_its_name(raw, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    root = raw.rename("data")
+    folder = Path("data/prepared/data")
+    prepare(find_layout(root), folder)
+    config, cpu = Config(), torch.device("cpu")
+    resolved = resolve_config(config, Path("runs/a"), load_prepared(folder), cpu)
+    assert (resolved.data.root, resolved.data.prepared) == (Path("data"), folder)
+    # Without the raw data the recorded place stays.
+    root.joinpath("train").rename("gone")
+    assert resolve_config(config, Path("runs/a"), load_prepared(folder), cpu).data.root == Path("data")
+
+
+def test_a_submission_does_not_need_the_training_photos(script, moved, monkeypatch):
+    """They are in the store; only the comparison with the eval photos would read them."""
+    monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 3)
+    (moved.parent.parent / "원본 raw" / "train").rename(moved.parent.parent / "elsewhere")
+    for args in (("submit", moved, "--out", "a.csv"), ("evaluate", moved)):
+        done = script(*args)
+        assert done.code == 0, done.err
+        assert "note: train and eval photos are not compared" in done.out
+    assert json.loads(Path("a.json").read_text())["shift"] is None
 
 
 @pytest.mark.slow
@@ -412,6 +492,10 @@ def test_a_finished_project_elsewhere_gives_the_same_bytes(script, raw, tmp_path
         if words[0] == "submit":
             assert done.stderr.count("so the predictions will not be kept") == 1
     assert_same_results(out, project, first)
+    # What is finished already stays as it is.
+    itself = ["--data", project / "data" / "demo", "--out", project / "data" / "prepared" / "demo"]
+    done = run(sys.executable, ROOT / "scripts" / "prepare.py", *itself)
+    assert done.returncode == 0, done.stderr
     # Without flags for the outputs the message names the place and the flag.
     for verb in ("report", "audit"):
         done = run(sys.executable, ROOT / "scripts" / f"{verb}.py", project / "runs" / "q")

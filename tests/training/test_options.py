@@ -290,8 +290,8 @@ def test_a_refit_trains_on_everybody_and_is_predicted_with_the_folds(script, syn
     assert set(manifest["members"][0]["checkpoints"]) == {"fold0", "fold1", "full"}
     assert json.loads(Path("before.json").read_text())["members"][0]["refit"] is False
     together = load_predictions(Path("runs/whole/eval-none.npz"))
-    from maskfold.inference.cached_predictions import prepared_of
     from maskfold.inference.predict_members import Member, predict_members
+    from maskfold.runs.run_data import prepared_of
     from maskfold.runs.run_folder import RunFolder
 
     run = RunFolder(Path("runs/whole"))

@@ -14,7 +14,7 @@ from maskfold.data.folds import split
 from maskfold.data.images_table import load_prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
-from maskfold.inference.cached_predictions import prepared_of
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import FULL, RunFolder
 from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.pseudo_sources import find_sources

@@ -43,7 +43,7 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
     photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
     codes = np.stack([_hashes(grey) for grey in greys])
-    candidates = _neighbours(np.maximum.reduce([codes[:, 0] @ codes[:, window].T for window in range(codes.shape[1])]))
+    candidates = _neighbours(hash_similarity(codes))
     if embeddings is not None:
         unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
         candidates |= _neighbours(unit @ unit.T)
@@ -86,6 +86,18 @@ def _hash(photo: np.ndarray) -> np.ndarray:
     # The first coefficient is the mean brightness, which differs between copies.
     low = cv2.dct(small)[:NUM_FREQUENCIES, :NUM_FREQUENCIES].ravel()[1:]
     return np.where(low > np.median(low), 1, -1).astype(np.float32)
+
+
+def hash_similarity(codes: np.ndarray) -> np.ndarray:
+    """Compare the hash of each photo with the most similar window of each other photo, float32 [P, P].
+
+    codes: _hashes of all photos, [P, W, B]. The windows are compared one after another, because all at once would take
+    W times the memory, 15 GB for 10,000 people.
+    """
+    similarity = codes[:, 0] @ codes[:, 0].T
+    for window in range(1, codes.shape[1]):
+        np.maximum(similarity, codes[:, 0] @ codes[:, window].T, out=similarity)
+    return similarity
 
 
 def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:

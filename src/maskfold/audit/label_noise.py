@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from maskfold.audit.class_separation import low_recall, low_separation
+from maskfold.audit.class_separation import low_recall, low_separation, scaled_by_fold
 from maskfold.audit.contamination import MIN_EVIDENCE, Contamination, fit_contamination
 from maskfold.data.corrections import SWAPS
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, decode_label, marginals
@@ -42,7 +42,8 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     """Return (table, fits). table: one row per person and axis; in each axis the most suspect person comes first.
 
     margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
-    incorrect_mask and normal photos. field, value: the correction; value is empty if only the age group is known.
+    incorrect_mask and normal photos. Margins are scaled so that the median of their absolute values is the same in all
+    folds. field, value: the correction; value is empty if only the age group is known.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
     ranked: the models are systematically wrong near the borders, which the fit would report as wrong labels. If the
     models do not separate the classes of an axis, nothing is fitted, p_wrong is NaN and nobody is proposed.
@@ -53,7 +54,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     photos = np.bincount(of_photo)
     probs = marginals(oof.probs)
     labels = dict(zip(AXES, (axis[first] for axis in decode_label(oof.label)), strict=True))
-    tables, fits = [], {}
+    tables, reasons, fits = [], {}, {}
     for axis in ("gender", "age"):
         logs = np.log(np.maximum(probs[axis].astype(np.float64), MIN_PROB))
         means = np.stack([np.bincount(of_photo, weights=column) for column in logs.T], 1) / photos[:, None]
@@ -78,13 +79,14 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
             confident_learning=flagged,
         )
         tables.append(findings.table())
-        reason = low_recall(label, means.argmax(1), dict(enumerate(AXES[axis])), "people") or low_separation(margins)
-        fits[axis] = fit_contamination(margins, reason)
+        reasons[axis] = low_recall(label, means.argmax(1), dict(enumerate(AXES[axis])), "people")
     tables.append(_swapped_photos(oof, people, of_photo, probs["mask"]))
     swappable = {mask: MASKS[mask] for mask in KIND_MASK.values() if mask}
-    margins = tables[-1].margin.to_numpy()
-    reason = low_recall(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
-    fits["mask"] = fit_contamination(margins, reason or low_separation(margins))
+    reasons["mask"] = low_recall(decode_label(oof.label)[0], probs["mask"].argmax(1), swappable, "photos")
+    for (axis, reason), table in zip(reasons.items(), tables, strict=True):
+        margins = scaled_by_fold(table.margin.to_numpy(), oof.fold[first][table.index])
+        table["margin"] = margins
+        fits[axis] = fit_contamination(margins, reason or low_separation(margins))
     suspects = pd.concat(
         [_ranked(table, fits[table.axis.iloc[0]]) for table in tables if len(table)], ignore_index=True
     )

@@ -13,11 +13,13 @@ from maskfold.audit.label_noise import CORRECTABLE_AXES, find_suspects
 from maskfold.data.corrections import CORRECTION_COLUMNS
 from maskfold.data.images_table import Prepared
 from maskfold.data.label_changes import applied_corrections
+from maskfold.data.same_data import check_given_root
 from maskfold.evaluation.score_tables import wide_console
 from maskfold.fileio import check_output, write_csv, write_text
-from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof, prepared_of
+from maskfold.inference.cached_predictions import checkpoint_hashes, load_oof
 from maskfold.loading.store import Store, open_store
 from maskfold.probabilities import mean
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
 
 FOLDER, PAGE = "audit", "audit.html"
@@ -34,6 +36,7 @@ def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
     prepared = prepared_of(runs[0])
     oof = mean([load_oof(run, prepared) for run in runs])
     store = open_store(prepared, prepared.images, runs[0].config.data)
+    check_given_root(prepared, prepared.images)
     suspects, fits = find_suspects(oof)
     earlier = applied_corrections(prepared)
     corrections = proposed_corrections(suspects, earlier)

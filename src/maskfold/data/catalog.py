@@ -25,7 +25,8 @@ class Catalog:
 
     people: id, person_id (the folder as train.csv writes it), gender, age in years. images: image_id, path, person_id,
     kind. evaluation: image_id, path, in the order of info.csv; None without an eval set. Paths inside the root are
-    relative to the root, other paths are absolute.
+    relative to the root, other paths are absolute. Warnings contain only relative paths, so that they stay the same
+    when the data is moved.
     """
 
     people: pd.DataFrame
@@ -106,14 +107,15 @@ def _find_photos(
                 rows.append((f"{person}/{kind}", _relative(paths[0], layout.root), person, kind))
         if remaining:
             unused = ", ".join(printable(path.name) for paths in remaining.values() for path in paths)
-            warnings.append(f"{folder}: not used: {unused}")
+            warnings.append(f"{layout.name_of(folder)}: not used: {unused}")
     listed = {path.relative_to(layout.train_images).parts[0] for path in folders.values() if path is not None}
     on_disk = {path.name for path in layout.train_images.iterdir() if path.is_dir() and not path.name.startswith(".")}
     unlisted = sorted(on_disk - listed)
     # With faults, a folder may be unlisted only because its row is faulty.
     if unlisted and not faults:
         warnings.append(
-            f"{layout.train_images}: {len(unlisted)} folders are not in train.csv, for example {printable(unlisted[0])}"
+            f"{layout.name_of(layout.train_images)}: {len(unlisted)} folders are not in train.csv, for example "
+            f"{printable(unlisted[0])}"
         )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
 
@@ -125,7 +127,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
     if not layout.info_csv.exists():
         if has_photos:
             raise UserError(f"{layout.info_csv}: not found, but {layout.eval_images} contains photos; restore it")
-        warnings.append(f"{layout.eval_dir}: no eval set; no submission can be made")
+        warnings.append(f"{layout.name_of(layout.eval_dir)}: no eval set; no submission can be made")
         return None
     disk = DiskNames(layout.eval_images)
     table = read_info(layout.info_csv, layout.eval_images, faults)
@@ -147,12 +149,12 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
             rows.append((name, _relative(path, layout.root)))
             if not disk.is_exact(name.strip()):
                 near_matches.append(f"{name} (on disk {path.relative_to(layout.eval_images)})")
-    warnings += near_match_warning(near_matches, layout.info_csv)
+    warnings += near_match_warning(near_matches, layout.name_of(layout.info_csv))
     if has_photos:
         photos = {path for paths in photos_by_stem(layout.eval_images).values() for path in paths}
         if unlisted := sorted(path.name for path in photos - line_by_photo.keys()):
             warnings.append(
-                f"{layout.eval_images}: {len(unlisted)} photos are not in info.csv, for example "
+                f"{layout.name_of(layout.eval_images)}: {len(unlisted)} photos are not in info.csv, for example "
                 f"{printable(unlisted[0])}"
             )
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])

@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.data.cell_values import age_fault, age_of, gender_fault, gender_of
+from maskfold.data.images_table import Prepared
 from maskfold.data.name_matching import Names
 from maskfold.data.raw_csv import read_table
 from maskfold.errors import UserError, indented_list
+from maskfold.fileio import sha256
 
 CORRECTION_COLUMNS = ("person_id", "field", "value", "reason")
 SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
@@ -103,3 +105,17 @@ class PersonIds:
     def hint(self, name: str) -> str:
         """Return why a name with near matches was not found, for the end of a message; else an empty string."""
         return self._by_folder.near_match_hint(name) or self._by_id.near_match_hint(name)
+
+
+def check_corrections(prepared: Prepared, corrections: Path) -> None:
+    """Raise UserError if a folder was prepared with other corrections than the current content of a file."""
+    if not corrections.is_file():
+        raise UserError(f"data.corrections: {corrections}: no such file; give the path of a corrections CSV")
+    applied = prepared.meta["corrections"]
+    if applied is None or applied["sha256"] != sha256(corrections):
+        prepared_with = "no corrections" if applied is None else f"the corrections of {applied['file']}"
+        raise UserError(
+            f"data.corrections: {prepared.folder} was prepared with {prepared_with}, not with the current content of "
+            f"{corrections}; prepare the data again (scripts/prepare.py --corrections {corrections}), or use another "
+            "data.prepared"
+        )

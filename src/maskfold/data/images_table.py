@@ -13,8 +13,9 @@ from maskfold.data.cell_values import whole_number
 from maskfold.data.damaged_photos import describe_skipped, skipped_eval_ids
 from maskfold.data.dataset_record import DatasetRecord
 from maskfold.data.folds import check_folds, largest_share_difference
+from maskfold.data.name_matching import DiskNames
 from maskfold.data.raw_csv import read_table
-from maskfold.data.raw_layout import find_eval_dir, find_root
+from maskfold.data.raw_layout import find_eval_dir, find_root, name_in_eval_images
 from maskfold.errors import UserError, short_repr
 from maskfold.fileio import read_json
 from maskfold.format_version import PREPARED, check_format
@@ -55,7 +56,8 @@ class Prepared:
     @cached_property
     def eval_dir(self) -> Path:
         """The folder of info.csv and the eval photos. Raises UserError if it is not found."""
-        return find_eval_dir(Path(self.meta["eval"]), self.folder / META_FILE, lambda: self.root, self.places)
+        photo = next(map(name_in_eval_images, self.eval_table.image_id, self.eval_table.path), "")
+        return find_eval_dir(Path(self.meta["eval"]), self.folder / META_FILE, photo, lambda: self.root, self.places)
 
     @property
     def num_folds(self) -> int:
@@ -107,13 +109,15 @@ class Prepared:
         return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
-        """Return the paths of training photos or of eval photos; table: rows of `images` or `evaluation`."""
+        """Return the paths of training photos or of eval photos; table: rows of `images` or `evaluation`.
+
+        The names on disk may differ in Unicode form or case from the names when the data was prepared, for example
+        after a copy to another file system.
+        """
         if "person_id" in table:
-            return [self.root / path for path in table.path]
-        photos = self.eval_dir / "images"
-        # The recorded path may be absolute, in a folder from which the eval set was moved, so only its end is used.
-        names = zip(table.image_id, table.path, strict=True)
-        return [photos.joinpath(*PurePosixPath(path).parts[-len(PurePosixPath(name).parts) :]) for name, path in names]
+            return list(map(DiskNames(self.root).resolve, table.path))
+        photos = DiskNames(self.eval_dir / "images")
+        return list(map(photos.resolve, map(name_in_eval_images, table.image_id, table.path)))
 
 
 def fingerprint(table: pd.DataFrame, hashes: Sequence[str]) -> str:

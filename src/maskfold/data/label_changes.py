@@ -61,6 +61,7 @@ def _raw(prepared: Prepared) -> Catalog:
     if changed:
         raise UserError(
             f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, have changed since "
-            f"{prepared.folder} was prepared; prepare the data again (scripts/prepare.py)"
+            f"{prepared.folder} was prepared, or this is other data; give the data folder that it was prepared from "
+            "with --data.root, or prepare the data again (scripts/prepare.py)"
         )
     return catalog

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from maskfold.errors import did_you_mean
+from maskfold.places import is_found
 
 # Zero-width characters, which copied text may contain.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff"))
@@ -94,6 +95,14 @@ class DiskNames:
             path = path / match
         return path
 
+    def resolve(self, name: str) -> Path:
+        """Return the path of `name` as written if it exists, else the path that `find` returns, else as written.
+
+        No folder is listed if the path exists as written.
+        """
+        path = self.root / name
+        return path if is_found(path) else self.find(name) or path
+
     def is_exact(self, name: str) -> bool:
         """Whether `name` is on disk exactly as written."""
         path = self.find(name)
@@ -134,7 +143,7 @@ def _number(name: str) -> str | None:
     return None
 
 
-def near_match_warning(near_matches: list[str], table: Path) -> list[str]:
+def near_match_warning(near_matches: list[str], table: str) -> list[str]:
     """Return a warning about names of a table that differ from those on disk but were matched; empty without any."""
     if not near_matches:
         return []

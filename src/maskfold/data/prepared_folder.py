@@ -10,7 +10,7 @@ import pandas as pd
 from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import raise_faults, read_catalog, with_labels
-from maskfold.data.corrections import apply_corrections
+from maskfold.data.corrections import apply_corrections, check_corrections
 from maskfold.data.damaged_photos import SKIP_ELSEWHERE_HINT, SKIP_HINT, check_photos, leave_out
 from maskfold.data.folds import check_folds, fold_warnings, make_folds
 from maskfold.data.images_table import (
@@ -26,7 +26,7 @@ from maskfold.data.images_table import (
     read_prepared_table,
 )
 from maskfold.data.raw_layout import Layout, find_layout
-from maskfold.data.same_data import check_same_data, check_same_photos, is_recorded_folder
+from maskfold.data.same_data import check_same_data, check_same_photos, has_same_content, is_recorded_folder
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, json_text, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
@@ -88,7 +88,8 @@ def prepare(
     if not (folder / FOLDS_FILE).exists():
         # If there are more folds than people, raise the error before the folder is created.
         make_folds(people, folds or Config().data.folds, 0)
-    with locked(folder) if why_not_writable(folder) is None else nullcontext():
+    is_writable = why_not_writable(folder) is None
+    with locked(folder) if is_writable else nullcontext():
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
             KEY: PREPARED,
@@ -104,11 +105,13 @@ def prepare(
             "eval_fingerprint": fingerprint(eval_photos.table, eval_photos.hashes),
             "corrections": applied,
             "skipped": skipped,
-            "warnings": [text.replace(str(layout.root), raw_paths["root"]) for text in catalog.warnings] + warnings,
+            "warnings": catalog.warnings + warnings,
         }
         tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
-        texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
-        _write_changed(folder, texts, json_text(meta))
+        # A folder that cannot be written stays valid if the data was only moved.
+        if is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta):
+            texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
+            _write_changed(folder, texts, json_text(meta))
     return Prepared(folder, images, fold_table, evaluation, meta, Places(root=layout.root))
 
 
@@ -153,21 +156,8 @@ def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
         check_same_data(folder, layout)
         prepared = load_prepared(folder, places)
     if data.corrections is not None:
-        _check_corrections(prepared, data.corrections)
+        check_corrections(prepared, data.corrections)
     return prepared
-
-
-def _check_corrections(prepared: Prepared, corrections: Path) -> None:
-    if not corrections.is_file():
-        raise UserError(f"data.corrections: {corrections}: no such file; give the path of a corrections CSV")
-    applied = prepared.meta["corrections"]
-    if applied is None or applied["sha256"] != sha256(corrections):
-        prepared_with = "no corrections" if applied is None else f"the corrections of {applied['file']}"
-        raise UserError(
-            f"data.corrections: {prepared.folder} was prepared with {prepared_with}, not with the current content of "
-            f"{corrections}; prepare the data again (scripts/prepare.py --corrections {corrections}), or use another "
-            "data.prepared"
-        )
 
 
 def _check_not_file(folder: Path) -> None:
@@ -197,7 +187,7 @@ def _make_or_keep_folds(
     warnings = fold_warnings(people, num_folds)
     if folds not in (None, num_folds):
         warnings.append(
-            f"{path} has {num_folds} folds and is kept, although {folds} folds are requested; to make new folds, use "
-            "another prepared folder"
+            f"{FOLDS_FILE} has {num_folds} folds and is kept, although {folds} folds are requested; to make new folds, "
+            "use another prepared folder"
         )
     return kept_folds, kept_seed, warnings

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from maskfold.data.name_matching import DiskNames
 from maskfold.errors import UserError
-from maskfold.places import Places, possible_paths
+from maskfold.places import Places, is_found, possible_paths
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,11 @@ class Layout:
     train_csv: Path
     train_images: Path
     eval_dir: Path
+
+    def name_of(self, path: Path) -> str:
+        """Return the relative path that warnings contain, which stays the same when the data is moved."""
+        base = self.root if path.is_relative_to(self.root) else self.eval_dir.parent
+        return path.relative_to(base).as_posix()
 
     @property
     def info_csv(self) -> Path:
@@ -69,14 +76,14 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
     Raises UserError if the person's folder is not found.
     """
     if places.root is not None:
-        if not (places.root / person).is_dir():
+        if not DiskNames(places.root).resolve(str(person)).is_dir():
             raise UserError(
                 f"--data.root {places.root}: does not contain {person}, so {dataset_json.parent} was prepared from "
                 "other data; give the data folder that it was prepared from"
             )
         return places.root
     for folder in [*possible_paths(recorded, dataset_json.parent), *channel_root()]:
-        if (folder / person).is_dir():
+        if _contains(folder, str(person)):
             return folder
     raise UserError(
         f"{recorded}: the raw data is no longer there ({dataset_json} contains this path); give the new path with "
@@ -84,19 +91,29 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
     )
 
 
-def find_eval_dir(recorded: Path, dataset_json: Path, find_raw: Callable[[], Path], places: Places) -> Path:
+def find_eval_dir(recorded: Path, dataset_json: Path, photo: str, find_raw: Callable[[], Path], places: Places) -> Path:
     """Find the folder of info.csv and the eval photos, in the raw data folder or elsewhere.
 
-    recorded: the path in dataset.json. find_raw: function that returns the raw data folder. Raises UserError if no
-    eval set is found.
+    recorded: the path in dataset.json. photo: the path of an eval photo, relative to eval/images. find_raw: function
+    that returns the raw data folder. Raises UserError if no eval set is found.
     """
     for folder in _possible_eval_dirs(recorded, dataset_json, find_raw, places):
-        if (folder / "info.csv").is_file():
+        # Another data set may have a folder with the same path.
+        if _contains(folder / "images", photo):
             return folder
     raise UserError(
         f"{recorded}: the eval set is no longer there ({dataset_json} contains this path); give the folder that "
         "contains eval/ with --data.root"
     )
+
+
+def name_in_eval_images(image_id: str, recorded: str) -> str:
+    """Return the path of an eval photo, relative to eval/images.
+
+    recorded: its path in eval.csv. It may be absolute, in a folder from which the eval set was moved, so only its end
+    is used.
+    """
+    return "/".join(PurePosixPath(recorded).parts[-len(PurePosixPath(image_id).parts) :])
 
 
 def _possible_eval_dirs(
@@ -107,3 +124,10 @@ def _possible_eval_dirs(
     yield from possible_paths(recorded, dataset_json.parent)
     yield find_raw() / "eval"
     yield from channel_eval()
+
+
+def _contains(folder: Path, name: str) -> bool:
+    """Whether a folder contains a file or folder of this name (see Names.find); False without access to the folder."""
+    with suppress(PermissionError):
+        return is_found(DiskNames(folder).resolve(name))
+    return False

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from maskfold.data.catalog import read_catalog
+from maskfold.data.catalog import raise_faults, read_catalog
 from maskfold.data.damaged_photos import CheckedPhotos, skipped_eval_ids, skipped_people
-from maskfold.data.images_table import IMAGES_FILE, fingerprint, read_meta, read_prepared_table
+from maskfold.data.images_table import IMAGES_FILE, Prepared, fingerprint, read_meta, read_prepared_table
 from maskfold.data.raw_layout import Layout
 from maskfold.errors import UserError
 from maskfold.places import possible_paths
@@ -25,13 +25,17 @@ def is_recorded_folder(folder: Path, layout: Layout) -> bool:
 
 
 def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
-    """Whether `recorded`, a path in dataset.json of the prepared folder `folder`, stands for `path`."""
-    if recorded.is_absolute() and recorded.exists():
-        return path.exists() and recorded.samefile(path)
-    existing = (possible for possible in possible_paths(recorded, folder) if possible.exists())
+    """Whether `recorded`, a path in dataset.json of the prepared folder `folder`, stands for `path`.
+
+    `path` need not exist.
+    """
+    existing = list(possible_paths(recorded, folder))
+    if recorded in existing:
+        # An absolute path that exists keeps its meaning.
+        existing = [recorded]
     if not path.exists():
-        return recorded == path or not any(existing)
-    return any(possible.samefile(path) for possible in existing)
+        return recorded == path or not existing
+    return any(path.samefile(possible) for possible in existing)
 
 
 def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> None:
@@ -51,8 +55,9 @@ def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_
         is_same = eval_photos.table.empty
     if not is_same:
         raise UserError(
-            f"{folder}: was prepared from {meta['root']}, whose photos differ from those in {layout.root}; use "
-            "another prepared folder (--data.prepared, or --out of prepare.py)"
+            f"{folder}: was prepared from {meta['root']}, whose photos differ from those in {layout.root}; give the "
+            "data folder that it was prepared from, or use another prepared folder (--data.prepared, or --out of "
+            "prepare.py)"
         )
 
 
@@ -64,16 +69,63 @@ def check_same_data(folder: Path, layout: Layout) -> None:
     if is_recorded_folder(folder, layout):
         return
     catalog = read_catalog(layout)
+    hint = f", or give the data folder that {folder} was prepared from"
+    raise_faults(catalog.train_faults + catalog.eval_faults, layout.root, hint)
     evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
-    check_same_photos(folder, layout, *(_hashed_photos(table, layout.root) for table in (catalog.images, evaluation)))
+    photos, eval_photos = (
+        CheckedPhotos(table, _hashes([layout.root / path for path in table.path], layout.root), [None] * len(table))
+        for table in (catalog.images, evaluation)
+    )
+    check_same_photos(folder, layout, photos, eval_photos)
 
 
-def _hashed_photos(table: pd.DataFrame, root: Path) -> CheckedPhotos:
-    """Add the sha1 of each photo to a table of photos. The photos are not decoded."""
-    paths = [root / path for path in table.path]
-    return CheckedPhotos(table, list(parallel_map(_sha1, paths, f"checking {root}", "photos")), [None] * len(paths))
+def check_given_root(prepared: Prepared, *tables: pd.DataFrame) -> None:
+    """Raise UserError if the photos in --data.root differ from those that a folder was prepared from.
+
+    For commands that read raw photos and do not compare them with the fingerprints otherwise. tables: `images`,
+    `evaluation` or both. Nothing is read without the flag, or if it is the recorded folder.
+    """
+    root, meta = prepared.places.root, prepared.meta
+    if root is None or _is_recorded(root, Path(meta["root"]), prepared.folder):
+        return
+    for table in tables:
+        expected = meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
+        if fingerprint(table, _hashes(prepared.photo_paths(table), root)) != expected:
+            raise UserError(
+                f"--data.root {root}: its photos differ from those that {prepared.folder} was prepared from; give the "
+                "data folder that it was prepared from"
+            )
+
+
+def _hashes(paths: list[Path], root: Path) -> list[str]:
+    """Return the sha1 of each file, empty for a missing file. The photos are not decoded."""
+    return list(parallel_map(_sha1, paths, f"checking {root}", "photos"))
 
 
 def _sha1(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha1").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha1").hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def has_same_content(folder: Path, old_meta: dict, tables: dict[str, pd.DataFrame | None], meta: dict) -> bool:
+    """Whether a prepared folder and the files to write into it differ only in paths and names on disk.
+
+    old_meta, meta: the old and the new dataset.json. tables: the new tables by file name.
+    """
+    return _content(old_meta) == _content(meta) and all(
+        table is None or table.empty or _without_paths(read_prepared_table(folder, name)) == _without_paths(table)
+        for name, table in tables.items()
+    )
+
+
+def _content(meta: dict) -> list:
+    corrections = meta["corrections"] and meta["corrections"] | {"file": ""}
+    keys = ("counts", "fold_seed", "fingerprint", "eval_fingerprint")
+    return [corrections, skipped_people(meta), skipped_eval_ids(meta), *map(meta.get, keys)]
+
+
+def _without_paths(table: pd.DataFrame) -> str:
+    return table.drop(columns="path", errors="ignore").to_csv(index=False)

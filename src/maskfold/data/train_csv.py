@@ -1,5 +1,6 @@
 """Read train.csv: the people and their folders on disk."""
 
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -19,12 +20,14 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
     for a file that is not readable as a table.
 
     A person_id is the path as train.csv writes it. The name on disk may differ from it in Unicode form, case or spaces,
-    depending on the file system. So the same data has the same ids and the same fingerprint on every machine.
+    depending on the file system. So the same data has the same ids and the same fingerprint on every machine. Spaces
+    around a path are removed, unless another path in train.csv differs from it only in such spaces.
     """
     disk = DiskNames(layout.train_images)
     table = read_table(
         layout.train_csv, TRAIN_COLUMNS, faults=faults, names_exist=lambda table: all(map(disk.find, table.path))
     )
+    num_spellings = Counter(path.strip() for path in set(table.path))
     rows, folders, near_matches = [], {}, []
     line_by_folder: dict[object, int] = {}
     for row in table.itertuples():
@@ -33,7 +36,7 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
         if points_outside(row.path):
             faults.append(f"{where}: path {row.path!r} points outside train/images; write the name of the folder")
         else:
-            folder = str(PurePosixPath(row.path if disk.is_exact(row.path) else row.path.strip()))
+            folder = str(PurePosixPath(row.path if num_spellings[row.path.strip()] > 1 else row.path.strip()))
             path = disk.find(row.path)
             # Two spellings of one folder on disk are the same person; if the folder is missing, spellings are compared.
             first_line = line_by_folder.setdefault(path or folder, row.Index)
@@ -56,5 +59,5 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
             folders[folder] = path
             if path is not None and not disk.is_exact(folder):
                 near_matches.append(f"{folder} (on disk {path.relative_to(layout.train_images)})")
-    warnings += near_match_warning(near_matches, layout.train_csv)
+    warnings += near_match_warning(near_matches, layout.name_of(layout.train_csv))
     return pd.DataFrame(rows, columns=PEOPLE_COLUMNS), folders

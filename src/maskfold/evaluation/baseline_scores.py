@@ -8,8 +8,6 @@ from pydantic import Field
 from maskfold.data.images_table import Prepared
 from maskfold.fileio import read_json, write_json
 from maskfold.json_record import JsonRecord, check_record
-from maskfold.runs.run_data import prepared_candidates
-from maskfold.runs.run_folder import RunFolder
 
 BASELINES_FILE, RERUN_BASELINES = "baselines.json", "run scripts/baselines.py again"
 
@@ -32,15 +30,20 @@ def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, di
     write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": scores_by_name})
 
 
-def best_baseline(run: RunFolder) -> tuple[str, float] | None:
-    """Return (name, macro F1) of the best recorded baseline on a run's data; None if no baseline is recorded."""
-    for folder in [folder for prepared in prepared_candidates(run) for folder in run.places.cache.folders(prepared)]:
+def best_baseline(prepared: Prepared | None) -> tuple[str, float] | None:
+    """Return (name, macro F1) of the best recorded baseline on the data.
+
+    Returns None if no baseline is recorded or the data is not found (None).
+    """
+    if prepared is None:
+        return None
+    for folder in prepared.places.cache.folders(prepared.folder):
         path = folder / BASELINES_FILE
         if not path.is_file():
             continue
         content = read_json(path, RERUN_BASELINES)
         check_record(path, content, Baselines, RERUN_BASELINES)
-        if content["dataset"] == run.provenance["dataset"]:
+        if content["dataset"] == prepared.meta["fingerprint"]:
             baselines = content["rungs"].items()
             return max(((name, scores["macro_f1"]) for name, scores in baselines), key=lambda pair: pair[1])
     return None

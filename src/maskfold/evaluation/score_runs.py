@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.compare import print_comparison
@@ -14,11 +14,12 @@ from maskfold.evaluation.corrected_scores import print_corrected_scores
 from maskfold.evaluation.members import print_members
 from maskfold.evaluation.score_tables import gain_sentence, print_calibration, print_classes, print_summary
 from maskfold.fileio import check_output, why_not_writable
-from maskfold.inference.cached_predictions import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, load_gain, record_gain
 from maskfold.inference.photo_shift import check_shift
 from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels
+from maskfold.runs.run_data import prepared_if_found, prepared_of
 from maskfold.runs.run_folder import RunFolder, check_distinct_names
 from maskfold.runs.summary import summarise
 
@@ -31,23 +32,25 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
     From repeats of one experiment, the gain of the mean of the fold models is estimated, printed and recorded.
     corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, with
     a subfolder for each run if there are several; None for the folder of each run, if it can be written. Raises
-    UserError if a run has no out-of-fold predictions, runs have no photo in common, or the corrections have errors.
+    UserError if a run has no out-of-fold predictions, runs have no photo in common, the corrections have errors, or the
+    path of a flag does not contain the data of a run.
     """
     if out is not None:
         check_output(out, "--out")
         check_distinct_names(runs, "--out")
     summaries = [summarise(run) for run in runs]
+    datasets = [prepared_if_found(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
-    for run, summary, oof in zip(runs, summaries, oofs, strict=True):
-        print_summary(summary, run.config, baseline=best_baseline(run), gain=load_gain([run]))
+    for run, summary, oof, prepared in zip(runs, summaries, oofs, datasets, strict=True):
+        print_summary(summary, run.config, baseline=best_baseline(prepared), gain=load_gain([run]))
         print_classes(oof)
         print_calibration(oof, _figure_path(run, out if out is None or len(runs) == 1 else out / run.name))
         if corrections is not None:
-            prepared = prepared_of(run)
+            prepared = prepared or prepared_of(run)
             print_corrected_scores(run.name, load_oof(run, prepared), prepared, corrections)
     for run, oof in zip(runs[1:], oofs[1:], strict=True):
         print_comparison((runs[0].name, run.name), oofs[0], oof)
-    _print_shift(runs)
+    _print_shift([prepared for prepared in datasets if prepared is not None])
     if len(runs) == 1 or not same_labels(oofs):
         return
     _print_members([run.name for run in runs], oofs)
@@ -55,12 +58,15 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
         print(gain_sentence(record_gain(runs), len(summaries[0]["folds"])))
 
 
-def _print_shift(runs: Sequence[RunFolder]) -> None:
-    """Print a warning if the eval photos differ; runs whose prepared folder is not found are skipped."""
+def _print_shift(datasets: Sequence[Prepared]) -> None:
+    """Print a warning if the eval photos differ; without --data.root, data whose photos are not found is skipped."""
     lines = []
-    for run in runs:
-        with suppress(UserError):
-            lines += check_shift(prepared_of(run))[1]
+    for prepared in datasets:
+        try:
+            lines += check_shift(prepared)[1]
+        except UserError:
+            if prepared.places.root is not None:
+                raise
     print("\n".join(dict.fromkeys(lines)), end="\n" if lines else "")
 
 

@@ -7,12 +7,13 @@ from rich.console import Console
 from rich.table import Table
 
 from maskfold.evaluation.score_tables import terminal_table, wide_console
-from maskfold.inference.cached_predictions import predict_runs, prepared_of
+from maskfold.inference.cached_predictions import predict_runs
 from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
 from maskfold.probabilities import OutOfFold, mean
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
 
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.inference.cached_predictions import predict_runs, prepared_of
+from maskfold.inference.cached_predictions import predict_runs
 from maskfold.inference.cross_fit import BlendParams, CrossFitted, accepts_decision, cross_fit, decision_gain, fit
 from maskfold.metrics.paired_comparison import Comparison
 from maskfold.probabilities import OutOfFold, Predictions, join
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
 
 

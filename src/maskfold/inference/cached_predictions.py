@@ -9,10 +9,7 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.probabilities import OutOfFold, Predictions, load_predictions
-from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
-
-__all__ = ["checkpoint_hashes", "load_oof", "predict_runs", "prepared_of"]
 
 # Maximum bytes of weights that are loaded together, since photos and activations must fit into a small GPU too.
 MAX_WEIGHT_BYTES = 4 * 2**30

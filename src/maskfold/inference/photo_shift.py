@@ -3,76 +3,117 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from maskfold.data.images_table import Prepared
+from maskfold.data.same_data import check_given_root
 from maskfold.errors import UserError
 from maskfold.fileio import read_json, write_json
+from maskfold.json_record import JsonRecord, check_record
 from maskfold.labels import PHOTOS_PER_PERSON
 from maskfold.loading.photo_statistics import MEANINGS, STATISTICS, statistics_of_file
-from maskfold.metrics.two_sample import auc, compare_samples
+from maskfold.metrics.two_sample import auc, compare_samples, enough_people
 from maskfold.progress import parallel_map
 
 # The file of the result. It also has the fingerprints of the photos that were compared.
 SHIFT_FILE = "shift.json"
 # Increase the version with every change of the statistics or of the test.
-SHIFT_VERSION = 1
-# Maximum number of people that are compared; more would take longer and hardly change the result.
-MAX_SAMPLED_PEOPLE, MAX_SAMPLED_EVAL_PEOPLE = 200, 100
+SHIFT_VERSION = 2
+# Maximum number of photos that are compared; more would take longer and hardly change the result.
+MAX_SAMPLED_PHOTOS, MAX_SAMPLED_EVAL_PHOTOS = 1400, 700
 # The warning names statistics whose own AUC differs from 0.5 by at least MIN_DIFFERENCE, but at most MAX_NAMED of them.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
+
+
+class Shift(JsonRecord):
+    """The result of measure_shift."""
+
+    auc: Annotated[float, Field(ge=0, le=1)]
+    threshold: Annotated[float, Field(ge=0, le=1)]
+    differs: bool
+    differences: list[str]
+
+
+class ShiftFile(JsonRecord):
+    """The content of shift.json; shift is None if there are too few people."""
+
+    shift: Shift | None
 
 
 def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     """Compare eval photos with training photos. Return (result, lines to print: a warning, a note or none).
 
-    result: {auc, threshold, differs, differences}; None without an eval set, with too few people, and if most photos
-    can't be read. The result is kept in --cache or in the prepared folder.
+    result: {auc, threshold, differs, differences}; None without an eval set, with too few people, and if the photos are
+    not found or most of them can't be read. The result is kept in --cache or in the prepared folder. Raises UserError
+    if the photos in --data.root differ from those that the folder was prepared from.
     """
     if prepared.evaluation is None:
         return None, []
     cache = prepared.places.cache
     paths = [folder / SHIFT_FILE for folder in cache.folders(prepared.folder)]
     source = {"version": SHIFT_VERSION} | {key: prepared.meta[key] for key in ("fingerprint", "eval_fingerprint")}
-    shift = next((cached for path in paths if (cached := _read(path, source)) is not None), None)
-    if shift is None:
-        images, evaluation = sample_photos(prepared)
-        photos = prepared.photo_paths(images) + prepared.photo_paths(evaluation)
-        statistics = np.array(list(parallel_map(_statistics, photos, "comparing train and eval photos", "photos")))
-        unreadable = np.isnan(statistics[:, 0])
-        if unreadable.mean() > 0.5:
-            return None, [
-                f"note: train and eval photos are not compared, since {unreadable.sum()} of {len(photos)} photos can't "
-                f"be read, for example {photos[unreadable.argmax()]}"
-            ]
-        train, evaluated = statistics[: len(images)], statistics[len(images) :]
-        people = images.person_id.to_numpy()[~np.isnan(train[:, 0])]
-        shift = measure_shift(train[~np.isnan(train[:, 0])], people, evaluated[~np.isnan(evaluated[:, 0])])
-        if shift is None:
+    content = next((cached for path in paths if (cached := _read(path, source)) is not None), None)
+    if content is None:
+        if not enough_people(len(prepared.folds), len(prepared.evaluation)):
             return None, []
-        content = source | {"shift": shift}
+        # A wrong flag is an error, while the data may be missing without a flag.
+        check_given_root(prepared, prepared.images, prepared.evaluation)
+        try:
+            content = source | {"shift": _measure(prepared)}
+        except UserError as error:
+            return None, [f"note: train and eval photos are not compared: {error}"]
         cache.keep(paths[0], partial(write_json, content=content), "the comparison of train and eval photos")
-    return shift, [shift_warning(shift)] if shift["differs"] else []
+    shift = content["shift"]
+    return shift, [shift_warning(shift)] if shift is not None and shift["differs"] else []
+
+
+def _measure(prepared: Prepared) -> dict | None:
+    """Apply measure_shift to a sample. Raises UserError if the photos are not found or most of them can't be read."""
+    images, evaluation = sample_photos(prepared)
+    photos = prepared.photo_paths(images) + prepared.photo_paths(evaluation)
+    statistics = np.array(list(parallel_map(_statistics, photos, "comparing train and eval photos", "photos")))
+    unreadable = np.isnan(statistics[:, 0])
+    is_eval = np.arange(len(photos)) >= len(images)
+    if max(unreadable[is_eval].mean(), unreadable[~is_eval].mean()) > 0.5:
+        example = photos[unreadable.argmax()]
+        raise UserError(
+            f"{unreadable.sum()} of {len(photos)} photos can't be read, for example {example}; restore them"
+        )
+    people = images.person_id.to_numpy()[~unreadable[: len(images)]]
+    train, evaluated = statistics[~unreadable & ~is_eval], statistics[~unreadable & is_eval]
+    return measure_shift(train, people, evaluated, prepared.num_eval_people)
 
 
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return all rows of images.csv of randomly sampled people, and randomly sampled rows of eval.csv."""
+    """Return rows of images.csv and of eval.csv, both sampled at random.
+
+    The number of training people is chosen so that a training person has as many sampled photos as an eval person, or
+    more if there are too few people. If the eval set is large, most people have one sampled photo or none; if it is
+    small, all their photos are sampled.
+    """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table
-    people = rng.permutation(prepared.folds.person_id.to_numpy())[:MAX_SAMPLED_PEOPLE]
-    rows = np.sort(rng.permutation(len(evaluation))[: MAX_SAMPLED_EVAL_PEOPLE * PHOTOS_PER_PERSON])
-    return images[images.person_id.isin(people)], evaluation.iloc[rows]
+    rows = np.sort(rng.permutation(len(evaluation))[:MAX_SAMPLED_EVAL_PHOTOS])
+    photos_per_person = PHOTOS_PER_PERSON * len(rows) / len(evaluation)
+    num_people = round(MAX_SAMPLED_PHOTOS / photos_per_person)
+    people = rng.permutation(prepared.folds.person_id.to_numpy())[:num_people]
+    images = images[images.person_id.isin(people)]
+    chosen = np.sort(rng.permutation(len(images))[:MAX_SAMPLED_PHOTOS])
+    return images.iloc[chosen], evaluation.iloc[rows]
 
 
-def measure_shift(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray) -> dict | None:
+def measure_shift(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, num_eval_people: int) -> dict | None:
     """Compare photo statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
 
-    Returns {auc, threshold, differs, differences}, or None for too few people. differences: descriptions of the eval
-    photos in comparison with the training photos, such as "brighter".
+    num_eval_people: number of people in the eval set from which the eval photos were sampled. Returns {auc, threshold,
+    differs, differences}, or None for too few people. differences: descriptions of the eval photos in comparison with
+    the training photos, such as "brighter".
     """
-    result = compare_samples(train, people, evaluation)
+    result = compare_samples(train, people, evaluation, num_eval_people)
     if result is None:
         return None
     auc_of = {name: auc(train[:, column], evaluation[:, column]) for column, name in enumerate(STATISTICS)}
@@ -108,17 +149,13 @@ def _statistics(path: Path) -> np.ndarray:
 
 
 def _read(path: Path, source: dict) -> dict | None:
-    """Read a result that was kept. Return None if it is missing, unreadable or of other photos than `source`."""
+    """Read the content of shift.json. Return None if it is missing, not valid or of other photos than `source`."""
     try:
         content = read_json(path, "")
+        check_record(path, content, ShiftFile, "")
     except (OSError, UserError):
         return None
-    shift = content.get("shift")
-    if {key: content.get(key) for key in source} != source or not isinstance(shift, dict):
-        return None
-    kinds = {"auc": float, "threshold": float, "differs": bool, "differences": list}
-    complete = all(type(shift.get(key)) is kind for key, kind in kinds.items())
-    return shift if complete and all(isinstance(word, str) for word in shift["differences"]) else None
+    return content if {key: content.get(key) for key in source} == source else None
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from maskfold.inference.cross_fit import BlendParams
 from maskfold.inference.manifest import read_manifest
 from maskfold.inference.submission import submission_table, write_submission
 from maskfold.models.tta import canonical_views
-from maskfold.places import Places, possible_paths
+from maskfold.places import Places, is_found, possible_paths
 from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 
 
@@ -61,10 +61,10 @@ def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path
     if runs_folder is not None:
         return find_run(runs_folder / name.name)
     candidates = [*possible_paths(Path(member.get("folder", name)), manifest), runs_root() / name]
-    folders = [folder for folder in candidates if (folder / "config.yaml").is_file()]
+    folders = [folder for folder in candidates if is_found(folder / "config.yaml")]
     for folder in folders:
-        # Another run of the same name may be unfinished, which raises UserError.
-        with contextlib.suppress(UserError):
+        # Another run of the same name may be unfinished, which raises UserError, or belong to another user.
+        with contextlib.suppress(UserError, PermissionError):
             if checkpoint_hashes(RunFolder(folder)) == member["checkpoints"]:
                 return find_run(folder)
     try:

@@ -121,7 +121,10 @@ def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Pr
         pred_labels = np.append(pred_labels, [skipped["ans"]] * len(skipped["image_id"]))
         image_id = np.append(image_id, skipped["image_id"])
     if set(ids) != set(image_id):
-        raise UserError(f"{info}: its ids have changed since the data was prepared; prepare the data and train again")
+        raise UserError(
+            f"{info}: its ids have changed since the data was prepared, or this is other data; give the data folder "
+            f"that {prepared.folder} was prepared from with --data.root, or prepare the data and train again"
+        )
     by_id = pd.Series(pred_labels, index=image_id)
     return pd.DataFrame({"ImageID": ids, "ans": by_id.loc[ids].to_numpy()}), info
 

@@ -41,13 +41,15 @@ MEANINGS = {
 STATISTICS = tuple(MEANINGS)
 
 
-def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
+def photo_statistics(image: np.ndarray, reduced: int = 1, by_decoder: bool = False) -> np.ndarray:
     """Compute the STATISTICS of RGB uint8 [H, W, 3], float [S].
 
-    reduced: factor by which decoding has shrunk the photo. area, aspect, detail, noise and jpeg_blocks are logarithms;
-    the others are in grey levels.
+    reduced: factor by which the photo was shrunk. by_decoder: whether it is a JPEG that was shrunk by decoding it at a
+    smaller size. area, aspect, detail, noise and jpeg_blocks are logarithms; the others are in grey levels.
     """
     luma, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
+    if by_decoder:
+        red, blue = _interpolated(red, reduced), _interpolated(blue, reduced)
     height, width = luma.shape
     (brightness, contrast), (red_mean, red_range), (blue_mean, blue_range) = map(_mean_and_deviation, (luma, red, blue))
     half = _half(luma)
@@ -72,7 +74,7 @@ def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
         "red_detail": _log_response(cv2.Laplacian(_half(red), cv2.CV_16S)),
         "blue_detail": _log_response(cv2.Laplacian(_half(blue), cv2.CV_16S)),
         "noise": _log_response(cv2.filter2D(luma, cv2.CV_16S, NOISE_KERNEL)),
-        "jpeg_blocks": _jpeg_blocks(luma) + _jpeg_blocks(cv2.transpose(luma)),
+        "jpeg_blocks": sum(_jpeg_blocks(plane, JPEG_BLOCK // reduced) for plane in (luma, cv2.transpose(luma))),
         "light_from_above": coarse[0].mean() - coarse[2].mean(),
         "light_from_left": coarse[:, 0].mean() - coarse[:, 2].mean(),
         "light_in_centre": coarse[1, 1] - coarse.mean(),
@@ -83,7 +85,12 @@ def photo_statistics(image: np.ndarray, reduced: int = 1) -> np.ndarray:
 def statistics_of_file(path: Path) -> np.ndarray:
     """Compute photo_statistics of a file. Raises UserError if the file is missing or damaged."""
     photo = read_photo(path, _reduction)
-    return photo_statistics(photo.image, photo.reduced)
+    reduced = _reduction(photo.image.shape[:2])
+    if photo.reduced > 1 or reduced == 1:
+        return photo_statistics(photo.image, photo.reduced, by_decoder=photo.reduced > 1)
+    # PNGs are decoded at full size. Detail is compared at the scale of JPEGs of the same size.
+    size = [-(-side // reduced) for side in photo.image.shape[1::-1]]
+    return photo_statistics(cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA), reduced)
 
 
 def _reduction(size: tuple[int, int]) -> int:
@@ -105,10 +112,24 @@ def _log_response(filtered: np.ndarray) -> float:
     return float(np.log(max(cv2.norm(filtered, cv2.NORM_L1) / filtered.size, MIN_RESPONSE)))
 
 
-def _jpeg_blocks(plane: np.ndarray) -> float:
-    """Log ratio of mean steps between JPEG blocks to mean steps inside them, from left to right (Wang et al. 2002)."""
-    if plane.shape[1] <= JPEG_BLOCK:
+def _interpolated(plane: np.ndarray, reduced: int) -> np.ndarray:
+    """Blur a colour plane of a JPEG that was shrunk while decoding, as if it had been shrunk after decoding.
+
+    Most JPEG files store colours at half the size. Decoding at full size interpolates between them with weights of 1/4
+    and 3/4 (the "fancy upsampling" of libjpeg), which blurs the result. Decoding at a smaller size does not.
+    """
+    side = 1 / (4 * reduced)
+    kernel = np.array([side, 1 - 2 * side, side], np.float32)
+    return cv2.sepFilter2D(plane, -1, kernel, kernel)
+
+
+def _jpeg_blocks(plane: np.ndarray, block: int) -> float:
+    """Log ratio of mean steps between JPEG blocks to mean steps inside them, from left to right (Wang et al. 2002).
+
+    block: side of a block in pixels. Returns 0 if it is below 2, as in photos that were shrunk by 8.
+    """
+    if block < 2 or plane.shape[1] <= block:
         return 0.0
     steps = cv2.reduce(cv2.absdiff(plane[:, 1:], plane[:, :-1]), 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[0]
-    between = np.arange(1, len(steps) + 1) % JPEG_BLOCK == 0
+    between = np.arange(1, len(steps) + 1) % block == 0
     return float(np.log(max(steps[between].mean(), MIN_RESPONSE) / max(steps[~between].mean(), MIN_RESPONSE)))

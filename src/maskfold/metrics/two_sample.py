@@ -42,32 +42,43 @@ class TwoSample:
         return self.auc > self.threshold
 
 
-def compare_samples(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, seed: int = 0) -> TwoSample | None:
+def enough_people(num_train_people: int, num_eval_photos: int) -> bool:
+    """Whether a training set of num_train_people people and an eval set of num_eval_photos photos can be compared."""
+    num_eval_people = round(num_eval_photos / PHOTOS_PER_PERSON)
+    return num_eval_people >= MIN_COMPARED_PEOPLE and num_train_people >= 2 * MIN_COMPARED_PEOPLE
+
+
+def compare_samples(
+    train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, num_eval_people: int, seed: int = 0
+) -> TwoSample | None:
     """Compare statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
 
-    Returns None for fewer than 2 * MIN_COMPARED_PEOPLE training people or MIN_COMPARED_PEOPLE eval people.
+    num_eval_people: number of people in the eval set. The eval photos are a random sample of their photos, and the
+    training photos are a random sample of the photos of `people`. Returns None for fewer than 2 * MIN_COMPARED_PEOPLE
+    training people or MIN_COMPARED_PEOPLE eval people.
 
     The photos of a training person are in one fold. The photos of an eval person are in several folds, because it is
     unknown which of them show the same person. Therefore the AUC is above 0.5 even if the photos do not differ, and it
     varies more than with independent photos. Random splits of the training people measure this: the photos of some
     people are assigned to folds like eval photos, and compared with the others. The comparison with the real eval
-    photos has as many people on each side as these splits.
+    photos has as many people on each side as these splits. The training sample should have as many photos per person as
+    the eval sample, because more photos per training person raise the threshold.
     """
     _, person = np.unique(people, return_inverse=True)
     num_people = len(np.unique(person))
-    num_eval_people = min(round(len(evaluation) / PHOTOS_PER_PERSON), num_people // 2)
-    if num_eval_people < MIN_COMPARED_PEOPLE:
+    if not enough_people(num_people, len(evaluation)):
         return None
+    num_compared = min(num_eval_people, num_people // 2)
     rng = np.random.default_rng(seed)
     standardised = _standardise(np.concatenate([train, evaluation]))
     train, evaluation = standardised[: len(train)], standardised[len(train) :]
 
     def random_auc() -> float:
-        held_out = rng.permutation(num_people)[person] < num_eval_people
+        held_out = rng.permutation(num_people)[person] < num_compared
         return _cross_validated_auc(train[~held_out], person[~held_out], train[held_out], rng)
 
     def eval_auc() -> float:
-        held_out = rng.permutation(num_people)[person] < num_eval_people
+        held_out = rng.permutation(num_people)[person] < num_compared
         photos = rng.permutation(len(evaluation))[: held_out.sum()]
         return _cross_validated_auc(train[~held_out], person[~held_out], evaluation[photos], rng)
 

@@ -4,6 +4,7 @@ import ctypes
 import gc
 import platform
 import random
+import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -38,32 +39,51 @@ class Hardware:
 
 
 def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
-    """Configure this process, and return the hardware for predictions. Raises UserError like pick_device.
+    """Configure this process, and return the hardware for predictions; the CPU if the run's GPU is missing or too old.
 
-    precision: a key of DTYPES; the default is run.predict_precision, which must be resolved (not auto).
+    precision: a key of DTYPES; the default is run.predict_precision, which must be resolved (not auto). On a CPU, fp32
+    replaces fp16.
     """
-    device = pick_device(run)
+    gpu_error, precision = _gpu_error(run), precision or run.predict_precision
+    device = pick_device(run) if gpu_error is None else torch.device("cpu")
+    if gpu_error is not None:
+        _note(f"run.device: {gpu_error[0]}, so the CPU predicts")
+    if precision == "fp16" and device.type == "cpu":
+        precision = "fp32"
+        _note("run.predict_precision: fp16 needs a GPU, so the CPU predicts with fp32")
     configure_process(device)
-    return Hardware.of(device, precision or run.predict_precision)
+    return Hardware.of(device, precision)
+
+
+@cache
+def _note(message: str) -> None:
+    """Print a note once."""
+    print(f"note: {message}", file=sys.stderr)
 
 
 def pick_device(run: Run) -> torch.device:
     """The device that run.device names. Raises UserError for a GPU that is missing or too old for this torch."""
+    if (gpu_error := _gpu_error(run)) is not None:
+        cause, fix = gpu_error
+        raise UserError(f"run.device: {cause}; {fix}, or use --run.device cpu")
+    return torch.device("cpu" if run.device == "cpu" or not torch.cuda.is_available() else "cuda")
+
+
+def _gpu_error(run: Run) -> tuple[str, str] | None:
+    """Return (cause, fix) if the GPU of run.device is missing or too old for this torch, else None."""
     has_gpu = torch.cuda.is_available()
     if run.device == "cuda" and not has_gpu:
-        raise UserError("run.device: cuda is set, but torch sees no GPU; use --run.device cpu, or update the driver")
+        return "cuda is set, but torch sees no GPU", "update the driver"
     if run.device == "cpu" or not has_gpu:
-        return torch.device("cpu")
+        return None
     major, minor = torch.cuda.get_device_capability()
     oldest = min(
         int(arch.partition("_")[2].rstrip("af")) for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")
     )
     if major * 10 + minor < oldest:
-        raise UserError(
-            f"run.device: this GPU has compute capability {major}.{minor}, but this torch needs {oldest / 10}; "
-            "install torch 2.8 to 2.10 (they support a V100), or use --run.device cpu"
-        )
-    return torch.device("cuda")
+        cause = f"this GPU has compute capability {major}.{minor}, but this torch needs {oldest / 10}"
+        return cause, "install torch 2.8 to 2.10 (they support a V100)"
+    return None
 
 
 def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:

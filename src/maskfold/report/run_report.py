@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_suspects
 from maskfold.config.experiment import Config, flatten
 from maskfold.fileio import check_output, write_text
-from maskfold.inference.cached_predictions import load_oof, prepared_of
+from maskfold.inference.cached_predictions import load_oof
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
@@ -30,6 +30,7 @@ from maskfold.report.data_card import data_card
 from maskfold.report.gradcam_section import gradcam_section
 from maskfold.report.group_sections import age_and_photo_section, group_section
 from maskfold.report.photo_sections import augmentation_section, confident_errors_section
+from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
 

@@ -6,8 +6,9 @@ import torch
 
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
+from maskfold.errors import UserError
 from maskfold.models.device import pick_precisions
-from maskfold.places import possible_paths, recorded_path
+from maskfold.places import recorded_path
 
 
 def resolve_config(
@@ -23,9 +24,11 @@ def resolve_config(
         auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
         run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
     precision, predict_precision = pick_precisions(run_keys, device)
-    seed, recorded_root = prepared.meta["fold_seed"], Path(prepared.meta["root"])
-    roots = [config.data.root] if config.data.root else possible_paths(recorded_root, prepared.folder)
-    root = next((path for path in roots if path.is_dir()), recorded_root)
+    seed = prepared.meta["fold_seed"]
+    try:
+        root = prepared.root
+    except UserError:
+        root = Path(prepared.meta["root"])
     return replaced(
         config,
         data={

@@ -1,5 +1,6 @@
 """Find the prepared folder of a run, which may have been moved, copied or prepared again elsewhere."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,12 +8,12 @@ from maskfold.data.images_table import META_FILE, Prepared, load_prepared
 from maskfold.data.prepared_folder import default_folder
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
-from maskfold.places import possible_paths
+from maskfold.places import is_found, possible_paths
 from maskfold.runs.run_folder import RunFolder
 
 
 def prepared_candidates(run: RunFolder) -> Iterator[Path]:
-    """Yield the folders that may be the prepared folder of a run, the most likely first; they need not exist.
+    """Yield the prepared folders that may be that of a run, the most likely first; their content is not checked.
 
     Raises UserError if config.yaml no longer names a prepared folder.
     """
@@ -21,11 +22,12 @@ def prepared_candidates(run: RunFolder) -> Iterator[Path]:
         path = run.folder / "config.yaml"
         raise UserError(f"{path}: data.prepared is missing; restore the file, or start again with --fresh")
     if run.places.prepared is not None:
-        yield run.places.prepared
-        return
-    yield from possible_paths(recorded, run.folder)
-    if run.places.root is not None:
-        yield default_folder(find_layout(run.places.root))
+        folders = [run.places.prepared]
+    else:
+        folders = list(possible_paths(recorded, run.folder))
+        if run.places.root is not None:
+            folders.append(default_folder(find_layout(run.places.root)))
+    yield from (folder for folder in folders if is_found(folder / META_FILE))
 
 
 def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) -> Prepared:
@@ -38,11 +40,10 @@ def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) 
     run.check_unedited()
     identity, different, first_error = run.provenance["identity"], None, None
     for folder in prepared_candidates(run):
-        if not (folder / META_FILE).is_file():
-            continue
         try:
             prepared = load(folder) if load else load_prepared(folder, run.places)
-        except UserError as error:
+        # A recorded folder may belong to another user.
+        except (UserError, PermissionError) as error:
             first_error = first_error or error
             continue
         if prepared.identity == identity:
@@ -56,6 +57,16 @@ def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) 
     raise first_error or _missing(run)
 
 
+def prepared_if_found(run: RunFolder) -> Prepared | None:
+    """Like prepared_of, but return None if the folder is not found and neither of the two --data flags is set."""
+    try:
+        return prepared_of(run)
+    except UserError:
+        if run.places.root is None and run.places.prepared is None:
+            return None
+        raise
+
+
 def _missing(run: RunFolder) -> UserError:
     if run.places.prepared is not None:
         return UserError(
@@ -63,8 +74,11 @@ def _missing(run: RunFolder) -> UserError:
             "that prepare.py wrote"
         )
     data = run.config.data
+    flags = f"--folds {data.folds} --seed {data.fold_seed}"
+    if data.corrections is not None:
+        flags += f" --corrections {shlex.quote(str(data.corrections))}"
     return UserError(
         f"{data.prepared}: the prepared data of {run.folder} is no longer there; give its new path with "
-        "--data.prepared, or prepare the raw data again with the same folds (scripts/prepare.py --data ROOT "
-        f"--folds {data.folds} --seed {data.fold_seed}) and give --data.root ROOT"
+        "--data.prepared, or prepare the raw data again with the same folds and corrections (scripts/prepare.py --data "
+        f"ROOT {flags}) and give --data.root ROOT"
     )
