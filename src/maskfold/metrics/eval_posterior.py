@@ -47,7 +47,9 @@ def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """
 
     def objective(offsets: np.ndarray) -> float:
-        return float(logsumexp(logits + offsets, axis=1).mean() - shares @ offsets) + OFFSET_RIDGE / 2 * offsets @ offsets
+        return (
+            float(logsumexp(logits + offsets, axis=1).mean() - shares @ offsets) + OFFSET_RIDGE / 2 * offsets @ offsets
+        )
 
     def gradient(offsets: np.ndarray) -> np.ndarray:
         return softmax(logits + offsets, axis=1).mean(0) - shares + OFFSET_RIDGE * offsets
