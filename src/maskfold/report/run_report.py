@@ -139,6 +139,8 @@ def _scores(summary: dict, expected: dict | None) -> str:
     if whole["board95"] is not None:
         leaderboard = "Expected leaderboard score of one fold model on a new test set of the size of the eval set: "
         leaderboard += f"board95 {ci_text(whole['board95'])}; on half of it {ci_text(whole['board_half95'])}. "
+        if expected is None:
+            leaderboard += "For a submission, which averages the fold models, submit.py estimates the score. "
     unfinished = (
         "" if summary["complete"] else " Not all folds are trained: the scores are those of the finished folds."
     )
