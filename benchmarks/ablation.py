@@ -15,7 +15,7 @@ from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, flatten
 from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError, did_you_mean
-from maskfold.metrics.bootstrap import compare_by_metric
+from maskfold.metrics.paired_comparison import compare_by_metric
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import Predictions, load_predictions
 from maskfold.runs.run_folder import RunFolder, runs_root

@@ -23,7 +23,8 @@ class Predictions:
     """Class probabilities of photos.
 
     image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label, fold and
-    person_id, [N]. source: hashes of the checkpoints that made the predictions, to recognise a stale cache.
+    person_id, [N]. source: hashes of the checkpoints that made the predictions, to recognise a stale cache. fold_probs:
+    the probabilities by the model of each finished fold, float32 [K, N, 18], for the eval photos of a run.
     """
 
     image_id: np.ndarray
@@ -32,6 +33,7 @@ class Predictions:
     fold: np.ndarray | None = None
     person_id: np.ndarray | None = None
     source: np.ndarray | None = None
+    fold_probs: np.ndarray | None = None
 
     @property
     def pred_labels(self) -> np.ndarray:
@@ -44,7 +46,9 @@ class Predictions:
             if name in arrays:
                 # Text, not dtype object, which numpy would pickle.
                 arrays[name] = np.asarray(arrays[name], dtype=np.str_)
-        arrays["probs"] = np.asarray(self.probs, np.float32)
+        for name in ("probs", "fold_probs"):
+            if name in arrays:
+                arrays[name] = np.asarray(arrays[name], np.float32)
         write_atomic(path, lambda temporary: np.savez(temporary, **arrays))
 
     def aligned(self, image_id: Iterable[str]) -> Self:
@@ -56,6 +60,8 @@ class Predictions:
             for name in ("image_id", "probs", *OOF_FIELDS)
             if (value := getattr(self, name)) is not None
         }
+        if self.fold_probs is not None:
+            fields["fold_probs"] = self.fold_probs[:, order]
         return replace(self, **fields)
 
 
@@ -114,8 +120,15 @@ def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
         return "it does not contain rows of text ids and float probs"
     if probs.shape != (n, NUM_CLASSES):
         return f"the shape of probs is {probs.shape}, not {(n, NUM_CLASSES)}"
-    if not np.allclose(probs.sum(1), 1, atol=1e-3) or (probs < 0).any():
+    if not _are_probabilities(probs):
         return "the rows of probs are not probabilities that sum to 1"
+    fold_probs = predictions.fold_probs
+    if fold_probs is not None:
+        shape = fold_probs.shape
+        if fold_probs.dtype.kind != "f" or len(shape) != 3 or shape[0] == 0 or shape[1:] != (n, NUM_CLASSES):
+            return f"fold_probs is {fold_probs.dtype} {shape}, not float (number of folds, {n}, {NUM_CLASSES})"
+        if not _are_probabilities(fold_probs):
+            return "the rows of fold_probs are not probabilities that sum to 1"
     if len(np.unique(predictions.image_id)) < n:
         return "an image_id occurs twice"
     if not out_of_fold:
@@ -129,6 +142,11 @@ def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
     if folds.dtype.kind != "i" or folds.min() < 0 or people.dtype.kind != "U":
         return "folds are not whole numbers from 0, or person ids are not text"
     return None
+
+
+def _are_probabilities(probs: np.ndarray) -> bool:
+    """Whether all rows of floats [..., 18] are at least 0 and sum to 1."""
+    return bool(np.allclose(probs.sum(-1), 1, atol=1e-3) and (probs >= 0).all())
 
 
 def join(members: Sequence[AnyPredictions]) -> list[AnyPredictions]:
@@ -157,7 +175,8 @@ def same_labels(members: Sequence[OutOfFold]) -> bool:
 def mean(members: Sequence[AnyPredictions]) -> AnyPredictions:
     """The mean of the members' probabilities, joined by image id."""
     joined = join(members)
-    return replace(joined[0], probs=mean_probs([member.probs for member in joined]), source=None)
+    probs = mean_probs([member.probs for member in joined])
+    return replace(joined[0], probs=probs, source=None, fold_probs=None)
 
 
 def mean_probs(probs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:

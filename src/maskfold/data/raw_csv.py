@@ -22,6 +22,7 @@ def read_table(
     may_be_empty: bool = False,
     faults: list[str] | None = None,
     names_exist: Callable[[pd.DataFrame], bool] = lambda table: False,
+    optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
     """Read the text columns `columns` of a CSV. The index is the line in which a row begins, counted from 1.
 
@@ -31,14 +32,14 @@ def read_table(
     them.
     faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: function that
     returns whether the cells of the table are names that exist; a file that is not UTF-8 is accepted as CP949 only if
-    it returns True.
+    it returns True. optional: those of the columns whose cells are empty if the file does not have them.
     Raises UserError that says what is wrong. A table without rows is an error unless may_be_empty.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
     text, not_utf8_line = read_text(path, fix)
     row_faults: list[str] = []
     line, header, records = _find_header(text, path, columns, fix)
-    positions = _find_columns(header, columns, f"{path} line {line}", fix)
+    positions = _find_columns(header, columns, optional, f"{path} line {line}", fix)
     lines, rows = [], []
     # An unnamed first column is an index, so its cells are ignored.
     first = 0 if header[0].strip() else 1
@@ -96,19 +97,21 @@ def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> t
     return max(results, key=lambda result: len(keys & set(map(name_key, result[1]))))
 
 
-def _find_columns(header: list[str], columns: tuple[str, ...], where: str, fix: str) -> list[int]:
+def _find_columns(
+    header: list[str], columns: tuple[str, ...], optional: tuple[str, ...], where: str, fix: str
+) -> list[int]:
     """Return the position of each column in the header: that of the equal name, or else of a near match.
 
-    A near match differs only in Unicode form, case or spaces. Raises UserError for columns that are missing or occur
-    twice.
+    A near match differs only in Unicode form, case or spaces. A missing column of `optional` gets the position after
+    the last one. Raises UserError for other columns that are missing, and for columns that occur twice.
     """
     names, keys = [name.strip() for name in header], list(map(name_key, header))
     positions, missing, repeated = [], [], []
     for column in columns:
         candidates = [index for index, name in enumerate(names) if name == column]
         candidates = candidates or [index for index, key in enumerate(keys) if key == name_key(column)]
-        positions += candidates[:1]
-        missing += [] if candidates else [column]
+        positions.append(candidates[0] if candidates else len(header))
+        missing += [] if candidates or column in optional else [column]
         repeated += [column] if len(candidates) > 1 else []
     faults = [f"column {column} occurs twice; keep one of them" for column in repeated]
     if missing:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from maskfold.errors import UserError
 from maskfold.evaluation.score_tables import wide_console
-from maskfold.metrics.bootstrap import Comparison, compare
+from maskfold.metrics.paired_comparison import Comparison, compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold

@@ -8,7 +8,8 @@ from rich.console import Console
 from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cross_fit import TOLERATED_LOSS, BlendParams, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
-from maskfold.metrics.bootstrap import Comparison, compare, score_intervals
+from maskfold.metrics.bootstrap import score_intervals
+from maskfold.metrics.paired_comparison import Comparison, compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.probabilities import OutOfFold

@@ -70,11 +70,24 @@ def print_summary(
         console.print("not all folds are trained: these scores are those of the finished folds")
 
 
+def submission_sentence(expected: dict) -> str:
+    """Return a sentence on the expected score of a submission; expected: that key of its manifest."""
+    submission = expected["submission"]
+    if submission is None:
+        return "expected leaderboard score of this submission: unknown, since the eval set has too few photos"
+    (low, high), gain = submission["interval95"], submission["gain"]
+    change = f"gains about {gain:.3f} over" if gain >= 0 else f"loses about {-gain:.3f} against"
+    return (
+        f"expected leaderboard score of this submission: macro F1 {submission['macro_f1']:.4f}, with 95 % probability "
+        f"between {low:.2f} and {high:.2f} (the fold models' mean {change} a single one)"
+    )
+
+
 def expected_sentence(expected: dict) -> str:
     """Return a sentence on the expected scores of one fold's model; expected: board95 and board_half95, [low, high]."""
     return (
-        f"expected score of one fold's model on the eval set: board95 {ci_text(expected['board95'])}; on half of the "
-        f"eval set, as a public leaderboard shows: board_half95 {ci_text(expected['board_half95'])}"
+        f"one fold's model alone on the eval set: board95 {ci_text(expected['board95'])}; on half of it: board_half95 "
+        f"{ci_text(expected['board_half95'])}"
     )
 
 
@@ -82,8 +95,8 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
     """Return a sentence on the gain of the mean of the fold models over one model; gain: None if not estimated."""
     if gain is None:
         return (
-            f"the mean of the {folds} fold models often scores higher than one of them; to estimate by how much, "
-            "train the same experiment with another --seed and give both runs to evaluate.py"
+            f"the mean of the {folds} fold models often scores higher than one of them; submit.py estimates the score "
+            "of a submission"
         )
     return (
         f"the mean of the fold models scores about {gain['gain']:+.4f} {ci_text(gain['ci95'])} macro F1 above one of "
@@ -144,10 +157,13 @@ def print_submission_score(submission: Path, truth: Path) -> None:
         return
     expected = manifest["expected"]
     check_record(path, expected, Expected, REMAKE_SUBMISSION)
-    if bounds := expected["board95"]:
+    bounds, source = expected["board95"], f"out-of-fold {expected['macro_f1']:.4f}, board95"
+    if submission := expected.get("submission"):
+        bounds, source = submission["interval95"], f"{submission['macro_f1']:.4f}, 95 % interval of the submission"
+    if bounds:
         score = true_scores["macro_f1"]
         where = "below" if score < bounds[0] else "above" if score > bounds[1] else "inside"
-        print(f"expected: out-of-fold {expected['macro_f1']:.4f}, board95 {ci_text(bounds)}; the score is {where} it")
+        print(f"expected: {source} {ci_text(bounds)}; the score is {where} it")
 
 
 def print_baselines(scores_by_name: dict[str, dict], console: Console | None = None) -> None:

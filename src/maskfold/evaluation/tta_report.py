@@ -8,7 +8,7 @@ from rich.table import Table
 
 from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cached_predictions import predict_runs
-from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views

@@ -1,6 +1,7 @@
 """Predict the eval photos and, out-of-fold, the training photos with fold models; later commands read the results."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,29 +41,61 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
     return {part: sha256(run.weights_path(part)) for part in run.finished_parts}
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A request for cached predictions of a run. source: see _source.
+
+    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: what a note
+    about damaged predictions says will happen.
+    """
+
+    run: RunFolder
+    prepared: Prepared
+    views: tuple[str, ...]
+    source: np.ndarray
+    need_folds: bool
+    fix: str = "they are computed again"
+
+
 def predict_runs(
-    runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...]
+    runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...], need_folds: bool = False
 ) -> list[tuple[Predictions, OutOfFold]]:
     """Return (eval, out-of-fold) predictions of all finished parts of each run with these TTA views.
 
     They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if these files were made with the
-    current checkpoints; otherwise they are computed and written there. Raises UserError if the data has no eval set.
+    current checkpoints; otherwise they are computed and written there. need_folds: whether the eval predictions must
+    have fold_probs; a file of an older version without them is then computed again. Raises UserError if the data has no
+    eval set.
     """
-    sources = [_source(run, prepared) for run, prepared in zip(runs, datasets, strict=True)]
-    cached = [_read_cached(*member, views) for member in zip(runs, datasets, sources, strict=True)]
+    pairs = zip(runs, datasets, strict=True)
+    requests = [_Request(run, prepared, views, _source(run, prepared), need_folds) for run, prepared in pairs]
+    cached = [_read_cached(request) for request in requests]
     missing = [index for index, predictions in enumerate(cached) if predictions is None]
     if missing:
         # Imported only here, so that cached predictions can be blended without importing torch.
         from maskfold.inference.predict_members import Member, predict_members
 
         for group in _groups_within_memory([runs[index] for index in missing], missing):
-            members = [Member(runs[index], runs[index].config, datasets[index], sources[index]) for index in group]
+            members = [
+                Member(runs[index], runs[index].config, datasets[index], requests[index].source) for index in group
+            ]
             for index, predictions in zip(group, predict_members(members, views), strict=True):
                 cached[index] = predictions
                 cache = runs[index].places.cache
                 for paths, each in zip(_paths(runs[index], views), predictions, strict=True):
                     cache.keep(paths[0], each.save, "the predictions")
     return [predictions for predictions in cached if predictions is not None]
+
+
+def read_cached_predictions(
+    run: RunFolder, prepared: Prepared, views: tuple[str, ...]
+) -> tuple[Predictions, OutOfFold] | None:
+    """Return the cached (eval, out-of-fold) predictions of a run, with fold_probs; None if there are no valid ones.
+
+    Raises UserError if the data has no eval set or the run has no weights.
+    """
+    request = _Request(run, prepared, views, _source(run, prepared), True, "the next submit.py computes them again")
+    return _read_cached(request)
 
 
 def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
@@ -78,26 +111,29 @@ def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
     return np.array([fingerprint] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
 
 
-def _read_cached(
-    run: RunFolder, prepared: Prepared, source: np.ndarray, views: tuple[str, ...]
-) -> tuple[Predictions, OutOfFold] | None:
+def _read_cached(request: _Request) -> tuple[Predictions, OutOfFold] | None:
     """Return the cached predictions; None if there are none, they are damaged, or other checkpoints made them."""
-    pairs = (_read_pair(paths, run, prepared, source) for paths in zip(*_paths(run, views), strict=True))
+    pairs = (_read_pair(paths, request) for paths in zip(*_paths(request.run, request.views), strict=True))
     return next((pair for pair in pairs if pair is not None), None)
 
 
-def _read_pair(
-    paths: tuple[Path, Path], run: RunFolder, prepared: Prepared, source: np.ndarray
-) -> tuple[Predictions, OutOfFold] | None:
+def _read_pair(paths: tuple[Path, Path], request: _Request) -> tuple[Predictions, OutOfFold] | None:
     if not all(path.exists() for path in paths):
         return None
-    note, fix = run.places.cache.note, "they are computed again"
+    run, prepared, fix = request.run, request.prepared, request.fix
+    note = run.places.cache.note
     try:
         cached = (load_predictions(paths[0], fix=fix), load_predictions(paths[1], out_of_fold=True, fix=fix))
     except UserError as error:
         note(str(error))
         return None
-    if not all(each.source is not None and np.array_equal(each.source, source) for each in cached):
+    if not all(each.source is not None and np.array_equal(each.source, request.source) for each in cached):
+        return None
+    num_folds, fold_probs = len(run.finished_folds), cached[0].fold_probs
+    if fold_probs is None and request.need_folds:
+        return None
+    if fold_probs is not None and len(fold_probs) != num_folds:
+        note(f"{paths[0]}: has fold_probs of {len(fold_probs)} folds, but {num_folds} folds are finished; {fix}")
         return None
     images = prepared.images
     oof_ids = images.image_id[images.person_id.map(prepared.fold_by_person).isin(run.finished_folds)]

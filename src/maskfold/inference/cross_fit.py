@@ -9,8 +9,8 @@ from maskfold.errors import UserError
 from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.labels import stratum
-from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.calibration import apply_temperature, fit_temperature
+from maskfold.metrics.paired_comparison import Comparison, compare
 
 # People are divided into this many groups; each is scored with parameters that were fitted on the others.
 NUM_GROUPS = 5

@@ -22,11 +22,22 @@ class MemberRecord(JsonRecord):
     checkpoints: dict[str, str]
 
 
+class SubmissionExpectation(JsonRecord):
+    """The expected score of the submission itself, its interval, and the gain over a fold's models in it."""
+
+    macro_f1: float
+    interval95: Interval
+    gain: float
+    gain_std_error: float
+
+
 class Expected(JsonRecord):
-    """The expected score; board95 is None without an eval set."""
+    """The expected score; board95 is None without an eval set, submission also in manifests of older versions."""
 
     macro_f1: float
     board95: Interval | None
+    submission: SubmissionExpectation | None = None
+    submission_half95: Interval | None = None
 
 
 class Manifest(JsonRecord):

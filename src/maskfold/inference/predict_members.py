@@ -67,12 +67,16 @@ def _requests(member: Member) -> list[PartRows]:
 def _collect(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, OutOfFold]:
     """Return (mean of the parts on the eval photos, out-of-fold predictions of all folds).
 
-    probs: one array for each request of _requests.
+    probs: one array for each request of _requests. The first has fold_probs too, without the model of a refit, because
+    its score is not known from any fold.
     """
     run, prepared, images = member.run, member.prepared, member.prepared.images
     num_parts = len(run.finished_parts)
     eval_probs = mean_probs(probs[:num_parts])
-    eval_predictions = Predictions(prepared.eval_table.image_id.to_numpy(), eval_probs, source=member.source)
+    # The folds come first in finished_parts, in the order of finished_folds.
+    eval_fold_probs = np.stack(probs[: len(run.finished_folds)])
+    eval_ids = prepared.eval_table.image_id.to_numpy()
+    eval_predictions = Predictions(eval_ids, eval_probs, source=member.source, fold_probs=eval_fold_probs)
     pieces = []
     for fold, fold_probs in zip(run.finished_folds, probs[num_parts:], strict=True):
         rows = split(images, prepared.folds, fold)[1]

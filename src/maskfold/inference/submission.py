@@ -16,6 +16,7 @@ from maskfold.fileio import check_output, sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.expected_score import expect_blend
 from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
@@ -43,9 +44,9 @@ def make_submission(
 ) -> tuple[dict, Blend, list[str]]:
     """Blend runs over folds and TTA views; write the CSV `out`, its manifest and the folder's index.
 
-    Returns (manifest, blend, warnings and notes to print). The expected score is the cross-fitted out-of-fold score of
-    the same blend with the same views. Raises UserError if members have different data or folds, or if info.csv has
-    changed.
+    Returns (manifest, blend, warnings and notes to print). The expected score starts from the cross-fitted out-of-fold
+    score of the same blend with the same views, see expected_score.py. Raises UserError if members have different data
+    or folds, or if info.csv has changed.
     """
     if out.suffix != ".csv":
         raise UserError(f"--out {out}: not a .csv file; give a name that ends in .csv")
@@ -58,6 +59,7 @@ def make_submission(
     views = canonical_views(tta, "--tta")
     blended = blend_runs(runs, views, blend, decision)
     oof, prepared, oof_labels = blended.oof, blended.prepared, blended.cross_fitted.pred_labels
+    repeats_gain = load_gain(runs)
     table, info = submission_table(blended.eval_predictions.image_id, blended.pred_labels, prepared)
     people = len(set(oof.person_id))
     shift, messages = check_shift(prepared)
@@ -75,7 +77,8 @@ def make_submission(
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
             **score_intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
-            "mean_of_folds": load_gain(runs),
+            "mean_of_folds": repeats_gain,
+            **expect_blend(blended, repeats_gain),
         },
         "shift": shift,
         "dataset": prepared.meta["fingerprint"],

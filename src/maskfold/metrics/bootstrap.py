@@ -1,20 +1,19 @@
-"""Bootstrap intervals and paired comparisons.
+"""Bootstrap intervals of scores.
 
 They resample people, never photos: the errors on a person's seven photos are correlated.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from maskfold.labels import stratum
-from maskfold.metrics.scores import METRICS, TALLY_COLUMNS, f1_per_class, metrics_from_tally, tally
+from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class, metrics_from_tally, tally
 
 RESAMPLES = 2000
-# Quantiles of the normal distribution: 97.5 %, and 80 %, the usual power of a planned study (Cohen 1988).
-Z_TWO_SIDED, Z_POWER = 1.959964, 0.841621
+# Quantile 97.5 % of the normal distribution.
+Z_TWO_SIDED = 1.959964
 
 
 @dataclass(frozen=True)
@@ -114,80 +113,30 @@ def score_intervals(
     return bounds
 
 
+def new_set_scores(
+    labels, pred_labels, people, new_people: int, resampling: Resampling = DEFAULT_RESAMPLING
+) -> np.ndarray:
+    """Macro F1 of sets of `new_people` people, each sampled from a resample of the people, float [resamples].
+
+    Unlike board95, people are resampled without strata, since the class frequencies of a new set vary too.
+    labels, pred_labels: int [N]; people: [N], the person of each photo.
+    """
+    resampled_people = People(labels, people)
+    tallies, num_people = resampled_people.tally(labels, pred_labels), len(resampled_people)
+    rng, totals = np.random.default_rng(resampling.seed), []
+    for _ in range(resampling.count):
+        times = rng.multinomial(num_people, np.full(num_people, 1 / num_people))
+        times = rng.multinomial(new_people, times / num_people)
+        totals.append(times @ tallies.reshape(num_people, -1))
+    return metrics_from_tally(np.reshape(totals, (-1, *tallies.shape[1:])))["macro_f1"]
+
+
 def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAULT_RESAMPLING) -> list[list[float]]:
     """95 % intervals [low, high] of the F1 of each class."""
     resampled_people = People(labels, people)
     samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
     tallies = resampled_people.tally(labels, pred_labels)[..., TALLY_COLUMNS["all"]]
     return [percentile_interval(column) for column in f1_per_class(resampled_people.totals(tallies, samples)).T]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The difference in a metric, first - second, of two sets of predicted labels for the same photos.
-
-    ci95: its 95 % interval [low, high]; std_error: its standard error over resampled people.
-    """
-
-    difference: float
-    ci95: list[float]
-    std_error: float
-    num_people: int
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return not self.ci95[0] <= 0 <= self.ci95[1]
-
-    @property
-    def people_needed(self) -> int | None:
-        """The number of people for which this difference would be significant with a power of 80 %.
-
-        The number includes the people of this comparison. It is None for a difference of 0.
-        """
-        if self.difference == 0:
-            return None
-        return math.ceil(self.num_people * ((Z_TWO_SIDED + Z_POWER) * self.std_error / self.difference) ** 2)
-
-
-def compare(labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING) -> Comparison:
-    """compare_by_metric for macro F1."""
-    return compare_by_metric(labels, first, second, people, resampling)["macro_f1"]
-
-
-def compare_by_metric(
-    labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING
-) -> dict[str, Comparison]:
-    """The paired bootstrap: both are scored on the same resampled people, so that the difficulty of a sample cancels.
-
-    ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): the
-    distribution of a difference is symmetric enough, and in simulations this interval had fewer false positives and
-    more power than percentiles.
-    labels: int [N]; people: [N], the person of each photo; first, second: predicted labels int [N], or [S, N] of S
-    repeats, whose scores are averaged. Returns a Comparison for each of METRICS.
-    """
-    resampled_people = People(labels, people)
-    samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
-
-    def metrics(pred_labels) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Observed and resampled metrics, the mean over the repeats."""
-        tallies = [resampled_people.tally(labels, repeat) for repeat in np.atleast_2d(pred_labels)]
-        observed = [metrics_from_tally(counts.sum(0)) for counts in tallies]
-        resampled = [metrics_from_tally(resampled_people.totals(counts, samples)) for counts in tallies]
-        return _means(observed), _means(resampled)
-
-    (first_score, first_samples), (second_score, second_samples) = metrics(first), metrics(second)
-    comparisons = {}
-    for name in METRICS:
-        difference = float(first_score[name] - second_score[name])
-        std_error = float((first_samples[name] - second_samples[name]).std(ddof=1))
-        bounds = [difference - Z_TWO_SIDED * std_error, difference + Z_TWO_SIDED * std_error]
-        comparisons[name] = Comparison(difference, bounds, std_error, len(resampled_people))
-    return comparisons
-
-
-def _means(repeats: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.mean([metrics[name] for metrics in repeats], axis=0) for name in METRICS}
 
 
 def _proportional(sizes: list[int], total: int) -> np.ndarray:
