@@ -30,14 +30,28 @@ PER_TARGET = -(-CASES // len(TARGETS))
 PARTS = [(name, start) for name in TARGETS for start in range(0, PER_TARGET, MAX_PART)]
 
 
+def use_folders(patch: pytest.MonkeyPatch, home: Path) -> None:
+    """Write runs and submissions into the project `home`."""
+    patch.setenv("SM_MODEL_DIR", str(home / "runs"))
+    patch.setenv("SM_OUTPUT_DATA_DIR", str(home / "submissions"))
+
+
 @pytest.fixture(scope="session")
-def space(tmp_path_factory) -> Workspace:
-    """A finished project, whose files the tests replace by mutated ones and restore."""
+def project(tmp_path_factory) -> tuple[Path, Workspace]:
+    """The folder of a finished project, and its files."""
     home = tmp_path_factory.mktemp("fuzz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SM_MODEL_DIR", str(home / "runs"))
-        patch.setenv("SM_OUTPUT_DATA_DIR", str(home / "submissions"))
-        yield build_workspace(home)
+        use_folders(patch, home)
+        return home, build_workspace(home)
+
+
+@pytest.fixture
+def space(project, monkeypatch) -> Workspace:
+    """A finished project, whose files the tests replace by mutated ones and restore."""
+    home, workspace = project
+    # Only during a test: the tests after it in this process have runs and submissions of their own.
+    use_folders(monkeypatch, home)
+    return workspace
 
 
 class Counter:
