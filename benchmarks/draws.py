@@ -24,7 +24,8 @@ from maskfold.inference.submission import make_submission
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import stratum
 from maskfold.metrics.scores import macro_f1
-from maskfold.training.fit import TrainRequest, fit_run
+from maskfold.training.fit import fit_run
+from maskfold.training.fold_job import TrainRequest
 
 # Heads on frozen features take half a minute per sample.
 RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wandb: disabled}\n"

@@ -1,7 +1,8 @@
 """Score and compare runs by their out-of-fold predictions, or score a submission against true labels.
 
-Several runs are compared with the first one. Runs of one experiment that differ only in the seed or the folds also give
-an estimate of the gain from averaging the fold models.
+Several runs are compared with the first one. Repeats of one experiment, runs that differ only in the seed or the folds,
+are also shown together: their mean score, its spread over repeats and its interval over people and seeds, and an
+estimate of the gain from averaging the fold models.
 """
 
 from pathlib import Path

@@ -1,21 +1,15 @@
-"""Train a run: check the arguments, then train its parts (the folds and the refit)."""
+"""Train a run or its repeats: check the arguments, then train the parts of each run (the folds and the refit)."""
 
-import os
 import shlex
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
-from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, why_not_writable
 from maskfold.loading.sampler import train_batch_sampler
@@ -24,6 +18,7 @@ from maskfold.loading.transforms import make_train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
+from maskfold.progress import report
 from maskfold.runs.resolved_config import resolve_config
 from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import NAME, RunFolder, read_provenance, runs_root
@@ -31,32 +26,12 @@ from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
 from maskfold.training.accelerators import process_state
-from maskfold.training.fold_job import FoldJob, TrainContext, requested_parts
+from maskfold.training.fold_job import FoldJob, TrainContext, TrainRequest, check_request, requested_parts
 from maskfold.training.fold_trainer import run_job
 from maskfold.training.optim import make_optimizer
 from maskfold.training.parallel_folds import fit_parallel
 from maskfold.training.pseudo_labels import LABELS_FILE
 from maskfold.training.pseudo_sources import check_pseudo
-from maskfold.training.stop_request import StopRequest
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What fit_run trains, and how.
-
-    folds: fold numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
-    parallel: number of parts that are trained at once, each in its own process. stop_after: seconds after which
-    training saves and raises TimeIsUp. out: the run folder, None for the run's name in runs_root(). cache: the folder
-    of caches.
-    """
-
-    folds: Sequence[int] | None = None
-    refit: bool = False
-    fresh: bool = False
-    parallel: int = 1
-    stop_after: float | None = None
-    out: Path | None = None
-    cache: CacheFolder | None = None
 
 
 def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> tuple[RunFolder, dict | None]:
@@ -67,8 +42,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     Raises UserError if the run can't be started or resumed, before anything in its folder is changed.
     """
     request = request or TrainRequest()
-    deadline = None if request.stop_after is None else time.time() + request.stop_after
-    _check_request(config, request)
+    check_request(config, request)
     run, device = RunFolder(request.out or runs_root() / name), pick_device(config.run)
     configure_process(device)
     if not run.started and not NAME.fullmatch(name):
@@ -121,7 +95,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             with processes.main_process_first():
                 store = open_store(prepared, prepared.images, resolved.data)
             (run.folder / UNREACHED).unlink(missing_ok=True)
-            with StopRequest(deadline).listening() as stop:
+            with request.stop.listening() as stop:
                 context = TrainContext(run, resolved, prepared, store, stop)
                 updates_left = {part.name: updates[part.name] for part in unfinished}
                 if num_processes > 1:
@@ -129,7 +103,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
                 else:
                     time_left = TimeLeft(updates_left)
                     for part in unfinished:
-                        run_job(FoldJob(context, part, time_left), is_first=part is unfinished[0])
+                        run_job(FoldJob(context, part, time_left))
         if not processes.is_main_process:
             return run, None
         summary = write_summary(run, prepared)
@@ -141,25 +115,29 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         return run, summary
 
 
-def _check_request(config: Config, request: TrainRequest) -> None:
-    """Raise UserError for what is wrong with the call itself, whatever the data and the run folder."""
-    if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(
-            "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
-            "not both"
-        )
-    check_launch()
-    if config.run.compile:
-        check_compile_variables()
-    if request.refit and config.optim.schedule == "plateau":
-        raise UserError(
-            "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
-            "schedule"
-        )
-    if request.refit and config.run.keep == "soup":
-        raise UserError(
-            "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
-        )
+def fit_repeats(
+    config: Config, name: str, seeds: Sequence[int], request: TrainRequest
+) -> Iterator[tuple[RunFolder, dict | None]]:
+    """Train an experiment with each of the seeds, one after another: the runs NAME-s<seed>; yield what fit_run returns.
+
+    Rerunning it skips finished runs and resumes the unfinished one. Raises UserError as fit_run does; whether all runs
+    can be resumed is checked before the first one is trained.
+    """
+    configs = {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
+    check_request(config, request)
+    device = pick_device(config.run)
+    configure_process(device)
+    processes = process_state(device)
+    runs = [RunFolder(runs_root() / run_name) for run_name in configs]
+    started = [run for run in runs if run.started and not request.fresh]
+    if started:
+        with processes.main_process_first():
+            prepared = ensure_prepared(config.data, request.cache)
+        for run in started:
+            run.check_same(resolve_config(configs[run.name], run.folder, prepared, device, run.config), prepared)
+    for number, (run_name, seeded) in enumerate(configs.items(), 1):
+        report(f"run {number} of {len(seeds)}: {run_name}", processes.is_main_process)
+        yield fit_run(seeded, run_name, request)
 
 
 def _check_model(config: Config) -> None:

@@ -1,18 +1,61 @@
-"""A part of a run (a fold or the refit), and the objects that its training needs."""
+"""What is trained: the request of a command, its parts (a fold or the refit), and the objects that a part needs."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
+from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
 from maskfold.loading.store import Store
 from maskfold.runs.run_folder import FULL, RunFolder, fold_name
 from maskfold.time_left import TimeLeft
 from maskfold.training.stop_request import StopRequest
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What a command trains, and how.
+
+    folds: fold numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
+    parallel: number of parts that are trained at once, each in its own process. stop: the request to stop training,
+    with the deadline. out: the run folder, None for the run's name in runs_root(). cache: the folder of caches.
+    """
+
+    folds: Sequence[int] | None = None
+    refit: bool = False
+    fresh: bool = False
+    parallel: int = 1
+    stop: StopRequest = field(default_factory=StopRequest)
+    out: Path | None = None
+    cache: CacheFolder | None = None
+
+
+def check_request(config: Config, request: TrainRequest) -> None:
+    """Raise UserError for what is wrong with the request itself, whatever the data and the run folder."""
+    if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
+            "not both"
+        )
+    check_launch()
+    if config.run.compile:
+        check_compile_variables()
+    if request.refit and config.optim.schedule == "plateau":
+        raise UserError(
+            "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
+            "schedule"
+        )
+    if request.refit and config.run.keep == "soup":
+        raise UserError(
+            "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
+        )
 
 
 @dataclass(frozen=True)

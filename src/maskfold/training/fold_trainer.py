@@ -28,17 +28,16 @@ from maskfold.training.weight_selection import KeptWeights
 LOG_INTERVAL = 10
 
 
-def run_job(job: FoldJob, is_first: bool = True) -> None:
+def run_job(job: FoldJob) -> None:
     """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
 
     The completed updates are saved after a stop request and, with a single process, after an error between two updates.
-    Finally, the data loaders' worker processes are ended and memory is freed. is_first: whether this is the process's
-    first part. The first part makes at least one update even after the deadline, so that a time limit shorter than the
-    start-up still allows progress; later parts do not begin after the deadline.
+    Finally, the data loaders' worker processes are ended and memory is freed.
     """
     context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
-    if not is_first and context.stop.is_requested(accelerator):
+    if context.stop.has_trained and context.stop.is_requested(accelerator):
         context.stop.wait_and_raise(accelerator)
+    context.stop.has_trained = True
     try:
         # The run's lock is held, but a child process that outlived its killed parent may still be saving this part.
         with locked(context.run.part_dir(job.part.name)) if accelerator.is_main_process else contextlib.nullcontext():

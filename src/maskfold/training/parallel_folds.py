@@ -90,8 +90,8 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
     threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), locks.locks_enabled
     try:
         # The children check the deadline themselves. The first part starts even after the deadline, for one update.
-        while running or (waiting and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts))):
-            while waiting and free_slots and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts)):
+        while running or (waiting and not is_stopping and not (stop.time_is_up and stop.has_trained)):
+            while waiting and free_slots and not is_stopping and not (stop.time_is_up and stop.has_trained):
                 part, number = waiting.pop(0), free_slots.pop(0)
                 time_left = TimeLeft({other.name: updates[other.name] for other in (part, *waiting)}, slots)
                 job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method, has_locks)
@@ -100,6 +100,7 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
                 # Ctrl-C reaches the whole process group, also children that still import. The parent passes it on.
                 with stop_signals_blocked():
                     process.start()
+                stop.has_trained = True
                 # The child has its own copy of the sender, so that the pipe is closed when the child ends.
                 sender.close()
                 running.append(_Child(part, number, process, receiver))

@@ -19,12 +19,15 @@ DEADLINE = 255
 class StopRequest:
     """Records the first signal of STOP_SIGNALS; a second one ends the process at once.
 
-    deadline: time.time() at which training stops, or None.
+    deadline: time.time() at which training stops, or None. has_trained: whether a part was trained under this request.
+    The first part makes at least one update even after the deadline, so that a time limit shorter than the start-up
+    still allows progress; later parts, also those of later runs, do not begin after the deadline.
     """
 
     def __init__(self, deadline: float | None = None):
         self.deadline = deadline
         self.signum: int | None = None
+        self.has_trained = False
         self._handlers: dict[int, Any] = {}
 
     def __reduce__(self):
