@@ -74,7 +74,7 @@ def expected_sentence(expected: dict) -> str:
     """Return a sentence on the expected scores of one fold's model; expected: board95 and board_half95, [low, high]."""
     return (
         f"expected score of one fold's model on the eval set: board95 {ci_text(expected['board95'])}; on half of the "
-        f"eval set, as a public leaderboard shows: board_half95 {ci_text(expected['board_half95'])}"
+        f"eval set, which a public leaderboard scores: board_half95 {ci_text(expected['board_half95'])}"
     )
 
 
