@@ -300,7 +300,7 @@ def test_copied_folds_have_no_seed(script, synthetic, trained, tmp_path):
 def test_an_empty_config_is_an_error_in_evaluate(script, trained, tmp_path):
     run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "emptied"))
     (run / "config.yaml").write_text("")
-    refused(script("evaluate", "emptied"), "config.yaml", "data.prepared", "restore")
+    refused(script("evaluate", "emptied"), "config.yaml", "edited", "restore")
 
 
 def test_an_edited_config_is_an_error(script, trained, tmp_path):

@@ -15,8 +15,9 @@ from maskfold.progress import parallel_map
 
 # Height and width in pixels at which photos are compared.
 SIZE = (384, 288)
-# The hash is the signs of the lowest frequencies of a cosine transform (Zauner 2010). It is computed for the photo and
-# for windows of the photo, since one of two copies may be cropped. WINDOW_SCALES: side of a window / side of the photo.
+# The hash says of each of the lowest frequencies of a cosine transform whether it is above their median (Zauner 2010).
+# It is computed for the photo and for windows of the photo, since one of two copies may be cropped. WINDOW_SCALES: side
+# of a window / side of the photo.
 HASH_SIDE, NUM_FREQUENCIES = 32, 12
 WINDOW_SCALES = (0.93, 0.86, 0.8, 0.74)
 # Each person has this many candidates by hash, and as many by embedding.
@@ -71,7 +72,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _hashes(photo: np.ndarray) -> np.ndarray:
-    """Hash a photo, grey uint8 [H, W], and then its windows: float32 [W, B] of -1 and 1."""
+    """Hash a grey photo, uint8 [H, W], and its windows. Return float32 [1 + windows, bits] of -1 and 1, photo first."""
     height, width = photo.shape
     hashes = [_hash(photo)]
     for scale in WINDOW_SCALES:
@@ -91,8 +92,8 @@ def _hash(photo: np.ndarray) -> np.ndarray:
 def hash_similarity(codes: np.ndarray) -> np.ndarray:
     """Compare the hash of each photo with the most similar window of each other photo, float32 [P, P].
 
-    codes: _hashes of all photos, [P, W, B]. The windows are compared one after another, because all at once would take
-    W times the memory, 15 GB for 10,000 people.
+    codes: _hashes of all photos, float32 [P, W, bits], W: the photo and its windows. The windows are compared one after
+    another, because all at once would take W times the memory, 15 GB for 10,000 people.
     """
     similarity = codes[:, 0] @ codes[:, 0].T
     for window in range(1, codes.shape[1]):

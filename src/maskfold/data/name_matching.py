@@ -79,7 +79,7 @@ class Names:
 
 
 class DiskNames:
-    """The files and folders below a root, found by relative path as Names.find does. Each folder is listed once."""
+    """Find files and folders below a root by relative path, each part as Names.find does. A folder is listed once."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -144,7 +144,7 @@ def _number(name: str) -> str | None:
 
 
 def near_match_warning(near_matches: list[str], table: str) -> list[str]:
-    """Return a warning about names of a table that differ from those on disk but were matched; empty without any."""
+    """Return one warning about names in a table that were matched although those on disk differ, or an empty list."""
     if not near_matches:
         return []
     return [

@@ -35,8 +35,8 @@ class Store:
     """The stored photos: store[row] is RGB uint8 [H, W, 3].
 
     Each process opens the file when it first uses it, because pickling a memory map would copy the photos. cache: the
-    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: is
-    closed with the store; while it is open, clean.py does not delete the file.
+    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: an
+    open file that is closed together with the store; while it is open, clean.py does not delete the store.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
     def write(temporary: Path) -> None:
         pixels_start = write_header(temporary, shape)
 
-        # Cached, since nearly all photos have one size.
+        # Cached, since nearly all photos have the same size.
         reduction_of = cache(lambda size: reduction(size, data))
 
         def fill(row: int) -> tuple[str, bool]:

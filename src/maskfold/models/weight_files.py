@@ -38,7 +38,7 @@ def read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
         with safe_open(path, "pt") as file:
             return load_file(path), file.metadata() or {}
     except OSError:
-        # On a file system without memory maps. Not the usual way, because it takes the memory of the weights twice.
+        # The file system does not support memory maps. Reading the whole file takes twice the memory of the weights.
         content = path.read_bytes()
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -55,7 +55,8 @@ def read_state_dict(path: Path, key: str) -> StateDict:
     try:
         with path.open("rb") as file:
             first_bytes = file.read(9)
-        # A safetensors file begins with a length of eight bytes, which may equal TORCH_MAGIC, and the brace of JSON.
+        # A safetensors file begins with the eight bytes of its header's length, which may look like TORCH_MAGIC, and a
+        # brace, with which the JSON of the header opens.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
         return _read_torch(path) if is_torch else read_safetensors(path)[0]
     except Exception as error:

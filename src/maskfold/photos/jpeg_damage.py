@@ -30,9 +30,10 @@ ZERO_RUN = bytes(16)
 
 
 def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
-    """Read the header. Return (header, what is wrong with the file, checked without decoding, and what to do, or None).
+    """Read the header of a JPEG. Return (header, fault); fault: what is wrong with the file and what to do, or None.
 
-    If a file lacks nothing but the end marker, the content of the header is a copy with this marker.
+    The data is decoded only if the file has no end marker. If no end marker follows the data of a single scan,
+    header.content is a copy of the file with the marker after this data.
     """
     header = read_jpeg_header(content)
     if header is not None and header.scan_start is not None:
@@ -64,12 +65,12 @@ def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
 def data_fault(header: JpegHeader) -> str | None:
     """Decode the whole data of a JPEG. Return what is wrong with it and what to do, or None.
 
-    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. The
-    header must have no fault of read_jpeg. Raises UserError if simplejpeg is not installed.
+    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. Call
+    it only if the checks before it in read_jpeg found no fault. Raises UserError if simplejpeg is not installed.
     """
     warning, num_unused = _warning(header.content), 0
     if warning and not _has_known_sampling(header.content):
-        # simplejpeg does not support this chroma subsampling: warnings are unknown, but OpenCV must be able to decode.
+        # simplejpeg can't report damage, because it does not support this chroma subsampling. OpenCV must decode it.
         if decode_plain(header.content, 8) is None:
             return f"cannot be decoded; {REPLACE}"
     elif warning:
@@ -106,7 +107,7 @@ def _has_known_sampling(content: bytes) -> bool:
 
     try:
         simplejpeg.decode_jpeg_header(content, strict=False)
-    # KeyError: of the table in which it looks up what it does not know.
+    # simplejpeg looks up the subsampling in a table, which raises KeyError for an unknown one.
     except (ValueError, KeyError):
         return False
     return True
@@ -133,7 +134,7 @@ def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
 def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
     """Whether the data of a sequential JPEG has a run of zeros that no encoder writes."""
     start = header.content.find(ZERO_RUN, header.scan_start)
-    # In a scan of a single colour component, runs of zeros are common.
+    # Runs of zeros are common if each colour component has its own scan.
     if start < 0 or not has_single_scan(header):
         return False
     _, scan_header, _ = header.segments[-1]

@@ -30,7 +30,7 @@ RunData = Mapping[RunFolder, Prepared | None]
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """A file or folder that may be deleted. cost: why it can't be made again; empty if it can be made again."""
+    """A file or folder that may be deleted. cost: what is lost with it; empty if it can be made again."""
 
     path: Path
     kind: str
@@ -99,7 +99,7 @@ def cache_usage(folder: Path, runs: RunData) -> FolderUsage:
         for key, table in (("fingerprint", prepared.images), ("eval_fingerprint", prepared.evaluation)):
             if table is not None:
                 store = Path(store_name(run.config.data, prepared.meta[key], table.image_id)).stem
-                # Of two prepared folders of the same photos, one may lack them; the empty text is the minimum.
+                # Two prepared folders may share a store although only one finds its photos. min() keeps the empty text.
                 store_costs[store] = min(cost, store_costs.get(store, cost))
     features_cost = max(store_costs.values(), default=unknown)
     entries = _stored(folder, store_costs, unknown, features_cost)
@@ -141,7 +141,7 @@ def _stored(folder: Path, costs: Mapping[str, str], other_cost: str, features_co
 
 
 def _predictions(folder: Path, cost: str) -> list[DiskEntry]:
-    """The cached predictions in a run folder or in its folder of a cache."""
+    """The cached predictions in a run folder or in the run's folder inside a cache folder."""
     return [
         DiskEntry(path, "caches", size, cost)
         for path, size in _files(folder)
@@ -152,7 +152,7 @@ def _predictions(folder: Path, cost: str) -> list[DiskEntry]:
 def _temporary(folder: Path) -> Iterator[DiskEntry]:
     """Temporary files of write_atomic whose process has ended."""
     for path, size in _files(folder):
-        # write_atomic puts the number of its process into the name.
+        # write_atomic puts the process id into the name.
         is_left = is_temporary(path) and not _is_running(int(path.name.split(".")[1]))
         if is_left and time.time() - path.stat().st_mtime > MIN_TEMPORARY_SECONDS:
             yield DiskEntry(path, "temporary", size)
@@ -183,7 +183,7 @@ def _folders(folder: Path) -> list[Path]:
 def _content(folder: Path) -> list[Path]:
     try:
         return [] if folder.is_symlink() else sorted(folder.iterdir())
-    # A process in training deletes folders.
+    # A training process may delete the folder in the meantime.
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -59,6 +59,8 @@ def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) 
 
 def prepared_if_found(run: RunFolder) -> Prepared | None:
     """Like prepared_of, but return None if the folder is not found and neither of the two --data flags is set."""
+    # An edited config is an error even if the data is not needed.
+    run.check_unedited()
     try:
         return prepared_of(run)
     except (UserError, PermissionError):

@@ -104,7 +104,7 @@ class FoldTrainer:
             save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """If a single process fails between two updates, save a checkpoint and return True; otherwise return False."""
+        """Save a checkpoint after an error. Return False without saving during an update or with several processes."""
         # The sums of several processes can't be reduced after an error.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
