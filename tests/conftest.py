@@ -146,15 +146,10 @@ def script(capfd, monkeypatch, tmp_path):
 @pytest.fixture(scope="session")
 def trained(synthetic, tmp_path_factory) -> SimpleNamespace:
     """A finished run of two tiny folds: its run folder, raw and prepared folders. Do not change it."""
-    from maskfold.config.cli import Parser, add_config_flags, config_overrides
-    from maskfold.config.yaml_file import load_config
     from maskfold.training.fit import fit_run
 
     home = tmp_path_factory.mktemp("학습 runs")
-    parser = Parser()
-    add_config_flags(parser)
-    places = ["--data.root", str(synthetic), "--data.prepared", str(home / "prepared"), "--data.folds", "2"]
-    config = load_config(ROOT / "configs" / "demo.yaml", config_overrides(parser.parse_args([*TINY, *places])))
+    config = tiny_config(synthetic, "--data.prepared", home / "prepared")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SM_MODEL_DIR", str(home / "runs"))
         run, summary = fit_run(config, "tiny")
@@ -192,6 +187,17 @@ def other(run, tmp_path) -> Path:
 def tiny_args(raw: Path, *more: object) -> list[object]:
     """Arguments of train.py for a tiny run on `raw` with two folds."""
     return [ROOT / "configs" / "demo.yaml", *TINY, "--data.root", raw, "--data.folds", 2, *more]
+
+
+def tiny_config(raw: Path, *more: object) -> Config:
+    """The config of train.py with tiny_args(raw, *more)."""
+    from maskfold.config.cli import Parser, add_config_flags, config_overrides
+    from maskfold.config.yaml_file import load_config
+
+    parser = Parser()
+    add_config_flags(parser)
+    config, *flags = map(str, tiny_args(raw, *more))
+    return load_config(Path(config), config_overrides(parser.parse_args(flags)))
 
 
 def refused(result: SimpleNamespace, *words: str) -> None:

@@ -1,8 +1,7 @@
-import multiprocessing
-import time
+import subprocess
+import sys
 
 import pytest
-from support import PATIENCE
 
 from maskfold.errors import UserError, did_you_mean
 from maskfold.fileio import read_json, read_json_or_none, sha256, write_atomic, write_json, write_text
@@ -48,22 +47,21 @@ def test_sha256_by_hand(tmp_path):
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
-def _lock(folder, locked_event):
-    with locked(folder, "busy"):
-        locked_event.set()
-        time.sleep(PATIENCE)
-
-
 def test_a_lock_refuses_a_second_and_ends_with_a_killed_process(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    locked_event = context.Event()
-    other = context.Process(target=_lock, args=(tmp_path, locked_event))
-    other.start()
-    assert locked_event.wait(PATIENCE)
-    with pytest.raises(UserError, match="busy"), locked(tmp_path, "busy"):
-        pass
-    other.kill()
-    other.join()
+    code = """
+import sys
+from pathlib import Path
+from maskfold.locks import locked
+with locked(Path(sys.argv[1]), "busy"):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as other:
+        assert other.stdout.readline() == "locked\n"
+        with pytest.raises(UserError, match="busy"), locked(tmp_path, "busy"):
+            pass
+        other.kill()
     with locked(tmp_path, "busy"):
         pass
 

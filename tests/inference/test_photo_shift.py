@@ -244,9 +244,10 @@ def compare_populations(seed, num_train, num_eval, change):
     return compare_samples(train, images.person_id.to_numpy(), evaluated, num_eval)
 
 
-SIZES = [(2700, 1800), *(pytest.param(*size, marks=pytest.mark.slow) for size in [(300, 1000), (80, 40)])]
+SIZES = [(2700, 1800), (300, 1000), (80, 40)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_train", "num_eval"), SIZES)
 def test_random_splits_of_a_population_raise_at_most_one_warning_in_20(num_train, num_eval, monkeypatch):
     monkeypatch.setattr(two_sample, "SPLITS", SPLITS)

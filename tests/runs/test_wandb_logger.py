@@ -72,6 +72,7 @@ def history_of(run_dir):
     return [row for row in plain if "train_loss" in row]
 
 
+@pytest.mark.slow
 def test_an_offline_run_equals_metrics_jsonl(script, synthetic, tracked):
     done = script("train", *wandb_args(synthetic, "--name", "w"))
     assert done.code == 0, done.err

@@ -401,6 +401,7 @@ def test_wandb_offline_writes_its_run_into_the_run_folder(script, synthetic, mon
     assert list(Path("runs/w/wandb").glob("offline-run-*"))
 
 
+@pytest.mark.slow
 def test_a_stop_signal_ends_the_workers_without_error(synthetic, tmp_path):
     """SIGTERM to the whole process group, as a cluster sends it."""
     args = ("--data.num_workers", 2, "--optim.epochs", 300, "--folds", 0)

@@ -18,6 +18,7 @@ from maskfold.training.fold_job import Part, TrainContext
 from maskfold.training.stop_request import StopRequest
 
 
+@pytest.mark.slow
 def test_parallel_folds_equal_sequential_folds(script, synthetic):
     for name, how in (("serial", ()), ("parallel", ("--parallel-folds", 2))):
         ended = script("train", *tiny_args(synthetic, "--name", name, *how))

@@ -237,7 +237,8 @@ def test_an_internal_error(synthetic, home, verb, way):
     assert verb == "submit" or is_free(home / "runs" / "demo")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train", "parallel", "submit"])
 def test_a_closed_pipe_does_not_change_the_status(synthetic, home, verb):
     """`train ... 2>&1 | tee log` after tee has ended: training continues, and a signal still saves."""
     read, write = os.pipe()
@@ -358,6 +359,7 @@ def test_a_forked_child_does_not_hold_the_lock(tmp_path):
         os.waitpid(child, 0)
 
 
+@pytest.mark.slow
 def test_an_unclosed_loader_ends_with_its_process(trained, tmp_path):
     """As in a notebook: without atexit Python would wait forever for workers that ignore SIGTERM."""
     code = """

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from conftest import refused, tiny_args
+from conftest import refused, tiny_args, tiny_config
 from safetensors.torch import load_file
 
 from maskfold.config.experiment import Config, replaced
@@ -16,6 +16,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import FULL, RunFolder
+from maskfold.training.fit import TrainRequest, fit_run
 from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.pseudo_sources import find_sources
 
@@ -23,11 +24,21 @@ from maskfold.training.pseudo_sources import find_sources
 LOW = ("--pseudo.threshold", 0.08, "--run.predict_precision", "fp32")
 
 
+@pytest.fixture(scope="module")
+def project(synthetic, tmp_path_factory):
+    """A project folder with runs/a: a finished run of two folds and a refit, whose models label eval photos."""
+    home = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        config = tiny_config(synthetic, "--data.prepared", "p", "--optim.lr", 0.01)
+        fit_run(config, "a", TrainRequest(refit=True))
+    return home
+
+
 @pytest.fixture
-def first(script, synthetic):
-    """A finished run of two folds and a refit, whose models label eval photos."""
-    done = script("train", *tiny_args(synthetic, "--data.prepared", "p", "--name", "a", "--refit", "--optim.lr", 0.01))
-    assert done.code == 0, done.err
+def first(project, script, tmp_path):
+    """The run of a copy of the project, which is the current folder."""
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     return RunFolder(Path("runs/a"))
 
 
