@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from maskfold.config.experiment import Config
-from maskfold.labels import NUM_CLASSES, POSSIBLE_AGES, age_bins
+from maskfold.labels import MAX_AGE, NUM_CLASSES, POSSIBLE_AGES, age_bins
 
 UNKNOWN_AGE = 0
 
@@ -25,11 +25,13 @@ class Targets(NamedTuple):
         return [Targets(*pair) for pair in zip(self.classes.chunk(chunks), self.ages.chunk(chunks), strict=True)]
 
 
-def age_targets(bin_years: int, sigma: float) -> np.ndarray:
+def age_targets(bin_years: int, sigma: float, truncated: bool = False) -> np.ndarray:
     """float32 [121, A]: row `age` is a Gaussian around that age, integrated over each bin; row UNKNOWN_AGE is 0.
 
     An age of 30 years stands for 29.5 to 30.5, so bin edges lie at half years; the first and the last bin are open.
     Label distribution learning (Geng 2016; Gao et al. 2017, DLDL, eq. 5). sigma 0: all weight on the age's own bin.
+    truncated: the Gaussians of ages in the open last bin are cut off at its border. Without this, an age of 60 has .4
+    of its weight below 60 at sigma 2, although a recorded age of 60 may stand for any age above it.
     """
     starts = age_bins(bin_years)
     if sigma == 0:
@@ -39,6 +41,8 @@ def age_targets(bin_years: int, sigma: float) -> np.ndarray:
         edges = (starts[1:, None] - 0.5 - np.arange(POSSIBLE_AGES.stop)) / (sigma * 2**0.5)
         cdf = torch.erf(torch.from_numpy(edges)).numpy() / 2 + 0.5
         targets = np.diff(np.vstack([np.zeros_like(cdf[:1]), cdf, np.ones_like(cdf[:1])]), axis=0).T
+    if truncated:
+        targets[MAX_AGE:] = np.eye(len(starts))[-1]
     targets[UNKNOWN_AGE] = 0
     return targets.astype(np.float32)
 
@@ -52,7 +56,7 @@ class TargetEncoder:
     def __init__(self, config: Config, ages: np.ndarray, weights: np.ndarray, device: torch.device | str):
         self.ages = torch.tensor(ages, device=device)
         self.weights = torch.tensor(weights, dtype=torch.float32, device=device)
-        bins = age_targets(config.model.age_bin_years, config.loss.age_sigma)
+        bins = age_targets(config.model.age_bin_years, config.loss.age_sigma, config.loss.age_truncated)
         self.age_targets = torch.tensor(bins, device=device)
 
     def __call__(self, labels: torch.Tensor, rows: torch.Tensor) -> Targets:
