@@ -49,6 +49,7 @@ def test_uncertain_models_do_not_cause_proposals(doubt):
     assert np.sum(np.array(shares) >= 0.02) <= 1
 
 
+@pytest.mark.slow
 def test_estimated_rate_of_wrong_labels():
     rates = []
     for seed in range(5):

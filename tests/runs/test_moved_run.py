@@ -75,6 +75,7 @@ def test_config_hash_does_not_depend_on_places(tmp_path, key, values, same):
     assert (one == other) == same
 
 
+@pytest.mark.slow
 def test_verbs_find_the_data_of_a_moved_project(script, moved, no_access):
     """Also if the recorded place is in the home of another user."""
     assert str(no_access) == GONE
