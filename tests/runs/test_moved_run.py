@@ -99,6 +99,7 @@ def rewrite_config(run: Path, old: str, new: str) -> None:
     (run / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(run / "config.yaml")}))
 
 
+@pytest.mark.slow
 def test_photos_of_another_root_are_refused(script, run, trained, tmp_path, monkeypatch):
     """The same people and ids; a photo of one differs. Then nothing may be measured on it and kept."""
     monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 3)

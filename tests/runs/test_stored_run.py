@@ -83,6 +83,7 @@ def test_cached_predictions_are_used(script, stored, monkeypatch):
     assert Path("new.csv").read_bytes() == Path("expected/submission.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_report_and_audit(script, stored):
     done = script("report", "stored")
     assert done.code == 0, done.err
