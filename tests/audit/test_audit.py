@@ -49,6 +49,7 @@ def test_uncertain_models_do_not_cause_proposals(doubt):
     assert np.sum(np.array(shares) >= 0.02) <= 1
 
 
+@pytest.mark.slow
 def test_estimated_rate_of_wrong_labels():
     rates = []
     for seed in range(5):
@@ -138,6 +139,7 @@ def test_at_most_3_false_duplicates_among_600_synthetic_people(tmp_path):
     assert len(find_duplicates(names, paths, noise)) <= 3
 
 
+@pytest.mark.slow
 def test_copies_are_duplicates_and_other_people_are_not(synthetic, tmp_path):
     rng = np.random.default_rng(0)
     paths = sorted((synthetic / "train" / "images").glob("*/normal.jpg"))

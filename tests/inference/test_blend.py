@@ -21,6 +21,7 @@ from maskfold.metrics.scores import macro_f1, quick_macro_f1
 from maskfold.probabilities import Predictions
 
 
+@pytest.mark.slow
 def test_random_labels_give_no_gain():
     """With random labels the reported gains of blend and decision are noise around zero."""
     gains, decisions = [], []

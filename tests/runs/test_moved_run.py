@@ -75,6 +75,7 @@ def test_config_hash_does_not_depend_on_places(tmp_path, key, values, same):
     assert (one == other) == same
 
 
+@pytest.mark.slow
 def test_verbs_find_the_data_of_a_moved_project(script, moved, no_access):
     """Also if the recorded place is in the home of another user."""
     assert str(no_access) == GONE
@@ -98,6 +99,7 @@ def rewrite_config(run: Path, old: str, new: str) -> None:
     (run / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(run / "config.yaml")}))
 
 
+@pytest.mark.slow
 def test_photos_of_another_root_are_refused(script, run, trained, tmp_path, monkeypatch):
     """The same people and ids; a photo of one differs. Then nothing may be measured on it and kept."""
     monkeypatch.setattr(two_sample, "MIN_COMPARED_PEOPLE", 3)

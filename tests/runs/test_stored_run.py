@@ -93,6 +93,7 @@ def test_cached_predictions_are_used(script, stored, monkeypatch):
     assert Path("again.csv").read_bytes() == Path("new.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_report_and_audit(script, stored):
     done = script("report", "stored")
     assert done.code == 0, done.err

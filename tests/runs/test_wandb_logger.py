@@ -131,6 +131,7 @@ def test_a_resumed_fold_continues_its_run(script, synthetic, tracked):
     assert first["offline"] not in done.err
 
 
+@pytest.mark.slow
 def test_no_photo_id_or_path_is_in_a_run(script, synthetic, tracked, monkeypatch):
     """Nothing identifies a person, whatever W&B's variables are; each fold is still a separate run."""
     for name, value in {

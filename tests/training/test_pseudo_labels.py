@@ -190,6 +190,7 @@ def test_cached_features_work_with_pseudo_labels(script, synthetic, first):
     assert len(pd.read_csv("runs/b/fold0/pseudo.csv")) > 0
 
 
+@pytest.mark.slow
 def test_models_that_know_validation_people_are_an_error(script, synthetic, first):
     assert pseudo(script, synthetic, "b", "--pseudo.runs", "a").code == 0
     common = ("--data.prepared", "p")
