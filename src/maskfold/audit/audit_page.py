@@ -1,4 +1,4 @@
-"""The audit page: suspected label errors by axis with their photos, and duplicate people."""
+"""The audit page: suspected label errors by axis and duplicate people, with photos."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +13,7 @@ from maskfold.labels import AGE_BORDERS, KIND_MASK, MASKS
 from maskfold.loading.store import Store
 from maskfold.pages.html_page import Section, note, page, photo
 
-# Number of people shown per axis; if more corrections are proposed, all of these are shown.
+# Number of people shown per axis. If more corrections are proposed, all people with a proposal are shown.
 MIN_SHOWN = 12
 # File stems: the photo without a mask, one with a mask, and the two photos that may be exchanged.
 PORTRAIT = next(kind for kind, mask in KIND_MASK.items() if MASKS[mask] == "not worn")
@@ -33,7 +33,7 @@ DUPLICATES_HINT = (
 
 
 def evidence(row) -> str:
-    """Describe the evidence of a row of find_suspects() as text, which is the reason in corrections.csv."""
+    """Describe the evidence in a row of find_suspects(). The text is the `reason` in corrections.csv."""
     return f"{row.photos_against} of {row.photos} photos say {row.suggested}{_support(row)}"
 
 
@@ -45,7 +45,7 @@ def _support(row) -> str:
 
 
 def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
-    """Summarise an axis in one sentence; table: the axis's rows of find_suspects()."""
+    """Summarise an axis in one sentence; fit, table: the axis's fit and rows from find_suspects()."""
     if axis not in CORRECTABLE_AXES:
         borders = " and ".join(map(str, AGE_BORDERS))
         reason = f"; {fit.unfitted_reason}" if fit.unfitted_reason else ""
@@ -70,7 +70,8 @@ def audit_page(
 ) -> str:
     """Build the HTML page.
 
-    suspects, fits: results of find_suspects(); pairs: result of find_duplicates(), with same_fold and same_labels.
+    suspects, fits: results of find_suspects(); pairs: result of find_duplicates() with two more columns, same_fold and
+    same_labels.
     """
     row_of = {image_id: row for row, image_id in enumerate(prepared.images.image_id)}
 

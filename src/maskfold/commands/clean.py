@@ -1,7 +1,7 @@
 """List the disk space that runs and prepared folders use, and delete the kinds of files that the flags name.
 
-Without flags nothing is deleted. Files that can't be made again, such as the weights of finished folds and finished
-runs, are deleted only with --yes. Runs that are in training are left alone, and symbolic links are not followed.
+Without flags nothing is deleted. Files that can't be made again, such as finished runs and the weights of finished
+folds, are deleted only with --yes. Runs that are being trained are left alone, and symbolic links are not followed.
 """
 
 from pathlib import Path

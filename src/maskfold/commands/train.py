@@ -66,7 +66,7 @@ def main() -> None:
     _check_seeds(args.seeds or [])
     from maskfold.time_left import parse_duration
 
-    # The time of --stop-after is that of the whole command, so it begins here.
+    # --stop-after limits the time of the whole command, so the time starts here.
     deadline = None if args.stop_after is None else time.time() + parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_overrides(args))
     from maskfold.evaluation.repeats import print_repeats, repeat_line

@@ -89,9 +89,7 @@ class Loss(ConfigSection):
     age_sigma: Float = Field(
         2.0, ge=0, le=20, description="with age_weight: standard deviation of the target in years; 0: only one bin"
     )
-    age_truncated: bool = Field(
-        False, description="with age_weight: the target of a person aged 60+ has no weight on ages below 60"
-    )
+    age_truncated: bool = Field(False, description="with age_weight; true: no weight below 60 for people aged 60+")
 
 
 class Mix(ConfigSection):

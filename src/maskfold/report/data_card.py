@@ -1,6 +1,6 @@
 """The data card: origin of the photos, uses that are excluded, and limits of the labels.
 
-It follows Gebru et al. 2021, Datasheets for Datasets. What the files do not contain is stated as unknown.
+It follows Gebru et al. 2021, Datasheets for Datasets. Facts that the files do not contain are stated as unknown.
 """
 
 from html import escape
@@ -51,7 +51,7 @@ def _origin(prepared: Prepared) -> list[str]:
     corrections = meta["corrections"]
     lines = [
         f"{counts['people']:,} people, {counts['images']:,} training photos and {counts['eval_images']:,} eval photos, "
-        # Only the folder's name: the page is the same wherever the data lies.
+        # Show only the folder's name, so that the page does not depend on where the data is.
         f"read from {PurePath(meta['root']).name}; fingerprint {meta['fingerprint']}.",
         "The files do not say who took the photos, who made the labels, which licence applies, and whether the people "
         "consented to this use. Ask the provider of the data before you share a photo, a report or a model.",

@@ -2,7 +2,7 @@
 
 # The kind of a run folder itself.
 WHOLE_RUN = "runs"
-# {kind: what it is}, in the order of the table and of the flags.
+# {kind: description}, in the order of the table and of the flags of clean.py.
 KINDS = {
     "states": "checkpoints and saved epoch weights of unfinished folds; those folds start again",
     "caches": "cached predictions of runs and cached features; they are computed again",
