@@ -77,7 +77,8 @@ class CacheFolder:
                 "free space, or give --cache a folder on another disk"
             )
         self.note(
-            f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends; {KEEP_HINT}"
+            f"{folder}: cannot hold {content} ({cause}), so it is kept in {temporary} until this command ends; "
+            f"{KEEP_HINT}"
         )
         return temporary
 

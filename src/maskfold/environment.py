@@ -39,7 +39,10 @@ def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
     for name in names:
         del environ[name]
     if names and ("LOCAL_RANK" not in environ or environ.get("RANK", "0") == "0"):
-        print(f"ignored environment variables: {', '.join(names)} (the configuration decides)", file=sys.stderr)
+        print(
+            f"ignored environment variables: {', '.join(names)} (set options in the configuration instead)",
+            file=sys.stderr,
+        )
 
 
 def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -98,7 +98,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
         fault = _format_fault(predictions, out_of_fold)
         _check_texts(predictions)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; train the run to its end first") from None
+        raise UserError(f"{path}: not found; finish training the run first") from None
     except Exception as error:
         check_readable(path)
         raise UserError(f"{path}: contains no readable predictions ({first_line(error)}); {fix}") from error

@@ -23,18 +23,19 @@ SWAPPABLE_KINDS = tuple(kind for kind, mask in KIND_MASK.items() if mask)
 RANKING_HINT = "People are sorted by how strongly the out-of-fold predictions contradict their label; "
 SUSPECTS_HINT = {
     "gender": RANKING_HINT + "look at the photos before you accept a correction.",
-    "age": RANKING_HINT + "photos do not show a year of age, so decide only on clear cases.",
+    "age": RANKING_HINT + "a photo does not show the exact age, so decide only clear cases.",
     "mask": RANKING_HINT + "each person is shown with the two photos whose file names may be exchanged.",
 }
 DUPLICATES_HINT = (
     "Each pair shows two person ids with the same portrait, the most similar first; a pair in different folds puts one "
-    "person into training and validation, which makes the score optimistic."
+    "person into training and validation, which makes the score optimistically biased."
 )
 
 
 def evidence(row) -> str:
     """Describe the evidence in a row of find_suspects(). The text is the `reason` in corrections.csv."""
-    return f"{row.photos_against} of {row.photos} photos say {row.suggested}{_support(row)}"
+    predicted = "the class of the other photo" if row.axis == "mask" else row.suggested
+    return f"{row.photos_against} of {row.photos} photos are predicted as {predicted}{_support(row)}"
 
 
 def _support(row) -> str:
@@ -49,7 +50,7 @@ def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
     if axis not in CORRECTABLE_AXES:
         borders = " and ".join(map(str, AGE_BORDERS))
         reason = f"; {fit.unfitted_reason}" if fit.unfitted_reason else ""
-        return f"{axis}: ranked only, since models err near {borders} years{reason}; proposed: 0"
+        return f"{axis}: ranked only, because models are often wrong near {borders} years{reason}; proposed: 0"
     if fit.unfitted_reason:
         reason = f"wrong labels cannot be distinguished from errors of the models, since {fit.unfitted_reason}"
         return f"{axis}: {reason}; proposed: 0"

@@ -101,4 +101,6 @@ def _check_seeds(seeds: list[int]) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise UserError(f"--seeds {seed} is not valid; use whole numbers from 0 to {MAX_SEED}")
         if seeds.count(seed) > 1:
-            raise UserError(f"--seeds: {seed} is given twice, but the runs of one seed are equal; give each seed once")
+            raise UserError(
+                f"--seeds: {seed} is given twice, but two runs with the same seed are identical; give each seed once"
+            )

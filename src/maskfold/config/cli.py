@@ -19,7 +19,7 @@ from maskfold.utf8_mode import use_utf8
 
 INTERRUPTED = 128 + signal.SIGINT
 _STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal was closed"}
-_RERUN = "rerun the command; training resumes from its last checkpoint"
+_RERUN = "rerun the command; if it was training, the training resumes from its last checkpoint"
 
 
 class Parser(argparse.ArgumentParser):
@@ -151,6 +151,6 @@ def _status_of(main: Callable[[], None]) -> int | str | None:
         else:
             where = f"{fault.filename}: " if fault.filename else ""
             cause = fault.strerror if fault.errno is None else os.strerror(fault.errno)
-            print(f"error: {where}{cause}; fix this or choose another path", file=sys.stderr)
+            print(f"error: {where}{cause}; fix the cause, or choose another path", file=sys.stderr)
         return 2
     return 0

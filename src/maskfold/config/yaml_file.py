@@ -130,7 +130,7 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
             line = f"{where}: {message[0].lower()}{message[1:]}{value}"
         if line not in lines:
             lines.append(line)
-    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{indented_list(lines)}"
+    return lines[0] if len(lines) == 1 else f"{len(lines)} errors in the configuration:\n{indented_list(lines)}"
 
 
 def config_text(config: Config) -> str:

@@ -10,7 +10,7 @@ from maskfold.progress import parallel_map
 
 SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
 # The hint if an existing folds.csv contains people who would be left out.
-SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; give it another --out, since existing folds are never changed"
+SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; use it with another --out, because existing folds are never changed"
 
 
 class CheckedPhotos(NamedTuple):

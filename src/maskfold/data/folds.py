@@ -75,8 +75,8 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
     numbers = set(folds.fold)
     if len(numbers) < 2 or numbers != set(range(len(numbers))):
         raise UserError(
-            f"folds.csv: its folds are {sorted(numbers)}, not 0, 1, ... without a gap; restore the file, or delete the "
-            "prepared folder to make new folds"
+            f"folds.csv: its fold numbers are {sorted(numbers)}; they must be 0, 1, ... without a gap (at least two "
+            "folds); restore the file, or delete the prepared folder to make new folds"
         )
     differing = set(images.person_id) ^ set(folds.person_id)
     if differing:

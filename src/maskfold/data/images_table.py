@@ -193,6 +193,6 @@ def describe(prepared: Prepared) -> list[str]:
     difference = largest_share_difference(prepared.images, prepared.folds)
     lines.append(
         f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
-        f"{difference:.1%}"
+        f"{difference:.1%} of its largest share"
     )
     return [*lines, f"prepared: {prepared.folder}"]

@@ -63,8 +63,8 @@ def _raw(prepared: Prepared) -> Catalog:
         changed = set(labels.index[labels != images.label.reindex(labels.index)])
     if changed:
         raise UserError(
-            f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, have changed since "
-            f"{prepared.folder} was prepared, or this is other data; give the data folder that it was prepared from "
-            "with --data.root, or prepare the data again (scripts/prepare.py)"
+            f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, are missing, new or labelled "
+            f"differently since {prepared.folder} was prepared, or this is other data; give the data folder that it "
+            "was prepared from with --data.root, or prepare the data again (scripts/prepare.py)"
         )
     return catalog

@@ -63,7 +63,7 @@ class Names:
         if len(near_matches) > 1:
             # Names that differ in Unicode form look the same on the screen, so they are printed with escapes.
             listed = " and ".join(map(repr if "".join(near_matches).isascii() else ascii, near_matches))
-            return f"; {listed} differ from it only in Unicode form, case or spaces, so write one of them exactly"
+            return f"; {listed} differ from this name only in Unicode form, case or spaces; write one of them exactly"
         if self._by_number is None:
             self._by_number = {}
             for each in self._names:

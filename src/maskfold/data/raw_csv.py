@@ -135,7 +135,7 @@ def _row_fault(cells: list[str], header: list[str], first: int) -> str:
     for index, cell in enumerate(cells[first:], first):
         if not cell.strip() or (index < len(header) and header[index].strip()):
             continue
-        fix = "enclose a cell that contains the separator in double quotes, or delete what does not belong to this CSV"
+        fix = "put double quotes around a cell that contains the separator, or delete the extra text"
         if index >= len(header):
             return f"has {len(cells)} cells, but there are {len(header)} columns; {fix}"
         return f"cell {index + 1}, {cell.strip()!r}, is in a column without a name; name the column, or {fix}"

@@ -86,8 +86,8 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
         if _contains(folder, str(person)):
             return folder
     raise UserError(
-        f"{recorded}: the raw data is no longer there ({dataset_json} contains this path); give the new path with "
-        "--data.root"
+        f"{recorded}: the raw data is no longer at this path, which is recorded in {dataset_json}; give the new path "
+        "with --data.root"
     )
 
 
@@ -102,8 +102,8 @@ def find_eval_dir(recorded: Path, dataset_json: Path, photo: str, find_raw: Call
         if _contains(folder / "images", photo):
             return folder
     raise UserError(
-        f"{recorded}: the eval set is no longer there ({dataset_json} contains this path); give the folder that "
-        "contains eval/ with --data.root"
+        f"{recorded}: the eval set is no longer at this path, which is recorded in {dataset_json}; give the folder "
+        "that contains eval/ with --data.root"
     )
 
 

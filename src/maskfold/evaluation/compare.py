@@ -59,9 +59,9 @@ def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> li
         verdict(names, compare(one.label, one.pred_labels, other.pred_labels, one.person_id)),
         f"classes with the largest change of F1 from {names[1]} to {names[0]}: "
         + "; ".join(f"{name} {change:+.3f}" for change, name in changed),
-        f"people with more correct photos in {names[0]}: {np.sum(gained > 0)}, in {names[1]}: {np.sum(gained < 0)}, "
-        f"equally many: {np.sum(gained == 0)}; people with the largest difference: "
-        + ", ".join(f"{people[index]} {gained[index]:+d}" for index in order),
+        f"people with more correct photos in {names[0]}: {np.sum(gained > 0)}, with more in {names[1]}: "
+        f"{np.sum(gained < 0)}, with the same number in both: {np.sum(gained == 0)}; people with the largest "
+        "difference: " + ", ".join(f"{people[index]} {gained[index]:+d}" for index in order),
     ]
 
 
@@ -76,7 +76,7 @@ def verdict(names: tuple[str, str], comparison: Comparison) -> str:
     needed = comparison.people_needed
     more = None if needed is None else max(0, needed - comparison.num_people)
     if more is None or more > MAX_PEOPLE_RATIO * comparison.num_people:
-        hint = "no realistic number of people would show a significant one"
+        hint = "no realistic number of people would make this difference significant"
     else:
         hint = f"about {more:,} more people would be needed to show a difference of this size"
     size = f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"

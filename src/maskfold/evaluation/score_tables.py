@@ -67,7 +67,7 @@ def print_summary(
     if baseline is not None and whole["macro_f1"] <= baseline[1]:
         console.print(f"this run does not beat the baseline '{baseline[0]}', macro F1 {baseline[1]:.4f}")
     if not summary["complete"]:
-        console.print("not all folds are trained: these scores are those of the finished folds")
+        console.print("not all folds are trained; the scores cover only the finished folds")
 
 
 def submission_sentence(expected: dict) -> str:
@@ -102,8 +102,8 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
             "of a submission"
         )
     return (
-        f"the mean of the fold models scores about {gain['gain']:+.4f} {ci_text(gain['ci95'])} macro F1 above one of "
-        f"them (estimated from {', '.join(gain['from'])})"
+        f"averaging the fold models changes macro F1 by about {gain['gain']:+.4f} {ci_text(gain['ci95'])} compared "
+        f"with one fold model (estimated from {', '.join(gain['from'])})"
     )
 
 
@@ -166,7 +166,7 @@ def print_submission_score(submission: Path, truth: Path) -> None:
     if bounds:
         score = true_scores["macro_f1"]
         where = "below" if score < bounds[0] else "above" if score > bounds[1] else "inside"
-        print(f"expected: {source} {ci_text(bounds)}; the score is {where} it")
+        print(f"expected: {source} {ci_text(bounds)}; the score is {where} the interval")
 
 
 def print_baselines(scores_by_name: dict[str, dict], console: Console | None = None) -> None:

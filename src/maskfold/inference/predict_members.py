@@ -43,8 +43,8 @@ def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[t
             probs = predict_parts(all_requests, views, on_batch=advance)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"the GPU has too little memory for the models of {names} together; submit fewer runs at a time first, "
-                "so that their predictions are kept for the blend of all runs"
+                f"the GPU has too little memory for the models of {names} together; first make submissions of fewer "
+                "runs, which caches their predictions; then submit all runs together"
             ) from error
     predictions = []
     for member, member_requests in zip(members, requests, strict=True):

@@ -107,8 +107,8 @@ def make_submission(
         messages.append(f"note: the expected score is optimistically biased: {', '.join(selected)}: {SELECTED}")
     if people < len(prepared.folds):
         messages.append(
-            f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those in a validation "
-            "fold of every member"
+            f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those that every "
+            "member predicts out-of-fold"
         )
     return manifest, blended, messages
 

@@ -137,7 +137,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
         lines.append(
             f"warning: {outside} of {len(recorded)} leaderboard scores are outside their interval, so the local score "
             "does not predict the leaderboard; check for people in two folds, different preprocessing at test time, or "
-            "eval photos of another kind"
+            "eval photos that differ from the training photos"
         )
     return lines
 

@@ -106,4 +106,4 @@ def exit_error(pid: int, status: int) -> Exception:
             f"a loader process ({pid}) was killed by signal {-status} ({signal.Signals(-status).name}), most likely "
             f"because memory ran out; {FEWER_WORKERS}, and rerun the command to resume"
         )
-    return RuntimeError(f"a loader process ({pid}) ended with status {status}; its own message is above")
+    return RuntimeError(f"a loader process ({pid}) ended with exit status {status}; see its error message above")

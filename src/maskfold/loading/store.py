@@ -92,7 +92,7 @@ def _open_checked(path: Path, shape: tuple[int, ...] | None) -> np.ndarray | Unm
     """Open the photos of a store and check their dtype and shape. A damaged file can raise an exception of any type."""
     pixels = open_photos(path)
     if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or shape not in (None, pixels.shape):
-        raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {shape}")
+        raise ValueError(f"it contains {pixels.dtype} {pixels.shape}, not uint8 {shape or '[N, H, W, 3]'}")
     return pixels
 
 
@@ -195,4 +195,5 @@ def _report_faces(path: Path, table: pd.DataFrame, has_face: tuple[bool, ...]) -
     rates = face_rate_by_mask(table, has_face)
     write_json(path, {"found": rates, "center_crop": without_face})
     summary = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-    print(f"faces found: {summary}; {len(without_face)} photos get the centre crop ({path})", file=sys.stderr)
+    fallback = f"{len(without_face)} photos without a face get the centre crop (listed in {path})"
+    print(f"faces found: {summary}; {fallback}", file=sys.stderr)

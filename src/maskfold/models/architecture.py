@@ -80,7 +80,7 @@ def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture 
         return None
     name, cfg, args = json.loads(metadata["architecture"])
     if not (isinstance(name, str) and timm.is_model(name)) or not (isinstance(cfg, dict) and isinstance(args, dict)):
-        raise ValueError("its metadata do not name a timm architecture")
+        raise ValueError("its metadata does not name a timm architecture")
     return Architecture(name, _checked_cfg(cfg), args)
 
 
@@ -146,7 +146,7 @@ def _checked_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
         isinstance(triple, list | tuple) and len(triple) == 3 and all(map(_is_plain_number, triple))
         for triple in triples
     ):
-        raise ValueError("mean, std and input_size of its pretrained_cfg are not three numbers each")
+        raise ValueError("mean, std or input_size of its pretrained_cfg is not a list of three numbers")
     if "std" in cfg and min(cfg["std"]) <= 0:
         raise ValueError("std of its pretrained_cfg is not positive")
     return cfg

@@ -82,7 +82,7 @@ def _gpu_error(run: Run) -> tuple[str, str] | None:
     )
     if major * 10 + minor < oldest:
         cause = f"this GPU has compute capability {major}.{minor}, but this torch needs {oldest / 10}"
-        return cause, "install torch 2.8 to 2.10 (they support a V100)"
+        return cause, "install torch 2.8 to 2.10, which still support a V100"
     return None
 
 

@@ -20,7 +20,7 @@ def load_torch_file(path: Path) -> Any:
     Raises ValueError for content that is not allowed. A damaged file can raise an exception of nearly any type.
     """
     if any(FORBIDDEN in text for text in _pickled(path)):
-        raise ValueError("it holds other objects than tensors, numbers and texts")
+        raise ValueError("it contains objects other than tensors, numbers and strings")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 

@@ -48,7 +48,7 @@ def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
     if header.precision != 8 or header.frame not in (BASELINE, EXTENDED, PROGRESSIVE):
         coding = "lossless" if header.frame in LOSSLESS else "arithmetic" if header.frame > 0xC8 else "hierarchical"
         kind = f"{header.precision} bits per sample" if header.precision != 8 else f"{coding} coding"
-        return f"is a JPEG with {kind}, which few programs read; save it as an ordinary JPEG"
+        return f"is a JPEG with {kind}, which few programs can read; save it as a baseline JPEG"
     pixels = header.height * header.width
     if pixels > MAX_PIXELS:
         return f"has {pixels:,} pixels, more than {MAX_PIXELS:,}; make it smaller"

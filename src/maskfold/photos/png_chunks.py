@@ -81,7 +81,10 @@ def _size_fault(header: PngHeader, size: int) -> str | None:
     if not pixels or header.num_bytes > MAX_ZLIB_RATIO * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
     if header.has_alpha and pixels > MAX_TRANSPARENT_PIXELS:
-        return f"has {pixels:,} transparent pixels, more than {MAX_TRANSPARENT_PIXELS:,}; make it smaller or opaque"
+        return (
+            f"has transparency and {pixels:,} pixels, more than {MAX_TRANSPARENT_PIXELS:,}; make it smaller, or remove "
+            "the transparency"
+        )
     if pixels > MAX_PNG_PIXELS:
         return f"has {pixels:,} pixels, more than {MAX_PNG_PIXELS:,}; make it smaller"
     return None

@@ -70,9 +70,11 @@ def _label_limits(prepared: Prepared, error_rates: dict[str, float]) -> list[str
         "Gender has two values and was assigned by others. It does not describe a person's gender identity.",
         f"Ages are whole years from {people.age.min()} to {people.age.max()}. At the borders {young} and {oldest} one "
         f"year changes the class: {(people.age - young).between(-1, 0).sum():,} people are {young - 1} or {young}, "
-        f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}. Photos do not show that year.",
+        f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}. A photo can't show a difference "
+        "of one year.",
         "The class 'incorrect' covers every incorrect way to wear a mask.",
-        "The seven photos of a person may share light, camera and day. They count as one person, not as seven.",
+        "The seven photos of a person may have been taken on the same day, with the same camera and light. They count "
+        "as one person, not as seven.",
     ]
     if len(old) and (old == old.iloc[0]).all():
         lines.append(f"All people of the oldest group are {old.iloc[0]} years old: the data contains nobody older.")

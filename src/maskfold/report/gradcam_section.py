@@ -91,7 +91,7 @@ def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: S
     except ValueError as error:
         return note(f"Grad-CAM does not support {run.config.model.backbone}: {error}")
     except UserError as error:
-        return note(f"Grad-CAM has no model: {error}")
+        return note(f"Grad-CAM can't load a model: {error}")
     if not examples:
         return note("There is no incorrect prediction with a correct prediction of the same class.")
     cells = [

@@ -94,7 +94,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     )
     text += f" (95 % interval {-100 * high:.1f} to {-100 * low:.1f})."
     text += f" The most frequent error is {kinds[most_frequent]} ({row[most_frequent]:.1%} of the photos)."
-    text += "" if other == name else f" Incorrect predictions most often name the group {other}."
+    text += "" if other == name else f" The group predicted most often in error is {other}."
     if row.overconfidence_ci95[0] > 0:
         text += f" The models are overconfident by {100 * row.overconfidence:.1f} percentage points."
     if not causes:

@@ -79,8 +79,11 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
     """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
     if config.uses_cached_features:
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
-        flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
-        text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."
+        if config.data.augment == "none":
+            photos = "original photos; there is no augmentation"
+        else:
+            photos = "original and the flipped photos; there is no other augmentation"
+        text = f"The features are computed once by the frozen backbone, for the {photos}."
         return note(text) + _photos(augmentation_examples(plain, store), "photos without augmentation")
     augment = config.data.augment if isinstance(config.data.augment, str) else "a list of transforms"
     epochs = min(MAX_EPOCHS, config.optim.epochs)

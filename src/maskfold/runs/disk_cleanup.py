@@ -30,7 +30,10 @@ class Cleanup:
     def raise_errors(self) -> None:
         """Raise UserError if something could not be deleted."""
         if self.failed:
-            raise UserError(f"not all could be deleted; fix this and run again:\n{indented_list(self.failed)}")
+            raise UserError(
+                "some files could not be deleted; fix these errors and run the command again:\n"
+                f"{indented_list(self.failed)}"
+            )
 
 
 def delete(folders: Sequence[FolderUsage], kinds: Iterable[str], yes: bool = False) -> Cleanup:

@@ -91,7 +91,7 @@ def prepared_usage(folder: Path, prepared: Prepared | None) -> FolderUsage:
 
 def cache_usage(folder: Path, runs: RunData) -> FolderUsage:
     """The size of a cache folder and what can be deleted in it. runs: the runs that may have written into it."""
-    unknown = "it belongs to no run that is known here"
+    unknown = "no known run uses it"
     store_costs: dict[str, str] = {}
     prediction_costs = {run.cache_key: _prediction_cost(run, prepared) for run, prepared in runs.items()}
     for run, prepared in [(run, prepared) for run, prepared in runs.items() if prepared is not None]:

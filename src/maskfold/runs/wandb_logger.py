@@ -56,9 +56,9 @@ class WandbLogger:
         if mode == "disabled":
             return
         if mode == "online" and not has_key():
-            # Without a key W&B would prompt for one and block.
-            print("W&B: online needs a key, so the run is offline; use `wandb login` to add a key", file=sys.stderr)
-            mode = "offline"
+            mode = "offline"  # without a key W&B would prompt for one and block
+            text = "W&B: the mode online needs an API key, so the run is logged offline; add a key with `wandb login`"
+            print(text, file=sys.stderr)
         mode = "offline" if mode == "online" and self._marker.exists() else mode
         self._record: dict[str, Any] = {"id": os.urandom(6).hex(), "offline": None} | dict.fromkeys(SECONDS, 0.0)
         kinds = {"id": str, "offline": str} | dict.fromkeys(SECONDS, float)
@@ -88,7 +88,7 @@ class WandbLogger:
             if mode != "online":
                 raise
             self._mark()
-            print(f"W&B can't be reached ({first_line(fault)}); the run is kept offline", file=sys.stderr)
+            print(f"W&B can't be reached ({first_line(fault)}); the run is logged offline", file=sys.stderr)
             # The service keeps the id of a run that it could not start.
             restart_service()
             self._run = wandb.init(mode="offline", **options)
@@ -177,7 +177,7 @@ class WandbLogger:
                 self._mark()
             self._run = None
             # Epochs that were logged in the last seconds may be missing too.
-            missing = f"it may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
+            missing = f"the W&B run may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
             print(f"W&B: {first_line(fault)}; training continues without W&B; {missing}", file=sys.stderr)
             restart_service()
         with contextlib.suppress(OSError):

@@ -80,7 +80,7 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
         check_readable(path)
         raise _damaged(path, error) from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
-        raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")
+        raise UserError(f"{path}: not a checkpoint, or written by another version of maskfold; {_fix(path)}")
     if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {_fix(path)}")
     if invalid_keys := [key for key, is_valid in CHECKPOINT_KEYS.items() if not is_valid(checkpoint[key])]:

@@ -84,12 +84,12 @@ def _read(path: Path, store: Store) -> np.ndarray | None:
     try:
         features = np.load(path)
         if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(store):
-            raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {len(store)} photos")
+            raise ValueError(f"it contains {features.dtype} {features.shape}, not features of {len(store)} photos")
     except (FileNotFoundError, NotADirectoryError):
         return None
     # A damaged header may raise an error of any type.
     except Exception as error:
-        store.cache.note(f"{path}: not readable features ({first_line(error)}), so they are computed again")
+        store.cache.note(f"{path}: the features can't be read ({first_line(error)}), so they are computed again")
         return None
     return features
 

@@ -72,8 +72,8 @@ def write_results(
 def memory_error(job: FoldJob) -> UserError:
     steps = job.context.config.optim.accum_steps
     return UserError(
-        f"optim.accum_steps: the GPU's memory does not hold {job.part.name} with {steps} micro-batches per batch; "
-        "start again (--fresh) with more micro-batches, which do not change the batch size"
+        f"optim.accum_steps: the GPU has too little memory to train {job.part.name} with {steps} micro-batches per "
+        "batch; start again (--fresh) with more micro-batches, which do not change the batch size"
     )
 
 

@@ -148,7 +148,7 @@ def _child_error(child: _Child) -> BaseException:
             f"--parallel-folds: {name} was killed by signal {-status}, most likely because memory ran out; rerun the "
             "command with fewer folds at once to resume"
         )
-    print(f"{name} ended with status {status}; its own message is above", file=sys.stderr)
+    print(f"{name} ended with exit status {status}; see its error message above", file=sys.stderr)
     return SystemExit(1)
 
 

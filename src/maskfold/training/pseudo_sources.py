@@ -61,7 +61,7 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
     for name in dict.fromkeys(config.pseudo.runs):
         source = RunFolder(find_run(Path(name)))
         if source.folder.resolve() == run.folder.resolve():
-            raise UserError(f"pseudo.runs: {name} is this run itself; name finished runs")
+            raise UserError(f"pseudo.runs: {name} is the run that is being trained; name other, finished runs")
         if source.provenance["identity"] != prepared.identity:
             raise UserError(
                 f"pseudo.runs: {source.folder} was trained on other photos, labels or folds than {prepared.folder}: "
@@ -70,7 +70,8 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
         if selects_on_validation(source.config):
             raise UserError(
                 f"pseudo.runs: {source.folder} was selected on its own validation folds (run.keep, optim.early_stop or "
-                "optim.schedule plateau), so its labels depend on them, too; name a run that keeps the last epoch"
+                "optim.schedule plateau), so its pseudo-labels depend on the true labels of those folds; name a run "
+                "that keeps the last epoch"
             )
         source_parts = [fold_name(fold) for fold in source.finished_folds] if part == FULL else [part]
         are_finished = all(source.finished(name) and source.weights_path(name).exists() for name in source_parts)
