@@ -51,8 +51,8 @@ def fit_contamination(margins: np.ndarray, unfitted_reason: str = "") -> Contami
     margins: float [P], out-of-fold log-odds of the label against the most probable other class. unfitted_reason: a
     clause that says why the models do not separate the classes; if it is not empty, nothing is fitted.
 
-    The fit makes two assumptions: after calibration, the labelled class is the true class with probability
-    sigmoid(slope * margin), and a share `rate` of the true labels was changed to the other class. Errors of the models
+    The fit makes two assumptions. Judged by the photos alone, the labelled class is the true class with probability
+    sigmoid(slope * margin). A share `rate` of the true labels was changed to the other class. Errors of the models
     become rarer as the absolute margin grows, but label errors do not. This difference separates the two kinds of
     error, unless the models are undecided about many people.
 

@@ -114,7 +114,7 @@ def _sha1(path: Path) -> str:
 
 
 def has_same_content(folder: Path, old_meta: dict, tables: dict[str, pd.DataFrame | None], meta: dict) -> bool:
-    """Whether the files to write into a prepared folder differ from its files only in paths and warnings.
+    """Whether the new content of a prepared folder differs from its present content only in paths and warnings.
 
     old_meta, meta: the old and the new dataset.json. tables: the new tables by file name.
     """

@@ -71,7 +71,7 @@ def print_summary(
 
 
 def submission_sentence(expected: dict) -> str:
-    """Return a sentence on the expected score of a submission; expected: the value of this key in its manifest."""
+    """Return a sentence on the expected score of a submission; expected: that key of its manifest."""
     submission = expected["submission"]
     if submission is None:
         return "expected leaderboard score of this submission: unknown, since the eval set has too few photos"

@@ -81,8 +81,9 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
 def load_gain(runs: Sequence[RunFolder]) -> dict | None:
     """Return the recorded gain for a blend of these runs.
 
-    Returns None if a run has no recorded gain, or if a repeat has been trained again since then. Even out-of-fold, a
-    blend of R runs is the mean of R models, so its gain from the mean over the folds is only 1/R of that of one run.
+    Returns None if a run has no recorded gain, or if a repeat has been trained again since then. The out-of-fold
+    score of a blend of R runs is already that of a mean of R models, so averaging over the folds adds only 1/R of what
+    it adds for a single run.
     """
     estimates = []
     for run in runs:

@@ -4,7 +4,7 @@ The out-of-fold score is that of one fold's models; a submission averages the mo
 average is estimated on the eval photos, because all models predict every eval photo: it is the macro F1 of the
 submission minus the mean macro F1 of single folds' models, both under the posterior of metrics/eval_posterior.py. The
 estimate is the out-of-fold score plus this gain. The interval has the spread of an out-of-fold score on a new set of
-people: the training people are resampled, and as many people as the eval set has are sampled from each resample. The
+people: the training people are resampled, and a set as large as the eval set is sampled from each resample. The
 standard error of the gain is added to this spread in quadrature. If repeats of the experiment give another estimate of
 the gain (ensemble_gain.py), the two estimates are averaged with inverse-variance weights.
 
@@ -35,8 +35,8 @@ from maskfold.metrics.eval_posterior import (
 from maskfold.metrics.scores import macro_f1
 from maskfold.runs.run_folder import RunFolder
 
-# Standard error of the gain that is due to the posterior, as a share of the gain. The sample of people adds its own
-# error. The value was measured: see EXPERIMENTS.md, "Expected score of a submission".
+# The part of the gain's standard error that comes from errors of the posterior, as a share of the gain. The sample of
+# people adds its own error. The value was measured: see EXPERIMENTS.md, "Expected score of a submission".
 MODEL_ERROR = 0.1
 
 
@@ -76,7 +76,7 @@ class FoldGain:
 
 @dataclass(frozen=True)
 class ExpectedScore:
-    """The expected macro F1 of a submission, and the gain over one fold's models that it includes.
+    """The expected macro F1 of a submission. It includes `gain`, the gain over one fold's models.
 
     interval95: the 95 % interval [low, high]; half95: the interval on half of the eval set; None for a single person.
     """
@@ -161,7 +161,10 @@ def expect_score(
 def estimate_fold_gain(
     oof: LabelledPredictions, unlabelled: EvalPredictions, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> FoldGain:
-    """Estimate the gain on the eval photos, at the temperature at which single folds are as accurate as on `oof`."""
+    """Estimate the gain on the eval photos under the posterior.
+
+    Its temperature is the one at which the expected accuracy of single folds equals their accuracy on `oof`.
+    """
     log_prior = learnt_log_prior(log_probs_of(oof.probs), oof.labels)
     family = PosteriorFamily(log_probs_of(unlabelled.fold_probs).mean(0) - log_prior, np.log(class_shares(oof.labels)))
     accuracies, gains = np.empty(len(TEMPERATURES)), np.empty(len(TEMPERATURES))

@@ -115,8 +115,8 @@ def train_batch_sampler(
 ) -> PhotoBatchSampler:
     """Return the sampler of the training photos `rows`, configured by data.sampling and mix.
 
-    labels: int [N], the labels of all photos. Raises UserError if mix.partner is old and no training photo shows a
-    person of 60 or more.
+    labels: int [N], the labels of all photos. Raises UserError if photos are mixed with mix.partner `old`, but no
+    training photo shows a person of 60 or more.
     """
     partners = None if config.mix.name == "none" else Partners(config.mix, rows, labels)
     sample = partial(SAMPLINGS[config.data.sampling], labels)

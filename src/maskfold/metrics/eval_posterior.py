@@ -4,8 +4,8 @@ Where the models disagree, the true class is uncertain. Their log-probabilities 
 temperature; the result is the logarithm of the posterior, up to normalisation. The temperature is chosen so that a
 single model is as accurate under this posterior as it was on people whose labels are known (Jiang et al. 2022,
 Assessing generalization of SGD via disagreement). Kirsch & Gal 2022 (A note on "Assessing generalization of SGD via
-disagreement") describe the calibration that this needs. The posterior has exactly this form if the errors of the models
-are normally distributed around an error that they share.
+disagreement") describe the calibration that this needs. The posterior has exactly this form if the errors of the
+models' log-probabilities are normally distributed around an error that all models share.
 
 Log-probabilities also contain the class frequencies that a model has learnt, and the temperature must not change these.
 The logarithm of these frequencies is therefore subtracted first, and that of the labelled photos' class frequencies is
@@ -45,8 +45,8 @@ def class_shares(labels: np.ndarray) -> np.ndarray:
 def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Offsets float [18], mean 0, for which the mean of softmax(logits + offsets) over the photos is `shares`.
 
-    logits: float [N, 18]; shares: float [18], above 0, sum 1. The offsets minimise a convex function, the mean log loss
-    of labels with these shares. They are unique up to a constant.
+    logits: float [N, 18]; shares: float [18], above 0, sum 1. The offsets minimise a convex function: up to a
+    constant, the mean log loss of any labels whose class shares are `shares`. They are unique up to a constant.
     """
 
     def objective(offsets: np.ndarray) -> float:

@@ -68,7 +68,10 @@ def read_state_dict(path: Path, key: str) -> StateDict:
 
 
 def _read_torch(path: Path) -> StateDict:
-    """Return the state dict in a torch.save file, as in timm that of the EMA if there is one. No code in it is run."""
+    """Return the state dict in a torch.save file; if it contains one of the EMA, return that one, as timm does.
+
+    No code in it is run.
+    """
     content = load_torch_file(path)
     if not isinstance(content, dict):
         raise ValueError("it contains no dictionary of tensors")

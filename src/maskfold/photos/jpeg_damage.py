@@ -24,16 +24,17 @@ READ_AHEAD = 8
 # The blocks of a Samsung trailer and the boxes of an MP4 movie begin with two zero bytes. Other bytes in place of the
 # end marker are a sign that the marker and a part of the data were overwritten.
 TRAILER_START = bytes(2)
-# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless a code of zero bits means
-# "end of block".
+# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless the code of only 0 bits
+# means "end of block".
 ZERO_RUN = bytes(16)
 
 
 def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
     """Read the header of a JPEG. Return (header, fault); fault: what is wrong with the file and what to do, or None.
 
-    The data is decoded only if the file has no end marker. If no end marker follows the data of a single scan,
-    header.content is a copy of the file that ends with this data and an end marker.
+    The data is decoded only if no end marker follows the start of the scan. If the data of a single scan is not
+    directly followed by an end marker but, for example, by a trailer, header.content is a copy in which an end marker
+    replaces everything after the data.
     """
     header = read_jpeg_header(content)
     if header is not None and header.scan_start is not None:
@@ -143,9 +144,9 @@ def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
 
 
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:
-    """Whether a code of zero bits means "end of block" in the first component, or the code is unknown.
+    """Whether the code of only 0 bits means "end of block" in the first component, or the code is unknown.
 
-    Intact flat pictures then have runs of zeros.
+    If it does, intact flat pictures contain runs of zero bytes, so such a run is no sign of damage.
     """
     table = header.content[scan_header + 2] & 15
     first_symbol = None

@@ -69,7 +69,7 @@ class _Child:
     error: UserError | None = None
 
     def receive_error(self) -> None:
-        """Read the error if the child has sent one. Call this while the child runs: it would block on a full pipe."""
+        """Read the error if the child has sent one. Call this while the child runs, because a full pipe blocks it."""
         if not self.errors.closed and self.errors.poll():
             # recv raises EOFError if the child has ended without an error.
             with contextlib.suppress(EOFError):
@@ -99,8 +99,8 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
                 job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method, has_locks)
                 receiver, sender = spawn.Pipe(duplex=False)
                 process: BaseProcess = spawn.Process(target=_run_child, args=(job, slot, sender), name=part.name)
-                # Ctrl-C reaches the whole process group, even children that are still importing modules. The signal is
-                # blocked there, and the parent passes it on.
+                # Ctrl-C would also end children that are still importing modules. So children start with the stop
+                # signals blocked, and the parent passes a signal on.
                 with stop_signals_blocked():
                     process.start()
                 stop.has_trained = True
