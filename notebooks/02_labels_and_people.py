@@ -86,7 +86,8 @@ assert bias.difference > 0
 # ## Class shares of the folds
 
 # %%
-print(f"the share of a class differs between folds by at most {largest_share_difference(images, people):.1%}")
+difference = largest_share_difference(images, people)
+print(f"the share of a class differs between folds by at most {difference:.1%} of its largest share")
 pd.crosstab(people.fold, [people.gender, age_group(people.age)])
 
 # %% [markdown]

@@ -22,9 +22,9 @@ AnyPredictions = TypeVar("AnyPredictions", bound="Predictions")
 class Predictions:
     """Class probabilities of photos.
 
-    image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label, fold and
-    person_id, [N]. source: hashes of the checkpoints that made the predictions, to recognise a stale cache. fold_probs:
-    the probabilities by the model of each finished fold, float32 [K, N, 18], for the eval photos of a run.
+    image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label and fold,
+    int [N], and person_id, text [N]. source: hashes of the checkpoints and the eval photos, text, to recognise a stale
+    cache. fold_probs: the probabilities of the eval photos by the model of each finished fold, float32 [K, N, 18].
     """
 
     image_id: np.ndarray
@@ -44,7 +44,7 @@ class Predictions:
         arrays = {name: value for name, value in vars(self).items() if value is not None}
         for name in ("image_id", "person_id", "source"):
             if name in arrays:
-                # Text, not dtype object, which numpy would pickle.
+                # Text instead of dtype object, which numpy would pickle.
                 arrays[name] = np.asarray(arrays[name], dtype=np.str_)
         for name in ("probs", "fold_probs"):
             if name in arrays:
@@ -52,7 +52,7 @@ class Predictions:
         write_atomic(path, lambda temporary: np.savez(temporary, **arrays))
 
     def aligned(self, image_id: Iterable[str]) -> Self:
-        """The same predictions in the order of `image_id`. Raises KeyError for an unknown id."""
+        """The predictions of these photos, in the order of `image_id`. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.image_id)}
         order = np.array([rows[name] for name in image_id], int)
         fields = {
@@ -88,7 +88,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
 def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> Predictions:
     """Read and check a file of predictions.
 
-    Raises UserError, ending with `fix`, if it is missing, unreadable or not in the format.
+    Raises UserError if the file is missing, or if it is unreadable or invalid (the message then ends with `fix`).
     """
     try:
         check_expansion(path)
@@ -98,7 +98,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
         fault = _format_fault(predictions, out_of_fold)
         _check_texts(predictions)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; train the run to its end first") from None
+        raise UserError(f"{path}: not found; finish training the run first") from None
     except Exception as error:
         check_readable(path)
         raise UserError(f"{path}: contains no readable predictions ({first_line(error)}); {fix}") from error
@@ -108,7 +108,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
 
 
 def _check_texts(predictions: Predictions) -> None:
-    """Raise an error for invalid Unicode code points: numpy reads them, but can't convert them to text."""
+    """Raise an error for invalid Unicode code points, which numpy reads but cannot convert to text."""
     for texts in (predictions.image_id, predictions.person_id, predictions.source):
         if texts is not None:
             "".join(map(str, texts.ravel().tolist())).encode()
@@ -180,5 +180,5 @@ def mean(members: Sequence[AnyPredictions]) -> AnyPredictions:
 
 
 def mean_probs(probs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """The mean of the probabilities of several models, [N, 18] each, computed in float64: float32 [N, 18]."""
+    """The mean of the probabilities of several models, [N, 18] each, as float32 [N, 18]; computed in float64."""
     return np.asarray(np.mean(probs, axis=0, dtype=np.float64), np.float32)

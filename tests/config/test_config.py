@@ -144,7 +144,7 @@ def test_a_faulty_flag_is_refused(script, tmp_path, words, expected):
 
 def test_all_faults_are_reported_at_once(script, tmp_path):
     (tmp_path / "x.yaml").write_text("optim: {lr: -1, epoch: 3}\n")
-    refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 faults")
+    refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 errors")
 
 
 def test_a_missing_file_suggests_a_similar_one(script, tmp_path):

@@ -332,11 +332,11 @@ def test_photos_are_found_where_the_data_was_moved(script, raw, tmp_path, monkey
     monkeypatch.delenv("SM_CHANNEL_TRAIN")
     monkeypatch.delenv("SM_CHANNEL_EVAL")
     prepared = load_prepared(Path("p"))
-    with pytest.raises(UserError, match=r"raw data 사본: the raw data is no longer there.*--data\.root"):
+    with pytest.raises(UserError, match=r"raw data 사본: the raw data is no longer at this path.*--data\.root"):
         prepared.photo_paths(prepared.images)
     prepared = load_prepared(Path("p"), Places(root=moved))
     assert all(path.is_file() for path in prepared.photo_paths(prepared.images))
-    with pytest.raises(UserError, match=r"eval set: the eval set is no longer there.*--data\.root"):
+    with pytest.raises(UserError, match=r"eval set: the eval set is no longer at this path.*--data\.root"):
         prepared.photo_paths(prepared.evaluation)
     monkeypatch.setenv("SM_CHANNEL_EVAL", str(moved_eval))
     paths = load_prepared(Path("p"), Places(root=moved)).photo_paths(prepared.evaluation)
@@ -388,7 +388,7 @@ def test_another_eval_folder_is_not_taken_for_the_eval_set(script, raw, tmp_path
     for photo in (other / "images").iterdir():
         photo.rename(photo.with_stem(f"other {photo.stem}"))
     prepared = load_prepared(project / "p")
-    with pytest.raises(UserError, match="the eval set is no longer there"):
+    with pytest.raises(UserError, match="the eval set is no longer at this path"):
         prepared.photo_paths(prepared.evaluation)
     shutil.copytree(tmp_path / "moved eval", tmp_path / "eval")
     assert prepared.eval_dir == tmp_path / "eval"

@@ -179,7 +179,7 @@ def test_a_submission_is_compared_with_its_interval(script, run, trained):
     for bounds, where in (([0.0, 1.0], "inside"), ([0.9999, 1.0], "below"), ([-1.0, -0.5], "above")):
         changed = manifest["expected"] | {"submission": submission | {"interval95": bounds}}
         path.write_text(json.dumps(manifest | {"expected": changed}))
-        assert f"the score is {where} it" in script(*call, answers).out
+        assert f"the score is {where} the interval" in script(*call, answers).out
     for fault, key in (
         ({"macro_f1": "x"}, "macro_f1"),
         ({"interval95": [0.1]}, "interval95"),

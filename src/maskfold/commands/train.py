@@ -66,7 +66,7 @@ def main() -> None:
     _check_seeds(args.seeds or [])
     from maskfold.time_left import parse_duration
 
-    # The time of --stop-after is that of the whole command, so it begins here.
+    # --stop-after limits the time of the whole command, so the time starts here.
     deadline = None if args.stop_after is None else time.time() + parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_overrides(args))
     from maskfold.evaluation.repeats import print_repeats, repeat_line
@@ -101,4 +101,6 @@ def _check_seeds(seeds: list[int]) -> None:
         if not 0 <= seed <= MAX_SEED:
             raise UserError(f"--seeds {seed} is not valid; use whole numbers from 0 to {MAX_SEED}")
         if seeds.count(seed) > 1:
-            raise UserError(f"--seeds: {seed} is given twice, but the runs of one seed are equal; give each seed once")
+            raise UserError(
+                f"--seeds: {seed} is given twice, but two runs with the same seed are identical; give each seed once"
+            )

@@ -15,10 +15,11 @@ from maskfold.runs.summary import SELECTED
 
 
 def print_repeats(runs: Sequence[RunFolder], oofs: Sequence[OutOfFold], console: Console | None = None) -> None:
-    """Print the metrics of each repeat, their mean, spread and interval, and the gain of the mean of the fold models.
+    """Print the metrics of each repeat, their mean, spread and interval, and the gain from averaging the fold models.
 
-    The repeats are scored on the photos that all of them predict. The gain is recorded in their folders. oofs: the
-    out-of-fold predictions of the runs, with equal labels. Raises UserError if they have no photo in common.
+    The repeats are scored on the photos that all of them predict. The gain is written to gain.json, see record_gain.
+    oofs: the out-of-fold predictions of the runs, with equal labels. Raises UserError if the runs have no photo in
+    common.
     """
     console, joined = console or wide_console(), join(oofs)
     labels, people = joined[0].label, joined[0].person_id
@@ -46,7 +47,7 @@ def print_repeats(runs: Sequence[RunFolder], oofs: Sequence[OutOfFold], console:
 
 
 def repeat_line(summary: dict, run: RunFolder) -> str:
-    """One line on a finished repeat; summary: content of summary.json."""
+    """Return a line on a repeat that has just been trained; summary: the content of its summary.json."""
     whole = summary["oof"]
     score = f"out-of-fold macro F1 {whole['macro_f1']:.4f}, 95 % interval {ci_text(whole['macro_f1_ci95'])}"
     rest = "" if summary["complete"] else "; not all folds are trained"

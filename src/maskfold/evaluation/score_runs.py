@@ -28,13 +28,13 @@ FIGURE = "reliability.png"
 
 
 def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Path | None = None) -> None:
-    """Print scores, classes and calibration of each run; for several runs also a comparison and the members' table.
+    """Print scores, classes and calibration of each run; for several runs also comparisons and print_members.
 
-    For repeats of one experiment, print_repeats prints their mean and spread, and records the gain of averaging.
-    corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, with
-    a subfolder for each run if there are several; None for the folder of each run, if it can be written. Raises
-    UserError if a run has no out-of-fold predictions, runs have no photo in common, the corrections have errors, or the
-    path of a flag does not contain the data of a run.
+    For repeats of one experiment, print_repeats also prints their mean and spread, and records the gain from averaging
+    the fold models. corrections: a file whose effect on each run's score is printed too. out: folder for the
+    reliability diagrams, with a subfolder for each run if there are several; None for the folder of each run, if it can
+    be written. Raises UserError if a run has no out-of-fold predictions, runs have no photo in common, the corrections
+    have errors, or --data.root or --data.prepared is not the data of a run.
     """
     if out is not None:
         check_output(out, "--out")
@@ -60,7 +60,10 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
 
 
 def _print_shift(datasets: Sequence[Prepared]) -> None:
-    """Print a warning if the eval photos differ; without --data.root, data whose photos are not found is skipped."""
+    """Print the warnings and notes of check_shift, each once.
+
+    If --data.root is not given, data for which check_shift raises UserError is skipped.
+    """
     lines = []
     for prepared in datasets:
         try:

@@ -20,12 +20,13 @@ from maskfold.runs.run_folder import RunFolder
 class Blend:
     """The predictions of an ensemble.
 
-    eval_predictions, pred_labels: the probabilities and labels of the eval set. fold_probs, fold_pred_labels: the same
-    for the models of each fold that all members have finished, float [K, E, 18] and int [K, E]. oof: the photos that
-    all members predict out-of-fold; member_probs: the members' probabilities for these photos, float [M, N, 18].
-    cross_fitted: the same blend, in which each person is predicted with parameters fitted on other people; its score is
-    that of a fold's models. params: the parameters fitted on all people. decision_gain: gain of the decision over the
-    most probable label; None for the decision argmax.
+    eval_predictions, pred_labels: the probabilities and labels of the eval set. fold_probs, fold_pred_labels: float
+    [K, E, 18] and int [K, E], the blends of the members' models of a single fold, for each of the K folds that all
+    members have finished. oof: the first member's predictions of the photos that all members predict out-of-fold;
+    member_probs: float [M, N, 18], the probabilities of all members for these photos. cross_fitted: the blend's
+    predictions of these photos, with parameters fitted on other people; their score is that of one fold's models, not
+    of the mean over all folds. params: the parameters fitted on all people. decision_gain: the gain of the decision
+    over the most probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
@@ -59,7 +60,10 @@ def blend_predictions(
     blend: str = "mean",
     decision: str = "argmax",
 ) -> Blend:
-    """Blend runs as blend_runs does; predicted: the (eval, out-of-fold) predictions of each, the former by fold too."""
+    """Blend runs as blend_runs does, with given predictions.
+
+    predicted: the (eval, out-of-fold) predictions of each run; the eval predictions must have fold_probs.
+    """
     joined = join([oof for _, oof in predicted])
     oof, members = joined[0], np.stack([member.probs for member in joined])
     gain = None
@@ -106,7 +110,7 @@ def _apply(params: BlendParams, eval_predictions: Sequence[Predictions]) -> tupl
 
 
 def _members_by_fold(runs: Sequence[RunFolder], eval_predictions: Sequence[Predictions]) -> list[np.ndarray]:
-    """The members' eval probabilities [M, E, 18], for each fold that all members have finished."""
+    """Return [M, E, 18] for each fold that all members have finished: the eval probabilities by their models of it."""
     by_fold = []
     for run, predictions in zip(runs, join(eval_predictions), strict=True):
         assert predictions.fold_probs is not None

@@ -1,4 +1,4 @@
-"""Predict the eval photos and, out-of-fold, the training photos with fold models; later commands read the results."""
+"""Predict eval photos, and training photos out-of-fold, with the models of runs; cache the results."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from maskfold.fileio import sha256
 from maskfold.probabilities import OutOfFold, Predictions, load_predictions
 from maskfold.runs.run_folder import RunFolder
 
-# Maximum bytes of weights that are loaded together, since photos and activations must fit into a small GPU too.
+# Maximum bytes of weights that are loaded at once: photos and activations must fit into a small GPU's memory, too.
 MAX_WEIGHT_BYTES = 4 * 2**30
 
 
@@ -31,7 +31,7 @@ def load_oof(run: RunFolder, prepared: Prepared) -> OutOfFold:
 def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
     """Return {finished part (fold0, ..., full): SHA-256 of its weights}.
 
-    Raises UserError if no fold is finished or a file of weights is missing.
+    Raises UserError if no fold is finished, or if the weights of a part are missing.
     """
     if not run.finished_folds:
         raise UserError(f"{run.folder}: no fold is finished; train it first")
@@ -45,8 +45,8 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
 class _Request:
     """A request for cached predictions of a run. source: see _source.
 
-    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: what a note
-    about damaged predictions says will happen.
+    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: the end of
+    a note about damaged predictions, which tells what happens next.
     """
 
     run: RunFolder
@@ -60,11 +60,11 @@ class _Request:
 def predict_runs(
     runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...], need_folds: bool = False
 ) -> list[tuple[Predictions, OutOfFold]]:
-    """Return (eval, out-of-fold) predictions of all finished parts of each run with these TTA views.
+    """Return the (eval, out-of-fold) predictions of each run, by all its finished parts with these TTA views.
 
-    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if these files were made with the
-    current checkpoints; otherwise they are computed and written there. need_folds: whether the eval predictions must
-    have fold_probs; a file of an older version without them is then computed again. Raises UserError if the data has no
+    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if the current checkpoints made
+    these files; otherwise they are computed and written there. need_folds: whether the eval predictions must have
+    fold_probs. If so, files of older versions, which lack them, are computed again. Raises UserError if the data has no
     eval set.
     """
     pairs = zip(runs, datasets, strict=True)
@@ -99,20 +99,20 @@ def read_cached_predictions(
 
 
 def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Return the possible paths of the eval predictions and of the out-of-fold ones; new files get the first path."""
+    """Return the possible paths of the eval and of the out-of-fold predictions; new files get the first path."""
     tta = "+".join(views)
     return run.cache_paths(f"eval-{tta}.npz"), run.cache_paths(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
-    """Return the fingerprint of the eval photos and the hash of each checkpoint, text [1 + parts]."""
+    """Return text [1 + P]: the fingerprint of the eval photos, then the hash of the checkpoint of each of P parts."""
     _ = prepared.eval_table  # raises UserError without an eval set
     fingerprint = f"eval:{prepared.meta['eval_fingerprint']}"
     return np.array([fingerprint] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
 
 
 def _read_cached(request: _Request) -> tuple[Predictions, OutOfFold] | None:
-    """Return the cached predictions; None if there are none, they are damaged, or other checkpoints made them."""
+    """Return the cached predictions; None if they are missing, damaged or made by other checkpoints."""
     pairs = (_read_pair(paths, request) for paths in zip(*_paths(request.run, request.views), strict=True))
     return next((pair for pair in pairs if pair is not None), None)
 
@@ -146,7 +146,7 @@ def _read_pair(paths: tuple[Path, Path], request: _Request) -> tuple[Predictions
 
 
 def _groups_within_memory(runs: Sequence[RunFolder], indices: Sequence[int]) -> Iterator[list[int]]:
-    """Yield `indices` in groups whose weights stay below MAX_WEIGHT_BYTES; a single larger run is its own group."""
+    """Yield `indices` in groups with at most MAX_WEIGHT_BYTES of weights; a single larger run is a group of its own."""
     group: list[int] = []
     group_bytes = 0
     for run, index in zip(runs, indices, strict=True):

@@ -1,15 +1,16 @@
-"""The score to expect of a submission, and an interval for it, without further training.
+"""Estimate the score of a submission, with an interval, without further training.
 
-The out-of-fold score is that of one fold's models; a submission averages the models of all folds. What this gains is
-estimated on the eval photos, where all models predict every photo: macro F1 of the submission minus the mean of single
-folds' models, both under the posterior of metrics/eval_posterior.py. The estimate is the out-of-fold score plus this
-gain. The interval has the spread of an out-of-fold score on a new set of people (training people are resampled, then
-as many people as the eval set has), with the standard error of the gain added in quadrature. Where repeats of the
-experiment give another estimate of the gain (ensemble_gain.py), both are combined by inverse variance.
+The out-of-fold score is that of one fold's models; a submission averages the models of all folds. The gain from this
+average is estimated on the eval photos, because all models predict every eval photo: it is the macro F1 of the
+submission minus the mean macro F1 of single folds' models, both under the posterior of metrics/eval_posterior.py. The
+estimate is the out-of-fold score plus this gain. The interval has the spread of an out-of-fold score on a new set of
+people: the training people are resampled, and a set as large as the eval set is sampled from each resample. The
+standard error of the gain is added to this spread in quadrature. If repeats of the experiment give another estimate of
+the gain (ensemble_gain.py), the two estimates are averaged with inverse-variance weights.
 
-Assumptions: the eval people come from the population of the training people (the shift warning tests this; the
-estimate fails without it); the folds' models are equally good; the mean of their log-probabilities contains what they
-know about the truth; a model for all people (--refit) is about as good as the folds' models.
+Assumptions: the eval people come from the population of the training people (the shift warning tests this, and the
+estimate fails otherwise); the folds' models are equally good; the mean of their log-probabilities contains all that
+they know about the true labels; a model for all people (--refit) is about as good as a fold's model.
 """
 
 from dataclasses import dataclass
@@ -34,14 +35,14 @@ from maskfold.metrics.eval_posterior import (
 from maskfold.metrics.scores import macro_f1
 from maskfold.runs.run_folder import RunFolder
 
-# Share of the gain that is taken as the standard error of its model; the sample of people adds its own error. Measured:
-# see EXPERIMENTS.md, "Expected score of a submission".
+# The part of the gain's standard error that comes from errors of the posterior, as a share of the gain. The sample of
+# people adds its own error. The value was measured: see EXPERIMENTS.md, "Expected score of a submission".
 MODEL_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class LabelledPredictions:
-    """Predictions of people with known labels by models that were not trained on them.
+    """Predictions of people with known labels, by models that were not trained on these people.
 
     probs: float [N, 18]; pred_labels, labels: int [N]; people: [N], the person of each photo.
     """
@@ -56,8 +57,8 @@ class LabelledPredictions:
 class EvalPredictions:
     """Predictions of the eval photos.
 
-    fold_probs: float [K, E, 18], by the models of each fold; fold_pred_labels: int [K, E], the labels that are chosen
-    from them; pred_labels: int [E], those of the submission.
+    fold_probs: float [K, E, 18], the probabilities by the models of each fold; fold_pred_labels: int [K, E], the labels
+    chosen from fold_probs; pred_labels: int [E], the labels of the submission.
     """
 
     fold_probs: np.ndarray
@@ -75,9 +76,9 @@ class FoldGain:
 
 @dataclass(frozen=True)
 class ExpectedScore:
-    """The expected macro F1 of a submission, and the gain over one fold's models in it.
+    """The expected macro F1 of a submission. It includes `gain`, the gain over one fold's models.
 
-    interval95: the 95 % interval [low, high]; half95: that on half of the eval set, None for a single person.
+    interval95: the 95 % interval [low, high]; half95: the interval on half of the eval set; None for a single person.
     """
 
     macro_f1: float
@@ -88,7 +89,7 @@ class ExpectedScore:
 
 
 def expect_blend(blended: Blend, repeats: dict | None) -> dict:
-    """Return the keys submission and submission_half95 of a manifest, None without people in the eval set.
+    """Return the keys submission and submission_half95 of a manifest; both are None if the eval set has no people.
 
     repeats: the gain that was estimated from repeats, as load_gain returns it.
     """
@@ -107,7 +108,7 @@ def expect_blend(blended: Blend, repeats: dict | None) -> dict:
 
 
 def expect_from_cache(run: RunFolder, prepared: Prepared) -> dict | None:
-    """As expect_blend for a submission of one run without TTA; None if its cached predictions cannot be submitted."""
+    """Return expect_blend of one run without TTA, or None if its cached predictions can't be used for a submission."""
     try:
         predicted = read_cached_predictions(run, prepared, ("none",))
         if predicted is None:
@@ -118,13 +119,13 @@ def expect_from_cache(run: RunFolder, prepared: Prepared) -> dict | None:
 
 
 def gain_of_repeats(repeats: dict) -> FoldGain:
-    """The gain in `repeats`, as load_gain returns it; its standard error follows from the width of its interval."""
+    """Convert the result of load_gain to a FoldGain. The standard error follows from the width of the interval."""
     low, high = repeats["ci95"]
     return FoldGain(repeats["gain"], (high - low) / (2 * Z_TWO_SIDED))
 
 
 def combine_gains(first: FoldGain, second: FoldGain) -> FoldGain:
-    """The mean of two independent estimates, weighted by inverse variance; one without an error is taken as it is."""
+    """Average two independent estimates, weighted by inverse variance. An estimate without error is returned as is."""
     variances = np.square([first.std_error, second.std_error])
     if not variances.all():
         return min(first, second, key=lambda estimate: estimate.std_error)
@@ -160,7 +161,10 @@ def expect_score(
 def estimate_fold_gain(
     oof: LabelledPredictions, unlabelled: EvalPredictions, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> FoldGain:
-    """Estimate the gain on the eval photos."""
+    """Estimate the gain on the eval photos under the posterior.
+
+    Its temperature is the one at which the expected accuracy of single folds equals their accuracy on `oof`.
+    """
     log_prior = learnt_log_prior(log_probs_of(oof.probs), oof.labels)
     family = PosteriorFamily(log_probs_of(unlabelled.fold_probs).mean(0) - log_prior, np.log(class_shares(oof.labels)))
     accuracies, gains = np.empty(len(TEMPERATURES)), np.empty(len(TEMPERATURES))
@@ -171,7 +175,7 @@ def estimate_fold_gain(
         gains[index] = expected_macro_f1(posterior, unlabelled.pred_labels) - np.mean(
             [expected_macro_f1(posterior, labels) for labels in singles]
         )
-    # The accuracy falls with the temperature; np.interp needs rising values.
+    # np.interp needs increasing accuracies, but the accuracy falls as the temperature rises.
     order = np.argsort(accuracies, kind="stable")
     correct = (oof.pred_labels == oof.labels).astype(np.float64)
     gain = float(np.interp(correct.mean(), accuracies[order], gains[order]))
@@ -180,7 +184,7 @@ def estimate_fold_gain(
 
 
 def _resampled_accuracy(correct: np.ndarray, oof: LabelledPredictions, resampling: Resampling) -> np.ndarray:
-    """The share of correct predictions of resampled people, float [resamples]."""
+    """Accuracy on each resample of the people, float [resamples]."""
     people = People(oof.labels, oof.people)
     per_person = np.stack([np.bincount(people.person_index, weights) for weights in (correct, np.ones(len(correct)))])
     samples = people.resample(np.random.default_rng(resampling.seed), resampling.count)

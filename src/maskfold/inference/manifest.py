@@ -15,7 +15,7 @@ REMAKE_SUBMISSION = "make the submission again from its runs"
 
 
 class MemberRecord(JsonRecord):
-    """A run of an ensemble: its name, its folder at the time, and the hashes of its finished parts."""
+    """A run of an ensemble: its name, its folder when the submission was made, and the hashes of its finished parts."""
 
     run: PathText
     folder: PathText = ""
@@ -23,7 +23,7 @@ class MemberRecord(JsonRecord):
 
 
 class SubmissionExpectation(JsonRecord):
-    """The expected score of the submission itself, its interval, and the gain over a fold's models in it."""
+    """The expected score of the submission itself, its interval, and the gain over one fold's models in this score."""
 
     macro_f1: float
     interval95: Interval
@@ -32,7 +32,7 @@ class SubmissionExpectation(JsonRecord):
 
 
 class Expected(JsonRecord):
-    """The expected score; board95 is None without an eval set, submission also in manifests of older versions."""
+    """The expected scores. board95 and submission are None without an eval set; older manifests have no submission."""
 
     macro_f1: float
     board95: Interval | None

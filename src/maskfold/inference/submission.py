@@ -87,7 +87,7 @@ def make_submission(
         "git_commit": code_state()["git_commit"],
     }
     read_index(out.parent)
-    # Everything that can fail was done before, so that a CSV never lacks its manifest.
+    # Everything that is likely to fail comes before this, so that a CSV never lacks its manifest.
     write_submission(out, table, info)
     manifest["csv_sha256"] = sha256(out)
     write_json(out.with_suffix(".json"), manifest)
@@ -107,8 +107,8 @@ def make_submission(
         messages.append(f"note: the expected score is optimistically biased: {', '.join(selected)}: {SELECTED}")
     if people < len(prepared.folds):
         messages.append(
-            f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those in a validation "
-            "fold of every member"
+            f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those that every "
+            "member predicts out-of-fold"
         )
     return manifest, blended, messages
 
@@ -133,7 +133,7 @@ def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Pr
 
 
 def skipped_rows(prepared: Prepared) -> dict | None:
-    """Return {image_id: ids of the eval photos that cannot be read, ans: the label that they get}; None without any."""
+    """Return {image_id: ids of the eval photos that cannot be read, ans: the label they get}; None if all are read."""
     if not (ids := prepared.skipped_eval_ids):
         return None
     return {"image_id": ids, "ans": int(prepared.images.label.mode()[0])}
@@ -142,9 +142,9 @@ def skipped_rows(prepared: Prepared) -> dict | None:
 def write_submission(
     out: Path, table: pd.DataFrame, info: Path, check: Callable[[Path], None] = lambda path: None
 ) -> None:
-    """Write a submission after checking it against info.csv and calling `check` with the temporary file's path.
+    """Write a submission to a temporary file, check it against info.csv and with `check`, then move it to `out`.
 
-    Writes nothing if one of these checks raises UserError.
+    If a check raises UserError, `out` is not changed.
     """
 
     def write(temporary: Path) -> None:
@@ -161,7 +161,7 @@ def _member(run: RunFolder) -> dict:
         "run": run.name,
         "folder": str(recorded_path(run.folder)),
         "folds": run.finished_folds,
-        # A refit predicts together with the fold models, but the expected score is that of the folds alone.
+        # The refit takes part in the prediction, but the expected score is that of the fold models alone.
         "refit": FULL in hashes,
         "checkpoints": hashes,
         "config_hash": run.provenance["config_hash"],

@@ -1,4 +1,4 @@
-"""submissions/index.csv: every submission with its expected score and the score that the leaderboard showed."""
+"""submissions/index.csv: every submission with its expected score and its score on the leaderboard."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ SUBMISSION_COLUMNS = (
 )
 NUMBER_COLUMNS = (*OLD_NUMBER_COLUMNS, *SUBMISSION_COLUMNS)
 INDEX_COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
-# A correlation of fewer scores has no meaning.
+# A correlation of fewer scores would be meaningless.
 MIN_SCORES_FOR_CORRELATION = 3
 
 
@@ -97,7 +97,7 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
         value = np.nan
     if not 0 <= value <= 1:
         raise UserError(f"--record {name} {score}: not a macro F1; give a number from 0 to 1, for example 0.7751")
-    # Before locking, which would create a mistyped folder.
+    # Check the name before locking, because `locked` would create a folder whose name is mistyped.
     names = list(read_index(folder)["name"])
     if name not in names:
         raise UserError(f"--record {name}: {folder / INDEX_FILE} has no such submission{did_you_mean(name, names)}")
@@ -127,7 +127,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
             outside += not inside
             where = f"{'inside' if inside else 'OUTSIDE'} {name} {ci_text(bounds)}"
         lines.append(f"{row.name}: expected {expected_score:.4f}, leaderboard {row.board_score:.4f}, {where}")
-    # One kind of expected score for all rows: that of older versions does not include the gain of the mean.
+    # Use one kind of expected score for all rows: in older versions it does not include the gain from averaging.
     has_all = recorded.expected_submission.notna().all()
     expected, scores = recorded.expected_submission if has_all else recorded.expected_macro_f1, recorded.board_score
     if len(recorded) >= MIN_SCORES_FOR_CORRELATION and expected.std() > 0 and scores.std() > 0:
@@ -137,7 +137,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
         lines.append(
             f"warning: {outside} of {len(recorded)} leaderboard scores are outside their interval, so the local score "
             "does not predict the leaderboard; check for people in two folds, different preprocessing at test time, or "
-            "eval photos of another kind"
+            "eval photos that differ from the training photos"
         )
     return lines
 

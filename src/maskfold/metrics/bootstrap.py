@@ -1,6 +1,6 @@
 """Bootstrap intervals of scores.
 
-They resample people, never photos: the errors on a person's seven photos are correlated.
+People are resampled, not photos, because the errors on a person's seven photos are correlated.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from maskfold.labels import stratum
 from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class, metrics_from_tally, tally
 
 RESAMPLES = 2000
-# Quantile 97.5 % of the normal distribution.
+# The 97.5 % quantile of the standard normal distribution.
 Z_TWO_SIDED = 1.959964
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """The seed of the resampling of people, and the number of resamples."""
+    """The seed for resampling people, and the number of resamples."""
 
     seed: int = 0
     count: int = RESAMPLES
@@ -28,10 +28,11 @@ DEFAULT_RESAMPLING = Resampling()
 
 
 class People:
-    """The people of some photos, to be resampled within gender x age strata (Efron & Tibshirani 1993).
+    """The P people in a set of N photos, for resampling within gender x age strata (Efron & Tibshirani 1993).
 
-    labels: int [N], 0..17; people: [N], the person of each photo. person_index: int [N], the index of each
-    photo's person in `names`.
+    labels: int [N], 0..17; people: [N], the person of each photo. Attributes: names: [P], the people;
+    person_index: int [N], the index in `names` of each photo's person; strata: for each stratum, the indices of its
+    people in `names`.
     """
 
     def __init__(self, labels, people):
@@ -43,15 +44,18 @@ class People:
         return len(self.names)
 
     def tally(self, labels, pred_labels) -> np.ndarray:
-        """One tally per person, [P, 3, TALLY_WIDTH]."""
+        """One tally per person, float [P, 3, TALLY_WIDTH]."""
         return tally(labels, pred_labels, self.person_index, len(self))
 
     def resample(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
-        """Sample people with replacement: for each stratum, int [count, size of the stratum] positions in it."""
+        """Sample people with replacement, `count` times.
+
+        Returns one array per stratum: the sampled positions in it, int [count, size of the stratum].
+        """
         return [rng.integers(len(group), size=(count, len(group))) for group in self.strata]
 
     def resample_to_size(self, rng: np.random.Generator, samples: list[np.ndarray], size: int) -> list[np.ndarray]:
-        """Sample `size` people from each resample, in the proportions of the strata."""
+        """Sample `size` people with replacement from each resample; the strata keep their proportions."""
         sizes = _proportional([len(group) for group in self.strata], size)
         return [
             np.take_along_axis(picks, rng.integers(picks.shape[1], size=(len(picks), stratum_size)), 1)
@@ -59,7 +63,7 @@ class People:
         ]
 
     def totals(self, tallies: np.ndarray, samples: list[np.ndarray]) -> np.ndarray:
-        """One tally per person [P, 3, C] -> the sum over each resample [resamples, 3, C]."""
+        """Tallies of the people [P, 3, C] -> sums over the people of each resample, float [resamples, 3, C]."""
         resamples = len(samples[0])
         total = np.zeros((resamples, tallies[0].size))
         for group, picks in zip(self.strata, samples, strict=True):
@@ -70,10 +74,10 @@ class People:
 
 
 def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield `count` bootstrap samples of the people, each as the rows of their photos, about N of them.
+    """Yield `count` bootstrap samples of the people, each as the row numbers of their photos, int [about N].
 
-    This is bagging (Breiman 1996). It has no strata, because the proportions of the strata should vary as well. people:
-    [N], the person of each photo.
+    The samples are for bagging (Breiman 1996). They are not stratified, because the proportions of the strata should
+    vary too. people: [N], the person of each photo.
     """
     rng = np.random.default_rng(seed)
     names, person_index = np.unique(people, return_inverse=True)
@@ -83,7 +87,7 @@ def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.nda
 
 
 def percentile_interval(values: np.ndarray) -> list[float]:
-    """The 95 % interval [low, high] of resampled values: percentiles 2.5 and 97.5."""
+    """The 95 % interval [low, high] of resampled values: their 2.5th and 97.5th percentiles."""
     return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
@@ -94,9 +98,9 @@ def score_intervals(
 
     labels, pred_labels: int [N]; people: [N], the person of each photo; eval_people: the number of people in the eval
     set, 0 without one.
-    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of a new set that is sampled from each
-    resample: board95 (as many people as the eval set) and board_half95 (half as many). Both are None without an eval
-    set.
+    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of new sets, one sampled from each
+    resample: board95 for as many people as the eval set has, and board_half95 for half as many. Each of the two is None
+    if its number of people is 0.
     """
     resampled_people = People(labels, people)
     tallies, rng = resampled_people.tally(labels, pred_labels), np.random.default_rng(resampling.seed)
@@ -116,9 +120,9 @@ def score_intervals(
 def new_set_scores(
     labels, pred_labels, people, new_people: int, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> np.ndarray:
-    """Macro F1 of sets of `new_people` people, each sampled from a resample of the people, float [resamples].
+    """Macro F1 of new sets of `new_people` people, one sampled from each resample of the people, float [resamples].
 
-    Unlike board95, people are resampled without strata, since the class frequencies of a new set vary too.
+    Unlike in score_intervals, people are resampled without strata, because the class frequencies of new sets vary too.
     labels, pred_labels: int [N]; people: [N], the person of each photo.
     """
     resampled_people = People(labels, people)
@@ -132,7 +136,7 @@ def new_set_scores(
 
 
 def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAULT_RESAMPLING) -> list[list[float]]:
-    """95 % intervals [low, high] of the F1 of each class."""
+    """The 95 % interval [low, high] of the F1 of each of the 18 classes."""
     resampled_people = People(labels, people)
     samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
     tallies = resampled_people.tally(labels, pred_labels)[..., TALLY_COLUMNS["all"]]
@@ -140,7 +144,7 @@ def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAUL
 
 
 def _proportional(sizes: list[int], total: int) -> np.ndarray:
-    """`total` divided in proportion to `sizes` into whole numbers; the largest remainders are rounded up."""
+    """Divide `total` into whole numbers in proportion to `sizes`; those with the largest remainders are rounded up."""
     exact = np.array(sizes) * total / sum(sizes)
     parts = np.floor(exact).astype(int)
     parts[np.argsort(parts - exact, kind="stable")[: total - parts.sum()]] += 1

@@ -1,13 +1,16 @@
-"""Class probabilities of photos without labels, from several models that were trained on different people.
+"""The posterior (class probabilities) of photos without labels, from models that were trained on different people.
 
-Where models disagree, the truth is uncertain: the mean of their log-probabilities, at a temperature, is taken as the
-logarithm of the posterior. The temperature is chosen so that a single model is as accurate under this posterior as it
-was on people whose labels are known (Jiang et al. 2022, Assessing generalization of SGD via disagreement; Kirsch & Gal
-2022, A note on "Assessing generalization of SGD via disagreement", on the calibration that this needs). If the errors
-of the models are normally distributed around an error that they share, the posterior has exactly this form.
-Log-probabilities also contain the class frequencies that a model has learnt. A temperature must not change these, so
-they are divided out before and multiplied in after it (Saerens, Latinne & Decaestecker 2002, Adjusting the outputs of a
-classifier to new a priori probabilities).
+Where the models disagree, the true class is uncertain. Their log-probabilities are averaged and divided by a
+temperature; the result is the logarithm of the posterior, up to normalisation. The temperature is chosen so that a
+single model is as accurate under this posterior as it was on people whose labels are known (Jiang et al. 2022,
+Assessing generalization of SGD via disagreement). Kirsch & Gal 2022 (A note on "Assessing generalization of SGD via
+disagreement") describe the calibration that this needs. The posterior has exactly this form if the errors of the
+models' log-probabilities are normally distributed around an error that all models share.
+
+Log-probabilities also contain the class frequencies that a model has learnt, and the temperature must not change these.
+The logarithm of these frequencies is therefore subtracted first, and that of the labelled photos' class frequencies is
+added after dividing by the temperature (Saerens, Latinne & Decaestecker 2002, Adjusting the outputs of a classifier to
+new a priori probabilities).
 """
 
 from dataclasses import dataclass
@@ -19,12 +22,12 @@ from scipy.special import log_softmax, logsumexp, softmax
 from maskfold.labels import NUM_CLASSES
 from maskfold.metrics.calibration import MAX_TEMPERATURE, MIN_PROB
 
-# The temperatures that are tried; the accuracy and the score are interpolated between them.
+# The temperatures to try. Results between them are interpolated.
 TEMPERATURES = np.exp(np.linspace(-np.log(MAX_TEMPERATURE), np.log(MAX_TEMPERATURE), 49))
-# Photos that are added to each class, in all together one, so that a class without photos has a logarithm.
+# Added to the number of photos of each class (one photo in total), so that the logarithm of a share is always finite.
 SHARE_PRIOR = 1 / NUM_CLASSES
 MAX_SHARE_ERROR = 1e-6
-# Weight of the squares of the offsets, which makes them unique.
+# Weight of the squared offsets in the objective. This term makes the minimum unique.
 OFFSET_RIDGE = 1e-9
 
 
@@ -40,10 +43,10 @@ def class_shares(labels: np.ndarray) -> np.ndarray:
 
 
 def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Offsets float [18], mean 0, with which the mean of softmax(logits + offsets) is `shares`.
+    """Offsets float [18], mean 0, for which the mean of softmax(logits + offsets) over the photos is `shares`.
 
-    logits: float [N, 18]; shares: float [18], above 0, sum 1. They minimise a convex function, the mean log loss of
-    labels with these shares, and are unique but for a constant.
+    logits: float [N, 18]; shares: float [18], above 0, sum 1. The offsets minimise a convex function: up to a
+    constant, the mean log loss of any labels whose class shares are `shares`. They are unique up to a constant.
     """
 
     def objective(offsets: np.ndarray) -> float:
@@ -66,10 +69,11 @@ def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def learnt_log_prior(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Logarithm of the class frequencies that log-probabilities contain, float [18], up to a constant.
+    """Logarithm of the class frequencies that models have learnt, float [18], up to a constant.
 
-    log_probs: float [N, 18], of models that were not trained on these people; labels: int [N]. At the temperature with
-    the lowest log loss, they are what has to be replaced by the shares of the labels for calibrated shares.
+    log_probs: float [N, 18], of models that were not trained on these people; labels: int [N]. The result is subtracted
+    from log_probs, see PosteriorFamily. At the temperature with the lowest log loss, the mean of the posterior then
+    equals the class shares of the labels.
     """
     shares, rows = class_shares(labels), np.arange(len(labels))
 
@@ -87,17 +91,17 @@ def learnt_log_prior(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PosteriorFamily:
-    """The posterior of photos without labels at each temperature.
+    """The posterior of E photos without labels, as a function of the temperature.
 
-    log_likelihoods: float [E, 18], the mean of the models' log-probabilities without the frequencies that they have
-    learnt; log_shares: float [18], logarithm of the share of each class among labelled people.
+    log_likelihoods: float [E, 18], the mean of the models' log-probabilities minus the result of learnt_log_prior;
+    log_shares: float [18], logarithm of the share of each class among the labelled photos.
     """
 
     log_likelihoods: np.ndarray
     log_shares: np.ndarray
 
     def at(self, temperature: float) -> np.ndarray:
-        """Class probabilities float [E, 18]."""
+        """Class probabilities at a temperature, float [E, 18]."""
         return softmax(self.log_likelihoods / temperature + self.log_shares, axis=1)
 
 
@@ -107,10 +111,10 @@ def expected_accuracy(posterior: np.ndarray, pred_labels: np.ndarray) -> float:
 
 
 def expected_macro_f1(posterior: np.ndarray, pred_labels: np.ndarray) -> float:
-    """Macro F1 with the expected counts of the posterior, which is the expected macro F1 of large sets.
+    """Macro F1 computed from the expected counts under the posterior; for large sets, this is the expected macro F1.
 
-    posterior: float [E, 18]; pred_labels: int [E]. The counts are sums over photos, so that a dependence between the
-    labels of a person's photos does not change their expectation.
+    posterior: float [E, 18]; pred_labels: int [E]. The labels of a person's photos depend on each other, but this does
+    not change the expected counts, because they are sums over photos.
     """
     hits = np.bincount(pred_labels, expected_of(posterior, pred_labels), minlength=NUM_CLASSES)
     counts = np.bincount(pred_labels, minlength=NUM_CLASSES) + posterior.sum(0)

@@ -8,15 +8,16 @@ import numpy as np
 from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, Z_TWO_SIDED, People, Resampling
 from maskfold.metrics.scores import METRICS, metrics_from_tally
 
-# Quantile 80 % of the normal distribution: the usual power of a planned study (Cohen 1988).
+# The 80 % quantile of the standard normal distribution; 80 % is the usual power of a planned study (Cohen 1988).
 Z_POWER = 0.841621
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in a metric, first - second, of two sets of predicted labels for the same photos.
+    """The difference in a metric between two sets of predicted labels for the same photos.
 
-    ci95: its 95 % interval [low, high]; std_error: its standard error over resampled people.
+    difference: first - second; ci95: its 95 % interval [low, high]; std_error: its standard error over resampled
+    people; num_people: the number of people that were compared.
     """
 
     difference: float
@@ -31,7 +32,7 @@ class Comparison:
 
     @property
     def people_needed(self) -> int | None:
-        """The number of people for which this difference would be significant with a power of 80 %.
+        """The number of people needed to detect a difference of this size with a power of 80 %.
 
         The number includes the people of this comparison. It is None for a difference of 0.
         """
@@ -41,26 +42,27 @@ class Comparison:
 
 
 def compare(labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING) -> Comparison:
-    """compare_by_metric for macro F1."""
+    """The Comparison of macro F1; see compare_by_metric."""
     return compare_by_metric(labels, first, second, people, resampling)["macro_f1"]
 
 
 def compare_by_metric(
     labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> dict[str, Comparison]:
-    """The paired bootstrap: both are scored on the same resampled people, so that the difficulty of a sample cancels.
+    """Compare two sets of predicted labels by the paired bootstrap. Returns a Comparison for each of METRICS.
 
-    ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): the
-    distribution of a difference is symmetric enough, and in simulations this interval had fewer false positives and
-    more power than percentiles.
-    labels: int [N]; people: [N], the person of each photo; first, second: predicted labels int [N], or [S, N] of S
-    repeats, whose scores are averaged. Returns a Comparison for each of METRICS.
+    Both sets are scored on the same resampled people, so that the difficulty of a sample cancels out. ci95 is the
+    standard normal interval with the bootstrap standard error (Efron & Tibshirani 1993, ch. 13), because the
+    distribution of a difference is nearly symmetric. In simulations, this interval had fewer false positives and more
+    power than the percentile interval.
+    labels: int [N]; people: [N], the person of each photo; first, second: predicted labels, int [N], or int [S, N] for
+    S repeats, whose scores are averaged.
     """
     resampled_people = People(labels, people)
     samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
 
     def metrics(pred_labels) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Observed and resampled metrics, the mean over the repeats."""
+        """The observed and the resampled metrics, each averaged over the repeats."""
         tallies = [resampled_people.tally(labels, repeat) for repeat in np.atleast_2d(pred_labels)]
         observed = [metrics_from_tally(counts.sum(0)) for counts in tallies]
         resampled = [metrics_from_tally(resampled_people.totals(counts, samples)) for counts in tallies]

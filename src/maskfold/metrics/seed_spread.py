@@ -12,10 +12,10 @@ from maskfold.metrics.scores import METRICS, metrics_from_tally
 
 @dataclass(frozen=True)
 class SeedSpread:
-    """A metric of several repeats.
+    """One metric of several repeats.
 
-    values: the metric of each repeat. mean: their mean. std: their standard deviation, with n - 1. interval95: the
-    95 % interval [low, high] of the mean over people and seeds.
+    values: the metric of each repeat. mean: their mean. std: their standard deviation (ddof=1). interval95: the 95 %
+    interval [low, high] of the mean, for other people and other seeds.
     """
 
     values: list[float]
@@ -29,16 +29,19 @@ def seed_spread(
 ) -> dict[str, SeedSpread]:
     """The SeedSpread of each of METRICS.
 
-    labels: int [N]; pred_labels: int [N] for each of S >= 2 repeats, on the same photos; people: [N], the person of
-    each photo.
+    labels: int [N]; pred_labels: the predicted labels of S >= 2 repeats, int [N] each, for the same photos; people:
+    [N], the person of each photo.
 
-    The interval is for the mean over all seeds and people, of which the S seeds and P people are a sample. Two-level
-    resampling: each resample has people (within their stratum) and, independently, seeds, sampled with replacement
-    (the pigeonhole bootstrap of Owen 2007, Annals of Applied Statistics 1(2); it is conservative where seeds and people
-    interact). S - 1 seeds are sampled, so that the variance of the mean is not too small by the factor (S - 1) / S (Rao
-    & Wu 1988, JASA 83). With two or three seeds their percentiles end at the extreme seeds, so the interval is
-    mean -+ t * standard deviation of the resamples. t is the quantile 97.5 % of Student's distribution; its degrees of
-    freedom join S - 1 of the seeds and P - 1 of the people, weighted by their variances (Satterthwaite 1946).
+    The interval is for the mean over all possible seeds and people. The S seeds and P people are a sample of these.
+    People (within their stratum) and seeds are resampled independently, both with replacement. This is the pigeonhole
+    bootstrap of Owen (2007, Annals of Applied Statistics 1(2)), which is conservative if seeds and people interact.
+    Each resample has only S - 1 seeds. With S seeds, the variance of the mean would be too small by the factor
+    (S - 1) / S (Rao & Wu 1988, JASA 83).
+
+    With two or three seeds, percentiles of the resamples are limited by the lowest and the highest seed. The interval
+    is therefore mean -+ t * standard deviation of the resamples, clipped to 0..1. t is the 97.5 % quantile of Student's
+    t distribution. Its degrees of freedom combine S - 1 for the seeds and P - 1 for the people, weighted by their
+    variances (Satterthwaite 1946).
     """
     resampled_people, rng = People(labels, people), np.random.default_rng(resampling.seed)
     tallies = [resampled_people.tally(labels, repeat) for repeat in pred_labels]
@@ -53,7 +56,7 @@ def seed_spread(
         by_repeat = np.stack([metrics[name] for metrics in resampled], axis=1)
         std_error = np.take_along_axis(by_repeat, picks, axis=1).mean(1).std(ddof=1)
         variances = np.array([values.var(ddof=1) / num_repeats, by_repeat.mean(1).var(ddof=1)])
-        # Degrees of freedom; without any variance the interval is a point, whatever they are.
+        # If there is no variance, the interval is a point for any number of degrees of freedom.
         weight = (variances**2 / [num_repeats - 1, max(num_people - 1, 1)]).sum()
         df = variances.sum() ** 2 / weight if weight else np.inf
         half = float(stdtrit(df, 0.975) * std_error) if weight else 0.0

@@ -14,8 +14,8 @@ UNKNOWN_AGE = 0
 class Targets(NamedTuple):
     """The targets of a batch.
 
-    classes: float32 [B, 18], shares that sum to the photo's weight; 0 for a photo that does not count. ages: float32
-    [B, A], the same for the age bins; 0 if the age is unknown.
+    classes: float32 [B, 18]; a row sums to the photo's weight, and is 0 for a photo that does not count. ages: float32
+    [B, A], the same for the age bins; a row is also 0 if the age is unknown.
     """
 
     classes: torch.Tensor
@@ -26,12 +26,14 @@ class Targets(NamedTuple):
 
 
 def age_targets(bin_years: int, sigma: float, truncated: bool = False) -> np.ndarray:
-    """float32 [121, A]: row `age` is a Gaussian around that age, integrated over each bin; row UNKNOWN_AGE is 0.
+    """Return the age targets, float32 [121, A]: row `age` is a Gaussian around that age, integrated over each bin.
 
-    An age of 30 years stands for 29.5 to 30.5, so bin edges lie at half years; the first and the last bin are open.
-    Label distribution learning (Geng 2016; Gao et al. 2017, DLDL, eq. 5). sigma 0: all weight on the age's own bin.
-    truncated: the Gaussians of ages in the open last bin are cut off at its border. Without this, an age of 60 has .4
-    of its weight below 60 at sigma 2, although a recorded age of 60 may stand for any age above it.
+    This is label distribution learning (Geng 2016; Gao et al. 2017, DLDL, eq. 5). Row UNKNOWN_AGE is 0. An age of 30
+    years stands for 29.5 to 30.5, so bin edges lie at half years. The first and the last bin are open-ended.
+
+    bin_years: years per bin. sigma: standard deviation in years; 0 puts all weight on the age's own bin. truncated:
+    whether ages in the last bin have all their weight in it. If not, an age of 60 has .4 of its weight below 60 at
+    sigma 2, although a recorded age of 60 may stand for any age above it.
     """
     starts = age_bins(bin_years)
     if sigma == 0:
@@ -48,9 +50,9 @@ def age_targets(bin_years: int, sigma: float, truncated: bool = False) -> np.nda
 
 
 class TargetEncoder:
-    """Converts a batch's labels and rows to Targets on the batch's device.
+    """Convert the labels and rows of a batch to Targets on `device`.
 
-    ages: int [N], UNKNOWN_AGE if the age is not known. weights: float [N], the weight of each photo in the loss.
+    ages: int [N] of all photos, UNKNOWN_AGE if not known. weights: float [N], the weights of the photos in the loss.
     """
 
     def __init__(self, config: Config, ages: np.ndarray, weights: np.ndarray, device: torch.device | str):

@@ -130,7 +130,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
 
 
 def _scores(summary: dict, expected: dict | None) -> str:
-    """expected: what to expect of the run's submission, None if there are no predictions for one."""
+    """Scores as HTML. expected: the result of expect_from_cache."""
     whole, submission = summary["oof"], ""
     if expected is not None:
         submission = f"<p>{escape(submission_sentence(expected))}; a submission of this run without TTA.</p>"

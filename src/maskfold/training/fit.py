@@ -1,4 +1,4 @@
-"""Train a run or its repeats: check the arguments, then train the parts of each run (the folds and the refit)."""
+"""Train a run, or repeats of it with other seeds: check the arguments, then train the parts (folds and refit)."""
 
 import shlex
 import sys
@@ -37,9 +37,9 @@ from maskfold.training.pseudo_sources import check_pseudo
 def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> tuple[RunFolder, dict | None]:
     """Train the unfinished parts of a run; return its folder and its summary. By default all folds are trained.
 
-    Under torchrun every process calls this function; only the main process writes and gets the summary.
+    Under torchrun every process calls this function. Only the main process writes; the others get None as the summary.
 
-    Raises UserError if the run can't be started or resumed, before anything in its folder is changed.
+    If the run can't be started or resumed, raises UserError before anything in its folder is changed.
     """
     request = request or TrainRequest()
     check_request(config, request)
@@ -49,7 +49,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         flag, value = ("--name", name) if request.out is None else ("--out", str(request.out))
         raise UserError(f"{flag} {value!r}: a run name has only letters, digits and . _ + -; give another {flag}")
     if request.fresh or not run.started:
-        # Check that training can start before deleting or writing anything.
+        # Before anything is deleted or written, check that training can start.
         pick_precisions(config.run, device)
         _check_model(config)
         check_compiler(config.run, device)
@@ -59,7 +59,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     with processes.main_process_first():
         prepared = ensure_prepared(config.data, request.cache)
     parts = requested_parts(prepared, request.folds, request.refit)
-    # Building the samplers finds the errors of all folds before the first fold is trained.
+    # Build all samplers now, so that an error in any fold is found before the first fold is trained.
     labels = prepared.images.label.to_numpy()
     updates = {p.name: config.optim.epochs * len(train_batch_sampler(config, p.train_rows, labels)) for p in parts}
     new_parts = [part.name for part in parts if request.fresh or not (run.part_dir(part.name) / LABELS_FILE).exists()]
@@ -74,7 +74,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     with run.lock() if writes else nullcontext():
         if processes.is_main_process:
             threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
-            # Checked again, because another process may have started the run before this one got the lock.
+            # Check again, because another process may have started the run before this one got the lock.
             if request.fresh or not run.started:
                 started_config = resolve_config(config, run.folder, prepared, device)
                 delete_run(run)
@@ -83,14 +83,14 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
                 resumed_config = resolve_config(config, run.folder, prepared, device, run.config)
                 _check_resumable(run, resumed_config, prepared, threads, device)
         processes.wait_for_everyone()
-        # Not the recorded config, so that keys that may change on resume (workers, device) take effect.
+        # The recorded config is not used as it is: keys that may change on resume (workers, device) must take effect.
         resolved = resolve_config(config, run.folder, prepared, device, run.config)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: already finished", file=sys.stderr)
         unfinished = [part for part in parts if not run.finished(part.name)]
         if unfinished:
-            # The check above skips a resumed run, which may be on another machine now.
+            # The check above is skipped for a resumed run, which may now be on another machine.
             check_compiler(resolved.run, device)
             with processes.main_process_first():
                 store = open_store(prepared, prepared.images, resolved.data)
@@ -118,10 +118,10 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
 def fit_repeats(
     config: Config, name: str, seeds: Sequence[int], request: TrainRequest
 ) -> Iterator[tuple[RunFolder, dict | None]]:
-    """Train an experiment with each of the seeds, one after another: the runs NAME-s<seed>; yield what fit_run returns.
+    """Train one run per seed, NAME-s<seed>, one after another; yield what fit_run returns for each of them.
 
-    Rerunning it skips finished runs and resumes the unfinished one. Raises UserError as fit_run does; whether all runs
-    can be resumed is checked before the first one is trained.
+    A second call skips finished runs and resumes the unfinished one. Raises UserError as fit_run does. All started runs
+    are checked before the first run is trained, so that a run that can't be resumed is reported at once.
     """
     configs = {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
     check_request(config, request)
@@ -141,7 +141,7 @@ def fit_repeats(
 
 
 def _check_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and predict on blank photos. Raises UserError if one of them fails."""
+    """Build augmentation, model and optimiser, and predict blank photos. Raises UserError if one of these fails."""
     make_train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
@@ -149,7 +149,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_resumable(run: RunFolder, config: Config, prepared: Prepared, threads: int, device: torch.device) -> None:
-    """Check that a started run has the same config and data; warn if its number of CPU threads was different."""
+    """Check that a started run has the same config and data; on a CPU, warn if the number of threads is different."""
     run.check_same(config, prepared)
     # Runs of earlier versions have no record of their threads.
     if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":

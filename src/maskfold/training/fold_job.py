@@ -1,4 +1,4 @@
-"""What is trained: the request of a command, its parts (a fold or the refit), and the objects that a part needs."""
+"""What to train: the request of a command, the parts of a run (its folds and the refit), and what each part needs."""
 
 import os
 from collections.abc import Sequence
@@ -25,7 +25,8 @@ class TrainRequest:
 
     folds: fold numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
     parallel: number of parts that are trained at once, each in its own process. stop: the request to stop training,
-    with the deadline. out: the run folder, None for the run's name in runs_root(). cache: the folder of caches.
+    with the deadline. out: the run folder; None for a folder with the run's name in runs_root(). cache: the folder of
+    caches.
     """
 
     folds: Sequence[int] | None = None
@@ -38,7 +39,7 @@ class TrainRequest:
 
 
 def check_request(config: Config, request: TrainRequest) -> None:
-    """Raise UserError for what is wrong with the request itself, whatever the data and the run folder."""
+    """Raise UserError if the request or the environment is not valid. The data and the run folder are not checked."""
     if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError(
             "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
@@ -60,9 +61,9 @@ def check_request(config: Config, request: TrainRequest) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """A fold ('fold0', ...) or the refit on all people ('full'), with its rows of the images table.
+    """A fold ('fold0', ...) or the refit on all people ('full'), with its rows in the images table.
 
-    train_rows, val_rows: int [N]; val_rows is empty for 'full'.
+    train_rows, val_rows: int arrays; val_rows is empty for 'full'.
     """
 
     name: str
@@ -71,7 +72,7 @@ class Part:
 
 
 def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refit: bool) -> list[Part]:
-    """The folds in order (None: all), then the refit. Raises UserError for a fold that does not exist."""
+    """Return the folds in order (all for None), then the refit. Raises UserError for a fold that does not exist."""
     all_folds = range(prepared.num_folds)
     folds = all_folds if fold_numbers is None else sorted(set(fold_numbers))
     if unknown := [fold for fold in folds if fold not in all_folds]:
@@ -89,7 +90,7 @@ class TrainContext:
     """What the parts of a run have in common. It can be sent to another process.
 
     config: resolved (see runs/resolved_config.py). store: the store of the training photos. stop: the request to stop
-    training, which is checked after each update.
+    training.
     """
 
     run: RunFolder
@@ -101,7 +102,7 @@ class TrainContext:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """The training of one part. time_left: the estimate for the whole run."""
+    """The training of one part. time_left: the estimate of the remaining time of the whole run."""
 
     context: TrainContext
     part: Part
