@@ -1,4 +1,4 @@
-"""Predict all photos with all models of several runs. This is the part of inference that needs torch."""
+"""Predict all photos with all models of several runs. This module needs torch; blending cached predictions does not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class Member:
 def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
     """Return (eval, out-of-fold) predictions of each member.
 
-    Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the
-    models do not fit into the GPU's memory together.
+    Photos are read once for all folds, TTA views and members with the same preprocessing, batch size and hardware.
+    Raises UserError if the models do not fit into the GPU's memory together.
     """
     requests = [_requests(member) for member in members]
     all_requests = [request for member_requests in requests for request in member_requests]
@@ -65,7 +65,7 @@ def _requests(member: Member) -> list[PartRows]:
 
 
 def _collect(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, OutOfFold]:
-    """Return (eval predictions: the mean of the parts, out-of-fold predictions of all folds).
+    """Return (eval predictions, out-of-fold predictions). The eval predictions are the mean over the parts.
 
     probs: one array for each request of _requests. fold_probs of the eval predictions leaves out the refit, because no
     fold measures its score.

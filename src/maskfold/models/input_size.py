@@ -69,8 +69,8 @@ def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
 def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = None) -> list[InputSize]:
     """Return up to four sizes near data.image_size at which the model sees the whole photo, the nearest first.
 
-    seen: the result of seen_size. It is None if the model fails at data.image_size; multiples of the patch size or
-    stride and of 32 are then tried.
+    seen: the result of seen_size. It is None if the model fails at data.image_size; multiples of the patch size (or
+    stride) are then tried first, and multiples of 32 next.
     """
     size, steps = config.data.image_size, _steps(model)
     if seen is None:

@@ -28,7 +28,8 @@ def has_single_scan(header: JpegHeader) -> bool:
 
 
 def with_end_marker(header: JpegHeader) -> JpegHeader:
-    """If no end marker follows the data of a single scan, replace everything after the data with an end marker.
+    """If the data of a single scan is not directly followed by an end marker, replace everything after the data with an
+    end marker.
 
     Samsung panoramas have a trailer with a movie right after the data. Viewers show these photos, because they decode
     all pixels before they look for the end marker. If the file is truncated, jpeg_damage.data_fault finds that data is
@@ -68,7 +69,8 @@ def lacks_scans(header: JpegHeader) -> bool:
             continue
         components = content[start + 1 : start + 1 + 2 * content[start] : 2]
         first, last, bits = content[end - 3 : end] if header.frame == PROGRESSIVE else ALL_COEFFICIENTS
-        # The lower four bits are the number of low bits of each coefficient that are left to later scans.
+        # The lower half of this byte (Al in T.81) is the number of low-order bits of each coefficient that later scans
+        # add.
         if bits & 15 == 0:
             missing -= {(component, coefficient) for component in components for coefficient in range(first, last + 1)}
     return bool(missing)

@@ -29,7 +29,7 @@ from maskfold.runs.wandb_settings import (
     wanted_mode,
 )
 
-# By default W&B waits for minutes. Only the first part of a run waits: about 20 s, including the overhead of W&B.
+# By default W&B waits for its server for minutes. With these limits it takes about 20 s (then see UNREACHED).
 SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 15
 # This file in the run folder marks W&B as unreachable, so that the other folds do not wait for it. The next start of
 # the run deletes the file.
@@ -176,7 +176,7 @@ class WandbLogger:
                 self._record["offline"] = self._run_dir
                 self._mark()
             self._run = None
-            # Epochs that were logged in the last seconds may be missing too.
+            # The epochs of the last seconds before the failure may be missing as well as all later ones.
             missing = f"the W&B run may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
             print(f"W&B: {first_line(fault)}; training continues without W&B; {missing}", file=sys.stderr)
             restart_service()

@@ -13,7 +13,11 @@ CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person have in common. Lengths are in pixels, shares 0 to 1, colours RGB from 0 to 255."""
+    """What the photos of one person have in common.
+
+    face_width, brow and eye are in pixels; colours are RGB from 0 to 255; the other floats are shares from 0 to 1
+    (wrinkles up to 1.2).
+    """
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
