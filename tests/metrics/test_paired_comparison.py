@@ -54,7 +54,7 @@ def test_people_needed_by_hand():
     assert Comparison(0.014, [0.0, 0.1], 0.01, 100).people_needed == pytest.approx(400, abs=2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_power_and_false_positives_of_a_comparison():
     """2,700 people: a true difference of 0.02 is significant in at least 80 % of simulations, one of 0 in at most 7 %."""
     worse = 0.0192
