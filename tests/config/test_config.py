@@ -206,7 +206,7 @@ def test_help_is_complete_and_imports_no_heavy_library(name):
             assert f"--{key} " in done.stdout
         flat = " ".join(done.stdout.split())
         # Beside the keys: --out, --cache and --no-lock, and six flags of train.py alone.
-        assert flat.count("(default: ") == len(KEYS) + 3 + 6 * (name == "train")
+        assert flat.count("(default: ") == len(KEYS) + 3 + 7 * (name == "train")
 
 
 def test_config_is_frozen():

@@ -146,7 +146,10 @@ FAULTS = {
         lambda raw: (raw / "train" / "train.csv").write_bytes(b"id,gender\n\xff\xfe,1\n"),
         ["train.csv", "UTF-8"],
     ),
-    "ragged train.csv": (lambda raw: _append(raw / "train" / "train.csv", "1,2,3,4,5,6,7,8"), ["train.csv", "CSV"]),
+    "ragged train.csv": (
+        lambda raw: _append(raw / "train" / "train.csv", "1,2,3,4,5,6,7,8"),
+        ["train.csv", "double quotes"],
+    ),
     "no age column": (_drop("age"), ["train.csv", "column age"]),
     "no path column": (_drop("path"), ["train.csv", "column path"]),
     "no images": (lambda raw: shutil.rmtree(raw / "train" / "images"), ["images", "no such folder"]),
@@ -196,7 +199,7 @@ FAULTS = {
         lambda raw: (raw / "train" / "train.csv").write_text(
             "id,gender,race,age,path\n1,male,A,20,p,x\n2,male,A,20,q,x\n"
         ),
-        ["train.csv", "CSV"],
+        ["train.csv", "double quotes"],
     ),
     "png damaged": (lambda raw: _png(raw, lambda png: png[:-300] + bytes(40) + png[-260:]), ["mask1.png", "damaged"]),
     "png without its middle": (lambda raw: _png(raw, lambda png: png[:2000] + png[9000:]), ["mask1.png"]),
@@ -442,7 +445,10 @@ def test_changed_data_may_be_other_data(script, raw, tmp_path):
         lambda: relabelled(prepared, None),
         lambda: submission_table(prepared.evaluation.image_id, np.zeros(len(prepared.evaluation), int), prepared),
     ):
-        with pytest.raises(UserError, match=r"changed .*mine .*was prepared.* from with --data\.root, or prepare the"):
+        with pytest.raises(
+            UserError,
+            match=r"(changed|labelled differently) .*mine .*was prepared.* from with --data\.root, or prepare the",
+        ):
             call()
 
 

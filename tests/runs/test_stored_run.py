@@ -82,7 +82,9 @@ def test_cached_predictions_are_used(script, stored, monkeypatch):
     assert done.code == 0, done.err
     assert "note" not in done.err
     assert Path("new.csv").read_bytes() == Path("expected/submission.csv").read_bytes()
-    predictions, expected = (load_predictions(path) for path in (stored / "eval-none+hflip.npz", "expected/eval.npz"))
+    predictions, expected = (
+        load_predictions(path) for path in (stored / "eval-none+hflip.npz", Path("expected/eval.npz"))
+    )
     assert expected.fold_probs is None
     np.testing.assert_allclose(predictions.fold_probs.mean(0), expected.probs, atol=1e-5)
     monkeypatch.setattr(predict_members, "predict_members", None)

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
-from maskfold.inference.manifest import REMAKE_SUBMISSION, Expected
+from maskfold.inference.manifest import REMAKE_SUBMISSION, ExpectedOnly
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.json_record import check_record
 from maskfold.labels import AXES
@@ -159,7 +159,7 @@ def print_submission_score(submission: Path, truth: Path) -> None:
         print(f"{path} is the manifest of another file, so the score is not compared with an expected one")
         return
     expected = manifest["expected"]
-    check_record(path, expected, Expected, REMAKE_SUBMISSION)
+    check_record(path, manifest, ExpectedOnly, REMAKE_SUBMISSION)
     bounds, source = expected["board95"], f"out-of-fold {expected['macro_f1']:.4f}, board95"
     if submission := expected.get("submission"):
         bounds, source = submission["interval95"], f"{submission['macro_f1']:.4f}, 95 % interval of the submission"

@@ -40,7 +40,13 @@ class Expected(JsonRecord):
     submission_half95: Interval | None = None
 
 
-class Manifest(JsonRecord):
+class ExpectedOnly(JsonRecord):
+    """A manifest of which only the expected score is read."""
+
+    expected: Expected
+
+
+class Manifest(ExpectedOnly):
     """The keys of a manifest that are read, besides factors."""
 
     name: str
@@ -48,7 +54,6 @@ class Manifest(JsonRecord):
     weights: list[Annotated[float, Field(ge=0)]]
     temperatures: list[Annotated[float, Field(gt=0)]]
     tta: Annotated[list[str], Field(min_length=1)]
-    expected: Expected
     dataset: str
     eval: str
     csv_sha256: str

@@ -13,11 +13,7 @@ CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person have in common.
-
-    face_width, brow and eye are in pixels; colours are RGB from 0 to 255; the other floats are shares from 0 to 1
-    (wrinkles up to 1.2).
-    """
+    """What the photos of one person have in common: colours (RGB, 0 to 255), lengths in pixels, and shares."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
