@@ -8,16 +8,16 @@ import weakref
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from maskfold import locks
 from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Data
-from maskfold.data.images_table import Prepared, fingerprint
+from maskfold.data.dataset_record import fingerprint
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import may_be_incomplete, write_atomic, write_json
 from maskfold.loading.crops import CROPS, reduction, store_size
@@ -26,6 +26,9 @@ from maskfold.loading.photo_array import UnmappedPhotos, open_photos, write_head
 from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.locks import hold, locked
 from maskfold.progress import parallel_map
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Increase the version with every change that alters stored pixels.
 VERSION = 3
@@ -96,7 +99,7 @@ def _open_checked(path: Path, shape: tuple[int, ...] | None) -> np.ndarray | Unm
     return pixels
 
 
-def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
+def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
     """Open the store of the table's photos, in the order of the table; build the store if it is missing or damaged.
 
     The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). The file is in
@@ -156,7 +159,7 @@ def _is_usable(path: Path, shape: tuple[int, ...], cache_folder: CacheFolder) ->
     return True
 
 
-def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
+def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, expected: str) -> None:
     paths = prepared.photo_paths(table)
     shape = (len(paths), *store_size(data), 3)
 
@@ -188,7 +191,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
     write_atomic(path, write, flush=False)
 
 
-def _report_faces(path: Path, table: pd.DataFrame, has_face: tuple[bool, ...]) -> None:
+def _report_faces(path: Path, table: "pd.DataFrame", has_face: tuple[bool, ...]) -> None:
     """Print the share of photos with a face, and write a list of the others, which got the centre crop, to `path`."""
     without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
     rates = face_rate_by_mask(table, has_face)
