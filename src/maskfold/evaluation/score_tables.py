@@ -8,7 +8,6 @@ from rich.table import Table
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
 from maskfold.inference.manifest import REMAKE_SUBMISSION, Expected
-from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.json_record import check_record
 from maskfold.labels import AXES
 from maskfold.metrics.bootstrap import class_intervals
@@ -146,6 +145,8 @@ def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None
 
 def print_submission_score(submission: Path, truth: Path) -> None:
     """Print a submission's score, and whether it is in the expected interval if the submission has a manifest."""
+    from maskfold.inference.submission_csv import load_true_and_submitted
+
     true_scores = scores(*load_true_and_submitted(submission, truth))
     print(f"{submission}: " + ", ".join(f"{title} {true_scores[key]:.4f}" for key, title in METRIC_TITLES.items()))
     path = submission.with_suffix(".json")
