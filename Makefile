@@ -29,11 +29,8 @@ help:
 
 demo: .venv
 	@$(PY) scripts/make_demo_data.py --out data/demo --people 120 --eval-people 40
-	@$(PY) scripts/prepare.py --data data/demo --folds 3
-	@$(PY) scripts/train.py configs/demo.yaml
-	@$(PY) scripts/submit.py runs/demo --tta none hflip --out submissions/demo.csv
-	@$(PY) scripts/report.py runs/demo
-	@$(PY) scripts/evaluate.py --submission submissions/demo.csv --truth data/demo/answers.csv
+	@$(PY) scripts/pipeline.py configs/demo.yaml --tta none hflip \
+	  --out submissions/demo.csv --truth data/demo/answers.csv
 
 test: lint
 	@$(PY) -m pytest $(PARALLEL)

@@ -21,8 +21,8 @@ from maskfold.data.decode import read_photo
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import prepare
 from maskfold.data.raw_layout import find_layout
-from maskfold.inference.photo_shift import measure_shift, sample_photos
 from maskfold.labels import PHOTOS_PER_PERSON
+from maskfold.loading.photo_shift import measure_shift, sample_photos
 from maskfold.loading.photo_statistics import photo_statistics
 
 Change = Callable[[np.ndarray], np.ndarray]

@@ -2,12 +2,14 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, tiny_args
 
 PACKAGE = ROOT / "src" / "maskfold"
 # From the lowest layer up: folders, "" for the modules beside them, "__init__" for maskfold/__init__.py, which offers the
@@ -157,10 +159,92 @@ def test_parsing_a_command_line_loads_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-def test_submissions_of_cached_predictions_do_not_import_torch():
-    code = "import sys, maskfold.inference.submission; print(sorted({'torch', 'albumentations', 'timm'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+HEAVY = ["torch", "timm", "albumentations", "pandas", "sklearn", "matplotlib", "torchvision", "scipy", "wandb"]
+HEAVY += ["accelerate", "torch._dynamo"]
+
+
+def imported(home, verb, *words, status=0):
+    """The heavy libraries that a script imports; status: the exit status that it should have."""
+    code = f"""
+import runpy, sys
+sys.argv = ["{verb}.py", *{list(map(str, words))}]
+try:
+    runpy.run_path("{ROOT}/scripts/{verb}.py", run_name="__main__")
+except SystemExit as end:
+    assert (end.code or 0) == {status}, end.code
+print("imported:", *sorted(set({HEAVY}) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=home, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("imported:")[2].split()
+
+
+@pytest.mark.parametrize("verb", ["pipeline", "prepare", "train", "evaluate", "submit", "report", "audit", "clean"])
+def test_help_and_wrong_arguments_import_nothing_heavy(verb, tmp_path):
+    assert imported(tmp_path, verb, "--help") == []
+    assert imported(tmp_path, verb, "--no-such-flag", status=2) == []
+
+
+def test_finished_commands_import_nothing_heavy(script, trained, tmp_path):
+    """A finished run, a submission and a report whose inputs have not changed."""
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "tiny"))
+    train = tiny_args(trained.raw, "--data.prepared", trained.prepared, "--name", "tiny")
+    submit, report = (run, "--out", tmp_path / "s.csv"), (run, "--out", tmp_path / "page.html")
+    assert script("submit", *submit).code == 0
+    assert script("report", *report).code == 0
+    for verb, words in (("train", train), ("submit", submit), ("report", report)):
+        assert imported(tmp_path, verb, *words) == [], verb
+    assert not {"torch", "timm", "accelerate", "albumentations", "wandb"} & set(imported(tmp_path, "evaluate", run))
+
+
+def test_training_imports_no_compiler(trained, tmp_path):
+    """A first update imports torch and timm, but not torch's compiler, torchvision, W&B or the plots."""
+    train = tiny_args(trained.raw, "--data.prepared", trained.prepared, "--name", "first", "--stop-after", "1s")
+    libraries = set(imported(tmp_path, "train", *train))
+    assert libraries >= {"torch", "timm"}
+    assert not {"torch._dynamo", "torchvision", "wandb", "matplotlib", "sklearn"} & libraries
+
+
+def libraries_of(module):
+    """{library: the module that imports it} of the libraries that importing a module of the package imports too."""
+    libraries, seen, todo = {}, set(), [module]
+    while todo:
+        if (current := todo.pop()) in seen:
+            continue
+        seen.add(current)
+        path = PACKAGE.joinpath(*current.split(".")[1:])
+        path = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("maskfold"):
+                inner = [f"{node.module}.{name.name}" for name in node.names]
+                todo += [name if name.replace(".", "/") in MODULE_PATHS else node.module for name in inner]
+            elif isinstance(node, ast.ImportFrom | ast.Import):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+                libraries |= {name.partition(".")[0]: current for name in names}
+    return libraries
+
+
+MODULE_PATHS = {module_of(path).replace(".", "/") for path in MODULES}
+
+
+@pytest.mark.parametrize(
+    ("module", "heavy"),
+    [
+        *((f"commands.{path.stem}", HEAVY) for path in sorted((PACKAGE / "commands").glob("*.py"))),
+        ("evaluation.finished_run", HEAVY),
+        ("evaluation.score_tables", HEAVY),
+        ("inference.unchanged_inputs", HEAVY),
+        ("report.page_record", HEAVY),
+        ("runs.disk_cleanup", HEAVY),
+        ("evaluation.score_runs", ["torch", "timm", "albumentations", "sklearn", "matplotlib", "accelerate"]),
+        ("inference.submission", ["torch", "timm", "albumentations", "sklearn", "matplotlib", "accelerate"]),
+        ("training.fit", ["sklearn", "matplotlib", "scipy", "wandb", "torchvision", "albumentations"]),
+    ],
+)
+def test_modules_import_only_what_they_use(module, heavy):
+    """Read from the source code; the tests above start the commands."""
+    libraries = libraries_of(f"maskfold.{module}")
+    assert not {name: importer for name, importer in libraries.items() if name in heavy}
 
 
 def test_only_labels_knows_the_class_formula():

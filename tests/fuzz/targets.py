@@ -34,12 +34,12 @@ from maskfold.fileio import json_text
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.rebuild import rebuild
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index, record_score, score_history
 from maskfold.inference.suspicious_submission import agreements
 from maskfold.loading.crops import CROPS, store_size
+from maskfold.loading.photo_shift import check_shift
 from maskfold.loading.photo_statistics import statistics_of_file
 from maskfold.loading.store import open_store
 from maskfold.loading.stored_photo import read_stored_photo

@@ -15,8 +15,8 @@ from maskfold.config.experiment import Config
 from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.fileio import write_json
-from maskfold.inference.photo_shift import SHIFT_FILE, SHIFT_VERSION
 from maskfold.inference.submission import make_submission
+from maskfold.loading.photo_shift import SHIFT_FILE, SHIFT_VERSION
 from maskfold.loading.store import open_store
 from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.models.device import Hardware

@@ -157,9 +157,9 @@ def test_a_mistyped_augmentation_argument_is_an_error(monkeypatch):
     """strict=True is passed; without it albumentations would only warn."""
     import albumentations as A
 
-    from maskfold.loading import transforms
+    from maskfold.loading import augmentations
 
-    monkeypatch.setattr(transforms, "pipeline", lambda data: [A.HorizontalFlip(prob=0.5)])
+    monkeypatch.setattr(augmentations, "pipeline", lambda data: [A.HorizontalFlip(prob=0.5)])
     with pytest.raises(ValueError, match="prob"):
         make_train_transform(data_config())
 

@@ -121,6 +121,7 @@ def test_its_data_is_prepared_to_the_same_tables(script, stored):
     assert [meta.pop("root"), meta.pop("eval")] == ["raw", "raw/eval"]
     # Added since; the format is the same without it.
     assert meta.pop("skipped") is None
+    assert "opencv" in meta.pop("checked_by")
     assert meta == {key: value for key, value in stored_meta.items() if key not in ("root", "eval")}
 
 

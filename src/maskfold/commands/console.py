@@ -10,6 +10,7 @@ from maskfold.errors import UserError, did_you_mean
 # The subcommands, {name: what it does}, in the order in which a new user needs them.
 VERBS = {
     "make-demo-data": "render a small synthetic dataset",
+    "pipeline": "prepare, train, evaluate, submit and report with one command",
     "prepare": "check the raw data, list its photos and make the folds",
     "baselines": "score simple baselines, which a model has to beat",
     "train": "train the folds of an experiment",

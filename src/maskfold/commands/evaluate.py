@@ -5,10 +5,12 @@ the folds, their mean score, its spread over repeats, its interval over people a
 from averaging the fold models are printed too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from maskfold.config.cli import Parser
 from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
+from maskfold.places import Places
 
 
 def main() -> None:
@@ -34,13 +36,24 @@ def main() -> None:
         parser.error("give runs, or --submission with --truth")
     if args.corrections and args.submission:
         parser.error("--corrections applies to runs only; remove it")
+    if args.submission:
+        score_submission(args.submission, args.truth)
+    else:
+        run_evaluate(args.runs, places, args.corrections, args.out)
 
+
+def score_submission(submission: Path, truth: Path) -> None:
+    """Print the score of a submission by the true labels in `truth`."""
     from maskfold.evaluation.score_tables import print_submission_score
 
-    if args.submission:
-        print_submission_score(args.submission, args.truth)
-        return
+    print_submission_score(submission, truth)
+
+
+def run_evaluate(
+    paths: Sequence[Path], places: Places, corrections: Path | None = None, out: Path | None = None
+) -> None:
+    """Print the scores of runs and compare them. paths: run folders, or names under runs/."""
     from maskfold.evaluation.score_runs import evaluate
     from maskfold.runs.run_folder import RunFolder, find_run
 
-    evaluate([RunFolder(find_run(run), places) for run in args.runs], args.corrections, args.out)
+    evaluate([RunFolder(find_run(path), places) for path in paths], corrections, out)

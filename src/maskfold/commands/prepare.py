@@ -7,6 +7,7 @@ from pathlib import Path
 
 from maskfold.config.cli import Parser
 from maskfold.config.place_flags import add_cache_flags, places_of
+from maskfold.errors import UserError
 
 
 def main() -> None:
@@ -26,19 +27,30 @@ def main() -> None:
     add_cache_flags(parser, cache_help=None)
     args = parser.parse_args()
     places_of(args)
-
-    from maskfold.data.images_table import META_FILE, describe
-    from maskfold.data.prepared_folder import default_folder, prepare
-    from maskfold.data.raw_layout import find_layout
-    from maskfold.errors import UserError
-    from maskfold.fileio import check_output
-
     for flag, value, minimum in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
         if value is not None and value < minimum:
             raise UserError(f"{flag} {value} is not valid; use at least {minimum}")
-    layout = find_layout(args.data)
-    folder = args.out or default_folder(layout)
+    run_prepare(args.data, args.out, args.folds, args.seed, args.corrections, args.skip_damaged)
+
+
+def run_prepare(
+    data: Path | None,
+    out: Path | None,
+    folds: int | None,
+    seed: int | None,
+    corrections: Path | None = None,
+    skip_damaged: bool = False,
+    out_flag: str = "--out",
+) -> None:
+    """Prepare the raw data folder `data` and describe the prepared folder. out_flag: the flag that chooses `out`."""
+    from maskfold.data.images_table import META_FILE, describe
+    from maskfold.data.prepared_folder import prepare
+    from maskfold.data.raw_layout import default_folder, find_layout
+    from maskfold.fileio import check_output
+
+    layout = find_layout(data)
+    folder = out or default_folder(layout)
     if not (folder / META_FILE).exists():
-        check_output(folder, "--out")
-    prepared = prepare(layout, folder, args.folds, args.seed, args.corrections, args.skip_damaged)
-    print("\n".join(describe(prepared)))
+        check_output(folder, out_flag)
+    prepared = prepare(layout, folder, folds, seed, corrections, skip_damaged)
+    print("\n".join(describe(prepared)), flush=True)

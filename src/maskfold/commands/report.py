@@ -4,10 +4,16 @@ With several runs, write a page for each run and a page that compares the others
 network. They contain photos of the data, so share them only where you may share the data.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser
 from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
+from maskfold.places import Places
+
+if TYPE_CHECKING:
+    from maskfold.runs.run_folder import RunFolder
 
 
 def main() -> None:
@@ -24,21 +30,40 @@ def main() -> None:
     add_cache_flags(parser)
     args = parser.parse_args()
     places = places_of(args)
+    run_report(args.runs, places, args.out)
 
-    from maskfold.report.comparison_page import COMPARISON_FILE, write_comparison
-    from maskfold.report.run_report import REPORT_FILE, write_report
+
+def run_report(paths: Sequence[Path], places: Places, out: Path | None = None) -> None:
+    """Write the pages of runs whose inputs have changed. paths: run folders, or names under runs/; out: see --out."""
+    from maskfold.report.page_record import COMPARISON_FILE, REPORT_FILE
     from maskfold.runs.run_folder import RunFolder, check_distinct_names, find_run
 
-    runs = [RunFolder(find_run(run), places) for run in args.runs]
-    folder = None if args.out is None or args.out.suffix == ".html" else args.out
+    runs = [RunFolder(find_run(path), places) for path in paths]
+    folder = None if out is None or out.suffix == ".html" else out
     if len(runs) > 1 and folder is not None:
         check_distinct_names(runs, "--out", [COMPARISON_FILE.removesuffix(".html")])
     for run in runs:
         if len(runs) == 1:
-            path = args.out if folder is None else folder / REPORT_FILE
+            path = out if folder is None else folder / REPORT_FILE
         else:
             path = None if folder is None else folder / f"{run.name}.html"
-        print(f"report: {write_report(run, path)}")
+        _write_page([run], path or run.folder / REPORT_FILE)
     if len(runs) > 1:
-        path = args.out if folder is None else folder / COMPARISON_FILE
-        print(f"comparison: {write_comparison(runs, path or runs[0].folder / COMPARISON_FILE)}")
+        path = out if folder is None else folder / COMPARISON_FILE
+        _write_page(runs, path or runs[0].folder / COMPARISON_FILE)
+
+
+def _write_page(runs: "Sequence[RunFolder]", path: Path) -> None:
+    """Write the report of a run or the comparison of several runs, unless the page shows it already."""
+    from maskfold.inference.unchanged_inputs import report_inputs
+    from maskfold.report.page_record import is_current_page
+
+    name = "report" if len(runs) == 1 else "comparison"
+    if is_current_page(path, report_inputs(runs)):
+        print(f"{name}: {path} is up to date")
+        return
+    # Imported only here, because matplotlib and torch take seconds.
+    from maskfold.report.comparison_page import write_comparison
+    from maskfold.report.run_report import write_report
+
+    print(f"{name}: {write_report(runs[0], path) if len(runs) == 1 else write_comparison(runs, path)}")

@@ -3,11 +3,18 @@
 It can also rebuild a submission from its manifest (--from), or record a leaderboard score (--record NAME SCORE).
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfold.config.choices import dict_names
 from maskfold.config.cli import Parser
 from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
+from maskfold.places import Places
+
+if TYPE_CHECKING:
+    from maskfold.runs.run_folder import RunFolder
 
 
 def main() -> None:
@@ -57,35 +64,65 @@ def main() -> None:
         parser.error("--tta, --tta-report, --blend and --decision apply to runs only; remove them")
     if args.runs_folder and not args.manifest:
         parser.error("--runs applies to --from only; remove it")
-    tta, blend_method = args.tta or ["none"], args.blend or "mean"
-
-    from maskfold.evaluation.members import decision_sentence, print_blends, print_members
-    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence, submission_sentence
-    from maskfold.evaluation.tta_report import print_tta_report
-    from maskfold.inference.rebuild import rebuild
-    from maskfold.inference.submission import make_submission, submissions_root
-    from maskfold.inference.submission_index import record_score
-    from maskfold.metrics.score_text import ci_text
-    from maskfold.runs.run_folder import RunFolder, find_run
-
     if args.record:
+        from maskfold.inference.submission_index import record_score, submissions_root
+
         name, score = Path(args.record[0]), args.record[1]
         folder = submissions_root() if name.parent == Path() else name.parent
         print("\n".join(record_score(folder, name.name.removesuffix(".csv"), score)))
-        return
-    if args.manifest:
-        print(f"rebuilt, byte for byte identical: {rebuild(args.manifest, args.out, args.runs_folder, places)}")
-        return
+    elif args.manifest:
+        from maskfold.inference.rebuild import rebuild
 
-    runs = [RunFolder(find_run(run), places) for run in args.runs]
-    out = args.out or submissions_root() / f"{'+'.join(run.name for run in runs)}.csv"
-    if args.tta_report:
-        print_tta_report(runs, tta)
-    manifest, blend, messages = make_submission(runs, tta, out, blend_method, args.decision or "argmax")
+        print(f"rebuilt, byte for byte identical: {rebuild(args.manifest, args.out, args.runs_folder, places)}")
+    else:
+        options = BlendOptions(args.tta or ["none"], args.blend or "mean", args.decision or "argmax", args.tta_report)
+        run_submit(args.runs, places, args.out, options)
+
+
+@dataclass(frozen=True)
+class BlendOptions:
+    """How runs are blended: the TTA views, the weights, the decision; tta_report: print the gain of each view first."""
+
+    tta: Sequence[str] = ("none",)
+    blend: str = "mean"
+    decision: str = "argmax"
+    tta_report: bool = False
+
+
+def run_submit(paths: Sequence[Path], places: Places, out: Path | None, options: BlendOptions) -> Path:
+    """Write the submission of runs, unless it would be the one that is there; return its path.
+
+    paths: run folders, or names under runs/. out: the CSV, None for submissions/<runs>.csv.
+    """
+    from maskfold.inference.submission_index import submissions_root
+    from maskfold.inference.unchanged_inputs import is_unchanged_submission
+    from maskfold.runs.run_folder import RunFolder, find_run
+
+    runs = [RunFolder(find_run(path), places) for path in paths]
+    out = out or submissions_root() / f"{'+'.join(run.name for run in runs)}.csv"
+    unchanged = is_unchanged_submission(runs, options.tta, out, options.blend, options.decision)
+    if unchanged and not options.tta_report:
+        print(f"submission: {out} is up to date (manifest: {out.with_suffix('.json')})")
+    else:
+        _write_submission(runs, out, options)
+    return out
+
+
+def _write_submission(runs: "Sequence[RunFolder]", out: Path, options: BlendOptions) -> None:
+    """Make a submission, and print its members, warnings and expected score."""
+    from maskfold.evaluation.members import decision_sentence, print_blends, print_members
+    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence, submission_sentence
+    from maskfold.evaluation.tta_report import print_tta_report
+    from maskfold.inference.submission import make_submission
+    from maskfold.metrics.score_text import ci_text
+
+    if options.tta_report:
+        print_tta_report(runs, options.tta)
+    manifest, blend, messages = make_submission(runs, options.tta, out, options.blend, options.decision)
     expected, oof = manifest["expected"], blend.oof
     if len(runs) > 1:
         print_members([run.name for run in runs], blend.cross_fitted, oof, blend.params)
-        print_blends(blend.member_probs, oof.label, oof.person_id, {blend_method: blend.cross_fitted})
+        print_blends(blend.member_probs, oof.label, oof.person_id, {options.blend: blend.cross_fitted})
     if blend.decision_gain is not None:
         print(decision_sentence(blend.decision_gain))
     print(submission_sentence(expected))

@@ -7,12 +7,17 @@ Every configuration key is also a flag: --section.key VALUE overrides the file.
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.field_types import MAX_SEED
 from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.errors import UserError
 from maskfold.places import absolute
+
+if TYPE_CHECKING:
+    from maskfold.config.experiment import Config
+    from maskfold.training.fold_job import TrainRequest
 
 
 def main() -> None:
@@ -69,10 +74,6 @@ def main() -> None:
     # --stop-after limits the time of the whole command, so the time starts here.
     deadline = None if args.stop_after is None else time.time() + parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_overrides(args))
-    from maskfold.evaluation.repeats import print_repeats, repeat_line
-    from maskfold.evaluation.score_tables import print_summary
-    from maskfold.probabilities import load_predictions
-    from maskfold.training.fit import fit_repeats, fit_run
     from maskfold.training.fold_job import TrainRequest
     from maskfold.training.stop_request import StopRequest
 
@@ -81,13 +82,39 @@ def main() -> None:
     stop = StopRequest(deadline)
     request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop, args.out, cache)
     if args.seeds is None:
-        trained, summary = fit_run(config, name, request)
-        if summary is not None:
-            print_summary(summary, trained.config)
-            print(f"run: {trained.folder}")
-        return
+        run_train(config, name, request)
+    else:
+        _train_repeats(config, name, args.seeds, request)
+
+
+def run_train(config: "Config", name: str, request: "TrainRequest") -> Path:
+    """Train the unfinished parts of a run, print its scores, and return its folder."""
+    from maskfold.evaluation.finished_run import finished_run
+
+    finished = finished_run(config, name, request)
+    if finished is None:
+        # Imported only here, because torch and what training needs take seconds.
+        from maskfold.training.fit import fit_run
+
+        run, summary = fit_run(config, name, request)
+    else:
+        run, summary = finished
+    if summary is not None:
+        from maskfold.evaluation.score_tables import print_summary
+
+        print_summary(summary, run.config)
+        print(f"run: {run.folder}", flush=True)
+    return run.folder
+
+
+def _train_repeats(config: "Config", name: str, seeds: list[int], request: "TrainRequest") -> None:
+    """Train one run per seed, and print the scores of each and of all together."""
+    from maskfold.evaluation.repeats import print_repeats, repeat_line
+    from maskfold.probabilities import load_predictions
+    from maskfold.training.fit import fit_repeats
+
     runs = []
-    for run, summary in fit_repeats(config, name, args.seeds, request):
+    for run, summary in fit_repeats(config, name, seeds, request):
         if summary is not None:
             print(repeat_line(summary, run), flush=True)
             runs.append(run)

@@ -1,12 +1,13 @@
 """List the people and photos of a raw data folder. All faults are collected, so that one error reports them all."""
 
+from __future__ import annotations
+
 import os
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from maskfold.data.name_matching import DiskNames, Names, name_key, near_match_warning, points_outside
 from maskfold.data.raw_csv import EVAL_COLUMNS, read_table
@@ -14,6 +15,9 @@ from maskfold.data.raw_layout import Layout
 from maskfold.data.train_csv import PEOPLE_COLUMNS, read_people
 from maskfold.errors import UserError, indented_list
 from maskfold.labels import GENDERS, KIND_MASK, age_group, encode_label
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGE_COLUMNS = ("image_id", "path", "person_id", "kind")
 PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
@@ -36,9 +40,16 @@ class Catalog:
     eval_faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def eval_table(self) -> pd.DataFrame:
+        """The table `evaluation`, without rows if there is no eval set."""
+        return self.images.iloc[:0][["image_id", "path"]] if self.evaluation is None else self.evaluation
+
 
 def read_catalog(layout: Layout) -> Catalog:
     """List people and photos, and all faults that can be found without opening a photo."""
+    import pandas as pd
+
     train_faults: list[str] = []
     eval_faults: list[str] = []
     warnings: list[str] = []
@@ -117,6 +128,8 @@ def _find_photos(
             f"{layout.name_of(layout.train_images)}: {len(unlisted)} folders are not in train.csv, for example "
             f"{printable(unlisted[0])}"
         )
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS)
 
 
@@ -157,6 +170,8 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
                 f"{layout.name_of(layout.eval_images)}: {len(unlisted)} photos are not in info.csv, for example "
                 f"{printable(unlisted[0])}"
             )
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=IMAGE_COLUMNS[:2])
 
 

@@ -1,13 +1,20 @@
 """Report all photos that cannot be read, or leave them out (prepare.py --skip-damaged)."""
 
-from pathlib import Path
-from typing import NamedTuple
+from __future__ import annotations
 
-import pandas as pd
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cv2
 
 from maskfold.data.decode import inspect_photo
 from maskfold.progress import parallel_map
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What decides whether a photo can be read. Increase the number when inspect_photo refuses other photos.
+CHECKED_BY = f"check 1, opencv {cv2.__version__}"
 SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
 # The hint if an existing folds.csv contains people who would be left out.
 SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; use it with another --out, because existing folds are never changed"
@@ -30,7 +37,7 @@ class CheckedPhotos(NamedTuple):
         rows = zip(self.table.image_id, self.table.path, self.faults, strict=True)
         return [{"image_id": name, "path": path, "reason": fault} for name, path, fault in rows if fault]
 
-    def kept(self, keep: pd.Series) -> "CheckedPhotos":
+    def kept(self, keep: pd.Series) -> CheckedPhotos:
         """Return only the rows for which `keep` is true."""
         return CheckedPhotos(
             self.table[keep.to_numpy(bool)].reset_index(drop=True),
@@ -52,6 +59,8 @@ def leave_out(train: CheckedPhotos, evaluation: CheckedPhotos) -> tuple[CheckedP
     {"people": person_ids, "train": rows, "eval": rows}. Each row is a photo that cannot be read, with the keys
     image_id, path and reason.
     """
+    import pandas as pd
+
     is_unreadable = pd.Series([fault is not None for fault in train.faults], train.table.index, bool)
     people = sorted(set(train.table.person_id[is_unreadable]))
     skipped = {"people": people, "train": train.damaged(), "eval": evaluation.damaged()}

@@ -1,6 +1,13 @@
-"""The keys and types of dataset.json, the record of a prepared folder."""
+"""The keys and types of dataset.json, the record of a prepared folder, and the hashes that identify its content."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from maskfold.json_record import Count, JsonRecord, PathText
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class AppliedCorrections(JsonRecord):
@@ -51,3 +58,23 @@ class DatasetRecord(JsonRecord):
     warnings: list[str]
     # Older versions did not write this key.
     skipped: SkippedPhotos | None = None
+    checked_by: str | None = None
+
+
+def fingerprint(table: "pd.DataFrame", hashes: Sequence[str]) -> str:
+    """Hash the ids, labels (if any) and photos of a table to 16 hex digits; paths are not included.
+
+    hashes: sha1 of each photo.
+    """
+    digest = hashlib.sha256()
+    for name, sha1 in zip(table.image_id, hashes, strict=True):
+        digest.update(f"{name} {sha1}\n".encode())
+    if "label" in table:
+        digest.update(" ".join(map(str, table.label)).encode())
+    return digest.hexdigest()[:16]
+
+
+def data_identity(fingerprint: str, fold_by_person: Mapping[str, int | str]) -> str:
+    """Hash of photos, labels and people's folds: 16 hex digits. fingerprint: that of dataset.json."""
+    lines = "\n".join(f"{person} {fold_by_person[person]}" for person in sorted(fold_by_person))
+    return hashlib.sha256(f"{fingerprint}\n{lines}".encode()).hexdigest()[:16]

@@ -1,10 +1,16 @@
 """Assign people to folds, and check the assignment. No other module makes folds."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from maskfold.errors import UserError
 from maskfold.labels import GENDERS, NUM_CLASSES, age_group, encode_label, stratum
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFrame, list[str]]:

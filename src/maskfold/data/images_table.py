@@ -1,17 +1,19 @@
 """Read and check a prepared folder: images.csv, folds.csv, eval.csv and dataset.json."""
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from maskfold.data.cell_values import whole_number
 from maskfold.data.damaged_photos import describe_skipped, skipped_eval_ids
-from maskfold.data.dataset_record import DatasetRecord
+from maskfold.data.dataset_record import DatasetRecord, data_identity
 from maskfold.data.folds import check_folds, largest_share_difference
 from maskfold.data.name_matching import DiskNames
 from maskfold.data.raw_csv import read_table
@@ -22,6 +24,9 @@ from maskfold.format_version import PREPARED, check_format
 from maskfold.json_record import check_record
 from maskfold.labels import GENDERS, PHOTOS_PER_PERSON, age_group, encode_label
 from maskfold.places import Places, can_be_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 IMAGES_FILE, FOLDS_FILE, EVAL_FILE, META_FILE = "images.csv", "folds.csv", "eval.csv", "dataset.json"
 PREPARED_COLUMNS = {
@@ -66,9 +71,7 @@ class Prepared:
     @property
     def identity(self) -> str:
         """Hash of photos, labels and the fold of each person. A run can be resumed only on data with the same hash."""
-        folds = self.folds.sort_values("person_id")
-        lines = "\n".join(f"{person} {fold}" for person, fold in zip(folds.person_id, folds.fold, strict=True))
-        return hashlib.sha256(f"{self.meta['fingerprint']}\n{lines}".encode()).hexdigest()[:16]
+        return data_identity(self.meta["fingerprint"], self.fold_by_person)
 
     @property
     def people(self) -> pd.DataFrame:
@@ -119,19 +122,6 @@ class Prepared:
         return list(map(photos.resolve, map(name_in_eval_images, table.image_id, table.path)))
 
 
-def fingerprint(table: pd.DataFrame, hashes: Sequence[str]) -> str:
-    """Hash the ids, labels (if any) and photos of a table to 16 hex digits; paths are not included.
-
-    hashes: sha1 of each photo.
-    """
-    digest = hashlib.sha256()
-    for name, sha1 in zip(table.image_id, hashes, strict=True):
-        digest.update(f"{name} {sha1}\n".encode())
-    if "label" in table:
-        digest.update(" ".join(map(str, table.label)).encode())
-    return digest.hexdigest()[:16]
-
-
 def _fix(folder: Path) -> str:
     return f"restore {folder}, or prepare the data again into another folder (scripts/prepare.py --out)"
 
@@ -142,6 +132,12 @@ def read_meta(folder: Path) -> dict:
     check_format(folder / META_FILE, meta, PREPARED, _fix(folder))
     check_record(folder / META_FILE, meta, DatasetRecord, _fix(folder))
     return meta
+
+
+def read_fold_by_person(folder: Path) -> dict[str, str]:
+    """Read folds.csv as {person_id: fold} without pandas and without checks; see data_identity."""
+    with (folder / FOLDS_FILE).open(encoding="utf-8", newline="") as file:
+        return {row["person_id"]: row["fold"] for row in csv.DictReader(file)}
 
 
 def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:

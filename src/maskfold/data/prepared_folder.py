@@ -11,7 +11,8 @@ from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import raise_faults, read_catalog, with_labels
 from maskfold.data.corrections import apply_corrections, check_corrections
-from maskfold.data.damaged_photos import SKIP_ELSEWHERE_HINT, SKIP_HINT, check_photos, leave_out
+from maskfold.data.damaged_photos import CHECKED_BY, SKIP_ELSEWHERE_HINT, SKIP_HINT, leave_out
+from maskfold.data.dataset_record import fingerprint
 from maskfold.data.folds import check_folds, fold_warnings, make_folds
 from maskfold.data.images_table import (
     EVAL_FILE,
@@ -20,26 +21,23 @@ from maskfold.data.images_table import (
     META_FILE,
     Prepared,
     describe,
-    fingerprint,
     load_prepared,
     read_meta,
     read_prepared_table,
 )
-from maskfold.data.raw_layout import Layout, find_layout
-from maskfold.data.same_data import check_same_data, check_same_photos, has_same_content, is_recorded_folder
+from maskfold.data.raw_layout import Layout, default_folder, find_layout
+from maskfold.data.same_data import (
+    check_changed_photos,
+    check_same_data,
+    check_same_photos,
+    has_same_content,
+    is_recorded_folder,
+)
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, json_text, sha256, why_not_writable, write_text
 from maskfold.format_version import KEY, PREPARED
 from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
-
-# The default folder for prepared folders.
-PREPARED_FOLDERS = Path("data/prepared")
-
-
-def default_folder(layout: Layout) -> Path:
-    """Return data/prepared/<name of the raw data folder>."""
-    return PREPARED_FOLDERS / layout.root.resolve().name
 
 
 def prepare(
@@ -67,8 +65,7 @@ def prepare(
         # working directory.
         raw_paths |= {key: old_meta[key] for key in raw_paths if not Path(old_meta[key]).is_absolute()}
     catalog = read_catalog(layout)
-    evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
-    photos, eval_photos = (check_photos(table, layout.root) for table in (catalog.images, evaluation))
+    photos, eval_photos = check_changed_photos(catalog, layout, folder, None if is_other_folder else old_meta)
     if not skip_damaged:
         catalog.train_faults += photos.messages(layout.root)
         catalog.eval_faults += eval_photos.messages(layout.root)
@@ -91,8 +88,7 @@ def prepare(
     with locked(folder) if is_writable else nullcontext():
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
         meta = {
-            KEY: PREPARED,
-            **raw_paths,
+            **{KEY: PREPARED, "checked_by": CHECKED_BY, **raw_paths},
             "counts": {
                 "people": len(people),
                 "images": len(images),

@@ -1,14 +1,18 @@
 """Read CSV tables as programs and spreadsheets write them. All columns are text."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from maskfold.data.name_matching import name_key
 from maskfold.data.text_encoding import not_utf8, read_text
 from maskfold.errors import UserError, did_you_mean, indented_list
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
 EVAL_COLUMNS = ("ImageID", "ans")
@@ -38,6 +42,8 @@ def read_table(
     Raises UserError if the file is not a CSV with these columns, or if it has no rows and may_be_empty is False.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
+    import pandas as pd
+
     text, not_utf8_line = read_text(path, fix)
     row_faults: list[str] = []
     line, header, records = _find_header(text, path, columns, fix)

@@ -10,6 +10,9 @@ from maskfold.data.name_matching import DiskNames
 from maskfold.errors import UserError
 from maskfold.places import Places, is_found, possible_paths
 
+# The default folder for prepared folders.
+PREPARED_FOLDERS = Path("data/prepared")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -57,6 +60,11 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
     if evaluation and not Path(evaluation).is_dir():
         raise UserError(f"SM_CHANNEL_EVAL={evaluation}: no such folder; it must contain info.csv and images/")
     return Layout(train.parent, train / "train.csv", images, Path(evaluation) if evaluation else train.parent / "eval")
+
+
+def default_folder(layout: Layout) -> Path:
+    """Return data/prepared/<name of the raw data folder>."""
+    return PREPARED_FOLDERS / layout.root.resolve().name
 
 
 def channel_root(environ: Mapping[str, str] = os.environ) -> list[Path]:

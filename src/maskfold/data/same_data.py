@@ -1,17 +1,23 @@
 """Check whether a prepared folder was made from the photos of a raw data folder, even if both folders were moved."""
 
+from __future__ import annotations
+
 import hashlib
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from maskfold.data.catalog import raise_faults, read_catalog
-from maskfold.data.damaged_photos import CheckedPhotos, skipped_eval_ids, skipped_people
-from maskfold.data.images_table import IMAGES_FILE, Prepared, fingerprint, read_meta, read_prepared_table
+from maskfold.data.catalog import Catalog, raise_faults, read_catalog
+from maskfold.data.damaged_photos import CHECKED_BY, CheckedPhotos, check_photos, skipped_eval_ids, skipped_people
+from maskfold.data.dataset_record import fingerprint
+from maskfold.data.images_table import IMAGES_FILE, Prepared, read_meta, read_prepared_table
 from maskfold.data.raw_layout import Layout
 from maskfold.errors import UserError
 from maskfold.places import possible_paths
 from maskfold.progress import parallel_map
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def is_recorded_folder(folder: Path, layout: Layout) -> bool:
@@ -39,7 +45,17 @@ def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
 
 
 def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> None:
-    """Raise UserError if the photos of a prepared folder differ from those of a raw data folder.
+    """Raise UserError if the photos of a prepared folder differ from those of a raw data folder."""
+    if not has_same_photos(folder, photos, eval_photos):
+        root = read_meta(folder)["root"]
+        raise UserError(
+            f"{folder}: was prepared from {root}, whose photos differ from those in {layout.root}; give the data "
+            "folder that it was prepared from, or use another prepared folder (--data.prepared, or --out of prepare.py)"
+        )
+
+
+def has_same_photos(folder: Path, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> bool:
+    """Whether a prepared folder has the photos of a raw data folder.
 
     Photos that were left out of the prepared folder are not compared. Labels are not compared either, because of
     corrections.
@@ -54,12 +70,7 @@ def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_
         is_same = fingerprint(eval_photos.table, eval_photos.hashes) == meta["eval_fingerprint"]
     elif is_same:
         is_same = eval_photos.table.empty
-    if not is_same:
-        raise UserError(
-            f"{folder}: was prepared from {meta['root']}, whose photos differ from those in {layout.root}; give the "
-            "data folder that it was prepared from, or use another prepared folder (--data.prepared, or --out of "
-            "prepare.py)"
-        )
+    return is_same
 
 
 def check_same_data(folder: Path, layout: Layout) -> None:
@@ -73,12 +84,32 @@ def check_same_data(folder: Path, layout: Layout) -> None:
     catalog = read_catalog(layout)
     hint = f", or give the data folder that {folder} was prepared from"
     raise_faults(catalog.train_faults + catalog.eval_faults, layout.root, hint)
-    evaluation = pd.DataFrame(columns=["image_id", "path"]) if catalog.evaluation is None else catalog.evaluation
-    photos, eval_photos = (
-        CheckedPhotos(table, _hashes([layout.root / path for path in table.path], layout.root), [None] * len(table))
-        for table in (catalog.images, evaluation)
+    check_same_photos(folder, layout, *hash_photos(catalog, layout.root))
+
+
+def hash_photos(catalog: Catalog, root: Path) -> tuple[CheckedPhotos, CheckedPhotos]:
+    """Read the training and the eval photos without decoding them."""
+    train, evaluation = (
+        CheckedPhotos(table, _hashes([root / path for path in table.path], root), [None] * len(table))
+        for table in (catalog.images, catalog.eval_table)
     )
-    check_same_photos(folder, layout, photos, eval_photos)
+    return train, evaluation
+
+
+def check_changed_photos(
+    catalog: Catalog, layout: Layout, folder: Path, old_meta: dict | None
+) -> tuple[CheckedPhotos, CheckedPhotos]:
+    """Check the training and the eval photos. They are not decoded again if their bytes are those of the last check.
+
+    old_meta: dataset.json of the prepared folder, None if it is new or was prepared from another raw data folder.
+    """
+    if old_meta is not None and old_meta.get("checked_by") == CHECKED_BY and old_meta.get("skipped") is None:
+        hashed = hash_photos(catalog, layout.root)
+        # A damaged images.csv is written again.
+        with suppress(UserError, KeyError):
+            if has_same_photos(folder, *hashed):
+                return hashed
+    return check_photos(catalog.images, layout.root), check_photos(catalog.eval_table, layout.root)
 
 
 def check_given_root(prepared: Prepared, *tables: pd.DataFrame) -> None:

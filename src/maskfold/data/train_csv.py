@@ -1,14 +1,18 @@
 """Read train.csv: the people and their folders on disk."""
 
+from __future__ import annotations
+
 from collections import Counter
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from maskfold.data.cell_values import age_fault, age_of, gender_fault, gender_of
 from maskfold.data.name_matching import DiskNames, near_match_warning, points_outside
 from maskfold.data.raw_csv import TRAIN_COLUMNS, read_table
 from maskfold.data.raw_layout import Layout
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PEOPLE_COLUMNS = ("id", "person_id", "gender", "age")
 
@@ -60,4 +64,6 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
             if path is not None and not disk.is_exact(folder):
                 near_matches.append(f"{folder} (on disk {path.relative_to(layout.train_images)})")
     warnings += near_match_warning(near_matches, layout.name_of(layout.train_csv))
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=PEOPLE_COLUMNS), folders

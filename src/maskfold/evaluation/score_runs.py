@@ -18,7 +18,7 @@ from maskfold.fileio import check_output, why_not_writable
 from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.cross_fit import cross_fit, fit
 from maskfold.inference.ensemble_gain import are_repeats, load_gain
-from maskfold.inference.photo_shift import check_shift
+from maskfold.loading.photo_shift import check_shift
 from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels
 from maskfold.runs.run_data import prepared_if_found, prepared_of
 from maskfold.runs.run_folder import RunFolder, check_distinct_names

@@ -8,7 +8,6 @@ from rich.table import Table
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
 from maskfold.inference.manifest import REMAKE_SUBMISSION, ExpectedOnly
-from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.json_record import check_record
 from maskfold.labels import AXES
 from maskfold.metrics.bootstrap import class_intervals
@@ -149,6 +148,8 @@ def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None
 
 def print_submission_score(submission: Path, truth: Path) -> None:
     """Print a submission's score; if it has a manifest, also print whether the score is in the expected interval."""
+    from maskfold.inference.submission_csv import load_true_and_submitted
+
     true_scores = scores(*load_true_and_submitted(submission, truth))
     print(f"{submission}: " + ", ".join(f"{title} {true_scores[key]:.4f}" for key, title in METRIC_TITLES.items()))
     path = submission.with_suffix(".json")

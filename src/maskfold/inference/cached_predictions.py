@@ -82,7 +82,7 @@ def predict_runs(
             for index, predictions in zip(group, predict_members(members, views), strict=True):
                 cached[index] = predictions
                 cache = runs[index].places.cache
-                for paths, each in zip(_paths(runs[index], views), predictions, strict=True):
+                for paths, each in zip(prediction_paths(runs[index], views), predictions, strict=True):
                     cache.keep(paths[0], each.save, "the predictions")
     return [predictions for predictions in cached if predictions is not None]
 
@@ -98,7 +98,7 @@ def read_cached_predictions(
     return _read_cached(request)
 
 
-def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
+def prediction_paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
     """Return the possible paths of the eval and of the out-of-fold predictions; new files get the first path."""
     tta = "+".join(views)
     return run.cache_paths(f"eval-{tta}.npz"), run.cache_paths(f"oof-{tta}.npz")
@@ -113,7 +113,7 @@ def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
 
 def _read_cached(request: _Request) -> tuple[Predictions, OutOfFold] | None:
     """Return the cached predictions; None if they are missing, damaged or made by other checkpoints."""
-    pairs = (_read_pair(paths, request) for paths in zip(*_paths(request.run, request.views), strict=True))
+    pairs = (_read_pair(paths, request) for paths in zip(*prediction_paths(request.run, request.views), strict=True))
     return next((pair for pair in pairs if pair is not None), None)
 
 

@@ -1,7 +1,6 @@
 """Make a submission from runs: a CSV that is checked against info.csv, and its manifest."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.inference.expected_score import expect_blend
-from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
+from maskfold.inference.unchanged_inputs import submission_inputs
+from maskfold.loading.photo_shift import check_shift
 from maskfold.locks import check_locks
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
@@ -32,11 +32,6 @@ from maskfold.runs.summary import SELECTED, selection
 
 # Maximum number of names that a warning lists.
 MAX_NAMES = 5
-
-
-def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
-    """The folder for submissions: SM_OUTPUT_DATA_DIR if it is set, otherwise submissions/."""
-    return Path(environ.get("SM_OUTPUT_DATA_DIR") or "submissions")
 
 
 def make_submission(
@@ -73,6 +68,7 @@ def make_submission(
         "decision": "argmax" if blended.params.factors is None else decision,
         "factors": blended.params.factors,
         "tta": list(views),
+        "inputs": submission_inputs(runs, views, blend, decision),
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,

@@ -1,9 +1,13 @@
 """submissions/index.csv: every submission with its expected score and its score on the leaderboard."""
 
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from maskfold.data.cell_values import decimal_number
 from maskfold.data.raw_csv import read_table
@@ -11,6 +15,9 @@ from maskfold.errors import UserError, did_you_mean
 from maskfold.fileio import write_csv
 from maskfold.locks import locked
 from maskfold.metrics.score_text import ci_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 INDEX_FILE = "index.csv"
 TEXT_COLUMNS = ("name", "created", "members", "tta", "csv_sha256")
@@ -38,8 +45,15 @@ INDEX_COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
 MIN_SCORES_FOR_CORRELATION = 3
 
 
+def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder for submissions: SM_OUTPUT_DATA_DIR if it is set, otherwise submissions/."""
+    return Path(environ.get("SM_OUTPUT_DATA_DIR") or "submissions")
+
+
 def read_index(folder: Path) -> pd.DataFrame:
     """Read the index of a folder; empty if there is none yet. Raises UserError if the file is not an index."""
+    import pandas as pd
+
     path = folder / INDEX_FILE
     if not path.exists():
         return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in INDEX_COLUMNS})
@@ -62,6 +76,8 @@ def read_index(folder: Path) -> pd.DataFrame:
 
 def add_to_index(folder: Path, manifest: dict) -> None:
     """Add a submission, replacing one of the same name. A recorded leaderboard score is kept if the CSV is the same."""
+    import pandas as pd
+
     expected = manifest["expected"]
     row = {"name": manifest["name"], "created": manifest["created"], "csv_sha256": manifest["csv_sha256"]}
     row |= {"members": " ".join(member["run"] for member in manifest["members"]), "tta": " ".join(manifest["tta"])}

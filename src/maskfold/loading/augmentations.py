@@ -25,6 +25,11 @@ def pipeline(data: Data) -> Transforms:
     return _from_list(data) if isinstance(data.augment, list) else PRESETS[data.augment](data)
 
 
+def compose(data: Data) -> A.Compose:
+    """The transforms of data.augment as one. Raises UserError as pipeline does."""
+    return A.Compose(pipeline(data), strict=True)
+
+
 def _random_crop(data: Data, min_area: float) -> A.RandomResizedCrop:
     """Return a random crop of at least `min_area` of the stored photo's area, resized to the input size.
 

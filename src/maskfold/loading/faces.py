@@ -1,16 +1,21 @@
 """Face detection with OpenCV's YuNet (Wu, Peng & Yu 2023), which also finds masked faces."""
 
+from __future__ import annotations
+
 import threading
 from collections.abc import Iterable
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from maskfold.config.experiment import Data
 from maskfold.labels import MASKS
 from maskfold.loading.crops import CROPS, Box
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MODEL = "face_detection_yunet_2023mar.onnx"
 # Photos are shrunk for detection until their longer side has this many pixels. The face in a portrait then measures
@@ -40,7 +45,7 @@ def face_for_crop(image: np.ndarray, data: Data) -> Box | None:
     return find_face(image) if CROPS[data.crop].needs_face else None
 
 
-def _detector() -> "cv2.FaceDetectorYN":
+def _detector() -> cv2.FaceDetectorYN:
     # Each thread has its own detector, since a detector keeps the size and the activations of its last photo.
     if not hasattr(_thread, "detector"):
         model = np.frombuffer(files("maskfold.loading").joinpath("yunet", MODEL).read_bytes(), np.uint8)
@@ -52,6 +57,8 @@ def _detector() -> "cv2.FaceDetectorYN":
 
 def face_rate_by_mask(table: pd.DataFrame, has_face: Iterable[bool]) -> dict[str, float]:
     """Return the share of photos with a face, over all photos and, if the table has a column `mask`, per mask class."""
+    import pandas as pd
+
     flags = pd.Series(list(has_face), index=table.index)
     rates = {"all": float(flags.mean())}
     if "mask" in table:

@@ -8,16 +8,16 @@ import weakref
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import cv2
 import numpy as np
-import pandas as pd
 
 from maskfold import locks
 from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Data
-from maskfold.data.images_table import Prepared, fingerprint
+from maskfold.data.dataset_record import fingerprint
+from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, first_line
 from maskfold.fileio import may_be_incomplete, write_atomic, write_json
 from maskfold.loading.crops import CROPS, reduction, store_size
@@ -26,6 +26,9 @@ from maskfold.loading.photo_array import UnmappedPhotos, open_photos, write_head
 from maskfold.loading.stored_photo import read_stored_photo
 from maskfold.locks import hold, locked
 from maskfold.progress import parallel_map
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Increase the version with every change that alters stored pixels.
 VERSION = 3
@@ -96,7 +99,7 @@ def _open_checked(path: Path, shape: tuple[int, ...] | None) -> np.ndarray | Unm
     return pixels
 
 
-def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
+def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
     """Open the store of the table's photos, in the order of the table; build the store if it is missing or damaged.
 
     The file name contains a hash of everything that the pixels depend on (photos, crop, sizes, decoder). An existing
@@ -156,13 +159,12 @@ def _is_usable(path: Path, shape: tuple[int, ...], cache_folder: CacheFolder) ->
     return True
 
 
-def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expected: str) -> None:
+def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, expected: str) -> None:
     paths = prepared.photo_paths(table)
     shape = (len(paths), *store_size(data), 3)
 
     def write(temporary: Path) -> None:
         pixels_start = write_header(temporary, shape)
-
         # Cached, since nearly all photos have the same size.
         reduction_of = cache(lambda size: reduction(size, data))
 
@@ -184,12 +186,11 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # The file is not flushed to disk, since that takes a tenth of the building time. _is_usable rejects a file that may
-    # be incomplete.
+    # Not flushed to disk, which would take a tenth of the building time: _is_usable rejects what may be incomplete.
     write_atomic(path, write, flush=False)
 
 
-def _report_faces(path: Path, table: pd.DataFrame, has_face: tuple[bool, ...]) -> None:
+def _report_faces(path: Path, table: "pd.DataFrame", has_face: tuple[bool, ...]) -> None:
     """Print the share of photos with a face. Write it to `path`, with the ids of photos that got the centre crop."""
     without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
     rates = face_rate_by_mask(table, has_face)

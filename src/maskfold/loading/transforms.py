@@ -5,11 +5,9 @@ They do not normalise, because the model's first layer does so on the device.
 
 import random
 
-import albumentations as A
 import numpy as np
 
 from maskfold.config.experiment import Data
-from maskfold.loading.augmentations import check_augmented, pipeline
 from maskfold.loading.crops import resize
 
 Seed = tuple[int, int]
@@ -70,7 +68,11 @@ class TrainTransform:
     """Augment a photo and resize it to uint8 [*image_size, 3]. Equal seeds give equal results in every process."""
 
     def __init__(self, data: Data):
-        self.data, self.compose = data, A.Compose(pipeline(data), strict=True)
+        # Imported only here, because albumentations takes a second and predictions do not need it.
+        from maskfold.loading import augmentations
+
+        self.data, self.compose = data, augmentations.compose(data)
+        self.check = augmentations.check_augmented
         # All transforms share this generator, whose state is set for each photo. set_random_seed would instead create
         # two generators per transform for each photo.
         self.bits = np.random.PCG64()
@@ -88,7 +90,7 @@ class TrainTransform:
             "uinteger": 0,
         }
         augmented = self.compose(image=image)["image"]
-        check_augmented(augmented)
+        self.check(augmented)
         return resize(augmented, self.data.image_size)
 
 

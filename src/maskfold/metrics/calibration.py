@@ -8,7 +8,6 @@ predicted labels.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from maskfold.probabilities import OutOfFold
 from maskfold.progress import report
@@ -48,6 +47,9 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
 
     if not logs.any():
         return 1.0
+    # Imported here, since training needs other functions of this module only.
+    from scipy.optimize import minimize_scalar
+
     result = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")
     if not result.success:
         report(

@@ -9,11 +9,10 @@ from typing import Any
 from urllib.parse import urlparse
 
 import huggingface_hub.constants
-import timm
-from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 from torch import nn
 
 from maskfold.errors import UserError, did_you_mean, first_line
+from maskfold.models.timm_library import load_model_config_from_hf, load_model_config_from_path, timm
 
 # Exceptions that timm and huggingface_hub raise for models and weights that can't be loaded.
 LOAD_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
-from timm.layers import set_fused_attn
 
 from maskfold.config.experiment import Run
 from maskfold.environment import ignore_variables
 from maskfold.errors import UserError, first_line
 from maskfold.machine_limits import num_cores
+from maskfold.models.timm_library import set_fused_attn
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_WORKERS = 8

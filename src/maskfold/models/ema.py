@@ -1,7 +1,8 @@
 """The exponential moving average (EMA) of a model's weights."""
 
 import torch
-from timm.utils import ModelEmaV3
+
+from maskfold.models.timm_library import ModelEmaV3
 
 
 class ModelEma(ModelEmaV3):

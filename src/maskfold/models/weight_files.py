@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file
-from timm.models import clean_state_dict, load_state_dict_from_hf
 from torch import nn
 
 from maskfold.errors import UserError, first_line
@@ -22,6 +21,7 @@ from maskfold.models.architecture import (
     go_offline_without_network,
     repository_error,
 )
+from maskfold.models.timm_library import clean_state_dict, load_state_dict_from_hf
 from maskfold.models.torch_file import load_torch_file
 
 StateDict = dict[str, torch.Tensor]

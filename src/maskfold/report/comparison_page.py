@@ -14,15 +14,16 @@ from maskfold.config.experiment import flatten
 from maskfold.errors import UserError
 from maskfold.evaluation.compare import differences
 from maskfold.fileio import check_output, write_text
+from maskfold.inference.unchanged_inputs import report_inputs
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import METRICS, class_table, scores
 from maskfold.pages.figures import CURVES, class_f1_dots, learning_curves
 from maskfold.pages.html_page import PERSON_ID_NOTICE, Section, figure, metric_name, note, page, table
 from maskfold.probabilities import OutOfFold, load_predictions, mean, same_labels
+from maskfold.report.page_record import with_record
 from maskfold.runs.run_folder import RunFolder, fold_name
 from maskfold.runs.summary import summarise
 
-COMPARISON_FILE = "comparison.html"
 SCORES_HINT = (
     "Out-of-fold scores: each photo is predicted by the fold model that was not trained on its person; intervals are "
     "95 % over people."
@@ -36,6 +37,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
             f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
         )
     check_output(path.parent, "--out", path)
+    inputs = report_inputs(runs)
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
@@ -67,7 +69,8 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
             "Only the keys whose values differ between the runs.",
         ),
     ]
-    write_text(path, page(f"Comparison: {' · '.join(names)}", sections, PERSON_ID_NOTICE))
+    text = page(f"Comparison: {' · '.join(names)}", sections, PERSON_ID_NOTICE)
+    write_text(path, with_record(text, inputs))
     return path
 
 

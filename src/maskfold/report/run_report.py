@@ -12,6 +12,7 @@ from maskfold.evaluation.score_tables import submission_sentence
 from maskfold.fileio import check_output, write_text
 from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.expected_score import expect_from_cache
+from maskfold.inference.unchanged_inputs import report_inputs
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
@@ -31,12 +32,12 @@ from maskfold.probabilities import OutOfFold
 from maskfold.report.data_card import data_card
 from maskfold.report.gradcam_section import gradcam_section
 from maskfold.report.group_sections import age_and_photo_section, group_section
+from maskfold.report.page_record import REPORT_FILE, with_record
 from maskfold.report.photo_sections import augmentation_section, confident_errors_section
 from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
 from maskfold.runs.summary import summarise
 
-REPORT_FILE = "report.html"
 # Keys that train.py fills in for every run: their values are not marked as changed by the user.
 RESOLVED_KEYS = ("data.root", "data.prepared", "run.precision", "run.predict_precision")
 # The last curve exists only in runs with an exponential moving average (EMA) of the weights.
@@ -46,7 +47,7 @@ OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per
 
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
     """Write the page, by default report.html in the folder of the run. Raises UserError if no fold is finished."""
-    path = path or run.folder / REPORT_FILE
+    path, inputs = path or run.folder / REPORT_FILE, report_inputs([run])
     check_output(path.parent, "--out", path)
     summary, prepared = summarise(run), prepared_of(run)
     oof = load_oof(run, prepared)
@@ -125,7 +126,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
             "All keys of the run; bold rows differ from the default.",
         ),
     ]
-    write_text(path, page(f"Report: {run.name}", sections))
+    write_text(path, with_record(page(f"Report: {run.name}", sections), inputs))
     return path
 
 

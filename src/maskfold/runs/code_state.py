@@ -1,9 +1,14 @@
 """The version of the code and of its main dependencies, recorded with a run or a submission."""
 
+import hashlib
 import platform
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from maskfold.config.choices import PACKAGE
+from maskfold.fileio import sha256
 
 PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "numpy", "scikit-learn")
 
@@ -27,11 +32,24 @@ def code_state() -> dict:
     commit = git("rev-parse", "HEAD") if is_tracked else None
     if commit and git("status", "--porcelain", "--untracked-files=no"):
         commit += "-dirty"
+    return {"git_commit": commit, "versions": package_versions(PACKAGES)}
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """{name: version} of Python and of packages; None for a package that is not installed."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in packages:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             # maskfold itself may be used from its source folder without an installation.
             versions[name] = None
-    return {"git_commit": commit, "versions": versions}
+    return versions
+
+
+def code_hash() -> str:
+    """SHA-256 of the source code of this package: it changes with every change of the code, committed or not."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {sha256(path)}\n".encode())
+    return digest.hexdigest()

@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 
 from maskfold.data.images_table import FOLDS_FILE, META_FILE, Prepared, load_prepared
-from maskfold.data.prepared_folder import PREPARED_FOLDERS
+from maskfold.data.raw_layout import PREPARED_FOLDERS
 from maskfold.errors import UserError
 from maskfold.places import can_be_path
 from maskfold.runs.disk_usage import (

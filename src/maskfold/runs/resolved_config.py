@@ -1,14 +1,17 @@
 """The configuration as it is recorded with a run: values that depend on the data and the device are resolved."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from maskfold.config.experiment import Config, replaced
+from maskfold.config.experiment import Config, Run, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.models.device import pick_precisions
 from maskfold.places import recorded_path
+
+if TYPE_CHECKING:
+    import torch
 
 
 def resolve_config(
@@ -18,10 +21,9 @@ def resolve_config(
 
     recorded: the resolved config with which a run was started; its precisions replace `auto` in `config`.
     """
-    run_keys = config.run
-    if recorded is not None:
-        auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
-        run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
+    from maskfold.models.device import pick_precisions
+
+    run_keys = config.run if recorded is None else with_recorded_precisions(config.run, recorded.run)
     precision, predict_precision = pick_precisions(run_keys, device)
     seed = prepared.meta["fold_seed"]
     try:
@@ -39,3 +41,9 @@ def resolve_config(
         },
         run={"precision": precision, "predict_precision": predict_precision},
     )
+
+
+def with_recorded_precisions(run_keys: Run, recorded: Run) -> Run:
+    """Replace the precisions that are auto by those with which a run was started."""
+    auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
+    return run_keys.model_copy(update={key: getattr(recorded, key) for key in auto_keys})

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from maskfold.data.images_table import META_FILE, Prepared, load_prepared
-from maskfold.data.prepared_folder import default_folder
-from maskfold.data.raw_layout import find_layout
+from maskfold.data.raw_layout import default_folder, find_layout
 from maskfold.errors import UserError
 from maskfold.places import is_found, possible_paths
 from maskfold.runs.run_folder import RunFolder

@@ -1,5 +1,6 @@
 """Join the out-of-fold predictions of a run's folds and score them."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.fileio import why_not_writable, write_json
+from maskfold.fileio import json_text, read_json_or_none, why_not_writable, write_json
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import OOF_FIELDS, OutOfFold, load_predictions
@@ -28,14 +29,8 @@ def write_summary(run: RunFolder, prepared: Prepared) -> dict:
 
     Raises UserError if two folds predict the same photo.
     """
-    parts = [
-        load_predictions(run.part_dir(fold_name(fold)) / "oof.npz", out_of_fold=True) for fold in run.finished_folds
-    ]
-    fields = ("image_id", "probs", *OOF_FIELDS)
-    oof = OutOfFold(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+    oof = _joined_folds(run)
     predicted = set(oof.image_id)
-    if len(predicted) < len(oof.image_id):
-        raise UserError(f"{run.folder}: two folds predict the same photo; delete the run and train it again")
     paths = run.folder / "oof.npz", run.folder / "summary.json"
     if why_not_writable(run.folder) and all(path.exists() for path in paths):
         # The run is finished and on a read-only disk.
@@ -44,6 +39,30 @@ def write_summary(run: RunFolder, prepared: Prepared) -> dict:
     summary = summarise(run)
     write_json(paths[1], summary)
     return summary
+
+
+def written_summary(run: RunFolder) -> dict | None:
+    """The content of summary.json; None if it or oof.npz is missing or not that of the finished folds."""
+    oof, written = _joined_folds(run), load_predictions(run.folder / "oof.npz", out_of_fold=True)
+    if set(oof.image_id) != set(written.image_id):
+        return None
+    oof = oof.aligned(written.image_id)
+    if not all(np.array_equal(getattr(oof, name), getattr(written, name)) for name in ("probs", *OOF_FIELDS)):
+        return None
+    summary = summarise(run)
+    return summary if read_json_or_none(run.folder / "summary.json") == json.loads(json_text(summary)) else None
+
+
+def _joined_folds(run: RunFolder) -> OutOfFold:
+    """Join the out-of-fold predictions of the finished folds. Raises UserError if two folds predict the same photo."""
+    parts = [
+        load_predictions(run.part_dir(fold_name(fold)) / "oof.npz", out_of_fold=True) for fold in run.finished_folds
+    ]
+    fields = ("image_id", "probs", *OOF_FIELDS)
+    oof = OutOfFold(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+    if len(set(oof.image_id)) < len(oof.image_id):
+        raise UserError(f"{run.folder}: two folds predict the same photo; delete the run and train it again")
+    return oof
 
 
 def summarise(run: RunFolder) -> dict:

@@ -1,6 +1,5 @@
 """Train a run, or repeats of it with other seeds: check the arguments, then train the parts (folds and refit)."""
 
-import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -23,10 +22,18 @@ from maskfold.runs.resolved_config import resolve_config
 from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import NAME, RunFolder, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
-from maskfold.runs.wandb_logger import UNREACHED, offline_runs
+from maskfold.runs.wandb_logger import UNREACHED
 from maskfold.time_left import TimeLeft
 from maskfold.training.accelerators import process_state
-from maskfold.training.fold_job import FoldJob, TrainContext, TrainRequest, check_request, requested_parts
+from maskfold.training.fold_job import (
+    FoldJob,
+    TrainContext,
+    TrainRequest,
+    check_request,
+    print_finished,
+    print_offline_runs,
+    requested_parts,
+)
 from maskfold.training.fold_trainer import run_job
 from maskfold.training.optim import make_optimizer
 from maskfold.training.parallel_folds import fit_parallel
@@ -85,9 +92,8 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         processes.wait_for_everyone()
         # The recorded config is not used as it is: keys that may change on resume (workers, device) must take effect.
         resolved = resolve_config(config, run.folder, prepared, device, run.config)
-        for part in parts:
-            if run.finished(part.name) and processes.is_main_process:
-                print(f"{part.name}: already finished", file=sys.stderr)
+        if processes.is_main_process:
+            print_finished([part.name for part in parts if run.finished(part.name)])
         unfinished = [part for part in parts if not run.finished(part.name)]
         if unfinished:
             # The check above is skipped for a resumed run, which may now be on another machine.
@@ -107,11 +113,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         if not processes.is_main_process:
             return run, None
         summary = write_summary(run, prepared)
-        if offline := offline_runs(run.folder):
-            print(
-                f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(map(str, offline))}",
-                file=sys.stderr,
-            )
+        print_offline_runs(run)
         return run, summary
 
 

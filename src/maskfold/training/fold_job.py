@@ -1,9 +1,14 @@
 """What to train: the request of a command, the parts of a run (its folds and the refit), and what each part needs."""
 
+from __future__ import annotations
+
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +18,13 @@ from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
-from maskfold.loading.store import Store
 from maskfold.runs.run_folder import FULL, RunFolder, fold_name
+from maskfold.runs.wandb_logger import offline_runs
 from maskfold.time_left import TimeLeft
 from maskfold.training.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from maskfold.loading.store import Store
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,18 @@ def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refi
         all_rows = np.arange(len(prepared.images))
         parts.append(Part(FULL, all_rows, all_rows[:0]))
     return parts
+
+
+def print_finished(parts: Sequence[str]) -> None:
+    """Name the parts that are not trained because they are finished."""
+    for part in parts:
+        print(f"{part}: already finished", file=sys.stderr)
+
+
+def print_offline_runs(run: RunFolder) -> None:
+    """Print the command that uploads the W&B runs which were kept offline, if there are any."""
+    if offline := offline_runs(run.folder):
+        print(f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(map(str, offline))}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,23 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import wraps
 from inspect import signature
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from timm.optim import (
+
+from maskfold.config.experiment import Optim
+from maskfold.errors import UserError, did_you_mean, first_line
+from maskfold.models.classifier import Classifier
+from maskfold.models.timm_library import (
     create_optimizer_v2,
     get_optimizer_class,
     list_optimizers,
     param_groups_layer_decay,
     param_groups_weight_decay,
+    prepare_compiler,
 )
-
-from maskfold.config.experiment import Optim
-from maskfold.errors import UserError, did_you_mean, first_line
-from maskfold.models.classifier import Classifier
 
 
 def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
@@ -38,6 +40,9 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     head_lr = optim.head_lr or optim.lr
     groups += [group | {"lr": head_lr} for group in param_groups_weight_decay(model.head, optim.weight_decay)]
     groups = [group for group in groups if group["params"]]
+    if optim.name == "kron":
+        # timm's only optimiser that compiles a part of itself.
+        prepare_compiler()
     try:
         # A fused optimiser updates all parameters in one kernel; not every optimiser has this option.
         fused = {"fused": True} if "fused" in signature(get_optimizer_class(optim.name)).parameters else {}
@@ -48,7 +53,41 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
         ) from error
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
+    _step_without_compiler(type(optimizer))
     return optimizer
+
+
+def _create_without_compiler() -> None:
+    """Let torch's optimisers be created without importing torch's compiler, which takes as long as importing torch.
+
+    torch imports it to exclude methods of optimisers from what is compiled, but here only models are compiled.
+    """
+    for method in vars(torch.optim.Optimizer).values():
+        inner = getattr(method, "__wrapped__", None)
+        # The name under which torch._disable_dynamo keeps what it calls after the first time.
+        if inner is not None and not hasattr(inner, "__dynamo_disable"):
+            inner.__dynamo_disable = inner
+
+
+def _step_without_compiler(optimizer_type: type[torch.optim.Optimizer]) -> None:
+    """Replace torch's wrapper of step(), which imports the compiler, by the same one without marks for the compiler."""
+    wrapper: Any = getattr(optimizer_type.step, "__wrapped__", None)
+    if getattr(wrapper, "__code__", _create_without_compiler.__code__).co_name != "_use_grad":
+        return
+    step = wrapper.__wrapped__
+
+    @wraps(step)
+    def step_eagerly(self, *args, **kwargs):
+        with torch.set_grad_enabled(self.defaults["differentiable"]):
+            return step(self, *args, **kwargs)
+
+    hooked = torch.optim.Optimizer.profile_hook_step(step_eagerly)
+    # torch's mark that the profiler's hook is in place.
+    hooked.hooked = True
+    optimizer_type.step = hooked
+
+
+_create_without_compiler()
 
 
 class SchedulePoint(NamedTuple):

@@ -1,16 +1,18 @@
 """Stop training after a signal or at a deadline, once a checkpoint is saved. Early stopping is in optim.py."""
 
+from __future__ import annotations
+
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import torch
-from accelerate import Accelerator
+from typing import TYPE_CHECKING, Any
 
 from maskfold.errors import TimeIsUp
 from maskfold.machine_limits import STOP_SIGNALS
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 # The number that a process sends to the others after the deadline. The numbers of signals are smaller.
 DEADLINE = 255
@@ -35,7 +37,7 @@ class StopRequest:
         return type(self), (self.deadline,)
 
     @contextmanager
-    def listening(self) -> Iterator["StopRequest"]:
+    def listening(self) -> Iterator[StopRequest]:
         """Handle signals within the block; the former handlers are restored after the first signal and at the end."""
         # An ignored signal must stay ignored: nohup makes a process ignore SIGHUP.
         signals = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
@@ -62,6 +64,8 @@ class StopRequest:
         own_reason = self.signum or (DEADLINE if self.time_is_up else 0)
         if accelerator.num_processes == 1:
             return own_reason > 0
+        import torch
+
         # Take the minimum over processes, so that a signal takes precedence over the deadline.
         flag = torch.tensor(float(own_reason or DEADLINE + 1), device=accelerator.device)
         reason = int(accelerator.gather(flag.view(1)).min())

@@ -14,6 +14,7 @@ from maskfold.models.classifier import Classifier
 from maskfold.models.ema import ModelEma
 from maskfold.models.losses import BatchLoss
 from maskfold.models.targets import TargetEncoder
+from maskfold.models.timm_library import prepare_compiler
 from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.optim import make_optimizer
 
@@ -70,7 +71,10 @@ def set_frozen(epoch: int, config: Config, classifier: Classifier, state: TrainS
     wrapped_model = state.model
     if state.accelerator.num_processes > 1:
         wrapped_model = DistributedDataParallel(wrapped_model)
-    state.wrapped_model, state.is_wrapped = torch.compile(wrapped_model) if config.run.compile else wrapped_model, True
+    if config.run.compile:
+        prepare_compiler()
+        wrapped_model = torch.compile(wrapped_model)
+    state.wrapped_model, state.is_wrapped = wrapped_model, True
 
 
 def current_weights(classifier: Classifier, state: TrainState) -> dict[str, torch.Tensor]:

@@ -12,8 +12,8 @@ import pytest
 from conftest import tiny_args
 
 from maskfold.data.images_table import Prepared
-from maskfold.inference import photo_shift
-from maskfold.inference.photo_shift import SHIFT_FILE, check_shift, measure_shift, sample_photos, shift_warning
+from maskfold.loading import photo_shift
+from maskfold.loading.photo_shift import SHIFT_FILE, check_shift, measure_shift, sample_photos, shift_warning
 from maskfold.loading.photo_statistics import STATISTICS
 from maskfold.metrics import two_sample
 from maskfold.metrics.two_sample import MIN_COMPARED_PEOPLE, SPLITS, compare_samples

@@ -1,0 +1,87 @@
+"""Prepare the data, train, evaluate, submit and report: configuration -> run, submission and report.
+
+Each stage does what prepare.py, train.py, evaluate.py, submit.py and report.py do. Stages whose results exist already
+are skipped. Rerun the command to resume it after an interruption.
+
+Every configuration key is also a flag: --section.key VALUE overrides the file.
+"""
+
+import os
+from pathlib import Path
+
+from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.experiment import Data
+from maskfold.config.place_flags import add_cache_flags, places_of
+from maskfold.errors import UserError
+from maskfold.places import Places
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("file", type=Path, help="configuration of the experiment, such as configs/demo.yaml")
+    parser.add_argument("--folds", type=int, nargs="+", help="numbers of the folds to train (default: all)")
+    parser.add_argument(
+        "--refit", action="store_true", help="also train a model on all people, into full/ (default: no)"
+    )
+    parser.add_argument("--name", help="name of the run (default: the name of the file)")
+    parser.add_argument(
+        "--tta",
+        nargs="+",
+        default=["none"],
+        metavar="VIEW",
+        help="TTA views to average, such as none hflip (default: none)",
+    )
+    parser.add_argument("--out", type=Path, help="submission CSV to write (default: submissions/<run>.csv)")
+    parser.add_argument(
+        "--truth", type=Path, help="CSV of the true labels (ImageID,ans), to score the submission (default: none)"
+    )
+    add_cache_flags(parser)
+    add_config_flags(parser)
+    args = parser.parse_args()
+    cache = places_of(args).cache
+    if args.truth is not None and not args.truth.is_file():
+        parser.error(f"--truth {args.truth}: no such file; give the CSV of the true labels")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("pipeline.py runs in one process; train with torchrun and train.py first, then run it alone")
+
+    from maskfold.commands.evaluate import run_evaluate, score_submission
+    from maskfold.commands.report import run_report
+    from maskfold.commands.submit import BlendOptions, run_submit
+    from maskfold.commands.train import run_train
+    from maskfold.config.yaml_file import load_config
+    from maskfold.training.fold_job import TrainRequest
+
+    config = load_config(args.file, config_overrides(args))
+    places = Places(config.data.root, config.data.prepared, cache)
+    has_eval_set = _prepare(config.data)
+    run = run_train(config, args.name or args.file.stem, TrainRequest(args.folds, args.refit, cache=cache))
+    run_evaluate([run], places)
+    if has_eval_set:
+        submission = run_submit([run], places, args.out, BlendOptions(args.tta))
+        if args.truth is not None:
+            score_submission(submission, args.truth)
+    else:
+        print("submission: none, because the data has no eval set")
+    run_report([run], places)
+
+
+def _prepare(data: Data) -> bool:
+    """Prepare the data, unless only a prepared folder is given; return whether the data has an eval set."""
+    from maskfold.commands.prepare import run_prepare
+    from maskfold.data.images_table import FOLDS_FILE, META_FILE, read_meta
+    from maskfold.data.raw_layout import default_folder, find_layout
+
+    if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
+        folder = data.prepared
+        print(f"prepared: {folder} is used as it is, because no raw data folder is given")
+    else:
+        folder = data.prepared or default_folder(find_layout(data.root))
+        meta = read_meta(folder) if (folder / META_FILE).exists() else {}
+        if meta.get("skipped") or (meta.get("corrections") and data.corrections is None):
+            # The flags of prepare.py with which the folder was prepared are not in the configuration.
+            print(f"prepared: {folder} is kept, because it has corrections or lacks photos; prepare.py can change it")
+        else:
+            # An existing folds.csv is kept, whatever the configuration says.
+            folds = None if (folder / FOLDS_FILE).exists() else data.folds
+            run_prepare(data.root, folder, folds, data.fold_seed, data.corrections, out_flag="--data.prepared")
+    return bool(read_meta(folder)["counts"].get("eval_images"))

@@ -1,0 +1,79 @@
+"""Find out whether a run is finished and unchanged, without importing torch or pandas: train.py then only shows it."""
+
+import os
+
+from maskfold.config.experiment import Config, Data, fixed_values, replaced
+from maskfold.data.dataset_record import data_identity
+from maskfold.data.images_table import META_FILE, read_fold_by_person, read_meta
+from maskfold.data.raw_layout import default_folder, find_layout
+from maskfold.data.same_data import is_recorded_folder
+from maskfold.errors import UserError
+from maskfold.fileio import sha256
+from maskfold.runs.provenance import changed_weights
+from maskfold.runs.resolved_config import with_recorded_precisions
+from maskfold.runs.run_folder import FULL, RunFolder, fold_name, runs_root
+from maskfold.runs.summary import written_summary
+from maskfold.training.fold_job import TrainRequest, check_request, print_finished, print_offline_runs
+
+
+class _OtherDataError(Exception):
+    """The prepared folder is not that of this raw data folder or of these corrections."""
+
+
+def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunFolder, dict] | None:
+    """Return what fit_run would return for a run that has nothing left to train or to write, and print its lines.
+
+    None for all other runs, and for all that is unusual or wrong: fit_run has the checks and the messages.
+    """
+    run = RunFolder(request.out or runs_root() / name)
+    # Under torchrun all processes must take the same way.
+    if request.fresh or "LOCAL_RANK" in os.environ or not run.started:
+        return None
+    try:
+        parts = _finished_parts(run, config, request)
+        summary = None if parts is None else written_summary(run)
+    except (_OtherDataError, UserError, OSError, KeyError, ValueError):
+        return None
+    if parts is None or summary is None:
+        return None
+    print_finished(parts)
+    print_offline_runs(run)
+    return run, summary
+
+
+def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> list[str] | None:
+    """The names of the requested parts if all are finished and neither the configuration nor the data has changed."""
+    check_request(config, request)
+    run.check_unedited()
+    meta, fold_by_person = _read_data(config.data)
+    num_folds, recorded = len(set(fold_by_person.values())), run.config
+    folds = range(num_folds) if request.folds is None else sorted(set(request.folds))
+    parts = [fold_name(fold) for fold in folds] + [FULL] * request.refit
+    seed = config.data.fold_seed if meta["fold_seed"] is None else meta["fold_seed"]
+    same_data = replaced(config, data={"folds": num_folds, "fold_seed": seed})
+    resolved = same_data.model_copy(update={"run": with_recorded_precisions(config.run, recorded.run)})
+    unchanged = (
+        set(folds) <= set(range(num_folds))
+        and run.provenance["identity"] == data_identity(meta["fingerprint"], fold_by_person)
+        and fixed_values(resolved) == fixed_values(recorded)
+        and not changed_weights(run.provenance, config)
+    )
+    return parts if unchanged and all(map(run.finished, parts)) else None
+
+
+def _read_data(data: Data) -> tuple[dict, dict[str, str]]:
+    """Read dataset.json and {person: fold} of the prepared folder; the raw data stays unread.
+
+    Raises an error unless the folder exists and was made from this raw data folder with these corrections.
+    """
+    if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
+        folder = data.prepared
+    else:
+        layout = find_layout(data.root)
+        folder = data.prepared or default_folder(layout)
+        if not is_recorded_folder(folder, layout):
+            raise _OtherDataError
+    meta = read_meta(folder)
+    if data.corrections is not None and (meta["corrections"] or {}).get("sha256") != sha256(data.corrections):
+        raise _OtherDataError
+    return meta, read_fold_by_person(folder)

@@ -1,0 +1,130 @@
+"""The hash of all that a submission or a report is made from, computed without reading photos and importing pandas.
+
+The files of a run and of its prepared folder, the code and the versions of the libraries are hashed, not what they
+contain, so that nothing that a page or a submission shows can be forgotten.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from maskfold.data.dataset_record import data_identity
+from maskfold.data.images_table import (
+    EVAL_FILE,
+    FOLDS_FILE,
+    IMAGES_FILE,
+    META_FILE,
+    read_fold_by_person,
+    read_meta,
+)
+from maskfold.data.raw_layout import find_eval_dir, find_root, name_in_eval_images
+from maskfold.errors import UserError
+from maskfold.fileio import read_json_or_none, sha256
+from maskfold.inference.cached_predictions import checkpoint_hashes, prediction_paths
+from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.submission_index import INDEX_FILE
+from maskfold.models.tta import canonical_views
+from maskfold.places import recorded_path
+from maskfold.runs.code_state import code_hash, package_versions
+from maskfold.runs.run_data import prepared_candidates
+from maskfold.runs.run_folder import RunFolder
+
+# The libraries whose version may change a submission or a page.
+LIBRARIES = ("torch", "timm", "opencv-python", "numpy", "pandas", "scipy", "matplotlib", "grad-cam")
+
+
+def is_unchanged_submission(
+    runs: Sequence[RunFolder], tta: Sequence[str], out: Path, blend: str, decision: str
+) -> bool:
+    """Whether `out`, its manifest and its row in the index are those that make_submission would write now."""
+    manifest = read_json_or_none(out.with_suffix(".json"))
+    if manifest is None or manifest.get("inputs") is None or not out.is_file():
+        return False
+    views = canonical_views(tta, "--tta")
+    folders = [member.get("folder") for member in manifest.get("members", ()) if isinstance(member, dict)]
+    return (
+        manifest.get("csv_sha256") == sha256(out)
+        and folders == [str(recorded_path(run.folder)) for run in runs]
+        and _is_in_index(out.parent, manifest)
+        and manifest["inputs"] == submission_inputs(runs, views, blend, decision)
+    )
+
+
+def submission_inputs(runs: Sequence[RunFolder], views: Sequence[str], blend: str, decision: str) -> str | None:
+    """The hash of what a submission is made from; None if something is missing, such as cached predictions."""
+    return _hash_of(lambda: [[_run_files(run, views, True) for run in runs], load_gain(runs), blend, decision])
+
+
+def report_inputs(runs: Sequence[RunFolder]) -> str | None:
+    """The hash of what the pages about runs show; None if something is missing."""
+    return _hash_of(lambda: [[_run_files(run, ("none",), False), load_gain([run])] for run in runs])
+
+
+def _hash_of(inputs: Any) -> str | None:
+    """Hash what inputs() returns, the code and the versions. None if inputs() raises an error."""
+    try:
+        content = [inputs(), code_hash(), package_versions(LIBRARIES)]
+    except (UserError, OSError, KeyError, ValueError, StopIteration, csv.Error):
+        return None
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _run_files(run: RunFolder, views: Sequence[str], with_eval: bool) -> list:
+    """Names and hashes of the files of a run and its data. with_eval: the predictions and info.csv must exist."""
+    run.check_unedited()
+    files = [run.folder / name for name in ("config.yaml", "provenance.json", "oof.npz")]
+    files += [run.part_dir(part) / "metrics.jsonl" for part in run.finished_parts]
+    hashes: list = [run.name, list(views), checkpoint_hashes(run), [sha256(path) for path in files]]
+    for paths in prediction_paths(run, tuple(views)):
+        path = next((path for path in paths if path.exists()), None)
+        if path is None and with_eval:
+            raise FileNotFoundError(paths[0])
+        hashes.append(path and sha256(path))
+    return [*hashes, *_data_hashes(run, with_eval)]
+
+
+def _data_hashes(run: RunFolder, with_eval: bool) -> list:
+    """Hashes of the prepared folder and of info.csv. Raises StopIteration if the prepared folder is not found."""
+    identity = run.provenance["identity"]
+    folder = next(folder for folder in prepared_candidates(run) if _identity_of(folder) == identity)
+    files = [folder / name for name in (IMAGES_FILE, FOLDS_FILE)]
+    files += [folder / EVAL_FILE, _find_info(run, folder)] if with_eval else []
+    # A moved project has other paths, but the same results.
+    meta = {key: value for key, value in read_meta(folder).items() if key not in ("root", "eval", "checked_by")}
+    return [meta, [sha256(path) for path in files]]
+
+
+def _identity_of(folder: Path) -> str:
+    return data_identity(read_meta(folder)["fingerprint"], read_fold_by_person(folder))
+
+
+def _find_info(run: RunFolder, folder: Path) -> Path:
+    """The path of info.csv, wherever the raw data is now."""
+    meta = read_meta(folder)
+    first, photo = _first_row(folder / IMAGES_FILE), _first_row(folder / EVAL_FILE)
+
+    def find_raw() -> Path:
+        return find_root(Path(meta["root"]), folder / META_FILE, PurePosixPath(first["path"]).parent, run.places)
+
+    name = name_in_eval_images(photo["image_id"], photo["path"])
+    return find_eval_dir(Path(meta["eval"]), folder / META_FILE, name, find_raw, run.places) / "info.csv"
+
+
+def _first_row(path: Path) -> dict[str, str]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.DictReader(file))
+
+
+def _is_in_index(folder: Path, manifest: dict) -> bool:
+    path = folder / INDEX_FILE
+    if not path.is_file():
+        return False
+    try:
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            rows = [(row.get("name"), row.get("csv_sha256")) for row in csv.DictReader(file)]
+    except csv.Error:
+        return False
+    return (manifest.get("name"), manifest["csv_sha256"]) in rows

@@ -1,0 +1,174 @@
+"""scripts/pipeline.py: the same results as the separate commands, resumed after kills, and nothing done twice."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, refused, tiny_args
+from support import same_run
+
+from maskfold.probabilities import load_predictions
+
+TTA = ("--tta", "none", "hflip")
+
+
+def submitted(csv: Path) -> tuple[bytes, dict]:
+    """The bytes of a submission, and its manifest without the time at which it was made."""
+    manifest = json.loads(csv.with_suffix(".json").read_text())
+    return csv.read_bytes(), {
+        key: value for key, value in manifest.items() if key not in ("created", "members", "inputs")
+    }
+
+
+def same_results(run: Path, csv: Path, other_run: Path, other_csv: Path) -> None:
+    same_run(run, other_run)
+    for name in ("eval-none+hflip.npz", "oof-none+hflip.npz"):
+        one, other = load_predictions(run / name), load_predictions(other_run / name)
+        assert one.image_id.tolist() == other.image_id.tolist()
+        assert one.probs.tobytes() == other.probs.tobytes()
+    assert submitted(csv) == submitted(other_csv)
+
+
+def separate_commands(script, raw: Path, home: Path) -> None:
+    """Run the stages one after another, in the folder `home`."""
+    shared = ("--data.prepared", home / "prepared")
+    assert script("prepare", "--data", raw, "--out", home / "prepared", "--folds", 2).code == 0
+    assert script("train", *tiny_args(raw, *shared, "--out", home / "tiny")).code == 0
+    assert script("submit", home / "tiny", *TTA, "--out", home / "s.csv").code == 0
+
+
+def pipeline_args(raw: Path, home: Path) -> list:
+    words = tiny_args(raw, "--data.prepared", home / "prepared", "--name", "tiny")
+    return [*words, *TTA, "--out", home / "s.csv", "--truth", raw / "answers.csv"]
+
+
+def test_the_pipeline_equals_the_separate_commands_and_does_nothing_twice(script, synthetic, tmp_path):
+    home = tmp_path / "separate"
+    separate_commands(script, synthetic, home)
+    done = script("pipeline", *pipeline_args(synthetic, tmp_path))
+    assert done.code == 0, done.err
+    for words in ("12 people", "tiny: out-of-fold", "submission: ", "macro F1 ", "report: "):
+        assert words in done.out
+    run = tmp_path / "runs" / "tiny"
+    same_results(run, tmp_path / "s.csv", home / "tiny", home / "s.csv")
+    files = [tmp_path / "s.csv", tmp_path / "s.json", run / "report.html", run / "oof.npz", run / "summary.json"]
+    files += [tmp_path / "prepared" / name for name in ("images.csv", "dataset.json")]
+    stamps = [path.stat().st_mtime_ns for path in files]
+    again = script("pipeline", *pipeline_args(synthetic, tmp_path))
+    assert again.code == 0, again.err
+    assert again.out.count("is up to date") == 2
+    assert "fold1: already finished" in again.err
+    assert [path.stat().st_mtime_ns for path in files] == stamps
+
+
+def test_what_has_changed_is_made_again(script, run):
+    """The report after an edit of the page and after a submission, which it shows; the submission after other flags."""
+    assert script("report", run).code == 0
+    page = run / "report.html"
+    text = page.read_bytes()
+    assert "is up to date" in script("report", run).out
+    page.write_bytes(text.replace(b"Learning curves", b"Curves"))
+    assert "is up to date" not in script("report", run).out
+    assert b"Learning curves" in page.read_bytes()
+    assert script("submit", run, "--out", "a.csv").code == 0
+    assert "is up to date" not in script("report", run).out
+    assert b"of this submission" in page.read_bytes()
+    assert "is up to date" in script("submit", run, "--out", "a.csv").out
+    assert "is up to date" not in script("submit", run, "--out", "a.csv", "--decision", "macro-f1").out
+    assert "is up to date" not in script("submit", run, "--out", "a.csv").out
+    Path("a.csv").write_text("ImageID,ans\n")
+    assert "is up to date" not in script("submit", run, "--out", "a.csv").out
+    Path("index.csv").unlink()
+    assert "is up to date" not in script("submit", run, "--out", "a.csv").out
+    assert "a" in Path("index.csv").read_text()
+    (run / "eval-none.npz").unlink()
+    assert "is up to date" not in script("submit", run, "--out", "a.csv").out
+
+
+def test_a_prepared_folder_with_corrections_is_kept(script, raw, tmp_path):
+    corrections = tmp_path / "c.csv"
+    person = next((raw / "train" / "images").iterdir()).name
+    corrections.write_text(f"person_id,field,value,reason\n{person},age,61,test\n")
+    words = ("--data", raw, "--out", tmp_path / "prepared", "--folds", 2, "--corrections", corrections)
+    assert script("prepare", *words).code == 0
+    before = (tmp_path / "prepared" / "images.csv").read_bytes()
+    done = script("pipeline", *pipeline_args(raw, tmp_path)[:-4], "--folds", 0)
+    assert done.code == 0, done.err
+    assert "is kept, because" in done.out
+    assert (tmp_path / "prepared" / "images.csv").read_bytes() == before
+
+
+def test_data_without_an_eval_set_ends_with_the_report(script, raw, tmp_path):
+    shutil.rmtree(raw / "eval")
+    done = script("pipeline", *tiny_args(raw, "--name", "lone", "--folds", 0))
+    assert done.code == 0, done.err
+    assert "submission: none" in done.out
+    assert (tmp_path / "runs" / "lone" / "report.html").exists()
+
+
+def test_errors_come_before_the_first_stage(script, synthetic, tmp_path, monkeypatch):
+    refused(script("pipeline", *tiny_args(synthetic, "--truth", "missing.csv")), "--truth", "missing.csv")
+    refused(script("pipeline", *tiny_args(synthetic, "--optim.lr", "-1")), "--optim.lr")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(script("pipeline", *tiny_args(synthetic)), "one process", "train.py")
+    assert not (tmp_path / "runs").exists()
+
+
+def start_pipeline(raw: Path, home: Path) -> subprocess.Popen:
+    home.mkdir(exist_ok=True)
+    command = [sys.executable, ROOT / "scripts" / "pipeline.py", *pipeline_args(raw, home)]
+    return subprocess.Popen(
+        list(map(str, command)), cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.slow
+def test_killed_pipelines_end_with_the_same_files(script, synthetic, tmp_path):
+    """SIGKILL at random moments of the whole command, then the same command to its end."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    begin = time.monotonic()
+    process = start_pipeline(synthetic, whole)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    seconds, rng = time.monotonic() - begin, random.Random(20)
+    for _ in range(10):
+        process = start_pipeline(synthetic, killed)
+        time.sleep(rng.uniform(0.1, 1) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start_pipeline(synthetic, killed)
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    same_results(killed / "runs" / "tiny", killed / "s.csv", whole / "runs" / "tiny", whole / "s.csv")
+    assert (killed / "runs" / "tiny" / "report.html").exists()
+    again = subprocess.run(
+        list(map(str, [sys.executable, ROOT / "scripts" / "pipeline.py", *pipeline_args(synthetic, killed)])),
+        cwd=killed,
+        capture_output=True,
+        text=True,
+    )
+    assert again.stdout.count("is up to date") == 2, again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_pipeline_saves_and_resumes(synthetic, tmp_path, signum, status):
+    process = start_pipeline(synthetic, tmp_path / "home")
+    metrics = tmp_path / "home" / "runs" / "tiny" / "fold0" / "metrics.jsonl"
+    while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    os.kill(process.pid, signum)
+    _, err = process.communicate()
+    assert process.returncode == status, err
+    process = start_pipeline(synthetic, tmp_path / "home")
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    assert (tmp_path / "home" / "s.csv").exists()

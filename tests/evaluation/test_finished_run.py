@@ -1,0 +1,82 @@
+"""A finished run is recognised without torch, and everything else is left to training."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tiny_config
+
+from maskfold.evaluation.finished_run import finished_run
+from maskfold.fileio import sha256
+from maskfold.probabilities import load_predictions
+from maskfold.training.fold_job import TrainRequest
+
+
+@pytest.fixture
+def request_of(trained, run):
+    """The request of the command that trained the run, for a copy of it: request_of(*flags, folds=...)."""
+
+    def call(*flags: object, **fields: object):
+        config = tiny_config(trained.raw, "--data.prepared", trained.prepared, *flags)
+        return finished_run(config, "tiny", TrainRequest(out=run, **fields))
+
+    return call
+
+
+def test_a_finished_run_is_recognised(request_of, run, trained, capsys):
+    folder, summary = request_of()
+    assert folder.folder == run
+    assert summary == trained.summary
+    assert capsys.readouterr().err.splitlines() == ["fold0: already finished", "fold1: already finished"]
+    assert request_of(folds=[1]) is not None
+    # Neither changes a result.
+    assert request_of("--data.num_workers", 2, "--run.precision", "fp32") is not None
+
+
+def test_what_is_not_finished_or_differs_is_left_to_training(request_of, run, trained, monkeypatch):
+    assert request_of("--optim.lr", 0.5) is None
+    assert request_of(folds=[7]) is None
+    assert request_of(refit=True) is None
+    assert request_of(fresh=True) is None
+    assert request_of("--data.corrections", run / "missing.csv") is None
+    assert request_of("--data.prepared", run / "missing") is None
+    with monkeypatch.context() as patch:
+        patch.setenv("LOCAL_RANK", "0")
+        assert request_of() is None
+    assert request_of() is not None
+    shutil.rmtree(run / "fold1")
+    assert request_of() is None
+
+
+@pytest.mark.parametrize("name", ["summary.json", "oof.npz", "provenance.json", "config.yaml", "fold0/metrics.jsonl"])
+def test_missing_and_damaged_files_are_left_to_training(request_of, run, name):
+    (run / name).write_bytes(b"{}")
+    assert request_of() is None
+    (run / name).unlink()
+    assert request_of() is None
+
+
+def test_an_outdated_summary_is_written_by_training(request_of, run):
+    """A fold was trained again, but the command was killed before it wrote the summary."""
+    oof = load_predictions(run / "fold1" / "oof.npz", out_of_fold=True)
+    np.savez(run / "fold1" / "oof.npz", **{**vars_of(oof), "probs": oof.probs[:, ::-1]})
+    assert request_of() is None
+
+
+def test_other_data_is_left_to_training(request_of, run):
+    path = run / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"identity": "0" * 16}))
+    assert sha256(run / "config.yaml") == json.loads(path.read_text())["config_sha256"]
+    assert request_of() is None
+
+
+def vars_of(oof) -> dict:
+    return {name: value for name, value in vars(oof).items() if value is not None}
+
+
+def test_a_moved_run_is_recognised(run, trained, tmp_path):
+    moved = Path(shutil.copytree(run, tmp_path / "elsewhere" / "tiny"))
+    config = tiny_config(trained.raw, "--data.prepared", trained.prepared)
+    assert finished_run(config, "tiny", TrainRequest(out=moved)) is not None
