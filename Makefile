@@ -22,7 +22,7 @@ help:
 	@echo "make fuzz      read 100,000 damaged files of all kinds, with a new seed (an hour on two cores); CASES=, SEED="
 	@echo "make notebooks run the notebooks on the demo's run (installs their packages)"
 	@echo "make pair      update the .ipynb of each notebook from its .py"
-	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (a quarter of an hour)"
+	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (under 8 minutes)"
 	@echo "make docs      write the generated parts of docs/: the configuration reference and the picture in the README"
 	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     only install"
