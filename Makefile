@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The tests run one thread each; a test that waits for a process leaves its core to another.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-all test-long fuzz notebooks pair bench docs lint .venv
+.PHONY: help demo test test-all test-long fuzz notebooks pair bench bench-gpu docs lint .venv
 
 help:
 	@echo "make demo      install, render synthetic data, train folds, write and score submissions/demo.csv"
@@ -22,7 +22,8 @@ help:
 	@echo "make fuzz      read 100,000 damaged files of all kinds, with a new seed (an hour on two cores); CASES=, SEED="
 	@echo "make notebooks run the notebooks on the demo's run (installs their packages)"
 	@echo "make pair      update the .ipynb of each notebook from its .py"
-	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (a quarter of an hour)"
+	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (under 8 minutes)"
+	@echo "make bench-gpu check and measure maskfold on a GPU: benchmarks/gpu.json and .md (at most 8 minutes)"
 	@echo "make docs      write the generated parts of docs/: the configuration reference and the picture in the README"
 	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     only install"
@@ -58,6 +59,10 @@ pair: .venv
 # To use your own data: make bench BENCH='--data FOLDER'.
 bench: .venv
 	@$(PY) benchmarks/run.py $(BENCH)
+
+# Needs a GPU with 24 GB; to test the battery itself on a CPU: make bench-gpu BENCH='--device cpu --tiny'.
+bench-gpu: .venv
+	@$(PY) benchmarks/gpu.py $(BENCH)
 
 # Run it after a change of the schema or of the synthetic people.
 docs: .venv

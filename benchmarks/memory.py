@@ -12,7 +12,7 @@ from pathlib import Path
 
 from measure import Result
 
-EPOCHS, WORKERS, PHOTOS, BATCHES = 3, 2, 18_900, 12
+EPOCHS, WORKERS, PHOTOS, BATCHES = 3, 2, 18_900, 8
 
 
 def private_mb(pid: int) -> float:

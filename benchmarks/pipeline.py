@@ -28,9 +28,12 @@ class Pipeline:
         self.config = replaced(Config(), model={"backbone": backbone}, run={"wandb": "disabled"})
         self.paths = self.prepared.photo_paths(self.prepared.images)
 
-    def loader(self, size: tuple[int, int], workers: int, rows: int | None = None) -> DataLoader:
+    def loader(self, size: tuple[int, int], workers: int, num_photos: int) -> DataLoader:
+        """A loader of `num_photos` photos per pass; those of the data are repeated."""
         data = self.config.data.model_copy(update={"image_size": size})
         store, labels = open_store(self.prepared, self.prepared.images, data), self.prepared.images.label.to_numpy()
         dataset = PhotoDataset(store, labels, make_train_transform(data), self.config.seed)
-        batches = PhotoBatchSampler(np.arange(len(store))[:rows], self.config.optim.batch_size, shuffle=True)
+        batches = PhotoBatchSampler(
+            np.resize(np.arange(len(store)), num_photos), self.config.optim.batch_size, shuffle=True
+        )
         return PhotoLoader(dataset, batches, workers, pin=False)

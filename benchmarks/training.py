@@ -15,7 +15,7 @@ from maskfold.training.engine import EpochSums, Update, training_step
 from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.train_state import make_train_state
 
-BATCHES = 8
+BATCHES = 6
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:
@@ -31,7 +31,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     photos = TrainingPhotos((), images.label.to_numpy(), images.age.to_numpy(), np.ones(len(rows)), rows, rows[:0])
     train_state = make_train_state(config, classifier, photos, accelerator)
     size, (height, width) = config.optim.batch_size, config.data.image_size
-    loader = ours.loader((height, width), pick_workers("auto", device), rows=BATCHES * size)
+    loader = ours.loader((height, width), pick_workers("auto", device), num_photos=BATCHES * size)
     pixels = torch.randint(0, 256, (size, height, width, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)
     labels = torch.randint(0, 18, (size,), device=device)
 
