@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 
 from maskfold.config.experiment import Config
 from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.feature_cache import FeatureLoader, Features
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler, train_batch_sampler
 from maskfold.loading.store import ConcatStore, Store
@@ -16,7 +17,6 @@ from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware, pick_workers
 from maskfold.models.prediction import predict
-from maskfold.training.feature_cache import FeatureLoader, Features
 
 
 @dataclass(frozen=True)
