@@ -16,11 +16,12 @@ def resolve_config(
 ) -> Config:
     """Return the config with the paths of the data, the number of folds in folds.csv, and concrete precisions.
 
-    recorded: the resolved config with which the run was started; its precisions replace those that are auto in
-    `config`.
+    recorded: the resolved config with which the run was started; its precisions and its optim.accum_steps replace those
+    that are auto in `config`. Without it, optim.accum_steps may stay auto: training measures it.
     """
-    run_keys = config.run
+    run_keys, accum_steps = config.run, config.optim.accum_steps
     if recorded is not None:
+        accum_steps = recorded.optim.accum_steps if accum_steps == "auto" else accum_steps
         auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
         run_keys = run_keys.model_copy(update={key: getattr(recorded.run, key) for key in auto_keys})
     precision, predict_precision = pick_precisions(run_keys, device)
@@ -38,5 +39,6 @@ def resolve_config(
             # The seed is None (unknown) if folds.csv existed before the data was prepared.
             "fold_seed": config.data.fold_seed if seed is None else seed,
         },
+        optim={"accum_steps": accum_steps},
         run={"precision": precision, "predict_precision": predict_precision},
     )

@@ -42,9 +42,13 @@ class TrainState:
 def make_train_state(
     config: Config, classifier: Classifier, photos: TrainingPhotos, accelerator: Accelerator
 ) -> TrainState:
-    """Build the TrainState. With cached features, its model and its EMA are the head alone."""
+    """Build the TrainState. With cached features, its model and its EMA are the head alone.
+
+    optim.accum_steps must be resolved (not auto).
+    """
     counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
     model, optim = classifier.head if config.uses_cached_features else classifier, config.optim
+    assert optim.accum_steps != "auto"
     return TrainState(
         accelerator=accelerator,
         model=model,
