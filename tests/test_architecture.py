@@ -21,7 +21,7 @@ LAYERS = (
     ("training",),
     ("inference",),
     ("pages",),
-    ("evaluation",),
+    ("evaluation", "search"),
     ("audit",),
     ("report",),
     ("commands",),

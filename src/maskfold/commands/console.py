@@ -12,6 +12,7 @@ VERBS = {
     "make-demo-data": "render a small synthetic dataset",
     "prepare": "check the raw data, list its photos and make the folds",
     "baselines": "score simple baselines, which a model has to beat",
+    "find-lr": "find a learning rate with a range test",
     "train": "train the folds of an experiment",
     "evaluate": "score and compare runs, or score a submission",
     "report": "write a run's report as one HTML page",
