@@ -23,7 +23,7 @@ LAYERS = (
     ("training",),
     ("inference",),
     ("pages",),
-    ("evaluation",),
+    ("evaluation", "search"),
     ("audit",),
     ("report",),
     ("commands",),

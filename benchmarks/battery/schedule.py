@@ -45,7 +45,7 @@ SECTIONS = {
     "updates": Budgeted(precisions, 50),
     "predictions": Budgeted(predictions, 40),
     "training": Budgeted(training, 75),
-    "recipe-memory": Budgeted(peak_memory, 75),
+    "recipe-memory": Budgeted(peak_memory, 110),
     "options": Budgeted(options, 45),
     "resume": Budgeted(resume, 60),
     "prediction": Budgeted(prediction, 60),

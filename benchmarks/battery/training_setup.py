@@ -13,6 +13,7 @@ from maskfold.loading.store import open_store
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import configure_process, pick_device, pick_precisions
 from maskfold.training.accelerators import free_memory, make_accelerator
+from maskfold.training.accum_steps import resolve_accum_steps
 from maskfold.training.engine import EpochSums, Update, dropout_seed, training_step
 from maskfold.training.fold_data import FoldData, TrainingPhotos
 from maskfold.training.train_state import make_train_state, set_frozen
@@ -28,7 +29,10 @@ class TrainingSetup:
         self.device = pick_device(config.run)
         configure_process(self.device)
         precision, predict_precision = pick_precisions(config.run, self.device)
-        self.config = replaced(config, run={"precision": precision, "predict_precision": predict_precision})
+        resolved = replaced(config, run={"precision": precision, "predict_precision": predict_precision})
+        self.config = resolve_accum_steps(resolved, self.device)
+        # What was used to find accum_steps is not used in training.
+        context.reset_peak()
         self.accelerator = make_accelerator(self.config)
         torch.manual_seed(config.seed)
         self.classifier = build_classifier(self.config).to(self.device)

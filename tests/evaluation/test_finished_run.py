@@ -33,6 +33,8 @@ def test_a_finished_run_is_recognised(request_of, run, trained, capsys):
     assert request_of(folds=[1]) is not None
     # Neither changes a result.
     assert request_of("--data.num_workers", 2, "--run.precision", "fp32") is not None
+    # The number that the run has recorded stands for auto.
+    assert request_of("--optim.accum_steps", "auto") is not None
 
 
 def test_what_is_not_finished_or_differs_is_left_to_training(request_of, run, trained, monkeypatch):

@@ -16,6 +16,7 @@ from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared, load_prepared
 from maskfold.fileio import write_json
 from maskfold.inference.submission import make_submission
+from maskfold.loading.feature_cache import Features
 from maskfold.loading.photo_shift import SHIFT_FILE, SHIFT_VERSION
 from maskfold.loading.store import open_store
 from maskfold.models.classifier import Classifier, build_classifier
@@ -24,7 +25,6 @@ from maskfold.runs.part_weights import write_weights
 from maskfold.runs.run_folder import RunFolder
 from maskfold.synthetic.demo_data import make_demo
 from maskfold.training.checkpoints import pack_state, save_checkpoint
-from maskfold.training.feature_cache import Features
 from maskfold.training.fit import fit_run
 from maskfold.training.train_state import TrainState
 

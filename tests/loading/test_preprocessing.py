@@ -22,6 +22,7 @@ from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.loading.crops import crop_and_resize, reduction, store_size
 from maskfold.loading.dataset import NO_LABEL, PhotoDataset
+from maskfold.loading.feature_cache import Features
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.loading.store import open_store
@@ -29,7 +30,6 @@ from maskfold.loading.transforms import EvalTransform, make_train_transform, sam
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
 from maskfold.places import Places
-from maskfold.training.feature_cache import Features
 
 
 @pytest.fixture(scope="module")

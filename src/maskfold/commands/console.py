@@ -13,6 +13,7 @@ VERBS = {
     "pipeline": "prepare, train, evaluate, submit and report with one command",
     "prepare": "check the raw data, list its photos and make the folds",
     "baselines": "score simple baselines, which a model has to beat",
+    "find-lr": "find a learning rate with a range test",
     "train": "train the folds of an experiment",
     "evaluate": "score and compare runs, or score a submission",
     "report": "write a run's report as one HTML page",

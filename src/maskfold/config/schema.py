@@ -134,8 +134,9 @@ class Optim(ConfigSection):
     epochs: Int = Field(5, ge=1, le=10_000, description="number of epochs")
     warmup_epochs: Float = Field(0.5, ge=0, description="epochs of linear warm-up; may be a fraction")
     batch_size: Int = Field(64, ge=1, le=1_000_000, description="photos per optimiser update, over all processes")
-    accum_steps: Int = Field(
-        1, ge=1, description="micro-batches per batch, to save memory; the gradient is the same, except with batch norm"
+    accum_steps: Annotated[int, NoBool, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="micro-batches per batch: less memory, same gradient (except with batch norm); auto: as few as fit",
     )
     clip_norm: Float = Field(0.0, ge=0, description="maximum norm of the gradient; 0: no clipping")
     ema_decay: Float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0: no average")
@@ -157,7 +158,7 @@ class Optim(ConfigSection):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Optim":
-        if self.accum_steps > self.batch_size:
+        if self.accum_steps != "auto" and self.accum_steps > self.batch_size:
             raise ValueError(f"accum_steps {self.accum_steps} is more than batch_size {self.batch_size}; lower it")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} is not less than epochs {self.epochs}; lower it")

@@ -10,7 +10,7 @@ from maskfold.data.same_data import is_recorded_folder
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.runs.provenance import changed_weights
-from maskfold.runs.resolved_config import with_recorded_precisions
+from maskfold.runs.resolved_config import with_recorded_values
 from maskfold.runs.run_folder import FULL, RunFolder, fold_name, runs_root
 from maskfold.runs.summary import written_summary
 from maskfold.training.fold_job import TrainRequest, check_request, print_finished, print_offline_runs
@@ -50,8 +50,7 @@ def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> li
     folds = range(num_folds) if request.folds is None else sorted(set(request.folds))
     parts = [fold_name(fold) for fold in folds] + [FULL] * request.refit
     seed = config.data.fold_seed if meta["fold_seed"] is None else meta["fold_seed"]
-    same_data = replaced(config, data={"folds": num_folds, "fold_seed": seed})
-    resolved = same_data.model_copy(update={"run": with_recorded_precisions(config.run, recorded.run)})
+    resolved = with_recorded_values(replaced(config, data={"folds": num_folds, "fold_seed": seed}), recorded)
     unchanged = (
         set(folds) <= set(range(num_folds))
         and run.provenance["identity"] == data_identity(meta["fingerprint"], fold_by_person)

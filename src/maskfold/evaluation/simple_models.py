@@ -19,6 +19,7 @@ from maskfold.data.folds import split
 from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.evaluation.baseline_scores import BASELINES_FILE, write_baselines
 from maskfold.fileio import check_output
+from maskfold.loading.feature_cache import Features
 from maskfold.loading.store import Store, open_store
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import scores
@@ -26,7 +27,6 @@ from maskfold.models.classifier import build_classifier
 from maskfold.models.device import pick_device, pick_precisions, pick_workers, prediction_hardware
 from maskfold.models.input_size import check_input_size
 from maskfold.progress import report
-from maskfold.training.feature_cache import Features
 
 # (height, width) of the thumbnails: large enough to show head, hair and mask.
 THUMBNAIL = (32, 24)

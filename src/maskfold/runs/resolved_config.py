@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maskfold.config.experiment import Config, Run, replaced
+from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.places import recorded_path
@@ -19,12 +19,14 @@ def resolve_config(
 ) -> Config:
     """Return the config with the paths of the data, the folds and seed of folds.csv, and precisions instead of auto.
 
-    recorded: the resolved config with which a run was started; its precisions replace `auto` in `config`.
+    recorded: the resolved config with which a run was started; its precisions and its optim.accum_steps replace `auto`
+    in `config`. Without it, optim.accum_steps may stay auto: training measures it.
     """
     from maskfold.models.device import pick_precisions
 
-    run_keys = config.run if recorded is None else with_recorded_precisions(config.run, recorded.run)
-    precision, predict_precision = pick_precisions(run_keys, device)
+    if recorded is not None:
+        config = with_recorded_values(config, recorded)
+    precision, predict_precision = pick_precisions(config.run, device)
     seed = prepared.meta["fold_seed"]
     try:
         root = prepared.root
@@ -43,7 +45,8 @@ def resolve_config(
     )
 
 
-def with_recorded_precisions(run_keys: Run, recorded: Run) -> Run:
-    """Replace the precisions that are auto by those with which a run was started."""
-    auto_keys = [key for key in ("precision", "predict_precision") if getattr(run_keys, key) == "auto"]
-    return run_keys.model_copy(update={key: getattr(recorded, key) for key in auto_keys})
+def with_recorded_values(config: Config, recorded: Config) -> Config:
+    """Replace `auto` in the precisions and in optim.accum_steps by the values with which a run was started."""
+    auto_keys = [key for key in ("precision", "predict_precision") if getattr(config.run, key) == "auto"]
+    optim = {"accum_steps": recorded.optim.accum_steps} if config.optim.accum_steps == "auto" else {}
+    return replaced(config, run={key: getattr(recorded.run, key) for key in auto_keys}, optim=optim)

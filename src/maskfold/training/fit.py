@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import torch
 
-from maskfold.config.experiment import Config
+from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
 from maskfold.errors import UserError
@@ -25,6 +25,7 @@ from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED
 from maskfold.time_left import TimeLeft
 from maskfold.training.accelerators import process_state
+from maskfold.training.accum_steps import resolve_accum_steps
 from maskfold.training.fold_job import (
     FoldJob,
     TrainContext,
@@ -84,6 +85,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
             # Check again, because another process may have started the run before this one got the lock.
             if request.fresh or not run.started:
                 started_config = resolve_config(config, run.folder, prepared, device)
+                started_config = resolve_accum_steps(started_config, device, num_processes)
                 delete_run(run)
                 run.start(started_config, prepared, threads)
             else:
@@ -139,6 +141,10 @@ def fit_repeats(
             run.check_same(resolve_config(configs[run.name], run.folder, prepared, device, run.config), prepared)
     for number, (run_name, seeded) in enumerate(configs.items(), 1):
         report(f"run {number} of {len(seeds)}: {run_name}", processes.is_main_process)
+        is_new = request.fresh or not runs[number - 1].started
+        if number > 1 and is_new and config.optim.accum_steps == "auto":
+            # Not measured again, because repeats differ only in their seeds.
+            seeded = replaced(seeded, optim={"accum_steps": runs[0].config.optim.accum_steps})
         yield fit_run(seeded, run_name, request)
 
 

@@ -8,7 +8,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from maskfold.config.experiment import Config
+from maskfold.data.images_table import Prepared
 from maskfold.loading.dataset import PhotoDataset
+from maskfold.loading.feature_cache import FeatureLoader, Features
 from maskfold.loading.photo_loader import PhotoLoader
 from maskfold.loading.sampler import PhotoBatchSampler, train_batch_sampler
 from maskfold.loading.store import ConcatStore, Store
@@ -16,7 +18,7 @@ from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware, pick_workers
 from maskfold.models.prediction import predict
-from maskfold.training.feature_cache import FeatureLoader, Features
+from maskfold.training.fold_job import Part
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class TrainingPhotos:
     train_rows: np.ndarray
     val_rows: np.ndarray
     pseudo_hash: str = ""
+
+    @classmethod
+    def of_part(cls, prepared: Prepared, store: Store, part: Part) -> "TrainingPhotos":
+        """The photos of a part, without pseudo-labelled photos. store: the store of all training photos."""
+        images = prepared.images
+        labels, ages, weights = images.label.to_numpy(), images.age.to_numpy(), np.ones(len(images))
+        return cls((store,), labels, ages, weights, part.train_rows, part.val_rows)
 
 
 class FoldData:

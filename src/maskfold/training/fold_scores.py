@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from maskfold.config.experiment import Config
 from maskfold.errors import UserError
 from maskfold.metrics.calibration import log_loss
 from maskfold.metrics.scores import scores
@@ -69,11 +70,12 @@ def write_results(
     return rows, oof
 
 
-def memory_error(job: FoldJob) -> UserError:
-    steps = job.context.config.optim.accum_steps
+def memory_error(part: str, config: Config, start_again: str = "start again (--fresh)") -> UserError:
+    """Return the error for a part for which the GPU has too little memory."""
+    steps = config.optim.accum_steps
     return UserError(
-        f"optim.accum_steps: the GPU has too little memory to train {job.part.name} with {steps} micro-batches per "
-        "batch; start again (--fresh) with more micro-batches, which do not change the batch size"
+        f"optim.accum_steps: the GPU has too little memory to train {part} with {steps} micro-batches per batch; "
+        f"{start_again} with more micro-batches or with auto, which do not change the batch size"
     )
 
 

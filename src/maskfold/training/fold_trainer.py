@@ -47,7 +47,7 @@ def run_job(job: FoldJob) -> None:
                 trainer.train_epoch()
             trainer.finish()
     except torch.OutOfMemoryError as error:
-        raise memory_error(job) from error
+        raise memory_error(job.part.name, context.config) from error
     except Exception:
         if trainer is not None and trainer.save_between_updates() and context.stop.signum:
             # If a data loader fails after a signal, the signal most likely ended its worker processes.

@@ -42,9 +42,7 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
     and pseudo.json, with the models that predicted the labels.
     """
     context, part = job.context, job.part
-    images = context.prepared.images
-    labels, ages = images.label.to_numpy(), images.age.to_numpy()
-    photos = TrainingPhotos((context.store,), labels, ages, np.ones(len(images)), part.train_rows, part.val_rows)
+    photos = TrainingPhotos.of_part(context.prepared, context.store, part)
     if not context.config.pseudo.runs:
         return photos
     path = context.run.part_dir(part.name) / LABELS_FILE

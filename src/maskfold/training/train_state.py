@@ -43,9 +43,13 @@ class TrainState:
 def make_train_state(
     config: Config, classifier: Classifier, photos: TrainingPhotos, accelerator: Accelerator
 ) -> TrainState:
-    """Build the TrainState. With cached features, `model` and `ema` contain only the head."""
+    """Build the TrainState. With cached features, `model` and `ema` contain only the head.
+
+    optim.accum_steps must be resolved (not auto).
+    """
     counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
     model, optim = classifier.head if config.uses_cached_features else classifier, config.optim
+    assert optim.accum_steps != "auto"
     return TrainState(
         accelerator=accelerator,
         model=model,

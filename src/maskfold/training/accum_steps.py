@@ -1,0 +1,123 @@
+"""optim.accum_steps auto: find the largest micro-batches that fit on the GPU, with real updates of random weights."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from maskfold.config.experiment import Config, replaced
+from maskfold.errors import UserError
+from maskfold.labels import NUM_CLASSES
+from maskfold.loading.dataset import Batch
+from maskfold.models.classifier import build_classifier
+from maskfold.models.targets import UNKNOWN_AGE
+from maskfold.progress import report
+from maskfold.training.accelerators import free_memory, make_accelerator, process_state
+from maskfold.training.engine import EpochSums, Update, training_step
+from maskfold.training.fold_data import TrainingPhotos
+from maskfold.training.train_state import make_train_state
+
+# Share of the free memory that a micro-batch may use. The rest is for fragmentation and the loader's next batch.
+USABLE_MEMORY = 0.9
+# The optimiser allocates its state in the first update, so the second one needs the most memory.
+NUM_UPDATES = 2
+# In fp16 the gradient scaler skips the first updates until its scale is small enough.
+MAX_TRIES = 20
+
+
+def resolve_accum_steps(config: Config, device: torch.device, num_parallel: int = 1) -> Config:
+    """Return the config with a number in optim.accum_steps. Its precision must be resolved (not auto).
+
+    `auto` is measured on a GPU. It is 1 on a CPU, and with cached features, which need little memory. num_parallel:
+    number of folds that are trained at once and share the GPUs. Raises UserError if not even one photo fits.
+    """
+    if config.optim.accum_steps != "auto":
+        return config
+    accum_steps = 1
+    if is_measured(config, device):
+        with _limited_memory(num_parallel):
+            accum_steps = find_accum_steps(config, device)
+    return replaced(config, optim={"accum_steps": accum_steps})
+
+
+def is_measured(config: Config, device: torch.device) -> bool:
+    """Whether the memory of the device decides about optim.accum_steps auto."""
+    return device.type == "cuda" and not config.uses_cached_features
+
+
+def find_accum_steps(config: Config, device: torch.device) -> int:
+    """The smallest number of equal micro-batches that fit into the device's memory.
+
+    The numbers that divide this process's share of the batch are tried in ascending order. Under torchrun only one
+    process calls this function. Raises UserError if not even micro-batches of one photo fit.
+    """
+    share = -(-config.optim.batch_size // process_state(device).num_processes)
+    for accum_steps in (number for number in range(1, share + 1) if share % number == 0):
+        if _fits(replaced(config, optim={"accum_steps": accum_steps}), share):
+            report(f"optim.accum_steps auto: {accum_steps} (micro-batches of {share // accum_steps} photos)")
+            return accum_steps
+    height, width = config.data.image_size
+    raise UserError(
+        f"optim.accum_steps: the GPU has too little memory to train {config.model.backbone} with micro-batches of one "
+        f"photo of {height}x{width}; use a smaller data.image_size, model.grad_checkpointing true, or a smaller "
+        "model.backbone"
+    )
+
+
+@contextmanager
+def _limited_memory(num_parallel: int) -> Iterator[None]:
+    """Limit this process to its share of the free GPU memory. num_parallel: processes that share all GPUs."""
+    free, total = torch.cuda.mem_get_info()
+    per_gpu = -(-num_parallel // torch.cuda.device_count())
+    torch.cuda.set_per_process_memory_fraction(USABLE_MEMORY * free / total / per_gpu)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def _fits(config: Config, share: int) -> bool:
+    """Whether updates on batches of `share` photos fit into the memory."""
+    # Not reused for the next try, because the gradient scaler may stop in the middle of an update.
+    accelerator = make_accelerator(config)
+    try:
+        _make_updates(config, accelerator, share)
+    except torch.OutOfMemoryError:
+        fits = False
+    else:
+        fits = True
+    # After the except clause, because the traceback of the exception keeps tensors alive.
+    free_memory(accelerator, compiled=False)
+    return fits
+
+
+def _make_updates(config: Config, accelerator: Accelerator, share: int) -> None:
+    """Make NUM_UPDATES updates of the whole model on random photos, without DistributedDataParallel and compilation."""
+    # The loss needs nearly no memory, but soft F1 would wait for the other processes.
+    loss = {"name": "cross_entropy", "plus": None}
+    config = replaced(config, model={"pretrained": False, "weights": None}, loss=loss)
+    device, classes = accelerator.device, np.arange(NUM_CLASSES)
+    ages, weights = np.full(NUM_CLASSES, UNKNOWN_AGE), np.ones(NUM_CLASSES)
+    photos = TrainingPhotos((), classes, ages, weights, train_rows=classes, val_rows=classes[:0])
+    classifier = build_classifier(config).to(device)
+    state = make_train_state(config, classifier, photos, accelerator)
+    # The backbone is trained in the last epoch, except if it is always frozen.
+    frozen_epochs = config.model.frozen_epochs
+    classifier.freeze_backbone(frozen_epochs == "all" or frozen_epochs >= config.optim.epochs)
+    classifier.train()
+    # DistributedDataParallel keeps a second copy of the gradients.
+    trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
+    second_copy = [torch.empty_like(parameter) for parameter in trained if accelerator.num_processes > 1]
+    # With mixing, the partners of the photos follow them.
+    num_photos = share if config.mix.name == "none" else 2 * share
+    images = torch.randint(0, 256, (num_photos, *config.data.image_size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    labels = torch.arange(num_photos) % NUM_CLASSES
+    sums, num_updates = EpochSums.zeros(device), 0
+    for step in range(MAX_TRIES):
+        training_step(state, Batch(images, labels, labels), Update(1, step, config.optim.batch_size), sums)
+        num_updates += not state.optimizer.step_was_skipped
+        if num_updates == NUM_UPDATES:
+            break
+    del second_copy
