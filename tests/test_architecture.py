@@ -179,7 +179,10 @@ print("imported:", *sorted(set({HEAVY}) & set(sys.modules)))
     return done.stdout.rpartition("imported:")[2].split()
 
 
-@pytest.mark.parametrize("verb", ["pipeline", "prepare", "train", "evaluate", "submit", "report", "audit", "clean"])
+VERBS = ["pipeline", "prepare", "find_lr", "train", "evaluate", "submit", "report", "audit", "leaderboard", "clean"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_help_and_wrong_arguments_import_nothing_heavy(verb, tmp_path):
     assert imported(tmp_path, verb, "--help") == []
     assert imported(tmp_path, verb, "--no-such-flag", status=2) == []
@@ -237,6 +240,7 @@ MODULE_PATHS = {module_of(path).replace(".", "/") for path in MODULES}
         ("report.page_record", HEAVY),
         ("runs.disk_cleanup", HEAVY),
         ("evaluation.score_runs", ["torch", "timm", "albumentations", "sklearn", "matplotlib", "accelerate"]),
+        ("evaluation.submission_tables", ["torch", "timm", "albumentations", "sklearn", "matplotlib", "accelerate"]),
         ("inference.submission", ["torch", "timm", "albumentations", "sklearn", "matplotlib", "accelerate"]),
         ("training.fit", ["sklearn", "matplotlib", "scipy", "wandb", "torchvision", "albumentations"]),
     ],
