@@ -31,7 +31,7 @@ class TrainingSetup:
         precision, predict_precision = pick_precisions(config.run, self.device)
         resolved = replaced(config, run={"precision": precision, "predict_precision": predict_precision})
         self.config = resolve_accum_steps(resolved, self.device)
-        # What was used to find accum_steps is not used in training.
+        # The peak does not count the memory that was needed to find accum_steps.
         context.reset_peak()
         self.accelerator = make_accelerator(self.config)
         torch.manual_seed(config.seed)
