@@ -31,6 +31,21 @@ print(torch._dynamo.config.cache_size_limit, callable(torch.compiler.disable(len
     assert out.splitlines() == ["[]", "True True", "1000000 True"]
 
 
+def test_what_was_left_out_works_after_a_plain_import_of_timm():
+    """Other code in the process, such as a notebook, imports timm the usual way."""
+    out = in_new_process("""
+import maskfold.models.timm_library
+import sys, timm, timm.layers, torch
+print("timm.data" in sys.modules, hasattr(timm, "no_such_name"))
+print(callable(timm.data.create_transform), timm.data.IMAGENET_DEFAULT_MEAN[0])
+layers = torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+frozen = timm.layers.freeze_batch_norm_2d(layers)[0]
+print(type(frozen).__module__, tuple(frozen(torch.ones(1, 3, 2, 2)).shape))
+print(type(timm.layers.unfreeze_batch_norm_2d(layers)[0]).__name__)
+""")
+    assert out.splitlines() == ["False False", "True 0.485", "torchvision.ops.misc (1, 3, 2, 2)", "BatchNorm2d"]
+
+
 def test_models_equal_those_of_a_usual_import():
     code = """
 import hashlib, {first}

@@ -1,6 +1,6 @@
 """The parts of timm that this package uses, imported without the libraries that only timm's training scripts need.
 
-timm imports torchvision, which imports the compiler of torch (torch._dynamo), for a class that is never created here,
+timm imports torchvision, which imports the compiler of torch (torch._dynamo), for a class that is not created here,
 and W&B for a function that is never called here. Together they take longer to import than torch and timm.
 """
 
@@ -17,6 +17,7 @@ import torch
 # Modules that timm finds missing while it is imported; it then leaves out the functions that need them.
 OPTIONAL = ("wandb", "torchvision.models.feature_extraction", "torch.distributed.tensor")
 COMPILER = "torch._dynamo"
+TORCHVISION_LAYERS = "torchvision.ops.misc"
 
 
 class _Compiler:
@@ -35,13 +36,28 @@ class _Compiler:
 _compiler = _Compiler()
 
 
+class _StandInType(type):
+    """The type of a class that stands for a class of torchvision: layers of the real class are its instances, too."""
+
+    def __instancecheck__(cls, instance: object) -> bool:
+        real = getattr(sys.modules.get(TORCHVISION_LAYERS), cls.__name__, cls)
+        return real is not cls and isinstance(instance, real)
+
+
+class FrozenBatchNorm2d(torch.nn.Module, metaclass=_StandInType):
+    """Stands for torchvision's layer of this name, which a call of this class imports and creates."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Any:
+        return importlib.import_module(TORCHVISION_LAYERS).FrozenBatchNorm2d(*args, **options)
+
+
 @contextmanager
 def _stand_ins() -> Iterator[None]:
     """Replace what timm imports and a model does not need; the real modules can be imported afterwards as usual."""
-    misc = ModuleType("torchvision.ops.misc")
-    # timm only asks whether a layer is one of these, so a class without instances is enough.
-    vars(misc)["FrozenBatchNorm2d"] = type("FrozenBatchNorm2d", (torch.nn.Module,), {})
-    stand_ins = {"torchvision.ops.misc": misc, "timm.data": _timm_constants(), **dict.fromkeys(OPTIONAL)}
+    misc = ModuleType(TORCHVISION_LAYERS)
+    # timm's models only ask whether a layer is one of these.
+    vars(misc)["FrozenBatchNorm2d"] = FrozenBatchNorm2d
+    stand_ins = {TORCHVISION_LAYERS: misc, "timm.data": _timm_constants(), **dict.fromkeys(OPTIONAL)}
     # What is imported already costs nothing.
     inserted = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     modules: dict[str, Any] = sys.modules
@@ -100,7 +116,17 @@ def _import_timm() -> Any:
 def _import_parts() -> Any:
     for name in ("timm.optim", "timm.utils"):
         importlib.import_module(name)
-    return importlib.import_module("timm")
+    timm = importlib.import_module("timm")
+    if "data" not in vars(timm):
+        vars(timm)["__getattr__"] = _import_data
+    return timm
+
+
+def _import_data(name: str) -> ModuleType:
+    """Import timm.data, which a usual import of timm loads, as soon as somebody reads this attribute of timm."""
+    if name != "data":
+        raise AttributeError(f"module 'timm' has no attribute {name!r}")
+    return importlib.import_module("timm.data")
 
 
 timm = _import_timm()
