@@ -1,7 +1,11 @@
 """Photos that have not changed since the last prepare.py are hashed, but not decoded again."""
 
+import errno
 import json
 from pathlib import Path
+
+import pytest
+from conftest import refused
 
 from maskfold.data import same_data
 
@@ -46,3 +50,29 @@ def test_photos_that_another_version_has_checked_are_decoded_again(script, raw, 
     assert script(*words).code == 0
     assert len(decoded) == 2
     assert "check 0" not in path.read_text()
+
+
+def test_unreadable_photos_are_listed_together_and_can_be_left_out(script, raw):
+    words = ("prepare", "--data", raw, "--out", "p", "--folds", 2)
+    assert script(*words).code == 0
+    photos = [sorted((raw / "train" / "images").glob("*/normal.*"))[0], sorted((raw / "eval" / "images").iterdir())[0]]
+    for photo in photos:
+        photo.unlink()
+        # The disk fails.
+        photo.symlink_to("/proc/self/mem")
+    refused(script(*words), *(photo.name for photo in photos), "cannot be read", "--skip-damaged")
+    # Without the folds, which are never changed.
+    Path("p/folds.csv").unlink()
+    done = script(*words, "--skip-damaged")
+    assert done.code == 0, done.err
+    assert len(json.loads(Path("p/dataset.json").read_text())["skipped"]["people"]) == 1
+
+
+def test_too_many_open_files_do_not_look_like_unreadable_photos(raw, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files") as caught:
+        patch.setattr(Path, "open", fail)
+        same_data._sha1(raw / "train" / "train.csv")
+    assert type(caught.value) is OSError

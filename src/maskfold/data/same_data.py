@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,10 @@ from maskfold.progress import parallel_map
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class _UnreadableError(OSError):
+    """A file cannot be read, but not because too many files are open."""
 
 
 def is_recorded_folder(folder: Path, layout: Layout) -> bool:
@@ -104,9 +109,9 @@ def check_changed_photos(
     old_meta: dataset.json of the prepared folder, None if it is new or was prepared from another raw data folder.
     """
     if old_meta is not None and old_meta.get("checked_by") == CHECKED_BY and old_meta.get("skipped") is None:
-        hashed = hash_photos(catalog, layout.root)
-        # A damaged images.csv is written again.
-        with suppress(UserError, KeyError):
+        # A damaged images.csv is written again, and check_photos lists all photos that cannot be read.
+        with suppress(UserError, KeyError, _UnreadableError):
+            hashed = hash_photos(catalog, layout.root)
             if has_same_photos(folder, *hashed):
                 return hashed
     return check_photos(catalog.images, layout.root), check_photos(catalog.eval_table, layout.root)
@@ -142,6 +147,10 @@ def _sha1(path: Path) -> str:
             return hashlib.file_digest(file, "sha1").hexdigest()
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise _UnreadableError(error.errno, error.strerror, error.filename) from error
 
 
 def has_same_content(folder: Path, old_meta: dict, tables: dict[str, pd.DataFrame | None], meta: dict) -> bool:
