@@ -33,7 +33,7 @@ from maskfold.runs.run_data import prepared_candidates
 from maskfold.runs.run_folder import RunFolder
 
 # The libraries whose version may change a submission or a page.
-LIBRARIES = ("torch", "timm", "opencv-python", "numpy", "pandas", "scipy", "matplotlib", "grad-cam")
+LIBRARIES = ("torch", "timm", "albumentations", "opencv-python", "numpy", "pandas", "scipy", "matplotlib", "grad-cam")
 
 
 def is_unchanged_submission(
