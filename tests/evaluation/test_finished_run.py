@@ -82,3 +82,12 @@ def test_a_moved_run_is_recognised(run, trained, tmp_path):
     moved = Path(shutil.copytree(run, tmp_path / "elsewhere" / "tiny"))
     config = tiny_config(trained.raw, "--data.prepared", trained.prepared)
     assert finished_run(config, "tiny", TrainRequest(out=moved)) is not None
+
+
+@pytest.mark.parametrize("text", ["person_id,fold\n,1\nx\n", f"person_id,fold\n{'x' * 200_000},0\n"])
+def test_folds_that_cannot_be_read_are_left_to_training(request_of, trained, tmp_path, text):
+    """A row without a fold; a cell that is too long for the csv module."""
+    prepared = Path(shutil.copytree(trained.prepared, tmp_path / "p"))
+    assert request_of("--data.prepared", prepared) is not None
+    (prepared / "folds.csv").write_text(text)
+    assert request_of("--data.prepared", prepared) is None

@@ -1,5 +1,6 @@
 """Find out whether a run is finished and unchanged, without importing torch or pandas: train.py then only shows it."""
 
+import csv
 import os
 
 from maskfold.config.experiment import Config, Data, fixed_values, replaced
@@ -32,7 +33,7 @@ def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunF
     try:
         parts = _finished_parts(run, config, request)
         summary = None if parts is None else written_summary(run)
-    except (_OtherDataError, UserError, OSError, KeyError, ValueError):
+    except (_OtherDataError, UserError, OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
     if parts is None or summary is None:
         return None

@@ -44,7 +44,9 @@ def is_unchanged_submission(
     if manifest is None or manifest.get("inputs") is None or not out.is_file():
         return False
     views = canonical_views(tta, "--tta")
-    folders = [member.get("folder") for member in manifest.get("members", ()) if isinstance(member, dict)]
+    members = manifest.get("members")
+    members = members if isinstance(members, list) else []
+    folders = [member.get("folder") for member in members if isinstance(member, dict)]
     return (
         manifest.get("csv_sha256") == sha256(out)
         and folders == [str(recorded_path(run.folder)) for run in runs]
@@ -67,7 +69,7 @@ def _hash_of(inputs: Any) -> str | None:
     """Hash what inputs() returns, the code and the versions. None if inputs() raises an error."""
     try:
         content = [inputs(), code_hash(), package_versions(LIBRARIES)]
-    except (UserError, OSError, KeyError, ValueError, StopIteration, csv.Error):
+    except (UserError, OSError, KeyError, TypeError, ValueError, StopIteration, csv.Error):
         return None
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
