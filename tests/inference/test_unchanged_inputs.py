@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from maskfold.inference.submission import make_submission
+from maskfold.inference.submission_index import read_index
 from maskfold.inference.unchanged_inputs import LIBRARIES, report_inputs, submission_inputs
 from maskfold.places import Places
 from maskfold.runs import code_state
@@ -43,3 +44,15 @@ def test_inputs_that_cannot_be_read_are_none(run, trained, tmp_path, text):
     assert make_submission(runs, ["none"], tmp_path / "a.csv")[0]["inputs"] is not None
     (prepared / "images.csv").write_text(text)
     assert submission_inputs(runs, ("none",), "mean", "argmax") is None
+
+
+def test_a_renamed_submission_is_made_again(script, run):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    for suffix in (".csv", ".json"):
+        Path("a").with_suffix(suffix).rename(Path("b").with_suffix(suffix))
+    done = script("submit", run, "--out", "b.csv")
+    assert done.code == 0, done.err
+    assert "is up to date" not in done.out
+    assert json.loads(Path("b.json").read_text())["name"] == "b"
+    assert read_index(Path())["name"].tolist() == ["a", "b"]
+    assert "is up to date" in script("submit", run, "--out", "b.csv").out

@@ -41,7 +41,8 @@ def is_unchanged_submission(
 ) -> bool:
     """Whether `out`, its manifest and its row in the index are those that make_submission would write now."""
     manifest = read_json_or_none(out.with_suffix(".json"))
-    if manifest is None or manifest.get("inputs") is None or not out.is_file():
+    # A submission that was renamed has another name in its manifest and in the index.
+    if manifest is None or manifest.get("name") != out.stem or manifest.get("inputs") is None or not out.is_file():
         return False
     views = canonical_views(tta, "--tta")
     members = manifest.get("members")
