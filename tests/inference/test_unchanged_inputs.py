@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from maskfold.inference import submission
+from maskfold.inference.blend import blend_runs
 from maskfold.inference.submission import make_submission
 from maskfold.inference.submission_index import read_index
 from maskfold.inference.unchanged_inputs import LIBRARIES, report_inputs, submission_inputs
@@ -56,3 +58,19 @@ def test_a_renamed_submission_is_made_again(script, run):
     assert json.loads(Path("b.json").read_text())["name"] == "b"
     assert read_index(Path())["name"].tolist() == ["a", "b"]
     assert "is up to date" in script("submit", run, "--out", "b.csv").out
+
+
+def test_a_submission_whose_checkpoints_changed_meanwhile_is_made_again(script, run, monkeypatch):
+    def blend_and_train(*args):
+        blend = blend_runs(*args)
+        shutil.copy(run / "fold0" / "model.safetensors", run / "fold1" / "model.safetensors")
+        return blend
+
+    with monkeypatch.context() as patch:
+        patch.setattr(submission, "blend_runs", blend_and_train)
+        assert script("submit", run, "--out", "a.csv").code == 0
+    assert json.loads(Path("a.json").read_text())["inputs"] is None
+    done = script("submit", run, "--out", "a.csv")
+    assert done.code == 0, done.err
+    assert "is up to date" not in done.out
+    assert "is up to date" in script("submit", run, "--out", "a.csv").out

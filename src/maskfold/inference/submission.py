@@ -52,23 +52,26 @@ def make_submission(
     check_output(out.parent, "--out", out)
     check_locks(out.parent)
     views = canonical_views(tta, "--tta")
+    hashes = [checkpoint_hashes(run) for run in runs]
     blended = blend_runs(runs, views, blend, decision)
     oof, prepared, oof_labels = blended.oof, blended.prepared, blended.cross_fitted.pred_labels
     repeats_gain = load_gain(runs)
     table, info = submission_table(blended.eval_predictions.image_id, blended.pred_labels, prepared)
     people = len(set(oof.person_id))
     shift, messages = check_shift(prepared)
+    inputs, members = submission_inputs(runs, views, blend, decision), [_member(run) for run in runs]
     manifest = {
         "name": out.stem,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "members": [_member(run) for run in runs],
+        "members": members,
         "blend": blend,
         "weights": blended.params.weights,
         "temperatures": blended.params.temperatures,
         "decision": "argmax" if blended.params.factors is None else decision,
         "factors": blended.params.factors,
         "tta": list(views),
-        "inputs": submission_inputs(runs, views, blend, decision),
+        # None if a fold was trained again while the models predicted: the submission is then made again.
+        "inputs": inputs if [member["checkpoints"] for member in members] == hashes else None,
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
