@@ -4,12 +4,14 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from conftest import refused
 
 from maskfold.inference import submission
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.submission import make_submission
-from maskfold.inference.submission_index import read_index
+from maskfold.inference.submission_index import INDEX_COLUMNS, read_index
 from maskfold.inference.unchanged_inputs import LIBRARIES, report_inputs, submission_inputs
 from maskfold.places import Places
 from maskfold.runs import code_state
@@ -43,7 +45,7 @@ def test_inputs_that_cannot_be_read_are_none(run, trained, tmp_path, text):
     prepared = Path(shutil.copytree(trained.prepared, tmp_path / "p"))
     runs = [RunFolder(run, Places(trained.raw, prepared))]
     assert submission_inputs(runs, ("none",), "mean", "argmax") is None
-    assert make_submission(runs, ["none"], tmp_path / "a.csv")[0]["inputs"] is not None
+    assert make_submission(runs, ["none"], tmp_path / "a.csv")[0].get("inputs") is not None
     (prepared / "images.csv").write_text(text)
     assert submission_inputs(runs, ("none",), "mean", "argmax") is None
 
@@ -69,8 +71,56 @@ def test_a_submission_whose_checkpoints_changed_meanwhile_is_made_again(script, 
     with monkeypatch.context() as patch:
         patch.setattr(submission, "blend_runs", blend_and_train)
         assert script("submit", run, "--out", "a.csv").code == 0
-    assert json.loads(Path("a.json").read_text())["inputs"] is None
+    assert json.loads(Path("a.json").read_text()).get("inputs") is None
     done = script("submit", run, "--out", "a.csv")
     assert done.code == 0, done.err
     assert "is up to date" not in done.out
     assert "is up to date" in script("submit", run, "--out", "a.csv").out
+
+
+@pytest.mark.parametrize(
+    "change", [{"weights": [0.5]}, {"temperatures": []}, {"factors": {}}, {"expected": {}}, {"tta": 1}, {"shift": None}]
+)
+def test_an_edited_manifest_is_written_again(script, run, change):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    manifest = json.loads(Path("a.json").read_text())
+    Path("a.json").write_text(json.dumps(manifest | change))
+    done = script("submit", run, "--out", "a.csv")
+    assert done.code == 0, done.err
+    assert "is up to date" not in done.out
+    again = json.loads(Path("a.json").read_text())
+    assert all(again[key] == manifest[key] for key in manifest if key not in ("created", "inputs"))
+
+
+@pytest.mark.parametrize("damage", ["number", "text", "cells", "twice"])
+def test_a_damaged_row_of_the_index_is_written_again(script, run, damage):
+    assert script("submit", run, "--out", "a.csv").code == 0
+    path, before = Path("index.csv"), read_index(Path()).drop(columns="created")
+    header, row = path.read_text().splitlines()
+    cells = row.split(",")
+    if damage == "number":
+        cells[INDEX_COLUMNS.index("expected_submission")] = "0.5"
+    elif damage == "text":
+        cells[INDEX_COLUMNS.index("members")] = "other"
+    elif damage == "cells":
+        # The end of the row is missing: the hash of the CSV, which is the last cell, in place of the numbers.
+        cells = [*cells[:4], cells[-1]]
+    path.write_text("\n".join([header, ",".join(cells), *([row] if damage == "twice" else []), ""]))
+    done = script("submit", run, "--out", "a.csv")
+    if damage == "cells":
+        refused(done, "index.csv", "is not a number")
+        return
+    assert done.code == 0, done.err
+    assert "is up to date" not in done.out
+    pd.testing.assert_frame_equal(read_index(Path()).drop(columns="created"), before)
+    assert "is up to date" in script("submit", run, "--out", "a.csv").out
+
+
+def test_a_recorded_score_changes_nothing_and_a_damaged_index_is_an_error(script, run):
+    for name in ("a", "b"):
+        assert script("submit", run, "--out", f"{name}.csv").code == 0
+    assert script("submit", "--record", Path("b.csv").absolute(), "0.75").code == 0
+    assert "is up to date" in script("submit", run, "--out", "b.csv").out
+    text = Path("index.csv").read_text()
+    Path("index.csv").write_text(text.replace(",0.75,", ",high,"))
+    refused(script("submit", run, "--out", "a.csv"), "index.csv", "high")

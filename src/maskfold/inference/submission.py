@@ -19,7 +19,7 @@ from maskfold.inference.expected_score import expect_blend
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
-from maskfold.inference.unchanged_inputs import submission_inputs
+from maskfold.inference.unchanged_inputs import inputs_record, submission_inputs
 from maskfold.loading.photo_shift import check_shift
 from maskfold.locks import check_locks
 from maskfold.metrics.bootstrap import score_intervals
@@ -70,8 +70,6 @@ def make_submission(
         "decision": "argmax" if blended.params.factors is None else decision,
         "factors": blended.params.factors,
         "tta": list(views),
-        # None if a fold was trained again while the models predicted: the submission is then made again.
-        "inputs": inputs if [member["checkpoints"] for member in members] == hashes else None,
         "expected": {
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
@@ -89,6 +87,9 @@ def make_submission(
     # Everything that is likely to fail comes before this, so that a CSV never lacks its manifest.
     write_submission(out, table, info)
     manifest["csv_sha256"] = sha256(out)
+    # A submission without inputs is always made again, as one whose models were trained again while they predicted.
+    if inputs is not None and [member["checkpoints"] for member in members] == hashes:
+        manifest["inputs"] = inputs_record(inputs, manifest)
     write_json(out.with_suffix(".json"), manifest)
     add_to_index(out.parent, manifest)
     messages += [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,6 +79,18 @@ def add_to_index(folder: Path, manifest: dict) -> None:
     """Add a submission, replacing one of the same name. A recorded leaderboard score is kept if the CSV is the same."""
     import pandas as pd
 
+    row = _row_of(manifest)
+    with locked(folder):
+        table = read_index(folder)
+        replaced = table[table["name"] == row["name"]]
+        same_csv = replaced[replaced.csv_sha256 == row["csv_sha256"]]
+        row["board_score"] = same_csv.board_score.iloc[0] if len(same_csv) else np.nan
+        rows = [*table.drop(replaced.index).to_dict("records"), row]
+        _write(folder, pd.DataFrame(rows, columns=INDEX_COLUMNS))
+
+
+def _row_of(manifest: dict) -> dict[str, Any]:
+    """The row of a submission in the index, without the leaderboard score."""
     expected = manifest["expected"]
     row = {"name": manifest["name"], "created": manifest["created"], "csv_sha256": manifest["csv_sha256"]}
     row |= {"members": " ".join(member["run"] for member in manifest["members"]), "tta": " ".join(manifest["tta"])}
@@ -93,13 +106,31 @@ def add_to_index(folder: Path, manifest: dict) -> None:
     }
     for name, bounds in intervals.items():
         row[f"{name}_low"], row[f"{name}_high"] = bounds or (np.nan, np.nan)
-    with locked(folder):
-        table = read_index(folder)
-        replaced = table[table["name"] == row["name"]]
-        same_csv = replaced[replaced.csv_sha256 == row["csv_sha256"]]
-        row["board_score"] = same_csv.board_score.iloc[0] if len(same_csv) else np.nan
-        rows = [*table.drop(replaced.index).to_dict("records"), row]
-        _write(folder, pd.DataFrame(rows, columns=INDEX_COLUMNS))
+    return row
+
+
+def has_valid_row(folder: Path, manifest: dict) -> bool:
+    """Whether the index has the row that add_to_index would write, and is not damaged elsewhere.
+
+    pandas is not imported. False for a valid index that another program has written: it may have rounded the numbers.
+    """
+    try:
+        with (folder / INDEX_FILE).open(encoding="utf-8", newline="") as file:
+            names, *rows = csv.reader(file, strict=True)
+        expected = _row_of(manifest)
+        # Raises ValueError for a row that lacks cells or has too many.
+        cells_by_row = [dict(zip(INDEX_COLUMNS, row, strict=True)) for row in rows]
+        numbers_by_row = [[decimal_number(cells[name]) for name in NUMBER_COLUMNS] for cells in cells_by_row]
+        [cells] = [cells for cells in cells_by_row if cells["name"] == expected["name"]]
+        same_numbers = all(
+            np.array_equal(decimal_number(cells[name]), expected[name], equal_nan=True)
+            for name in NUMBER_COLUMNS
+            if name != "board_score"
+        )
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, csv.Error):
+        return False
+    is_intact = tuple(names) == INDEX_COLUMNS and not any(None in numbers for numbers in numbers_by_row)
+    return is_intact and same_numbers and all(cells[name] == expected[name] for name in TEXT_COLUMNS)
 
 
 def record_score(folder: Path, name: str, score: str) -> list[str]:

@@ -25,7 +25,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import read_json_or_none, sha256
 from maskfold.inference.cached_predictions import checkpoint_hashes, prediction_paths
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.inference.submission_index import INDEX_FILE
+from maskfold.inference.submission_index import has_valid_row
 from maskfold.models.tta import canonical_views
 from maskfold.places import recorded_path
 from maskfold.runs.code_state import code_hash, package_versions
@@ -42,18 +42,29 @@ def is_unchanged_submission(
     """Whether `out`, its manifest and its row in the index are those that make_submission would write now."""
     manifest = read_json_or_none(out.with_suffix(".json"))
     # A submission that was renamed has another name in its manifest and in the index.
-    if manifest is None or manifest.get("name") != out.stem or manifest.get("inputs") is None or not out.is_file():
+    if manifest is None or manifest.get("name") != out.stem or not out.is_file():
         return False
     views = canonical_views(tta, "--tta")
     members = manifest.get("members")
     members = members if isinstance(members, list) else []
     folders = [member.get("folder") for member in members if isinstance(member, dict)]
-    return (
-        manifest.get("csv_sha256") == sha256(out)
-        and folders == [str(recorded_path(run.folder)) for run in runs]
-        and _is_in_index(out.parent, manifest)
-        and manifest["inputs"] == submission_inputs(runs, views, blend, decision)
-    )
+    if (
+        manifest.get("csv_sha256") != sha256(out)
+        or folders != [str(recorded_path(run.folder)) for run in runs]
+        or not has_valid_row(out.parent, manifest)
+    ):
+        return False
+    inputs = submission_inputs(runs, views, blend, decision)
+    return inputs is not None and manifest.get("inputs") == inputs_record(inputs, manifest)
+
+
+def inputs_record(inputs: str, manifest: dict) -> str:
+    """The value of the key `inputs` of a manifest: the hash of the inputs, and that of all other keys.
+
+    The second hash shows whether somebody has edited the manifest.
+    """
+    content = json.dumps({key: value for key, value in manifest.items() if key != "inputs"}, sort_keys=True)
+    return f"{inputs} {hashlib.sha256(content.encode()).hexdigest()}"
 
 
 def submission_inputs(runs: Sequence[RunFolder], views: Sequence[str], blend: str, decision: str) -> str | None:
@@ -119,15 +130,3 @@ def _find_info(run: RunFolder, folder: Path) -> Path:
 def _first_row(path: Path) -> dict[str, str]:
     with path.open(encoding="utf-8", newline="") as file:
         return next(csv.DictReader(file))
-
-
-def _is_in_index(folder: Path, manifest: dict) -> bool:
-    path = folder / INDEX_FILE
-    if not path.is_file():
-        return False
-    try:
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            rows = [(row.get("name"), row.get("csv_sha256")) for row in csv.DictReader(file)]
-    except csv.Error:
-        return False
-    return (manifest.get("name"), manifest["csv_sha256"]) in rows
