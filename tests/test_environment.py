@@ -108,6 +108,7 @@ def test_which_variables_are_removed(capsys):
     [
         {"LOCAL_RANK": "0"},
         {"WORLD_SIZE": "2"},
+        {"WORLD_SIZE": ""},
         {"OMPI_COMM_WORLD_SIZE": "2"},
         {"PMI_SIZE": "4"},
         {name: value for name, value in LAUNCH.items() if name != "MASTER_PORT"},
@@ -121,6 +122,23 @@ def test_an_incomplete_launch_is_a_user_error(environ):
 @pytest.mark.parametrize("environ", [{}, LAUNCH, {"RANK": "0", "WORLD_SIZE": "1"}, {"PMI_SIZE": "1"}])
 def test_a_complete_launch_or_none_is_accepted(environ):
     check_launch(environ)
+
+
+@pytest.mark.parametrize("verb", ["train", "find_lr", "pipeline"])
+@pytest.mark.parametrize(
+    ("variable", "value", "more", "words"),
+    [
+        ("WORLD_SIZE", "", (), ["WORLD_SIZE=", "torchrun"]),
+        ("OMPI_COMM_WORLD_SIZE", "2", (), ["OMPI_COMM_WORLD_SIZE=2", "torchrun"]),
+        ("TORCH_COMPILE_DISABLE", "1", ("--run.compile", "true"), ["run.compile", "TORCH_COMPILE_DISABLE"]),
+    ],
+)
+def test_every_command_that_trains_checks_the_environment_first(
+    script, synthetic, monkeypatch, verb, variable, value, more, words
+):
+    monkeypatch.setenv(variable, value)
+    refused(script(verb, *tiny_args(synthetic, *more)), *words)
+    assert not Path("data").exists()
 
 
 def test_the_error_is_printed_on_every_rank(script, synthetic, monkeypatch):

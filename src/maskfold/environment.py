@@ -45,6 +45,12 @@ def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
         )
 
 
+def launched_processes(environ: MutableMapping[str, str] = os.environ) -> int:
+    """The number of processes in WORLD_SIZE; 1 if it is missing, empty or not a number."""
+    size = environ.get("WORLD_SIZE", "")
+    return int(size) if size.isdecimal() else 1
+
+
 def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:
     """Raise UserError in a distributed launch in which some of the variables that torchrun sets are missing."""
     sizes = {name: environ[name] for name in ("WORLD_SIZE", *MPI) if environ.get(name, "1") != "1"}

@@ -6,12 +6,12 @@ are skipped. Rerun the command to resume it after an interruption.
 Every configuration key is also a flag: --section.key VALUE overrides the file.
 """
 
-import os
 from pathlib import Path
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.experiment import Data
 from maskfold.config.place_flags import add_cache_flags, places_of
+from maskfold.environment import check_compile_variables, check_launch, launched_processes
 from maskfold.errors import UserError
 from maskfold.places import Places
 
@@ -41,8 +41,9 @@ def main() -> None:
     cache = places_of(args).cache
     if args.truth is not None and not args.truth.is_file():
         parser.error(f"--truth {args.truth}: no such file; give the CSV of the true labels")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launched_processes() > 1:
         raise UserError("pipeline.py runs in one process; train with torchrun and train.py first, then run it alone")
+    check_launch()
 
     from maskfold.commands.evaluate import run_evaluate, score_submission
     from maskfold.commands.report import run_report
@@ -52,6 +53,8 @@ def main() -> None:
     from maskfold.training.fold_job import TrainRequest
 
     config = load_config(args.file, config_overrides(args))
+    if config.run.compile:
+        check_compile_variables()
     places = Places(config.data.root, config.data.prepared, cache)
     has_eval_set = _prepare(config.data)
     run = run_train(config, args.name or args.file.stem, TrainRequest(args.folds, args.refit, cache=cache))

@@ -1,6 +1,5 @@
 """Train on one fold while the learning rate rises, and record the loss of each update (Smith 2017)."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count, islice
@@ -13,6 +12,7 @@ from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
+from maskfold.environment import check_compile_variables, check_launch, launched_processes
 from maskfold.errors import UserError
 from maskfold.loading.dataset import Batch
 from maskfold.loading.store import Store, open_store
@@ -54,6 +54,9 @@ def lr_range_test(config: Config, lr_range: LrRange, cache: CacheFolder | None =
     configuration that is not valid, and if the GPU's memory is too small.
     """
     _check_range(lr_range)
+    check_launch()
+    if config.run.compile:
+        check_compile_variables()
     device = pick_device(config.run)
     configure_process(device)
     check_compiler(config.run, device)
@@ -74,7 +77,7 @@ def lr_range_test(config: Config, lr_range: LrRange, cache: CacheFolder | None =
 
 
 def _check_range(lr_range: LrRange) -> None:
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if launched_processes() > 1:
         raise UserError("environment: find_lr.py trains in a single process; start it without torchrun")
     if not 0 < lr_range.min_lr < lr_range.max_lr < np.inf:
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
-from maskfold.environment import check_compile_variables, check_launch
+from maskfold.environment import check_compile_variables, check_launch, launched_processes
 from maskfold.errors import UserError
 from maskfold.runs.run_folder import FULL, RunFolder, fold_name
 from maskfold.runs.wandb_logger import offline_runs
@@ -48,7 +47,7 @@ class TrainRequest:
 
 def check_request(config: Config, request: TrainRequest) -> None:
     """Raise UserError if the request or the environment is not valid. The data and the run folder are not checked."""
-    if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if request.parallel > 1 and launched_processes() > 1:
         raise UserError(
             "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
             "not both"
