@@ -99,6 +99,25 @@ def test_a_model_that_does_not_fit_with_one_photo_is_an_error(synthetic, memory)
         find_accum_steps(resolved(synthetic, "--optim.batch_size", 4), CPU)
 
 
+def test_a_batch_that_does_not_fit_in_the_prediction_is_an_error(synthetic, monkeypatch):
+    """The validation predicts whole batches, so micro-batches do not help. The limit is reached by 5 photos."""
+    sizes, real = [], Classifier.forward
+
+    def forward(self, images, with_ages=False):
+        if not self.training:
+            assert torch.is_inference_mode_enabled()
+            sizes.append(len(images))
+            if len(images) > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, images, with_ages)
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+    assert find_accum_steps(resolved(synthetic, "--optim.batch_size", 4), CPU) == 1
+    with pytest.raises(UserError, match=r"optim\.batch_size.*test_convnext.*5 photos of 32x32"):
+        find_accum_steps(resolved(synthetic, "--optim.batch_size", 5), CPU)
+    assert sizes == [4, 5]
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(synthetic, monkeypatch):
     def fail(*_):
         raise RuntimeError("another error")

@@ -11,7 +11,9 @@ from maskfold.config.experiment import Config, replaced
 from maskfold.errors import UserError
 from maskfold.labels import NUM_CLASSES
 from maskfold.loading.dataset import Batch
-from maskfold.models.classifier import build_classifier
+from maskfold.models.classifier import Classifier, build_classifier
+from maskfold.models.device import Hardware
+from maskfold.models.prediction import predict
 from maskfold.models.targets import UNKNOWN_AGE
 from maskfold.progress import report
 from maskfold.training.accelerators import free_memory, make_accelerator, process_state
@@ -31,7 +33,8 @@ def resolve_accum_steps(config: Config, device: torch.device, num_parallel: int 
     """Return the config with a number in optim.accum_steps. Its precision must be resolved (not auto).
 
     `auto` is measured on a GPU. It is 1 on a CPU, and with cached features, which need little memory. num_parallel:
-    number of folds that are trained at once and share the GPUs. Raises UserError if not even one photo fits.
+    number of folds that are trained at once and share the GPUs. Raises UserError if not even one photo fits, or if a
+    batch does not fit in the prediction.
     """
     if config.optim.accum_steps != "auto":
         return config
@@ -51,7 +54,8 @@ def find_accum_steps(config: Config, device: torch.device) -> int:
     """The smallest number of equal micro-batches that fit into the device's memory.
 
     The numbers that divide this process's share of the batch are tried in ascending order. Under torchrun only one
-    process calls this function. Raises UserError if not even micro-batches of one photo fit.
+    process calls this function. Raises UserError if not even micro-batches of one photo fit, or if
+    a batch does not fit in the prediction.
     """
     share = -(-config.optim.batch_size // process_state(device).num_processes)
     for accum_steps in (number for number in range(1, share + 1) if share % number == 0):
@@ -94,7 +98,10 @@ def _fits(config: Config, share: int) -> bool:
 
 
 def _make_updates(config: Config, accelerator: Accelerator, share: int) -> None:
-    """Make NUM_UPDATES updates of the whole model on random photos, without DistributedDataParallel and compilation."""
+    """Make NUM_UPDATES updates of the whole model on random photos, then predict a batch.
+
+    DistributedDataParallel and compilation are not used.
+    """
     # The loss needs nearly no memory, but soft F1 would wait for the other processes.
     loss = {"name": "cross_entropy", "plus": None}
     config = replaced(config, model={"pretrained": False, "weights": None}, loss=loss)
@@ -120,4 +127,19 @@ def _make_updates(config: Config, accelerator: Accelerator, share: int) -> None:
         num_updates += not state.optimizer.step_was_skipped
         if num_updates == NUM_UPDATES:
             break
+    _predict_batch(config, classifier, device)
     del second_copy
+
+
+def _predict_batch(config: Config, classifier: Classifier, device: torch.device) -> None:
+    """Predict a batch of black photos, as the validation does. Raises UserError if the memory is too small for it."""
+    (height, width), batch_size = config.data.image_size, config.optim.batch_size
+    photos = torch.zeros((batch_size, 3, height, width), dtype=torch.uint8)
+    try:
+        hardware = Hardware.of(device, config.run.predict_precision)
+        predict([classifier], [(photos, None, torch.arange(batch_size))], hardware)
+    except torch.OutOfMemoryError:
+        raise UserError(
+            f"optim.batch_size: the GPU has too little memory for {config.model.backbone} to predict {batch_size} "
+            f"photos of {height}x{width} at once, which optim.accum_steps does not split; use a lower optim.batch_size"
+        ) from None
