@@ -1,6 +1,7 @@
 """A finished run is recognised without torch, and everything else is left to training."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -91,3 +92,34 @@ def test_folds_that_cannot_be_read_are_left_to_training(request_of, trained, tmp
     assert request_of("--data.prepared", prepared) is not None
     (prepared / "folds.csv").write_text(text)
     assert request_of("--data.prepared", prepared) is None
+
+
+@pytest.mark.parametrize("name", ["images.csv", "folds.csv", "eval.csv"])
+def test_damaged_tables_are_left_to_training(request_of, trained, tmp_path, name):
+    prepared = Path(shutil.copytree(trained.prepared, tmp_path / "p"))
+    assert request_of("--data.prepared", prepared) is not None
+    path = prepared / name
+    path.write_text(path.read_text() + "x,x\n")
+    assert request_of("--data.prepared", prepared) is None
+    path.unlink()
+    assert request_of("--data.prepared", prepared) is None
+
+
+def test_a_folder_of_an_older_version_is_left_to_training(request_of, trained, tmp_path):
+    """Its dataset.json has no hashes of the tables; prepare.py adds them."""
+    prepared = Path(shutil.copytree(trained.prepared, tmp_path / "p"))
+    meta = json.loads((prepared / "dataset.json").read_text())
+    del meta["tables"]
+    (prepared / "dataset.json").write_text(json.dumps(meta))
+    assert request_of("--data.prepared", prepared) is None
+
+
+@pytest.mark.parametrize("key", ["precision", "predict_precision"])
+def test_what_needs_a_gpu_is_left_to_training(request_of, run, key):
+    assert request_of("--run.device", "cuda") is None
+    config, provenance = run / "config.yaml", json.loads((run / "provenance.json").read_text())
+    text, count = re.subn(rf"\b{key}: \w+", f"{key}: fp16", config.read_text())
+    assert count == 1
+    config.write_text(text)
+    (run / "provenance.json").write_text(json.dumps(provenance | {"config_sha256": sha256(config)}))
+    assert request_of() is None

@@ -122,6 +122,8 @@ def test_its_data_is_prepared_to_the_same_tables(script, stored):
     # Added since; the format is the same without it.
     assert meta.pop("skipped") is None
     assert "opencv" in meta.pop("checked_by")
+    tables = {name: sha256(PREPARED / name) for name in ("images.csv", "folds.csv", "eval.csv")}
+    assert meta.pop("tables") == tables
     assert meta == {key: value for key, value in stored_meta.items() if key not in ("root", "eval")}
 
 

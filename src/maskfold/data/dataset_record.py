@@ -56,9 +56,10 @@ class DatasetRecord(JsonRecord):
     fold_seed: Count | None
     corrections: AppliedCorrections | None
     warnings: list[str]
-    # Older versions did not write this key.
+    # Older versions did not write these keys. tables: the SHA-256 of each table, by file name.
     skipped: SkippedPhotos | None = None
     checked_by: str | None = None
+    tables: dict[str, str] | None = None
 
 
 def fingerprint(table: "pd.DataFrame", hashes: Sequence[str]) -> str:

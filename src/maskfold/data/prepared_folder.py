@@ -1,5 +1,6 @@
 """Make the prepared folder of a raw data folder. All checks come before the first write."""
 
+import hashlib
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -87,6 +88,8 @@ def prepare(
     is_writable = why_not_writable(folder) is None
     with locked(folder) if is_writable else nullcontext():
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
+        tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
+        texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
         meta = {
             **{KEY: PREPARED, "checked_by": CHECKED_BY, **raw_paths},
             "counts": {
@@ -101,11 +104,11 @@ def prepare(
             "corrections": applied,
             "skipped": skipped,
             "warnings": catalog.warnings + warnings,
+            # The hash of each file: train.py need not parse the tables to know that they are not damaged.
+            "tables": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items() if text},
         }
-        tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
         # A folder that cannot be written stays valid if the data was only moved.
         if is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta):
-            texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
             _write_changed(folder, texts, json_text(meta))
     return Prepared(folder, images, fold_table, evaluation, meta, Places(root=layout.root))
 

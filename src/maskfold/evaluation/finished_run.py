@@ -5,7 +5,7 @@ import os
 
 from maskfold.config.experiment import Config, Data, fixed_values, replaced
 from maskfold.data.dataset_record import data_identity
-from maskfold.data.images_table import META_FILE, read_fold_by_person, read_meta
+from maskfold.data.images_table import EVAL_FILE, FOLDS_FILE, IMAGES_FILE, META_FILE, read_fold_by_person, read_meta
 from maskfold.data.raw_layout import default_folder, find_layout
 from maskfold.data.same_data import is_recorded_folder
 from maskfold.errors import UserError
@@ -18,7 +18,7 @@ from maskfold.training.fold_job import TrainRequest, check_request, print_finish
 
 
 class _OtherDataError(Exception):
-    """The prepared folder is not that of this raw data folder or of these corrections."""
+    """The prepared folder is damaged, or not that of this raw data folder or of these corrections."""
 
 
 def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunFolder, dict] | None:
@@ -52,6 +52,9 @@ def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> li
     parts = [fold_name(fold) for fold in folds] + [FULL] * request.refit
     seed = config.data.fold_seed if meta["fold_seed"] is None else meta["fold_seed"]
     resolved = with_recorded_values(replaced(config, data={"folds": num_folds, "fold_seed": seed}), recorded)
+    if config.run.device == "cuda" or "fp16" in (resolved.run.precision, resolved.run.predict_precision):
+        # fit_run raises an error if there is no GPU, which only torch knows.
+        return None
     unchanged = (
         set(folds) <= set(range(num_folds))
         and run.provenance["identity"] == data_identity(meta["fingerprint"], fold_by_person)
@@ -64,7 +67,7 @@ def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> li
 def _read_data(data: Data) -> tuple[dict, dict[str, str]]:
     """Read dataset.json and {person: fold} of the prepared folder; the raw data stays unread.
 
-    Raises an error unless the folder exists and was made from this raw data folder with these corrections.
+    Raises an error unless the folder exists, is intact, and was made from this raw data folder with these corrections.
     """
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
         folder = data.prepared
@@ -75,5 +78,9 @@ def _read_data(data: Data) -> tuple[dict, dict[str, str]]:
             raise _OtherDataError
     meta = read_meta(folder)
     if data.corrections is not None and (meta["corrections"] or {}).get("sha256") != sha256(data.corrections):
+        raise _OtherDataError
+    # fit_run parses the tables: its errors name what is damaged. Older versions did not record the hashes.
+    names, recorded = [IMAGES_FILE, FOLDS_FILE] + [EVAL_FILE] * bool(meta["counts"]["eval_images"]), meta.get("tables")
+    if recorded is None or any(recorded.get(name) != sha256(folder / name) for name in names):
         raise _OtherDataError
     return meta, read_fold_by_person(folder)

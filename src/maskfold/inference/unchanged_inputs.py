@@ -107,7 +107,9 @@ def _data_hashes(run: RunFolder, with_eval: bool) -> list:
     files = [folder / name for name in (IMAGES_FILE, FOLDS_FILE)]
     files += [folder / EVAL_FILE, _find_info(run, folder)] if with_eval else []
     # A moved project has other paths, but the same results.
-    meta = {key: value for key, value in read_meta(folder).items() if key not in ("root", "eval", "checked_by")}
+    meta = {
+        key: value for key, value in read_meta(folder).items() if key not in ("root", "eval", "checked_by", "tables")
+    }
     return [meta, [sha256(path) for path in files]]
 
 
