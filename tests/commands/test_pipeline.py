@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import ROOT, refused, tiny_args
 from support import same_run
@@ -103,6 +104,31 @@ def test_a_prepared_folder_with_corrections_is_kept(script, raw, tmp_path):
     assert done.code == 0, done.err
     assert "is kept, because" in done.out
     assert (tmp_path / "prepared" / "images.csv").read_bytes() == before
+
+
+def edit_labels(raw: Path) -> None:
+    path = raw / "train" / "train.csv"
+    table = pd.read_csv(path, dtype=str)
+    table.loc[0, "age"] = "61" if int(table.age[0]) < 60 else "20"
+    table.to_csv(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "words"),
+    [
+        (edit_labels, (), ["have changed since they were prepared", "scripts/prepare.py --data"]),
+        (lambda raw: shutil.rmtree(raw / "eval"), (), ["have changed since they were prepared", "--out"]),
+        (lambda raw: None, ("--data.corrections", ROOT / "configs" / "corrections.csv"), ["no corrections"]),
+    ],
+)
+def test_a_prepared_folder_that_other_runs_may_use_is_not_changed(script, raw, tmp_path, change, more, words):
+    prepared = tmp_path / "prepared"
+    assert script("prepare", "--data", raw, "--out", prepared, "--folds", 2).code == 0
+    before = {path.name: path.read_bytes() for path in prepared.glob("[a-z]*.*")}
+    change(raw)
+    refused(script("pipeline", *pipeline_args(raw, tmp_path), *more), str(prepared), *words)
+    assert {path.name: path.read_bytes() for path in prepared.glob("[a-z]*.*")} == before
+    assert not (tmp_path / "runs").exists()
 
 
 def test_data_without_an_eval_set_ends_with_the_report(script, raw, tmp_path):

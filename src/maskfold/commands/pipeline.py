@@ -71,7 +71,8 @@ def main() -> None:
 def _prepare(data: Data) -> bool:
     """Prepare the data, unless only a prepared folder is given; return whether the data has an eval set."""
     from maskfold.commands.prepare import run_prepare
-    from maskfold.data.images_table import FOLDS_FILE, META_FILE, read_meta
+    from maskfold.data.corrections import check_corrections
+    from maskfold.data.images_table import FOLDS_FILE, META_FILE, load_prepared, read_meta
     from maskfold.data.raw_layout import default_folder, find_layout
 
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
@@ -84,7 +85,10 @@ def _prepare(data: Data) -> bool:
             # The flags of prepare.py with which the folder was prepared are not in the configuration.
             print(f"prepared: {folder} is kept, because it has corrections or lacks photos; prepare.py can change it")
         else:
-            # An existing folds.csv is kept, whatever the configuration says.
+            if meta and data.corrections is not None:
+                check_corrections(load_prepared(folder), data.corrections)
+            # An existing folds.csv is kept, whatever the configuration says. Other runs may use the folder, so only
+            # prepare.py changes it.
             folds = None if (folder / FOLDS_FILE).exists() else data.folds
-            run_prepare(data.root, folder, folds, data.fold_seed, data.corrections, out_flag="--data.prepared")
+            run_prepare(data.root, folder, folds, data.fold_seed, data.corrections, False, "--data.prepared", False)
     return bool(read_meta(folder)["counts"].get("eval_images"))

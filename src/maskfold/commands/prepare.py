@@ -41,8 +41,12 @@ def run_prepare(
     corrections: Path | None = None,
     skip_damaged: bool = False,
     out_flag: str = "--out",
+    may_change: bool = True,
 ) -> None:
-    """Prepare the raw data folder `data` and describe the prepared folder. out_flag: the flag that chooses `out`."""
+    """Prepare the raw data folder `data` and describe the prepared folder.
+
+    out_flag: the flag that chooses `out`. may_change: whether the content of an existing prepared folder may change.
+    """
     from maskfold.data.images_table import META_FILE, describe
     from maskfold.data.prepared_folder import prepare
     from maskfold.data.raw_layout import default_folder, find_layout
@@ -52,5 +56,5 @@ def run_prepare(
     folder = out or default_folder(layout)
     if not (folder / META_FILE).exists():
         check_output(folder, out_flag)
-    prepared = prepare(layout, folder, folds, seed, corrections, skip_damaged)
+    prepared = prepare(layout, folder, folds, seed, corrections, skip_damaged, may_change)
     print("\n".join(describe(prepared)), flush=True)

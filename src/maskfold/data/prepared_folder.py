@@ -28,6 +28,7 @@ from maskfold.data.images_table import (
 )
 from maskfold.data.raw_layout import Layout, default_folder, find_layout
 from maskfold.data.same_data import (
+    changed_data_error,
     check_changed_photos,
     check_same_data,
     check_same_photos,
@@ -48,13 +49,15 @@ def prepare(
     seed: int | None = None,
     corrections: Path | None = None,
     skip_damaged: bool = False,
+    may_change: bool = True,
 ) -> Prepared:
     """Check all raw data and write the prepared folder. Each photo is read once. An existing folds.csv is kept.
 
     folds, seed: number and seed of new folds (None: the defaults of the schema). skip_damaged: leave out unreadable
     eval photos and people with an unreadable photo, instead of raising an error. Files whose content would not change
-    are not written, so an existing prepared folder may be read-only. Raises UserError, before anything is written, if
-    the data has faults (the message lists all of them), or if the folder was prepared from other photos.
+    are not written, so an existing prepared folder may be read-only. may_change: whether the content of an existing
+    folder may change. Raises UserError, before anything is written, if the data has faults (the message lists all of
+    them), if the folder was prepared from other photos, or if its content would change but may not.
     """
     _check_not_file(folder)
     # Reading the photos may take minutes, so a damaged dataset.json is reported before that.
@@ -107,6 +110,8 @@ def prepare(
             # The hash of each file: train.py need not parse the tables to know that they are not damaged.
             "tables": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items() if text},
         }
+        if old_meta is not None and not may_change and not has_same_content(folder, old_meta, tables, meta):
+            raise changed_data_error(folder, layout)
         # A folder that cannot be written stays valid if the data was only moved.
         if is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta):
             _write_changed(folder, texts, json_text(meta))

@@ -164,6 +164,15 @@ def has_same_content(folder: Path, old_meta: dict, tables: dict[str, pd.DataFram
     )
 
 
+def changed_data_error(folder: Path, layout: Layout) -> UserError:
+    """The error for raw data whose labels, photos or eval set are no longer those of its prepared folder."""
+    return UserError(
+        f"{folder}: the labels, photos or eval set in {layout.root} have changed since they were prepared; restore "
+        f"them, or prepare the data again (scripts/prepare.py --data {layout.root} --out {folder}), or use another "
+        "data.prepared"
+    )
+
+
 def _content(meta: dict) -> list:
     corrections = meta["corrections"] and meta["corrections"] | {"file": ""}
     keys = ("counts", "fold_seed", "fingerprint", "eval_fingerprint")
