@@ -30,6 +30,7 @@ from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.score_tables import gain_sentence, print_submission_score, print_summary
+from maskfold.evaluation.submission_tables import print_final_choice, print_submissions
 from maskfold.fileio import json_text
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.cached_predictions import load_oof
@@ -179,6 +180,9 @@ def truth(space: Workspace, path: Path) -> None:
 
 def index(space: Workspace, path: Path) -> None:
     score_history(read_index(path.parent))
+    with contextlib.suppress(UserError):
+        print_submissions(path.parent)
+        print_final_choice(path.parent, 2)
     record_score(path.parent, "tiny", "0.5")
     with contextlib.suppress(UserError):
         record_score(path.parent, "tinny", "0.5")
