@@ -49,14 +49,13 @@ def read_index(folder: Path) -> pd.DataFrame:
     except UserError as error:
         raise UserError(f"{error}; {fix}") from None
     for name in NUMBER_COLUMNS:
-        numbers = []
+        numbers = {cell: decimal_number(cell) for cell in set(table[name])}
         for line, cell in table[name].items():
-            if (number := decimal_number(cell)) is None:
+            if numbers[cell] is None:
                 raise UserError(
                     f"{path} line {line}: {name} {cell!r} is not a number; write one, such as 0.7751, {fix}"
                 )
-            numbers.append(number)
-        table[name] = numbers
+        table[name] = [numbers[cell] for cell in table[name]]
     return table.reset_index(drop=True)
 
 
