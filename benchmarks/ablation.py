@@ -4,7 +4,7 @@
     python benchmarks/ablation.py configs/resnet18.yaml --data.root DATA --data.folds 3 --model.weights FILE ...
 
 Trains the runs that do not exist yet, as runs/<prefix><arm>-<seed>. Then compares each arm, averaged over its seeds,
-with the reference by paired intervals from resampling people, and prints a Markdown table.
+with the reference (or another arm, --against) by paired intervals from resampling people, and prints a Markdown table.
 """
 
 from pathlib import Path
@@ -15,7 +15,8 @@ from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, flatten
 from maskfold.config.yaml_file import load_config
 from maskfold.errors import UserError, did_you_mean
-from maskfold.metrics.bootstrap import compare_by_metric
+from maskfold.labels import is_old
+from maskfold.metrics.paired_comparison import compare_by_metric
 from maskfold.metrics.scores import scores
 from maskfold.probabilities import Predictions, load_predictions
 from maskfold.runs.run_folder import RunFolder, runs_root
@@ -32,6 +33,7 @@ ARMS = {
     "CE + soft F1": {"loss.plus": "soft_f1"},
     "factored, 3 groups": {"model.head": "factored", "model.age_bin_years": "30"},
     "factored, ages": {"model.head": "factored", "loss.age_weight": "1"},
+    "factored, ages, 60+ truncated": {"model.head": "factored", "loss.age_weight": "1", "loss.age_truncated": "true"},
     "MixUp .4": {"mix.name": "mixup", "mix.alpha": "0.4"},
     "half CutMix, old": {"mix.name": "half_cutmix", "mix.partner": "old"},
     "EMA .98": {"optim.ema_decay": "0.98"},
@@ -57,13 +59,14 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="configuration that all arms share")
     parser.add_argument("--arms", nargs="+", help="names of arms to train (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42], help="training seeds (default: 42)")
+    parser.add_argument("--against", default="reference", help="arm to compare with (default: reference)")
     parser.add_argument("--prefix", default="", help="prefix of the names of the runs (default: none)")
     add_config_flags(parser)
     args = parser.parse_args()
     arms = args.arms or list(ARMS)
-    for arm in arms:
+    for flag, arm in [*(("--arms", arm) for arm in arms), ("--against", args.against)]:
         if arm not in ARMS:
-            raise UserError(f"--arms {arm}: unknown arm; use one of {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
+            raise UserError(f"{flag} {arm}: unknown arm; use one of {', '.join(ARMS)}{did_you_mean(arm, ARMS)}")
     configs = {
         run_name(args.prefix, arm, seed): load_config(
             args.file, REFERENCE | config_overrides(args) | ARMS[arm] | {"seed": str(seed)}
@@ -71,13 +74,13 @@ def main() -> None:
         for arm in arms
         for seed in args.seeds
     }
-    if "reference" not in arms and not trained(args.prefix, "reference"):
+    if args.against not in arms and not trained(args.prefix, args.against):
         raise UserError(
-            "--arms: the reference is not trained yet, and the other arms are compared with it; add reference"
+            f"--arms: {args.against} is not trained yet, and the other arms are compared with it; add {args.against}"
         )
     for name, config in configs.items():
         fit_run(config, name)
-    print_table({arm: trained(args.prefix, arm) for arm in ARMS})
+    print_table({arm: trained(args.prefix, arm) for arm in ARMS}, args.against)
 
 
 def run_name(prefix: str, arm: str, seed: int) -> str:
@@ -95,11 +98,14 @@ def trained(prefix: str, arm: str) -> dict[int, Predictions]:
     return oof_by_seed
 
 
-def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
-    """Print one row per arm: its scores, and its difference from the reference over the seeds that both have."""
-    reference = arms["reference"]
-    print("| arm | seeds | macro F1 (spread) | mask | gender | age | arm - reference: macro F1 | mask | gender | age |")
-    print("|" + "---|" * 10)
+def print_table(arms: dict[str, dict[int, Predictions]], against: str) -> None:
+    """Print one row per arm: its scores, and its difference from the arm `against` over the seeds that both have."""
+    reference = arms[against]
+    print(
+        "| arm | seeds | macro F1 (spread) | mask | gender | age | recall of 60+ | "
+        f"arm - {against}: macro F1 | mask | gender | age |"
+    )
+    print("|" + "---|" * 11)
     for arm, runs in arms.items():
         common = sorted(runs.keys() & reference.keys())
         if not common:
@@ -111,11 +117,12 @@ def print_table(arms: dict[str, dict[int, Predictions]]) -> None:
         seed_scores = [scores(first.label, pred_labels) for pred_labels in arm_labels]
         values = [float(np.mean([row[metric] for row in seed_scores])) for metric in METRICS]
         spread = f" ({np.std([row['macro_f1'] for row in seed_scores], ddof=1):.4f})" if len(common) > 1 else ""
-        cells = [f"{values[0]:.4f}{spread}", *(f"{value:.3f}" for value in values[1:])]
+        old_recall = is_old(arm_labels)[:, is_old(first.label)].mean()
+        cells = [f"{values[0]:.4f}{spread}", *(f"{value:.3f}" for value in values[1:]), f"{old_recall:.3f}"]
         gains = compare_by_metric(first.label, arm_labels, reference_labels, first.person_id)
         for metric in METRICS:
             gain, (low, high) = gains[metric], gains[metric].ci95
-            cells.append("" if arm == "reference" else f"{gain.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
+            cells.append("" if arm == against else f"{gain.difference:+.3f} [{low:+.3f}, {high:+.3f}]")
         print(f"| {arm} | {len(common)} | {' | '.join(cells)} |")
 
 

@@ -24,7 +24,8 @@ from maskfold.inference.submission import make_submission
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.labels import stratum
 from maskfold.metrics.scores import macro_f1
-from maskfold.training.fit import TrainRequest, fit_run
+from maskfold.training.fit import fit_run
+from maskfold.training.fold_job import TrainRequest
 
 # Heads on frozen features take half a minute per sample.
 RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wandb: disabled}\n"
@@ -42,7 +43,7 @@ def main() -> None:
     recipe = args.recipe or args.out / "recipe.yaml"
     if args.recipe is None:
         write_text(recipe, RECIPE)
-    whole = _prepared(args.raw, args.out / "prepared")
+    whole = prepared_in(args.raw, args.out / "prepared")
     experiment, rows = load_config(recipe, config_overrides(args)), []
     for number, people in enumerate(
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
@@ -79,9 +80,9 @@ def sample_people(prepared: Prepared, draws: int, size: int, seed: int) -> list[
     return [rng.permutation(order.person_id.to_numpy()[start::step][:size]) for start in range(draws)]
 
 
-def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out: Path) -> None:
+def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out: Path) -> pd.DataFrame:
     """Write a raw data folder with links to the photos: the training people, the held-out people as eval set, and the
-    true labels of the eval set."""
+    true labels of the eval set. Return the columns person_id and label of the eval photos, with their ids as index."""
     shutil.rmtree(out, ignore_errors=True)
     images, root = prepared.images, prepared.root.resolve()
     rows = []
@@ -100,6 +101,7 @@ def write_draw(prepared: Prepared, train: np.ndarray, held_out: np.ndarray, out:
         (out / "eval" / "images" / name).symlink_to(root / path)
     pd.DataFrame({"ImageID": names, "ans": 0}).to_csv(out / "eval" / "info.csv", index=False)
     pd.DataFrame({"ImageID": names, "ans": eval_photos.label}).to_csv(out / "answers.csv", index=False)
+    return eval_photos[["person_id", "label"]].set_axis(names)
 
 
 def score_draw(config: Config, folder: Path) -> dict:
@@ -131,7 +133,7 @@ def print_table(table: pd.DataFrame) -> None:
     )
 
 
-def _prepared(data: Path, folder: Path) -> Prepared:
+def prepared_in(data: Path, folder: Path) -> Prepared:
     return load_prepared(folder) if folder.exists() else prepare(find_layout(data), folder)
 
 

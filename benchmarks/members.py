@@ -17,7 +17,7 @@ from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import predict_runs
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
 from maskfold.inference.submission_csv import read_submission
-from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.scores import scores
 from maskfold.models.tta import canonical_views
 from maskfold.probabilities import join

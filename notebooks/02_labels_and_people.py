@@ -23,7 +23,7 @@ import pandas as pd
 from maskfold.data.folds import largest_share_difference
 from maskfold.labels import AGE_BORDERS, AGE_GROUPS, CLASS_NAMES, age_group
 from maskfold.loading.store import open_store
-from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.scores import scores
 from maskfold.report.eda import age_figure, class_figure, nearest_neighbour_leakage
 from maskfold.runs.run_data import prepared_of
@@ -86,7 +86,8 @@ assert bias.difference > 0
 # ## Class shares of the folds
 
 # %%
-print(f"the share of a class differs between folds by at most {largest_share_difference(images, people):.1%}")
+difference = largest_share_difference(images, people)
+print(f"the share of a class differs between folds by at most {difference:.1%} of its largest share")
 pd.crosstab(people.fold, [people.gender, age_group(people.age)])
 
 # %% [markdown]

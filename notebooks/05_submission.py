@@ -22,13 +22,14 @@ from pathlib import Path
 import pandas as pd
 
 from maskfold.evaluation.members import decision_sentence, print_blends
-from maskfold.evaluation.score_tables import gain_sentence
+from maskfold.evaluation.score_tables import submission_sentence
 from maskfold.evaluation.tta_report import print_tta_report
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.expected_score import expect_blend
 from maskfold.labels import CLASS_NAMES
-from maskfold.metrics.bootstrap import compare, score_intervals
 from maskfold.metrics.confusion import confusion_matrices
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.pages.figures import confusion_matrix
@@ -41,15 +42,13 @@ runs = [RunFolder(find_run(Path("../runs/demo")))]
 # %% [markdown]
 # ## Out-of-fold score and expected leaderboard score
 #
-# board95 is the interval of one fold model's score on a new set as large as the eval set. A leaderboard score inside it
-# agrees with the out-of-fold score.
+# board95 is the interval of one fold model's score on a new set as large as the eval set. The score of a submission,
+# which is the mean of all fold models, is estimated at the end.
 
 # %%
-summary = summarise(runs[0])
-whole = summary["oof"]
+whole = summarise(runs[0])["oof"]
 print(f"out-of-fold {whole['macro_f1']:.4f} {ci_text(whole['macro_f1_ci95'])}")
 print(f"board95 {ci_text(whole['board95'])}, on half of the eval set {ci_text(whole['board_half95'])}")
-print(gain_sentence(load_gain([runs[0]]), len(summary["folds"])))
 
 # %% [markdown]
 # ## Gain of a second TTA view
@@ -99,10 +98,14 @@ shares = pd.DataFrame(
 )
 shares.reindex(range(len(CLASS_NAMES))).fillna(0).set_axis(CLASS_NAMES).round(3)
 
+# %% [markdown]
+# ## Expected leaderboard score
+#
+# The out-of-fold score plus the gain of averaging the fold models, which is estimated from how much they disagree on
+# the eval photos. It assumes that these show people of the same population.
+
 # %%
-num_eval_people = blend.prepared.num_eval_people
-expected = score_intervals(labels, decided.cross_fitted.pred_labels, people, num_eval_people)
-print(f"expected score on {num_eval_people} people: {ci_text(expected['board95'])}")
+print(submission_sentence(expect_blend(decided, load_gain(runs))))
 
 # %% [markdown]
 # ## The decision

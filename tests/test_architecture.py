@@ -157,8 +157,9 @@ def test_parsing_a_command_line_loads_no_heavy_library():
     assert done.stdout.strip() == "[]"
 
 
-def test_submissions_of_cached_predictions_do_not_import_torch():
-    code = "import sys, maskfold.inference.submission; print(sorted({'torch', 'albumentations', 'timm'} & set(sys.modules)))"
+@pytest.mark.parametrize("module", ["inference.submission", "evaluation.submission_tables"])
+def test_submissions_of_cached_predictions_do_not_import_torch(module):
+    code = f"import sys, maskfold.{module}; print(sorted({{'torch', 'albumentations', 'timm'}} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 from conftest import ROOT
 
@@ -78,6 +79,30 @@ def test_blends_are_scored_on_the_held_out_people(tmp_path):
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
     assert "n = 2 draws" in rows[0]
     assert len(rows) == 1 + 3 + 5 + 1
+
+
+@pytest.mark.slow
+def test_expected_scores_are_compared_with_those_of_other_people(tmp_path):
+    make_demo(tmp_path / "raw", 50, 6, seed=1)
+    words = ["--data", tmp_path / "raw", "--out", tmp_path / "sets", "--sets", 2, "--train-people", 20]
+    words += ["--eval-people", 25, "--part-people", 10, "--members", 2, "--blend", "oof", "--decision", "macro-f1"]
+    words += ["--data.folds", 2, "--model.backbone", "test_resnet", "--data.image_size", 32, 32, "--optim.epochs", 2]
+    done = benchmark("expected_score_data", words, tmp_path)
+    table = pd.read_csv(tmp_path / "sets" / "scores.csv")
+    assert list(zip(table["set"], table.part, table.people, strict=True)) == [
+        (number, *part) for number in (0, 1) for part in (("0", 10), ("1", 10), ("all", 25))
+    ]
+    assert ((table.low <= table.expected) & (table.expected <= table.high)).all()
+    inside = ((table.low <= table.score) & (table.score <= table.high))[table.part != "all"].sum()
+    assert f"parts: {inside} of 4 scores inside interval95" in done.stdout
+    people = []
+    for number in (0, 1):
+        raw = tmp_path / "sets" / f"set{number}" / "raw"
+        train = {path.name for path in (raw / "train" / "images").iterdir()}
+        others = {path.resolve().parent.name for path in (raw / "eval" / "images").iterdir()}
+        assert (len(train), len(others), train & others) == (20, 25, set())
+        people.append(train)
+    assert not people[0] & people[1]
 
 
 @pytest.mark.slow

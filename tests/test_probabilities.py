@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskfold.errors import UserError
-from maskfold.probabilities import Predictions, load_predictions, mean
+from maskfold.probabilities import Predictions, join, load_predictions, mean
 
 
 def some(ids, seed=0, **fields):
@@ -21,6 +21,43 @@ def test_saving_and_loading_keeps_predictions(tmp_path):
     assert after.person_id.dtype.kind == "U"
     np.testing.assert_array_equal(after.probs, before.probs)
     np.testing.assert_array_equal(after.label, [3, 4])
+
+
+def by_fold(count, folds=2, seed=3):
+    return np.random.default_rng(seed).dirichlet(np.ones(18), (folds, count)).astype(np.float32)
+
+
+def test_predictions_by_fold_are_saved_and_stay_with_their_photos(tmp_path):
+    before = some(["a", "b", "c"], fold_probs=by_fold(3))
+    before.save(tmp_path / "eval.npz")
+    after = load_predictions(tmp_path / "eval.npz")
+    np.testing.assert_array_equal(after.fold_probs, before.fold_probs)
+    [joined, _] = join([after, some(["c", "a"])])
+    np.testing.assert_array_equal(joined.fold_probs, before.fold_probs[:, [0, 2]])
+    np.testing.assert_array_equal(after.aligned(["c", "b"]).fold_probs, before.fold_probs[:, [2, 1]])
+    # The mean of several runs is no longer that of these fold models.
+    assert mean([after, after]).fold_probs is None
+
+
+@pytest.mark.parametrize(
+    "fold_probs",
+    [
+        by_fold(2)[0],
+        by_fold(3),
+        by_fold(2)[:, :, :17],
+        by_fold(2)[:0],
+        by_fold(2) * 1.1,
+        by_fold(2) * np.nan,
+        -by_fold(2),
+        np.float32(1),
+        np.full((2, 2, 18), "x"),
+        np.zeros((2, 2, 18), complex),
+    ],
+)
+def test_faulty_predictions_by_fold_are_refused(tmp_path, fold_probs):
+    np.savez(tmp_path / "eval.npz", image_id=np.array(["a", "b"]), probs=some(["a", "b"]).probs, fold_probs=fold_probs)
+    with pytest.raises(UserError, match=r"eval\.npz: .*fold_probs"):
+        load_predictions(tmp_path / "eval.npz")
 
 
 @given(st.permutations(range(6)))

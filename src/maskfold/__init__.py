@@ -1,4 +1,4 @@
-"""maskfold: mask x gender x age classification, from raw photos to a submission with an honest expected score.
+"""maskfold: mask x gender x age classification, from raw photos to a submission with its expected score.
 
 `maskfold.load_run("runs/NAME").predict(images)` uses a finished run in a notebook or a service.
 """
@@ -14,7 +14,7 @@ __all__ = ["load_run"]
 
 
 def load_run(folder: "str | Path") -> "RunModel":
-    """Load a finished run for prediction; folder: the run's folder, or its name under runs/.
+    """Load a finished run for prediction. folder: the run's folder, or its name under runs/.
 
     Raises UserError if the folder is not a run or has no finished part.
     """

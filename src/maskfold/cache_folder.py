@@ -1,4 +1,4 @@
-"""The folder of caches: files that a command can compute again. Commands also work if no cache can be written."""
+"""The folder of caches, which a command can compute again. Commands also work if no cache can be written."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ KEEP_HINT = "give --cache a folder to keep it"
 
 
 class CacheFolder:
-    """The folder of --cache. If it is None, each cache is next to the files that it was computed from.
+    """The folder that --cache names. If it is None, each cache is next to the files that it was computed from.
 
     If a cache cannot be written there, predictions are not kept, and decoded photos and features are written into a
     temporary folder, which is deleted at the end of the command. A note about each case is printed once.
@@ -26,12 +26,15 @@ class CacheFolder:
         self._noted: set[str] = set()
 
     def __getstate__(self) -> dict:
-        # Another process uses the same temporary folder, but does not delete it.
+        # The process that unpickles this object uses the same temporary folder, but does not delete it.
         folder = self.folder if self._temporary is None else Path(self._temporary.name)
         return {"folder": folder, "_temporary": None, "_noted": set()}
 
     def folders(self, default: Path) -> list[Path]:
-        """The folders that may hold a cache: one in the folder of --cache, and `default`. The first gets new files."""
+        """The folders that may contain a cache: a subfolder of --cache if it is given, then `default`.
+
+        New files go into the first one.
+        """
         return [default] if self.folder is None else [self.folder / default.name, default]
 
     def keep(self, path: Path, write: Callable[[Path], object], content: str) -> bool:
@@ -50,7 +53,7 @@ class CacheFolder:
             return False
 
     def choose_folder(self, default: Path, size: int, content: str) -> Path:
-        """Return a folder with room for `size` bytes: the first of folders(), otherwise a temporary folder.
+        """Return a folder with room for `size` bytes: folders()[0] if possible, otherwise a temporary folder.
 
         content: the name of the content for messages, such as "the store". Raises UserError if the temporary folder
         has too little room as well.
@@ -74,7 +77,8 @@ class CacheFolder:
                 "free space, or give --cache a folder on another disk"
             )
         self.note(
-            f"{folder}: cannot hold {content} ({cause}), so it lies in {temporary} until this command ends; {KEEP_HINT}"
+            f"{folder}: cannot hold {content} ({cause}), so it is kept in {temporary} until this command ends; "
+            f"{KEEP_HINT}"
         )
         return temporary
 

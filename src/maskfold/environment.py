@@ -6,9 +6,9 @@ from collections.abc import MutableMapping
 
 from maskfold.errors import UserError
 
-# Variables that are removed before the libraries read them. Accelerate's variables override its arguments (gradient
-# accumulation) or choose a device, an optimiser wrapper or a number of threads. The others select other kernels or a
-# lower precision.
+# Variables that are removed before the libraries read them. Accelerate's variables override its arguments, such as
+# gradient accumulation, or choose a device, an optimiser wrapper or a number of threads. The others select other
+# kernels or a lower precision.
 IGNORED_PREFIX = "ACCELERATE_"
 IGNORED = (
     "ATEN_CPU_CAPABILITY",
@@ -24,26 +24,29 @@ IGNORED = (
     "TORCH_MKLDNN_MATMUL_MIN_DIM",
     "TORCH_MKLDNN_MATMUL_MIN_SIZE",
 )
-# torch.compile reads variables with these prefixes when it is imported. Those with the harmless endings only affect
-# where the compiled code is stored, what is logged and how fast the compilation is.
+# The modules of torch.compile read variables with these prefixes when they are imported. Variables with the harmless
+# endings only affect where the compiled code is stored, what is logged and how fast the compilation is.
 COMPILE_PREFIXES = ("TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_COMPILE_")
 COMPILE_HARMLESS = ("_CACHE_DIR", "_COMPILE_THREADS", "_FX_GRAPH_CACHE", "_VERBOSE", "_WORKER_START")
-# The variables that torchrun sets in each of its processes, and the number of processes under MPI.
+# The variables that torchrun sets in each of its processes, and those in which MPI gives the number of processes.
 TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Remove variables that would change results, for this process and its children, and report them in one line."""
+    """Remove variables that would change results, for this process and its children, and print their names."""
     names = sorted(name for name in environ if name.startswith(IGNORED_PREFIX) or name in IGNORED)
     for name in names:
         del environ[name]
     if names and ("LOCAL_RANK" not in environ or environ.get("RANK", "0") == "0"):
-        print(f"ignored environment variables: {', '.join(names)} (the configuration decides)", file=sys.stderr)
+        print(
+            f"ignored environment variables: {', '.join(names)} (set options in the configuration instead)",
+            file=sys.stderr,
+        )
 
 
 def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Raise UserError if some variables of a distributed launch are set, but not all that torchrun sets."""
+    """Raise UserError in a distributed launch in which some of the variables that torchrun sets are missing."""
     sizes = {name: environ[name] for name in ("WORLD_SIZE", *MPI) if environ.get(name, "1") != "1"}
     if "LOCAL_RANK" not in environ and not sizes:
         return

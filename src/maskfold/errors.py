@@ -15,12 +15,12 @@ class UserError(Exception):
 class ResourceError(UserError):
     """This machine has run out of a resource: open files, shared memory or processes.
 
-    Under torchrun it may occur in one process only, so each process prints its own, not only rank 0.
+    Under torchrun it may occur in a single process that is not rank 0, so each process prints its own.
     """
 
 
 class LockedError(UserError):
-    """Another process holds the lock of a folder."""
+    """Another process holds the lock of a folder or is using a file."""
 
 
 class TimeIsUp(Exception):
@@ -28,14 +28,14 @@ class TimeIsUp(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's exception, to quote in a message, or its type name if it has no text."""
+    """The first line of another library's exception, to quote in a message; its type name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def one_line(error: BaseException, max_length: int | None = None) -> str:
     """All lines of an exception joined into one and cut to `max_length` characters.
 
-    Use it for libraries whose first line does not contain the reason.
+    Use it for libraries that do not give the reason in the first line.
     """
     return " ".join(str(error).split())[:max_length] or type(error).__name__
 
@@ -67,7 +67,7 @@ def did_you_mean(word: str, valid_words: Iterable[str], n: int = 3) -> str:
 
 
 def indented_list(faults: list[str], max_lines: int = 100) -> str:
-    """The faults as an indented list, one per line; after `max_lines` lines, only the number of the others."""
+    """The faults as an indented list, one per line. Those after the first `max_lines` are only counted."""
     lines = [f"  {fault}" for fault in faults[:max_lines]]
     if len(faults) > max_lines:
         lines.append(f"  ... and {len(faults) - max_lines} more")

@@ -1,4 +1,4 @@
-"""Atomic writes, checks of places, and hashes: a reader sees the old file or the new file, never a part of one."""
+"""Atomic writes, checks of paths, and hashes. A reader sees the old file or the new file, never a part of one."""
 
 import errno
 import hashlib
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
-# A zip file may unpack to this many times its size. np.savez and torch.save do not compress; others compress little.
+# A zip file may unpack to MAX_EXPANSION times its size, or to MIN_UNPACKED_BYTES if that is more. np.savez and
+# torch.save do not compress, and other writers compress little.
 MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
 # The errors for a folder that cannot be written: the disk is full or read-only, or the folder belongs to another user.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -31,7 +32,7 @@ def write_atomic(path: Path, write: Callable[[Path], object], flush: bool = True
     files that can be built again and are checked with may_be_incomplete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays the same because numpy and other libraries choose the format by it.
+    # The temporary file has the same suffix, because numpy and other libraries choose the format by the suffix.
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         write(temporary)
@@ -110,12 +111,12 @@ def nearest_existing(path: Path) -> Path:
 
 
 def file_in_the_way(folder: Path) -> Path | None:
-    """What exists and is not a folder in the place of a folder, or of one above it; None if the folder can exist."""
+    """The file that stands in the place of a folder, or of a folder above it; None if the folder can be created."""
     return None if (existing := nearest_existing(folder)).is_dir() else existing
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why no file can be written into a folder, or into the folder above it that exists; None if one can."""
+    """Why no file can be written into a folder, or into the nearest existing folder above it; None if one can."""
     if file := file_in_the_way(folder):
         return f"{file} is not a folder"
     try:
@@ -126,7 +127,7 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def check_output(folder: Path, flag: str, file: Path | None = None) -> None:
-    """Raise UserError if no file can be written into a folder, before the time for computing its content is spent.
+    """Raise UserError if no file can be written into a folder. Call it before computing the content.
 
     flag: the flag that chooses another place. file: a file in the folder that will be written.
     """
@@ -150,7 +151,7 @@ def sha256(path: Path) -> str:
 
 
 def check_readable(path: Path) -> None:
-    """Raise UserError if the disk or the permissions are why a file cannot be read, and not its content."""
+    """Raise UserError if a file cannot be read because of the disk or its permissions, not because of its content."""
     try:
         sha256(path)
     except FileNotFoundError:

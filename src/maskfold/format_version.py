@@ -15,7 +15,7 @@ WITHOUT_KEY = 1
 def check_format(path: Path, content: dict, newest: int, fix: str) -> None:
     """Check the format version in `content`, the JSON object read from `path`.
 
-    Raises UserError if it is newer than `newest`, or if it is not a valid version; then the message ends with `fix`.
+    Raises UserError if it is not a valid version (the message then ends with `fix`), or if it is newer than `newest`.
     """
     version = content.get(KEY, WITHOUT_KEY)
     if type(version) is not int or version < 1:

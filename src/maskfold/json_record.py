@@ -15,9 +15,9 @@ def _check_path(path: str) -> str:
     return path
 
 
-# A count or a seed. Integers above this limit would not fit into numpy's types.
+# A count or a seed. Larger integers are not exact in float64, and much larger ones do not fit into numpy's types.
 Count = Annotated[int, Field(ge=0, le=2**53)]
-# A path. With a NUL character or a name of thousands of characters, every access to it would raise an error.
+# A valid path: every access to a path with a NUL character or a name of thousands of characters raises an error.
 PathText = Annotated[str, AfterValidator(_check_path)]
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
 

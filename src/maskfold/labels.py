@@ -22,7 +22,7 @@ PHOTOS_PER_PERSON = len(KIND_MASK)
 
 AGE_BORDERS = (30, 60)
 POSSIBLE_AGES = range(1, 121)
-# The range of a distribution over ages; its first bin also holds all younger ages, its last bin all older ones.
+# The range of a distribution over ages. Its first bin also holds all younger ages, its last bin all older ones.
 MIN_AGE, MAX_AGE = 18, AGE_BORDERS[-1]
 
 
@@ -63,7 +63,7 @@ def is_old(label):
 
 
 def age_bins(years: int) -> np.ndarray:
-    """First age of each bin of `years` years from 18 to 60+, int [A]; no bin crosses a border of the age groups.
+    """First age of each bin, int [A]. The bins cover 18 to 60+ in steps of `years` and cross no border of age groups.
 
     The first bin also holds all younger ages, the last bin all older ones. years=1 gives 43 bins, years=30 the three
     age groups.
@@ -74,7 +74,10 @@ def age_bins(years: int) -> np.ndarray:
 
 
 def joint_log_probs(mask, gender, age):
-    """Log-probabilities of independent axes, [N, 3], [N, 2], [N, 3] -> joint [N, 18], their sums; numpy or torch."""
+    """Log-probabilities of mask [N, 3], gender [N, 2] and age group [N, 3] -> log-probabilities of classes, [N, 18].
+
+    The axes are treated as independent, so their log-probabilities are added. numpy or torch.
+    """
     return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(-1, NUM_CLASSES)
 
 

@@ -13,15 +13,15 @@ from maskfold.errors import LockedError, UserError
 from maskfold.fileio import nearest_existing
 
 # Locks that this process holds. A forked child inherits the open files and would keep their locks after this process
-# has ended, so it closes them.
+# has ended, so the child closes them.
 _locks: set[TextIO] = set()
 os.register_at_fork(after_in_child=lambda: [handle.close() for handle in _locks])
-# Whether `locked` locks: false after --no-lock.
+# False after --no-lock; this module then locks nothing.
 locks_enabled = True
 
 
 def enable_locks(enabled: bool) -> None:
-    """Let `locked` lock in this process, or with False (--no-lock) do nothing."""
+    """Switch the locks of this process on, or off for --no-lock."""
     global locks_enabled
     locks_enabled = enabled
 
@@ -30,9 +30,9 @@ def enable_locks(enabled: bool) -> None:
 def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
     """Lock `folder` against other processes; the folder is created if it is missing.
 
-    The lock ends with the process, even if the process is killed. If another process holds the lock: raises
-    LockedError(busy), or waits if `busy` is None. Raises UserError if the file system has no locks; after --no-lock
-    nothing is locked.
+    The lock ends with the process, even if the process is killed. While another process holds the lock, this function
+    waits if `busy` is None, and otherwise raises LockedError(busy). Raises UserError if the file system has no locks.
+    After --no-lock, nothing is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not locks_enabled:
@@ -53,7 +53,7 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def check_locks(folder: Path) -> None:
-    """Raise UserError if the file system of a folder, or of the folder above it that exists, has no locks."""
+    """Raise UserError if the file system of a folder, which need not exist yet, has no locks."""
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=nearest_existing(folder)) as file:
         try:
             if locks_enabled:
@@ -71,9 +71,9 @@ def _no_lock_error(folder: Path, error: OSError) -> UserError:
 
 
 def hold(path: Path) -> BinaryIO | None:
-    """Open a file that nobody may delete until it is closed, which the end of the process does; None if it is missing.
+    """Open a file, and keep other processes from deleting it while it is open. Return None if it is missing.
 
-    Where the file system has no locks, and after --no-lock, the file is only opened.
+    If the file system has no locks, or after --no-lock, the file is only opened.
     """
     try:
         handle = path.open("rb")
@@ -82,7 +82,7 @@ def hold(path: Path) -> BinaryIO | None:
     if locks_enabled:
         with contextlib.suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH)
-    # It may have been deleted or replaced while this process waited for the lock.
+    # The file may have been deleted or replaced while this process waited for the lock.
     with contextlib.suppress(FileNotFoundError):
         if os.path.samestat(path.stat(), os.fstat(handle.fileno())):
             return handle
@@ -92,11 +92,11 @@ def hold(path: Path) -> BinaryIO | None:
 
 @contextmanager
 def unused(path: Path) -> Iterator[None]:
-    """Keep others from opening a file with hold(). Raises LockedError if a process holds it."""
+    """Keep other processes from opening a file with hold(). Raises LockedError if a process holds the file."""
     if not locks_enabled or not path.exists():
         yield
         return
-    # Writable, because NFS gives an exclusive lock only then.
+    # Opened for writing, because NFS gives an exclusive lock only on a file that is open for writing.
     with path.open("rb+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

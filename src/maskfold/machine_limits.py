@@ -13,11 +13,12 @@ from pathlib import Path
 from maskfold.errors import ResourceError
 
 SHARED_MEMORY = Path("/dev/shm")
-# If fewer descriptors than this are free, the limit of open files is the cause: libraries open several at once.
+# If fewer file descriptors than this are free, an error is attributed to the limit of open files, because libraries
+# open several files at once.
 SPARE_FILES = 8
 SPARE_BYTES = 2**20
 SECONDS_TO_END = 5
-# The path of a socket has at most 108 bytes on Linux and 104 on macOS; multiprocessing appends up to 36.
+# The path of a socket has at most 108 bytes on Linux and 104 on macOS, of which multiprocessing appends up to 36.
 MAX_SOCKET_FOLDER_BYTES = 66
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -36,7 +37,7 @@ def raise_file_limit() -> None:
 
 
 def exhausted_resource(nbytes: int = SPARE_BYTES) -> ResourceError | None:
-    """Return an error for the resource that has run out: open files, or shared memory for `nbytes`; else None.
+    """Return an error if open files have run out, or if shared memory has no room for `nbytes`; otherwise None.
 
     The resources themselves are tested, because the text of another library's error is not reliable.
     """
@@ -79,7 +80,7 @@ def process_start_error(fault: OSError, what: str, fix: str) -> ResourceError:
     """Return the error for a process that the system refused to start. what: the process; fix: what the user can do."""
     if fault.errno in (errno.EMFILE, errno.ENFILE):
         return too_many_files_error()
-    # Locks between processes are files in shared memory too.
+    # The locks of multiprocessing are files in shared memory too.
     if fault.errno == errno.ENOSPC and SHARED_MEMORY.is_dir():
         return shared_memory_error()
     return ResourceError(f"{what} can't be started ({fault.strerror}); {fix}, or raise `ulimit -u` and free memory")
@@ -90,14 +91,14 @@ def stop_signals_blocked() -> Iterator[None]:
     """Block the stop signals while child processes start, so that Ctrl-C does not end the children.
 
     Children inherit the signal mask. Signals that this process receives meanwhile are delivered at the end. A handler
-    that the child sets itself would come too late, because its imports take seconds.
+    that the child sets itself would come too late, because the child's imports take seconds.
     """
     import multiprocessing
     from multiprocessing import resource_tracker
 
     _create_socket_folder()
     if multiprocessing.get_start_method() != "fork":
-        # Python starts the tracker with the first process and unblocks the signals then, so start the tracker here.
+        # Otherwise Python starts the resource tracker with the first child process, and then unblocks the signals.
         resource_tracker.ensure_running()
     previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -107,10 +108,10 @@ def stop_signals_blocked() -> Iterator[None]:
 
 
 def _create_socket_folder() -> None:
-    """Create multiprocessing's temporary folder for sockets, which child processes then share.
+    """Create multiprocessing's temporary folder for sockets, so that child processes use it too.
 
-    A child without it creates its own, and leaves that folder behind if it is killed. The folder is not in TMPDIR if
-    the paths of the sockets would be longer than the operating system allows.
+    Otherwise each child would create its own folder, and leave it behind if the child is killed. The folder is in /tmp
+    instead of TMPDIR if the paths of sockets in TMPDIR would be longer than the operating system allows.
     """
     from multiprocessing import util
 

@@ -43,9 +43,9 @@ def is_found(path: Path) -> bool:
 
 
 def absolute(path: Path) -> Path:
-    """The absolute path without `..`. Symbolic links are resolved only in the part up to the last `..`.
+    """The absolute path without `..`.
 
-    `..` after a link means the parent of the link's target.
+    Symbolic links are resolved only up to the last `..`, because `..` after a link means the parent of the target.
     """
     path = path.absolute()
     if ".." not in path.parts:
@@ -76,9 +76,9 @@ def possible_paths(recorded: Path, holder: Path) -> Iterator[Path]:
     """Yield the existing paths that a recorded path may mean now, the most likely first.
 
     holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then each ending of
-    the path, first the whole path and at last only its name, is appended to each folder above the holder and to the
-    working directory, because the first parts may have been renamed or may belong to another machine. Paths to which
-    this user has no access are left out.
+    the path, from the whole path down to its name, is appended to each folder above the holder and to the working
+    directory. The parts before the ending may have been renamed or may belong to another machine. Paths to which this
+    user has no access are left out.
     """
     above = [folder for path in (absolute(holder), holder.resolve()) for folder in path.parents]
     parts = recorded.relative_to(recorded.anchor).parts

@@ -22,8 +22,9 @@ AnyPredictions = TypeVar("AnyPredictions", bound="Predictions")
 class Predictions:
     """Class probabilities of photos.
 
-    image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label, fold and
-    person_id, [N]. source: hashes of the checkpoints that made the predictions, to recognise a stale cache.
+    image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label and fold,
+    int [N], and person_id, text [N]. source: hashes of the checkpoints and the eval photos, text, to recognise a stale
+    cache. fold_probs: the probabilities of the eval photos by the model of each finished fold, float32 [K, N, 18].
     """
 
     image_id: np.ndarray
@@ -32,6 +33,7 @@ class Predictions:
     fold: np.ndarray | None = None
     person_id: np.ndarray | None = None
     source: np.ndarray | None = None
+    fold_probs: np.ndarray | None = None
 
     @property
     def pred_labels(self) -> np.ndarray:
@@ -42,13 +44,15 @@ class Predictions:
         arrays = {name: value for name, value in vars(self).items() if value is not None}
         for name in ("image_id", "person_id", "source"):
             if name in arrays:
-                # Text, not dtype object, which numpy would pickle.
+                # Text instead of dtype object, which numpy would pickle.
                 arrays[name] = np.asarray(arrays[name], dtype=np.str_)
-        arrays["probs"] = np.asarray(self.probs, np.float32)
+        for name in ("probs", "fold_probs"):
+            if name in arrays:
+                arrays[name] = np.asarray(arrays[name], np.float32)
         write_atomic(path, lambda temporary: np.savez(temporary, **arrays))
 
     def aligned(self, image_id: Iterable[str]) -> Self:
-        """The same predictions in the order of `image_id`. Raises KeyError for an unknown id."""
+        """The predictions of these photos, in the order of `image_id`. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.image_id)}
         order = np.array([rows[name] for name in image_id], int)
         fields = {
@@ -56,6 +60,8 @@ class Predictions:
             for name in ("image_id", "probs", *OOF_FIELDS)
             if (value := getattr(self, name)) is not None
         }
+        if self.fold_probs is not None:
+            fields["fold_probs"] = self.fold_probs[:, order]
         return replace(self, **fields)
 
 
@@ -82,7 +88,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
 def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> Predictions:
     """Read and check a file of predictions.
 
-    Raises UserError, ending with `fix`, if it is missing, unreadable or not in the format.
+    Raises UserError if the file is missing, or if it is unreadable or invalid (the message then ends with `fix`).
     """
     try:
         check_expansion(path)
@@ -92,7 +98,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
         fault = _format_fault(predictions, out_of_fold)
         _check_texts(predictions)
     except FileNotFoundError:
-        raise UserError(f"{path}: not found; train the run to its end first") from None
+        raise UserError(f"{path}: not found; finish training the run first") from None
     except Exception as error:
         check_readable(path)
         raise UserError(f"{path}: contains no readable predictions ({first_line(error)}); {fix}") from error
@@ -102,7 +108,7 @@ def load_predictions(path: Path, out_of_fold: bool = False, fix: str = _FIX) -> 
 
 
 def _check_texts(predictions: Predictions) -> None:
-    """Raise an error for invalid Unicode code points: numpy reads them, but can't convert them to text."""
+    """Raise an error for invalid Unicode code points, which numpy reads but cannot convert to text."""
     for texts in (predictions.image_id, predictions.person_id, predictions.source):
         if texts is not None:
             "".join(map(str, texts.ravel().tolist())).encode()
@@ -114,8 +120,15 @@ def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
         return "it does not contain rows of text ids and float probs"
     if probs.shape != (n, NUM_CLASSES):
         return f"the shape of probs is {probs.shape}, not {(n, NUM_CLASSES)}"
-    if not np.allclose(probs.sum(1), 1, atol=1e-3) or (probs < 0).any():
+    if not _are_probabilities(probs):
         return "the rows of probs are not probabilities that sum to 1"
+    fold_probs = predictions.fold_probs
+    if fold_probs is not None:
+        shape = fold_probs.shape
+        if fold_probs.dtype.kind != "f" or len(shape) != 3 or shape[0] == 0 or shape[1:] != (n, NUM_CLASSES):
+            return f"fold_probs is {fold_probs.dtype} {shape}, not float (number of folds, {n}, {NUM_CLASSES})"
+        if not _are_probabilities(fold_probs):
+            return "the rows of fold_probs are not probabilities that sum to 1"
     if len(np.unique(predictions.image_id)) < n:
         return "an image_id occurs twice"
     if not out_of_fold:
@@ -129,6 +142,11 @@ def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
     if folds.dtype.kind != "i" or folds.min() < 0 or people.dtype.kind != "U":
         return "folds are not whole numbers from 0, or person ids are not text"
     return None
+
+
+def _are_probabilities(probs: np.ndarray) -> bool:
+    """Whether all rows of floats [..., 18] are at least 0 and sum to 1."""
+    return bool(np.allclose(probs.sum(-1), 1, atol=1e-3) and (probs >= 0).all())
 
 
 def join(members: Sequence[AnyPredictions]) -> list[AnyPredictions]:
@@ -157,9 +175,10 @@ def same_labels(members: Sequence[OutOfFold]) -> bool:
 def mean(members: Sequence[AnyPredictions]) -> AnyPredictions:
     """The mean of the members' probabilities, joined by image id."""
     joined = join(members)
-    return replace(joined[0], probs=mean_probs([member.probs for member in joined]), source=None)
+    probs = mean_probs([member.probs for member in joined])
+    return replace(joined[0], probs=probs, source=None, fold_probs=None)
 
 
 def mean_probs(probs: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """The mean of the probabilities of several models, [N, 18] each, computed in float64: float32 [N, 18]."""
+    """The mean of the probabilities of several models, [N, 18] each, as float32 [N, 18]; computed in float64."""
     return np.asarray(np.mean(probs, axis=0, dtype=np.float64), np.float32)

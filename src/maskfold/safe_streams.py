@@ -23,10 +23,10 @@ class _Sink(io.FileIO):
 
 
 def make_streams_safe() -> None:
-    """Replace sys.stdout and sys.stderr by streams that never raise. Call it before any file is opened.
+    """Replace sys.stdout and sys.stderr with streams that never raise. Call it before any file is opened.
 
-    Descriptors that were closed at the start (`>&-`) are opened on /dev/null. Otherwise the next opened file would get
-    the same number, and libraries would write their output into that file.
+    Descriptors that are closed when the program starts (`>&-`) are opened on /dev/null. Otherwise the next opened file
+    would get the same number, and libraries would write their output into that file.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -43,7 +43,7 @@ def make_streams_safe() -> None:
 
 
 def _writes_to(stream: TextIO, descriptor: int) -> bool:
-    """Whether a stream writes to the descriptor directly. The replacements by notebooks and tests do not."""
+    """Whether a stream writes to the descriptor directly. The replacement streams of notebooks and tests do not."""
     try:
         return stream.fileno() == descriptor and not isinstance(getattr(stream.buffer, "raw", None), _Sink)
     except (AttributeError, OSError, ValueError):

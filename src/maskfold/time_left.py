@@ -9,7 +9,7 @@ from maskfold.errors import UserError
 
 UPDATES_TO_MEASURE = 20
 SECONDS_BY_UNIT = {"d": 86400, "h": 3600, "m": 60, "min": 60, "s": 1}
-# Predicting a photo is a forward pass, which takes about a third of the time of a training step.
+# Predicting a photo needs only the forward pass, which takes about a third of the time of training on the photo.
 COST_OF_PREDICTING = 1 / 3
 
 
@@ -63,7 +63,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_duration(text: str, flag: str) -> float:
-    """Parse `8h`, `90m`, `1h30m`, `2d` or `45s` (also fractions) into seconds. Raises UserError that names `flag`."""
+    """Parse `8h`, `90m`, `1h30m`, `1.5h`, `2d` or `45s` into seconds. Raises UserError that names `flag`."""
     compact = text.strip().lower().replace(" ", "")
     parts = re.findall(r"(\d+(?:\.\d+)?)(d|h|min|m|s)", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:

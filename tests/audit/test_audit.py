@@ -127,7 +127,8 @@ def copy_of(photo, scale, quality, rng):
     return cv2.imencode(".jpg", crop, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
-@pytest.mark.slow
+# Five minutes.
+@pytest.mark.long
 def test_at_most_3_false_duplicates_among_600_synthetic_people(tmp_path):
     """Synthetic people are more similar to each other than real people."""
     make_demo(tmp_path / "many", 600, 6, seed=11)

@@ -144,7 +144,7 @@ def test_a_faulty_flag_is_refused(script, tmp_path, words, expected):
 
 def test_all_faults_are_reported_at_once(script, tmp_path):
     (tmp_path / "x.yaml").write_text("optim: {lr: -1, epoch: 3}\n")
-    refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 faults")
+    refused(script("train", "x.yaml", "--data.crop", "oval"), "optim.lr", "optim.epoch", "--data.crop", "3 errors")
 
 
 def test_a_missing_file_suggests_a_similar_one(script, tmp_path):
@@ -206,7 +206,7 @@ def test_help_is_complete_and_imports_no_heavy_library(name):
             assert f"--{key} " in done.stdout
         flat = " ".join(done.stdout.split())
         # Beside the keys: --out, --cache and --no-lock, and six flags of train.py alone.
-        assert flat.count("(default: ") == len(KEYS) + 3 + 6 * (name == "train")
+        assert flat.count("(default: ") == len(KEYS) + 3 + 7 * (name == "train")
 
 
 def test_config_is_frozen():

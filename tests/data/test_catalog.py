@@ -146,7 +146,10 @@ FAULTS = {
         lambda raw: (raw / "train" / "train.csv").write_bytes(b"id,gender\n\xff\xfe,1\n"),
         ["train.csv", "UTF-8"],
     ),
-    "ragged train.csv": (lambda raw: _append(raw / "train" / "train.csv", "1,2,3,4,5,6,7,8"), ["train.csv", "CSV"]),
+    "ragged train.csv": (
+        lambda raw: _append(raw / "train" / "train.csv", "1,2,3,4,5,6,7,8"),
+        ["train.csv", "double quotes"],
+    ),
     "no age column": (_drop("age"), ["train.csv", "column age"]),
     "no path column": (_drop("path"), ["train.csv", "column path"]),
     "no images": (lambda raw: shutil.rmtree(raw / "train" / "images"), ["images", "no such folder"]),
@@ -196,7 +199,7 @@ FAULTS = {
         lambda raw: (raw / "train" / "train.csv").write_text(
             "id,gender,race,age,path\n1,male,A,20,p,x\n2,male,A,20,q,x\n"
         ),
-        ["train.csv", "CSV"],
+        ["train.csv", "double quotes"],
     ),
     "png damaged": (lambda raw: _png(raw, lambda png: png[:-300] + bytes(40) + png[-260:]), ["mask1.png", "damaged"]),
     "png without its middle": (lambda raw: _png(raw, lambda png: png[:2000] + png[9000:]), ["mask1.png"]),
@@ -332,11 +335,11 @@ def test_photos_are_found_where_the_data_was_moved(script, raw, tmp_path, monkey
     monkeypatch.delenv("SM_CHANNEL_TRAIN")
     monkeypatch.delenv("SM_CHANNEL_EVAL")
     prepared = load_prepared(Path("p"))
-    with pytest.raises(UserError, match=r"raw data 사본: the raw data is no longer there.*--data\.root"):
+    with pytest.raises(UserError, match=r"raw data 사본: the raw data is no longer at this path.*--data\.root"):
         prepared.photo_paths(prepared.images)
     prepared = load_prepared(Path("p"), Places(root=moved))
     assert all(path.is_file() for path in prepared.photo_paths(prepared.images))
-    with pytest.raises(UserError, match=r"eval set: the eval set is no longer there.*--data\.root"):
+    with pytest.raises(UserError, match=r"eval set: the eval set is no longer at this path.*--data\.root"):
         prepared.photo_paths(prepared.evaluation)
     monkeypatch.setenv("SM_CHANNEL_EVAL", str(moved_eval))
     paths = load_prepared(Path("p"), Places(root=moved)).photo_paths(prepared.evaluation)
@@ -388,7 +391,7 @@ def test_another_eval_folder_is_not_taken_for_the_eval_set(script, raw, tmp_path
     for photo in (other / "images").iterdir():
         photo.rename(photo.with_stem(f"other {photo.stem}"))
     prepared = load_prepared(project / "p")
-    with pytest.raises(UserError, match="the eval set is no longer there"):
+    with pytest.raises(UserError, match="the eval set is no longer at this path"):
         prepared.photo_paths(prepared.evaluation)
     shutil.copytree(tmp_path / "moved eval", tmp_path / "eval")
     assert prepared.eval_dir == tmp_path / "eval"
@@ -442,7 +445,10 @@ def test_changed_data_may_be_other_data(script, raw, tmp_path):
         lambda: relabelled(prepared, None),
         lambda: submission_table(prepared.evaluation.image_id, np.zeros(len(prepared.evaluation), int), prepared),
     ):
-        with pytest.raises(UserError, match=r"changed .*mine .*was prepared.* from with --data\.root, or prepare the"):
+        with pytest.raises(
+            UserError,
+            match=r"(changed|labelled differently) .*mine .*was prepared.* from with --data\.root, or prepare the",
+        ):
             call()
 
 

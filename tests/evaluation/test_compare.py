@@ -7,7 +7,8 @@ from support import line_with
 
 from maskfold.evaluation.compare import differences
 from maskfold.metrics import bootstrap
-from maskfold.metrics.bootstrap import RESAMPLES, compare
+from maskfold.metrics.bootstrap import RESAMPLES
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.scores import tally
 from maskfold.probabilities import load_predictions
 

@@ -9,7 +9,7 @@ from simulated_members import simulate_people, simulate_probs
 
 from maskfold.evaluation.members import decision_sentence, leave_one_out, member_correlation, print_members
 from maskfold.inference.cross_fit import BlendParams, CrossFitted, cross_fit
-from maskfold.metrics.bootstrap import Comparison
+from maskfold.metrics.paired_comparison import Comparison
 from maskfold.metrics.scores import macro_f1
 from maskfold.probabilities import OutOfFold
 

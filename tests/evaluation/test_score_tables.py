@@ -17,7 +17,7 @@ def test_a_submission_with_known_labels_is_scored(script, run, trained):
     joined = pd.read_csv(truth).merge(pd.read_csv("a.csv"), on="ImageID")
     expected = f1_score(joined.ans_x, joined.ans_y, labels=range(18), average="macro", zero_division=0)
     assert f"macro F1 {expected:.4f}" in done.out
-    assert "board95 [" in done.out
+    assert "95 % interval of the submission [" in done.out
     perfect = pd.read_csv(truth)[["ImageID", "ans"]].sample(frac=1, random_state=0)
     perfect.to_csv("best.csv", index=False)
     assert "macro F1 1.0000" in script("evaluate", "--submission", "best.csv", "--truth", truth).out

@@ -30,6 +30,7 @@ from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.score_tables import gain_sentence, print_submission_score, print_summary
+from maskfold.evaluation.submission_tables import print_final_choice, print_submissions
 from maskfold.fileio import json_text
 from maskfold.inference.blend import blend_runs
 from maskfold.inference.cached_predictions import load_oof
@@ -182,7 +183,11 @@ def index(space: Workspace, path: Path) -> None:
     record_score(path.parent, "tiny", "0.5")
     with contextlib.suppress(UserError):
         record_score(path.parent, "tinny", "0.5")
-    record_score(path.parent, "tiny", "0.6")
+
+
+def leaderboard(space: Workspace, path: Path) -> None:
+    print_submissions(path.parent)
+    print_final_choice(path.parent, 2)
 
 
 def index_row(space: Workspace, path: Path) -> None:
@@ -309,6 +314,7 @@ TARGETS: dict[str, Target] = {
     "submission": Target("submissions/tiny.csv", submission, tables.mutate_csv),
     "truth": Target("raw/answers.csv", truth, tables.mutate_csv),
     "index.csv": Target("submissions/index.csv", index, tables.mutate_csv),
+    "index.csv, leaderboard": Target("submissions/index.csv", leaderboard, tables.mutate_csv),
     "index.csv, new row": Target("submissions/index.csv", index_row, tables.mutate_csv),
     "demo.json": Target("raw/demo.json", demo, trees.mutate_json),
     "safetensors": Target("weights/net.safetensors", user_weights, arrays.mutate_safetensors),

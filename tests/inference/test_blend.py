@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from maskfold.inference.cross_fit import NUM_GROUPS, accepts_decision, assign_gr
 from maskfold.inference.decision import decide
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote, log_loss_weights
 from maskfold.labels import joint_log_probs
-from maskfold.metrics.bootstrap import Comparison
+from maskfold.metrics.paired_comparison import Comparison
 from maskfold.metrics.scores import macro_f1, quick_macro_f1
 from maskfold.probabilities import Predictions
 
@@ -70,7 +71,7 @@ def test_a_decision_that_may_lose_is_not_used(difference, error, used):
 
 
 @pytest.mark.parametrize("used", [True, False])
-def test_the_blend_uses_the_decision_only_if_it_gains(used, monkeypatch):
+def test_the_blend_uses_the_decision_only_if_it_gains(used):
     """A bias against the old group is corrected; with random predictions argmax is kept."""
     from maskfold.inference import blend as module
 
@@ -81,13 +82,16 @@ def test_the_blend_uses_the_decision_only_if_it_gains(used, monkeypatch):
     probs = softmax(np.log(unbiased) + bias_against_old) if used else unbiased
     ids = np.array([f"i{n}" for n in range(len(labels))])
     oof = Predictions(ids, probs, labels, np.zeros(len(labels), int), people)
-    eval_predictions = Predictions(np.array(["a", "b"]), probs[:2])
-    monkeypatch.setattr(module, "_predict", lambda runs, views: ([None], [(eval_predictions, oof)]))
-    blend = module.blend_runs([None], ("none",), "mean", "macro-f1")
+    eval_predictions = Predictions(np.array(["a", "b"]), probs[:2], fold_probs=np.stack([probs[:2], probs[2:4]]))
+    run = SimpleNamespace(finished_folds=[0, 1])
+    blend = module.blend_predictions([run], None, [(eval_predictions, oof)], "mean", "macro-f1")
     assert (blend.params.factors is not None) == used
     assert np.array_equal(blend.cross_fitted.pred_labels, blend.cross_fitted.probs.argmax(1)) != used
     assert blend.decision_gain is not None
     assert blend.pred_labels.tolist() == blend.params.predict(probs[None, :2]).tolist()
+    assert blend.fold_pred_labels[0].tolist() == blend.pred_labels.tolist()
+    np.testing.assert_array_equal(blend.fold_probs[1], blend.params.probs(probs[None, 2:4]))
+    assert blend.fold_pred_labels[1].tolist() == blend.params.predict(probs[None, 2:4]).tolist()
 
 
 @given(st.integers(0, 100))

@@ -15,7 +15,7 @@ from support import line_with
 from maskfold.data.images_table import load_prepared
 from maskfold.fileio import sha256
 from maskfold.inference.ensemble_gain import load_gain, record_gain
-from maskfold.inference.submission_index import INDEX_COLUMNS, read_index, score_history
+from maskfold.inference.submission_index import INDEX_COLUMNS, SUBMISSION_COLUMNS, read_index, score_history
 from maskfold.inference.suspicious_submission import unlikely_shares
 from maskfold.labels import KIND_MASK, encode_label
 from maskfold.probabilities import load_predictions
@@ -176,6 +176,7 @@ def test_the_index_keeps_submissions_and_leaderboard_scores(script, run, other):
 
 def test_the_score_history_by_hand():
     row = dict.fromkeys(INDEX_COLUMNS, "x") | {"board_half_low": 0.4, "board_half_high": 0.6}
+    row |= dict.fromkeys(SUBMISSION_COLUMNS, np.nan)
     rows = [row | {"name": f"s{n}", "expected_macro_f1": 0.5 + n / 100, "board_score": 0.5 + n / 50} for n in range(4)]
     lines = score_history(pd.DataFrame([*rows, row | {"name": "new", "expected_macro_f1": 0.5, "board_score": np.nan}]))
     assert len(lines) == 5
@@ -184,6 +185,11 @@ def test_the_score_history_by_hand():
     assert re.findall(r"\d[.\d]*", lines[4]) == ["1.00", "4"]
     rows[0]["board_score"] = rows[1]["board_score"] = 0.2
     assert "warning" in score_history(pd.DataFrame(rows))[-1]
+    # The interval of the submission itself comes first, where it is known.
+    rows[0] |= {"expected_submission": 0.3, "submission_half_low": 0.1, "submission_half_high": 0.45}
+    lines = score_history(pd.DataFrame(rows))
+    assert [float(number) for number in re.findall(r"0\.\d+", lines[0])] == [0.3, 0.2, 0.1, 0.45]
+    assert ["inside" in lines[0], "OUTSIDE" in lines[1], "warning" in lines[-1]] == [True, True, False]
 
 
 def test_an_identical_submission_is_reported(script, run, other):

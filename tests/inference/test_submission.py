@@ -16,7 +16,7 @@ from maskfold.errors import UserError
 from maskfold.fileio import sha256
 from maskfold.inference.submission_csv import check_submission
 from maskfold.metrics.calibration import apply_temperature, fit_temperature
-from maskfold.probabilities import Predictions, load_predictions
+from maskfold.probabilities import load_predictions
 from maskfold.runs.summary import SELECTED
 
 
@@ -88,9 +88,8 @@ def test_runs_are_blended_by_id(script, run, trained, tmp_path):
     first_run = load_predictions(run / "eval-none.npz")
     order = np.random.default_rng(0).permutation(len(first_run.image_id))
     probs = np.random.default_rng(1).dirichlet(np.ones(18), len(order)).astype(np.float32)
-    Predictions(first_run.image_id[order], probs, source=load_predictions(other / "eval-none.npz").source).save(
-        other / "eval-none.npz"
-    )
+    before = load_predictions(other / "eval-none.npz")
+    replace(before, image_id=first_run.image_id[order], probs=probs).save(other / "eval-none.npz")
     assert script("submit", run, other, "--out", "a.csv").code == 0
     submitted = pd.read_csv("a.csv").set_index("ImageID").ans
     manifest = json.loads(Path("a.json").read_text())

@@ -168,7 +168,7 @@ def test_the_share_of_faces_is_reported_and_photos_without_are_listed(prepared, 
     assert report["center_crop"] == missed
     assert 0 < len(missed) < len(faces)
     assert report["found"]["all"] == pytest.approx(1 - len(missed) / len(faces))
-    assert f"{len(missed)} photos get the centre crop" in output
+    assert f"{len(missed)} photos without a face get the centre crop" in output
     assert all(f"{name} " in output for name in ("worn", "incorrect", "not worn"))
     row = prepared.images.image_id.tolist().index(missed[0])
     photo = read_photo(prepared.photo_paths(prepared.images)[row]).image

@@ -351,5 +351,5 @@ def test_damaged_features_are_computed_again(prepared, capsys):
         store.cache = CacheFolder()
         capsys.readouterr()
         np.testing.assert_array_equal(view(), before)
-        assert capsys.readouterr().err.count(f"note: {path}: not readable features") == 1
+        assert capsys.readouterr().err.count(f"note: {path}: the features can't be read") == 1
         np.testing.assert_array_equal(np.load(path), before)

@@ -88,6 +88,9 @@ def test_age_targets():
     assert targets[18, 0] == pytest.approx(normal_cdf(0.25))
     np.testing.assert_allclose(targets[1:].sum(1), 1, atol=1e-6)
     assert targets[UNKNOWN_AGE].sum() == 0
+    truncated = age_targets(1, 2.0, truncated=True)
+    assert (truncated[60:] == np.eye(43)[42]).all()
+    assert np.array_equal(truncated[:60], targets[:60])
     three = age_targets(30, 2.0)
     assert three[29].tolist() == pytest.approx([normal_cdf(0.25), 1 - normal_cdf(0.25), 0])
     assert age_targets(1, 0.0)[59].tolist() == np.eye(43)[41].tolist()

@@ -167,7 +167,7 @@ def test_section_without_weights_gives_the_reason(run, trained, tmp_path):
     _, oof, prepared, store = run
     folder = RunFolder(Path(shutil.copytree(trained.run.folder, tmp_path / "gone")))
     folder.weights_path("fold0").unlink()
-    assert "Grad-CAM has no model" in gradcam_section(folder, oof, prepared, store)
+    assert "Grad-CAM can't load a model" in html.unescape(gradcam_section(folder, oof, prepared, store))
 
 
 @pytest.mark.parametrize(("batch", "lines"), [(7, 2), (1, 1), (64, 2)])
@@ -187,7 +187,7 @@ def test_augmentation_section_explains_missing_photos(run):
     text = augmentation_section(config, replace(prepared, folds=folds), store, 0)
     assert "No mixed batch can be shown: mix.partner old" in html.unescape(text)
     frozen = replaced(folder.config, model={"frozen_epochs": "all"})
-    assert "nothing else is augmented" in augmentation_section(frozen, prepared, store, 0)
+    assert "there is no other augmentation" in augmentation_section(frozen, prepared, store, 0)
     short = replaced(folder.config, optim={"epochs": 2})
     assert "the first 2 epochs" in augmentation_section(short, prepared, store, 0)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import refused
+from support import line_with
 
 from maskfold.evaluation.compare import differences
 from maskfold.probabilities import load_predictions
@@ -112,8 +113,21 @@ def test_report_contains_the_numbers_of_summary_json(script, run):
     assert most_confident in content
     changed = re.search(r"class=changed><th scope='row'><code>optim.epochs</code>", text)
     assert changed
+    # No submission was made, so there are no predictions to estimate its score from.
+    assert "of this submission" not in content
 
 
+def test_the_report_begins_with_the_expected_score_of_the_submission(script, run):
+    done = script("submit", run, "--out", "a.csv")
+    assert done.code == 0, done.err
+    sentence = line_with(done.out, "expected leaderboard score of this submission")
+    done = script("report", run)
+    assert done.code == 0, done.err
+    content = " ".join(Page((run / "report.html").read_text(encoding="utf-8")).words)
+    assert content.index(sentence) < content.index("board95")
+
+
+@pytest.mark.slow
 def test_comparison_page_of_two_runs(script, run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "다른 run"))
     oof = load_predictions(other / "oof.npz", out_of_fold=True)

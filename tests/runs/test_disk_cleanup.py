@@ -334,8 +334,8 @@ def test_what_only_other_runs_can_make_again_is_deleted_from_a_cache_only_with_y
     shutil.rmtree(RUN)
     (Path("cache") / "store").mkdir(exist_ok=True)
     shutil.copytree(PREPARED / "store", "cache/store", dirs_exist_ok=True)
-    refused(script("clean", "--cache", "cache", "--caches"), "eval-none.npz", "no run", "--yes")
-    refused(script("clean", "--cache", "cache", "--stores"), "cache/store", "no run", "--yes")
+    refused(script("clean", "--cache", "cache", "--caches"), "eval-none.npz", "no known run", "--yes")
+    refused(script("clean", "--cache", "cache", "--stores"), "cache/store", "no known run", "--yes")
     assert before <= files(Path("cache"))
     assert script("clean", "--cache", "cache", "--caches", "--stores", "--yes").code == 0
     assert not files_of_stores(files(Path("cache")))

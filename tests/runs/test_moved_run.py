@@ -183,7 +183,7 @@ def test_data_that_is_not_found_is_named_with_the_flags(script, moved, tmp_path)
     assert script("report", moved, *flags).code == 0
     # The photos are in the store, but the audit compares portraits and the submission needs info.csv.
     for verb in ("submit", "audit"):
-        refused(script(verb, moved, *flags), "원본 raw", "no longer there", "--data.root")
+        refused(script(verb, moved, *flags), "원본 raw", "no longer at this path", "--data.root")
     for verb in ("submit", "audit", "evaluate", "report"):
         done = script(verb, moved, *flags, "--data.root", raw)
         assert done.code == 0, done.err

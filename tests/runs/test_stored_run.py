@@ -75,12 +75,24 @@ def test_submit(script, stored):
 
 
 def test_cached_predictions_are_used(script, stored, monkeypatch):
-    monkeypatch.setattr(predict_members, "predict_members", None)
+    """They lack the predictions by fold: a new submission computes them, a rebuilt one does not need them."""
     for name in ("eval", "oof"):
         shutil.copy(f"expected/{name}.npz", stored / f"{name}-none+hflip.npz")
     done = script("submit", "stored", *VIEWS, "--out", "new.csv")
     assert done.code == 0, done.err
+    assert "note" not in done.err
     assert Path("new.csv").read_bytes() == Path("expected/submission.csv").read_bytes()
+    predictions, expected = (
+        load_predictions(path) for path in (stored / "eval-none+hflip.npz", Path("expected/eval.npz"))
+    )
+    assert expected.fold_probs is None
+    np.testing.assert_allclose(predictions.fold_probs.mean(0), expected.probs, atol=1e-5)
+    monkeypatch.setattr(predict_members, "predict_members", None)
+    for name in ("eval", "oof"):
+        shutil.copy(f"expected/{name}.npz", stored / f"{name}-none+hflip.npz")
+    done = script("submit", "--from", "new.json", "--out", "again.csv")
+    assert done.code == 0, done.err
+    assert Path("again.csv").read_bytes() == Path("new.csv").read_bytes()
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from maskfold.inference.predict_members import Member, predict_members
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import fold_trainer
 from maskfold.training.accelerators import make_accelerator
-from maskfold.training.fit import TrainRequest, fit_run
+from maskfold.training.fit import fit_run
+from maskfold.training.fold_job import TrainRequest
 
 SMALL = ["--model.backbone", "test_convnext", "--data.image_size", "32", "32", "--optim.epochs", "1"]
 

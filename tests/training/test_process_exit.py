@@ -317,7 +317,8 @@ def test_a_second_signal_ends_at_once_and_the_next_command_resumes(synthetic, ho
     assert process.wait_for_exit() in (130, 143)
     assert is_free(home / "runs" / "demo")
     assert "Traceback" not in process.text
-    process = ScriptProcess(home, args)
+    # Under nohup the tests, and so their child processes, ignore SIGHUP.
+    process = ScriptProcess(home, args, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))
     process.wait_until(lambda: "after epoch" in process.text)
     process.process.send_signal(signal.SIGHUP)
     assert process.wait_for_exit() == 129, process.text

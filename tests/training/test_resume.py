@@ -23,7 +23,7 @@ from maskfold.probabilities import load_predictions
 @pytest.mark.parametrize(
     ("how", "status"),
     [
-        ("SIGTERM", 143),
+        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
         pytest.param("SIGKILL", -signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("SIGINT", 130, marks=pytest.mark.slow),
     ],
@@ -214,8 +214,14 @@ VARIANTS = {
 }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param("plain", marks=pytest.mark.slow),
+        # The same two processes with mixed photos and other losses.
+        *(pytest.param(variant, marks=pytest.mark.long) for variant in ("mixed", "soft F1")),
+    ],
+)
 def test_two_processes_train_as_one(synthetic, tmp_path, variant):
     """Photos are mixed before the batch is split, and soft F1 is computed over the whole batch."""
     options = (*ACCUMULATED, *VARIANTS[variant])
@@ -224,7 +230,7 @@ def test_two_processes_train_as_one(synthetic, tmp_path, variant):
     near(tmp_path / "one" / "runs" / "demo", tmp_path / "two" / "runs" / "demo")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_pseudo_label_as_one(synthetic, tmp_path):
     """Each process labels its share of the eval photos; labels and run equal those of one process."""
     for place, launcher in (("one", ()), ("two", torchrun("--nproc-per-node", 2))):
@@ -267,7 +273,7 @@ def test_two_stopped_processes_resume(synthetic, tmp_path):
     same_run(tmp_path / "whole" / "runs" / "demo", tmp_path / "stopped" / "runs" / "demo", ["fold0"])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_nodes_train_as_one(synthetic, tmp_path):
     done(start(synthetic, tmp_path / "one", *ACCUMULATED))
     port = free_port()

@@ -1,4 +1,4 @@
-"""The audit page: suspected label errors by axis with their photos, and duplicate people."""
+"""The audit page: suspected label errors by axis and duplicate people, with photos."""
 
 from collections.abc import Sequence
 from html import escape
@@ -13,7 +13,7 @@ from maskfold.labels import AGE_BORDERS, KIND_MASK, MASKS
 from maskfold.loading.store import Store
 from maskfold.pages.html_page import Section, note, page, photo
 
-# Number of people shown per axis; if more corrections are proposed, all of these are shown.
+# Number of people shown per axis. If more corrections are proposed, all people with a proposal are shown.
 MIN_SHOWN = 12
 # File stems: the photo without a mask, one with a mask, and the two photos that may be exchanged.
 PORTRAIT = next(kind for kind, mask in KIND_MASK.items() if MASKS[mask] == "not worn")
@@ -23,18 +23,19 @@ SWAPPABLE_KINDS = tuple(kind for kind, mask in KIND_MASK.items() if mask)
 RANKING_HINT = "People are sorted by how strongly the out-of-fold predictions contradict their label; "
 SUSPECTS_HINT = {
     "gender": RANKING_HINT + "look at the photos before you accept a correction.",
-    "age": RANKING_HINT + "photos do not show a year of age, so decide only on clear cases.",
+    "age": RANKING_HINT + "a photo does not show the exact age, so decide only clear cases.",
     "mask": RANKING_HINT + "each person is shown with the two photos whose file names may be exchanged.",
 }
 DUPLICATES_HINT = (
     "Each pair shows two person ids with the same portrait, the most similar first; a pair in different folds puts one "
-    "person into training and validation, which makes the score optimistic."
+    "person into training and validation, which makes the score optimistically biased."
 )
 
 
 def evidence(row) -> str:
-    """Describe the evidence of a row of find_suspects() as text, which is the reason in corrections.csv."""
-    return f"{row.photos_against} of {row.photos} photos say {row.suggested}{_support(row)}"
+    """Describe the evidence in a row of find_suspects(). The text is the `reason` in corrections.csv."""
+    predicted = "the class of the other photo" if row.axis == "mask" else row.suggested
+    return f"{row.photos_against} of {row.photos} photos are predicted as {predicted}{_support(row)}"
 
 
 def _support(row) -> str:
@@ -45,11 +46,11 @@ def _support(row) -> str:
 
 
 def axis_summary(axis: str, fit: Contamination, table: pd.DataFrame) -> str:
-    """Summarise an axis in one sentence; table: the axis's rows of find_suspects()."""
+    """Summarise an axis in one sentence; fit, table: the axis's fit and rows from find_suspects()."""
     if axis not in CORRECTABLE_AXES:
         borders = " and ".join(map(str, AGE_BORDERS))
         reason = f"; {fit.unfitted_reason}" if fit.unfitted_reason else ""
-        return f"{axis}: ranked only, since models err near {borders} years{reason}; proposed: 0"
+        return f"{axis}: ranked only, because models are often wrong near {borders} years{reason}; proposed: 0"
     if fit.unfitted_reason:
         reason = f"wrong labels cannot be distinguished from errors of the models, since {fit.unfitted_reason}"
         return f"{axis}: {reason}; proposed: 0"
@@ -70,7 +71,8 @@ def audit_page(
 ) -> str:
     """Build the HTML page.
 
-    suspects, fits: results of find_suspects(); pairs: result of find_duplicates(), with same_fold and same_labels.
+    suspects, fits: results of find_suspects(); pairs: result of find_duplicates() with two more columns, same_fold and
+    same_labels.
     """
     row_of = {image_id: row for row, image_id in enumerate(prepared.images.image_id)}
 

@@ -1,25 +1,26 @@
-"""Check that the models separate the classes of an axis; otherwise their errors look like wrong labels."""
+"""Check that the models separate the classes of an axis; otherwise errors of the models look like wrong labels."""
 
 import numpy as np
 
 # Minimum recall of the models in each class that is compared.
 MIN_RECALL = 0.5
-# The median of fewer people is so uncertain that scaling by it would change more than a difference between folds does.
+# Minimum number of people per fold. With fewer, the median is so uncertain that it varies more than the folds differ.
 MIN_PEOPLE_TO_SCALE = 20
-# A few very confident predictions would hide how few are near the border, so absolute margins are clipped to this many
-# medians.
+# Absolute margins are clipped to this many medians. Otherwise a few very confident predictions would increase the
+# standard deviation so much that well separated classes would seem poorly separated.
 MAX_MEDIANS = 2.0
-# Minimum of separation(). Its value is 1.6 for a single normal distribution around 0, which shows no classes, 1.8 for
-# two normal distributions whose means are three standard deviations apart, and 2.1 if the means are four apart. Models
-# with a value below that of two distributions whose means are 3.1 apart had confident errors on many correct labels,
-# which look like wrong labels.
+# Minimum of separation(). For margins from a single normal distribution around 0, which has no separate classes,
+# separation() is 1.6. For two normal distributions, it is 1.8 if their means are three standard deviations apart, and
+# 2.1 if they are four apart. The minimum is the value for 3.1 standard deviations. Models below it had confident errors
+# on many correct labels, which look like wrong labels.
 MIN_SEPARATION = 1.83
 
 
 def low_recall(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str], unit: str) -> str:
-    """Return a clause on the class with the lowest recall, or an empty string if every recall reaches MIN_RECALL.
+    """Return a clause on the class that is absent or has the lowest recall; empty if all recalls reach MIN_RECALL.
 
-    labels, predicted: int [N]; names: class index -> name, of the compared classes; unit: what a row is, in the plural.
+    labels, predicted: int [N]; names: class index -> name, for the compared classes; unit: what the rows are, "people"
+    or "photos".
     """
     if absent := [name for index, name in names.items() if index not in labels]:
         return f"no {unit} are labelled {' or '.join(absent)}"
@@ -33,7 +34,7 @@ def low_recall(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str],
 def scaled_by_fold(margins: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """Scale margins so that the median of their absolute values is the same in all folds.
 
-    The models of one fold may be more confident than those of another without being more often correct. If a fold has
+    The models of one fold may be more confident than those of another without being correct more often. If any fold has
     fewer people than MIN_PEOPLE_TO_SCALE, nothing is scaled. margins: float [P]; folds: int [P].
     """
     if min(np.unique(folds, return_counts=True)[1], default=0) < MIN_PEOPLE_TO_SCALE:
@@ -47,11 +48,11 @@ def scaled_by_fold(margins: np.ndarray, folds: np.ndarray) -> np.ndarray:
 
 
 def separation(margins: np.ndarray) -> float:
-    """Return mean divided by standard deviation of the absolute margins, which are clipped to MAX_MEDIANS medians.
+    """Return the mean of the absolute margins divided by their standard deviation.
 
-    margins: float [P], log-odds of the label against one other class. A wrong label changes only the sign of a margin,
-    so the result does not depend on how many labels are wrong. It is infinity if all absolute
-    margins are equal, and 0 if most margins are 0.
+    The absolute margins are first clipped to MAX_MEDIANS times their median. margins: float [P], log-odds of the label
+    against one other class. A wrong label changes only the sign of a margin, so the result does not depend on how many
+    labels are wrong. It is infinity if all absolute margins are equal, and 0 if most margins are 0.
     """
     absolute = np.abs(margins)
     median = float(np.median(absolute)) if len(absolute) else 0.0
@@ -62,7 +63,7 @@ def separation(margins: np.ndarray) -> float:
 
 
 def low_separation(margins: np.ndarray) -> str:
-    """Return a clause that says that the separation is below MIN_SEPARATION, or an empty string; margins: float [P]."""
+    """Return a clause if the separation is below MIN_SEPARATION, else an empty string; margins: float [P]."""
     measured = separation(margins)
     if measured >= MIN_SEPARATION:
         return ""

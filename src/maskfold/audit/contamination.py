@@ -10,17 +10,18 @@ from scipy.special import expit, logit
 
 from maskfold.metrics.calibration import MIN_PROB
 
-# Critical value (5 %) of the likelihood-ratio test of rate = 0, at the boundary of its range (Self & Liang 1987).
+# Critical value of the likelihood-ratio test of rate = 0 at the 5 % level. A rate of 0 is at the boundary of its range
+# (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
-# The fitted slope differs from normal_slope() at most by this factor. With a much smaller slope, when a
-# confident prediction contradicts a label, the fit would attribute this to uncertainty of the models instead of to a
-# label error. On correct labels, the fitted slope was 0.25 to 1.8 times normal_slope().
+# The fitted slope differs from normal_slope() by at most this factor. With a much smaller slope, a confident prediction
+# that contradicts a label would be explained by uncertainty of the models, not by a label error. On correct labels, the
+# fitted slope was 0.25 to 1.8 times normal_slope().
 MAX_SLOPE_FACTOR = 4.0
 MAX_RATE = 0.5
 # Number of slopes that a pass of the search compares, and number of passes. Each pass after the first one searches
 # between the two neighbours of the best slope so far.
 NUM_SLOPES, NUM_PASSES = 40, 3
-# Number of bisections of the rate, whose error is then below 1e-8.
+# Number of bisections of the rate. Its error is then below 1e-8.
 NUM_BISECTIONS = 26
 
 
@@ -29,9 +30,9 @@ class Contamination:
     """A fitted model of the label errors on one axis.
 
     slope: factor that calibrates the margins, an inverse temperature; rate: estimated share of wrong labels, 0 to 0.5;
-    evidence: likelihood-ratio statistic against a rate of 0, >= 0. unfitted_reason: a clause that says why wrong labels
-    cannot be distinguished from errors of the models, so that nothing was fitted (slope and rate are NaN, evidence is
-    0); empty after a fit.
+    evidence: likelihood-ratio statistic against a rate of 0, >= 0. unfitted_reason: empty after a fit; otherwise a
+    clause that says why wrong labels cannot be distinguished from errors of the models. Nothing was fitted then: slope
+    and rate are NaN, and evidence is 0.
     """
 
     slope: float
@@ -47,15 +48,18 @@ class Contamination:
 def fit_contamination(margins: np.ndarray, unfitted_reason: str = "") -> Contamination:
     """Fit a binary regression on contaminated labels (Copas 1988) by maximum likelihood.
 
-    margins: float [P], out-of-fold log-odds of the label against the most probable other class. The calibrated models
-    give the labelled class the probability sigmoid(slope * margin) of being the true class; a share `rate` of the true
-    labels is assumed to be changed to the other class. With a growing absolute margin, errors of the models become
-    rare, but label errors do not. This distinguishes the two, unless the models are undecided about many people.
-    unfitted_reason: a clause that says why the models do not separate the classes; if there is one, nothing is fitted.
+    margins: float [P], out-of-fold log-odds of the label against the most probable other class. unfitted_reason: a
+    clause that says why the models do not separate the classes; if it is not empty, nothing is fitted.
 
-    The range of the slope is computed from the absolute margins, so it does not depend on the labels, and it adapts to
-    the scale of the margins, which is larger for overconfident models. For a fixed slope the log-likelihood is concave
-    in the rate, so bisection finds the best rate. The slope is searched on a grid, since there may be several maxima.
+    The fit makes two assumptions. Judged by the photos alone, the labelled class is the true class with probability
+    sigmoid(slope * margin). A share `rate` of the true labels was changed to the other class. Errors of the models
+    become rarer as the absolute margin grows, but label errors do not. This difference separates the two kinds of
+    error, unless the models are undecided about many people.
+
+    The range of the slope is computed from the absolute margins. It therefore does not depend on the labels, and it
+    adapts to the scale of the margins, which is larger for overconfident models. For a fixed slope, the log-likelihood
+    is concave in the rate, so bisection finds the best rate. The slope is searched on a grid, because there may be
+    several maxima.
     """
     if unfitted_reason or not len(margins):
         return Contamination(np.nan, np.nan, 0.0, unfitted_reason or "there are no people to judge")

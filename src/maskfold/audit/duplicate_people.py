@@ -15,20 +15,22 @@ from maskfold.progress import parallel_map
 
 # Height and width in pixels at which photos are compared.
 SIZE = (384, 288)
-# The hash says of each of the lowest frequencies of a cosine transform whether it is above their median (Zauner 2010).
-# It is computed for the photo and for windows of the photo, since one of two copies may be cropped. WINDOW_SCALES: side
-# of a window / side of the photo.
+# Each bit of the perceptual hash tells whether one of the lowest frequencies of the cosine transform is above their
+# median (Zauner 2010). Windows of the photo are hashed too, because one of two copies may be cropped. WINDOW_SCALES:
+# side of a window / side of the photo.
 HASH_SIDE, NUM_FREQUENCIES = 32, 12
 WINDOW_SCALES = (0.93, 0.86, 0.8, 0.74)
 # Each person has this many candidates by hash, and as many by embedding.
 NUM_NEIGHBOURS = 5
-# Thresholds of a duplicate: the number of keypoints that agree on one rotation, zoom and shift, and the correlations of
-# the aligned photos in each colour and in their details. Copies of real portraits that were cropped by 3 to 25 % of
-# their sides, saved at JPEG quality 30 to 80, or rotated, zoomed and relit had at least 37 keypoints, 0.997 in the
-# colours and 0.83 in the details. No pair of portraits of 600 different people came near these values. Some pairs of
-# 600 synthetic portraits had 0.95 in the details, but none more than 0.90 in the colours.
+# MAX_KEYPOINTS: keypoints that are detected in each photo. The other constants are the minimum values of a duplicate.
+# MIN_POINTS: number of keypoints that agree on one rotation, zoom and shift. MIN_LIKENESS and MIN_DETAILS: correlation
+# of the aligned photos in each colour channel, and in their details. The minimum values were tested with copies of real
+# portraits that were cropped by 3 to 25 % of their sides, saved at JPEG quality 30 to 80, or rotated, zoomed and relit.
+# The copies had at least 37 such keypoints, and correlations of at least 0.997 in the colours and 0.83 in the details.
+# No pair of portraits of 600 different people came near these values. Some pairs of 600 synthetic portraits had 0.95 in
+# the details, but none more than 0.90 in the colours.
 MAX_KEYPOINTS, MIN_POINTS, MIN_LIKENESS, MIN_DETAILS = 400, 12, 0.95, 0.6
-# Ratio test of Lowe 2004: a match counts if its distance is below this share of the second best match's distance.
+# Ratio test (Lowe 2004): a match counts if its distance is below this share of the distance of the second-best match.
 MAX_DISTANCE_RATIO = 0.8
 MIN_OVERLAP = 0.3
 
@@ -37,9 +39,9 @@ def find_duplicates(people: Sequence[str], paths: Sequence[Path], embeddings: np
     """Find pairs of people with the same portrait, the most similar first.
 
     people, paths: id and photo of each person, [P]; embeddings: float [P, F] of the photos, or None. Columns: person_a,
-    person_b; likeness, the lowest correlation of the three colours of the aligned photos; details, the correlation of
-    their medium frequencies; points, the number of keypoints that agree on the alignment. Raises UserError for an
-    unreadable photo.
+    person_b; likeness, the correlation of the aligned photos in the colour channel where it is lowest; details, the
+    correlation of their medium frequencies; points, the number of keypoints that agree on the alignment. Raises
+    UserError for an unreadable photo.
     """
     photos = list(parallel_map(_read, list(paths), "reading portraits", "photos"))
     greys = [cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY) for photo in photos]
@@ -72,7 +74,10 @@ def _read(path: Path) -> np.ndarray:
 
 
 def _hashes(photo: np.ndarray) -> np.ndarray:
-    """Hash a grey photo, uint8 [H, W], and its windows. Return float32 [1 + windows, bits] of -1 and 1, photo first."""
+    """Hash a grey photo, uint8 [H, W], and its windows.
+
+    Returns float32 [1 + windows, bits] with the values -1 and 1. The first row is the hash of the whole photo.
+    """
     height, width = photo.shape
     hashes = [_hash(photo)]
     for scale in WINDOW_SCALES:
@@ -90,10 +95,11 @@ def _hash(photo: np.ndarray) -> np.ndarray:
 
 
 def hash_similarity(codes: np.ndarray) -> np.ndarray:
-    """Compare the hash of each photo with the most similar window of each other photo, float32 [P, P].
+    """Return the similarity of each photo to the most similar window of each other photo, float32 [P, P].
 
-    codes: _hashes of all photos, float32 [P, W, bits], W: the photo and its windows. The windows are compared one after
-    another, because all at once would take W times the memory, 15 GB for 10,000 people.
+    The similarity is the dot product of the hashes. codes: _hashes of all photos, float32 [P, W, bits]; W counts the
+    whole photo and its windows. The windows are compared one at a time, because all of them together would need W times
+    the memory (15 GB for 10,000 people).
     """
     similarity = codes[:, 0] @ codes[:, 0].T
     for window in range(1, codes.shape[1]):
@@ -102,7 +108,7 @@ def hash_similarity(codes: np.ndarray) -> np.ndarray:
 
 
 def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:
-    """Return pairs (lower row, higher row) of each row and its NUM_NEIGHBOURS most similar rows.
+    """Pair each row with its NUM_NEIGHBOURS most similar rows. Returns pairs (lower row, higher row).
 
     similarity: float [P, P].
     """
@@ -115,7 +121,7 @@ def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:
 def _similarity(one: np.ndarray, other: np.ndarray, keypoints: tuple, others: tuple) -> tuple[float, float, int]:
     """Return (likeness, details, points) of two photos after alignment; zeros if they cannot be aligned.
 
-    keypoints, others: (keypoints, descriptors) of each of the two photos from cv2.SIFT.
+    keypoints, others: (keypoints, descriptors) of `one` and of `other` from cv2.SIFT.
     """
     (points, descriptors), (other_points, other_descriptors) = keypoints, others
     if min(len(points), len(other_points)) < 2:
@@ -133,7 +139,7 @@ def _similarity(one: np.ndarray, other: np.ndarray, keypoints: tuple, others: tu
         return 0.0, 0.0, 0
     aligned = cv2.warpAffine(one, transform, SIZE[::-1])
     covered = cv2.warpAffine(np.ones(SIZE, np.uint8), transform, SIZE[::-1])
-    # The border of the aligned photo is interpolated with black.
+    # Pixels at the border of the aligned photo are interpolated with black, so they are left out.
     shared = cv2.erode(covered, np.ones((9, 9), np.uint8)) > 0
     if shared.mean() < MIN_OVERLAP:
         return 0.0, 0.0, 0
@@ -154,6 +160,6 @@ def _blurred(photo: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _details(photo: np.ndarray) -> np.ndarray:
-    """Medium frequencies of the brightness: the difference of Gaussian blurs of 1.5 and 8 pixels."""
+    """Medium frequencies of the brightness: the difference of Gaussian blurs with sigma 1.5 and 8 pixels."""
     grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
     return _blurred(grey, 1.5) - _blurred(grey, 8)

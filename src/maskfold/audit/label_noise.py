@@ -13,7 +13,8 @@ from maskfold.labels import AGE_BORDERS, AGE_GROUPS, AXES, KIND_MASK, MASKS, dec
 from maskfold.metrics.calibration import MIN_PROB
 from maskfold.probabilities import OutOfFold
 
-# Axes with proposed corrections. Ages have none, since models are systematically wrong near the borders of age groups.
+# Axes for which corrections are proposed. Age is not one, because models are systematically wrong near the borders of
+# age groups.
 CORRECTABLE_AXES = ("gender", "mask")
 COLUMNS: tuple[str, ...] = ("axis", "rank", "person_id", "field", "given", "suggested", "value")
 COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning", "proposed")
@@ -21,7 +22,7 @@ COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning
 
 @dataclass(frozen=True)
 class Findings:
-    """The values of COLUMNS for one axis, before the ranking: arrays [P], or one value for all people."""
+    """The columns of one axis before it is ranked: each is an array [P], or one value for all people."""
 
     axis: str
     person_id: np.ndarray
@@ -41,14 +42,16 @@ class Findings:
 def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination]]:
     """Return (table, fits). table: one row per person and axis; in each axis the most suspect person comes first.
 
-    margin: mean over the photos of log P(label) - log P(most probable other class); on the mask axis the sum over the
-    incorrect_mask and normal photos. Margins are scaled so that the median of their absolute values is the same in all
-    folds (see scaled_by_fold). field, value: the correction; value is empty if only the age group is known.
-    proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
-    ranked: the models are systematically wrong near the borders, which the fit would report as wrong labels. If the
-    models do not separate the classes of an axis, nothing is fitted, p_wrong is NaN and nobody is proposed.
-    confident_learning: whether cleanlab reports the label as wrong (Northcutt et al. 2021); None without cleanlab.
-    fits: the fit of each axis.
+    margin: log P(label) - log P(other class), averaged over the person's photos; the other class is the one with the
+    highest mean log P. On the mask axis, margin is the sum over the incorrect_mask and normal photos, and the other
+    class is that of the other photo. Margins are scaled so that the median of their absolute values is the same in all
+    folds (see scaled_by_fold). field, value: the correction; value is empty if the middle age group is suggested, which
+    gives no single age. proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above
+    0.5. Ages are only ranked, because the models are systematically wrong near the borders of age groups, and the fit
+    would report this as wrong labels. If the models do not separate the classes of an axis, nothing is fitted, p_wrong
+    is NaN and no correction is proposed. confident_learning: whether cleanlab reports the label as wrong (Northcutt et
+    al. 2021); None if cleanlab is not installed or a class is absent.
+    fits: {axis: the fit}.
     """
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)
     photos = np.bincount(of_photo)
@@ -94,7 +97,7 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
 
 
 def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
-    """Rows of the mask axis: whether the incorrect_mask and normal photos of a person are exchanged.
+    """Return the rows of the mask axis, on whether a person's incorrect_mask and normal photos are exchanged.
 
     Only people with both photos have a row.
     """
@@ -126,7 +129,7 @@ def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, pr
 
 
 def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | None:
-    """bool [N]: labels that cleanlab reports as wrong; None if cleanlab is not installed or a class is absent.
+    """Whether cleanlab reports each label as wrong, bool [N]; None if cleanlab is not installed or a class is absent.
 
     labels: int [N]; probs: float [N, C], out-of-fold.
     """
@@ -139,13 +142,13 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
     probs = probs.astype(np.float64)
     probs /= probs.sum(1, keepdims=True)
     with warnings.catch_warnings():
-        # cleanlab warns about classes with few examples; the data card reports their size.
+        # cleanlab warns about classes with few examples, but the data card already reports the size of each class.
         warnings.simplefilter("ignore", UserWarning)
         return find_label_issues(labels, probs, filter_by="prune_by_noise_rate", n_jobs=1)
 
 
 def _age_of_group(group: int) -> str:
-    """Return the age in a group that is nearest to the middle group, as text; an empty string for the middle group."""
+    """Return the last age of the young group or the first age of the old group as text; "" for the middle group."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
 
 

@@ -29,7 +29,7 @@ def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
     """Write suspects.csv, corrections.csv, duplicates.csv and audit.html into a folder; print a summary.
 
     out: the folder; None for audit/ in the first run. Several runs are combined by the mean of their out-of-fold
-    probabilities. Raises UserError if their labels differ, or if the data has changed since training.
+    probabilities. Raises UserError if the labels of the runs differ, or if the data has changed since training.
     """
     folder = out or runs[0].folder / FOLDER
     check_output(folder, "--out")
@@ -58,9 +58,10 @@ def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
 
 
 def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of a corrections file: the proposals of find_suspects() and the data's `earlier` corrections.
+    """Return the table for corrections.csv: the proposals of find_suspects() and the earlier corrections.
 
-    The file is applied to the raw labels, so it repeats the earlier corrections, except those that a proposal reverts.
+    earlier: the corrections that the prepared data already has. corrections.csv is applied to the raw labels, so it
+    repeats the earlier corrections, except those that a proposal reverts.
     """
     rows = {(row.person_id, row.field): tuple(row)[1:] for row in earlier.itertuples()}
     for row in suspects[suspects.proposed].itertuples():
@@ -70,7 +71,7 @@ def proposed_corrections(suspects: pd.DataFrame, earlier: pd.DataFrame) -> pd.Da
 
 
 def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.DataFrame:
-    """Call find_duplicates() on the raw photos without a mask, with embeddings of the first fold model of the run."""
+    """Call find_duplicates() on the raw photos without a mask, with embeddings from the run's first finished model."""
     rows = np.flatnonzero(prepared.images.kind == PORTRAIT)
     portraits = prepared.images.iloc[rows]
     paths = prepared.photo_paths(portraits)
@@ -78,8 +79,8 @@ def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.Data
 
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
-    """Return the pooled features of the backbone of the first fold, float32 [N, F]."""
-    # Imported here, since they import torch, which takes seconds; errors in the arguments are reported before that.
+    """Return the pooled backbone features of the photos in `rows`, float32 [N, F], by the first finished model."""
+    # Imported here because importing torch takes seconds; errors in the arguments are reported before that.
     from maskfold.models.device import prediction_hardware
     from maskfold.runs.part_predictions import PartRows, predict_parts
 
@@ -90,7 +91,10 @@ def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
 
 
 def _with_labels(pairs: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:
-    """Add same_fold and same_labels (gender and age). A pair in different folds leaks from training to validation."""
+    """Add the columns same_fold and same_labels (equal gender and age).
+
+    If the two ids of a pair are in different folds, data leaks from training to validation.
+    """
     people = prepared.people.set_index("person_id")[["fold", "gender", "age"]]
     one, other = (people.reindex(pairs[column]).reset_index(drop=True) for column in ("person_a", "person_b"))
     return pairs.assign(
@@ -106,7 +110,7 @@ def _print_next_steps(
     merged = f", merged with {num_earlier} earlier corrections of the data" if num_earlier else ""
     fold_flags = f"--folds {prepared.num_folds} --seed {meta['fold_seed']}"
     train = "python scripts/train.py CONFIG.yaml --data.prepared NEW --name corrected"
-    # A config that names a corrections file would override the new one.
+    # If the config names another corrections file, train.py would reject NEW without this flag.
     train += "" if first_run.config.data.corrections is None else f" --data.corrections {file}"
     console.print(
         f"{num_corrections} corrections in {file}{merged} ({', '.join(CORRECTABLE_AXES)}); delete the rows that you "

@@ -1,8 +1,9 @@
 """Find wrong labels and duplicate people from the out-of-fold predictions of runs.
 
-Writes into audit/ of the first run: suspects.csv (all people by axis, the most suspect labels first), corrections.csv
-(proposed corrections), duplicates.csv (pairs of person ids that may be one person) and audit.html. No label is changed:
-review corrections.csv, then apply it with prepare.py --corrections. The predictions of several runs are averaged.
+Writes four files into audit/ in the first run: suspects.csv (all people by axis, the most suspect labels first),
+corrections.csv (proposed corrections), duplicates.csv (pairs of person ids that may be one person) and audit.html. No
+label is changed: review corrections.csv, then apply it with prepare.py --corrections. The predictions of several runs
+are averaged.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """List the disk space that runs and prepared folders use, and delete the kinds of files that the flags name.
 
-Without flags nothing is deleted. Files that can't be made again, such as the weights of finished folds and finished
-runs, are deleted only with --yes. Runs that are in training are left alone, and symbolic links are not followed.
+Without flags nothing is deleted. Files that can't be made again, such as finished runs and the weights of finished
+folds, are deleted only with --yes. Runs that are being trained are left alone, and symbolic links are not followed.
 """
 
 from pathlib import Path
@@ -31,14 +31,16 @@ def main() -> None:
     if args.runs and not args.folders:
         parser.error("--runs deletes whole runs; name them")
     if args.yes and not kinds:
-        parser.error("--yes has no effect alone; say what to delete")
+        parser.error("--yes has no effect alone; add a flag that names what to delete, such as --caches")
 
     from maskfold.evaluation.disk_table import print_disk_usage, size_text
     from maskfold.runs.disk_cleanup import delete
     from maskfold.runs.disk_folders import list_folders
 
     if cache_folder is not None and not cache_folder.is_dir():
-        parser.error(f"--cache {cache_folder}: no such folder; give the folder of other verbs' --cache")
+        parser.error(
+            f"--cache {cache_folder}: no such folder; give the folder that you used as --cache in other commands"
+        )
     folders, notes = list_folders(args.folders, cache_folder)
     for note in notes:
         print(f"note: {note}")

@@ -7,7 +7,7 @@ from typing import NoReturn
 from maskfold.config.cli import run
 from maskfold.errors import UserError, did_you_mean
 
-# The subcommands, {name: what it does}, in the order of a first run.
+# The subcommands, {name: what it does}, in the order in which a new user needs them.
 VERBS = {
     "make-demo-data": "render a small synthetic dataset",
     "prepare": "check the raw data, list its photos and make the folds",
@@ -17,6 +17,7 @@ VERBS = {
     "report": "write a run's report as one HTML page",
     "audit": "find wrong labels and duplicate people",
     "submit": "blend runs into a submission",
+    "leaderboard": "list the submissions on record, and choose the final ones",
     "clean": "list the disk space of runs and data, and delete files",
 }
 
@@ -31,7 +32,7 @@ def main() -> None:
     if verb not in VERBS:
         hint = did_you_mean(verb, VERBS) or "; see maskfold --help"
         raise UserError(f"maskfold: there is no command {words[0]}{hint}")
-    # argparse and resume commands print sys.argv[0], so it must contain the subcommand, as the user typed it.
+    # Usage lines and messages that quote the command print sys.argv[0], so it must contain the subcommand.
     sys.argv = [f"{sys.argv[0]} {verb}", *words[1:]]
     importlib.import_module(f"maskfold.commands.{verb.replace('-', '_')}").main()
 

@@ -1,7 +1,8 @@
 """Score and compare runs by their out-of-fold predictions, or score a submission against true labels.
 
-Several runs are compared with the first one. Runs of one experiment that differ only in the seed or the folds also give
-an estimate of the gain from averaging the fold models.
+Several runs are compared with the first one. If they are repeats of one experiment, which differ only in the seed or
+the folds, their mean score, its spread over repeats, its interval over people and seeds, and an estimate of the gain
+from averaging the fold models are printed too.
 """
 
 from pathlib import Path

@@ -20,7 +20,8 @@ def main() -> None:
         "--skip-damaged",
         action="store_true",
         dest="skip_damaged",
-        help="leave out and list unreadable eval photos and people with an unreadable photo (default: no, an error)",
+        help="leave out unreadable eval photos and people with an unreadable photo, and list them (default: stop with "
+        "an error)",
     )
     add_cache_flags(parser, cache_help=None)
     args = parser.parse_args()

@@ -1,7 +1,7 @@
 """Write the report of a run as one HTML page: scores, learning curves, confusion matrices, errors, configuration.
 
-With several runs, write a page for each run and a page that compares them with the first. The pages need no network.
-They contain photos of the data, so share them only where you may share the data.
+With several runs, write a page for each run and a page that compares the others with the first. The pages need no
+network. They contain photos of the data, so share them only where you may share the data.
 """
 
 from pathlib import Path

@@ -60,7 +60,7 @@ def main() -> None:
     tta, blend_method = args.tta or ["none"], args.blend or "mean"
 
     from maskfold.evaluation.members import decision_sentence, print_blends, print_members
-    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence
+    from maskfold.evaluation.score_tables import expected_sentence, gain_sentence, submission_sentence
     from maskfold.evaluation.tta_report import print_tta_report
     from maskfold.inference.rebuild import rebuild
     from maskfold.inference.submission import make_submission, submissions_root
@@ -88,9 +88,11 @@ def main() -> None:
         print_blends(blend.member_probs, oof.label, oof.person_id, {blend_method: blend.cross_fitted})
     if blend.decision_gain is not None:
         print(decision_sentence(blend.decision_gain))
+    print(submission_sentence(expected))
+    print("\n".join(messages), end="\n" if messages else "")
     bounds = ci_text(expected["macro_f1_ci95"])
     print(f"out-of-fold macro F1 of this blend {expected['macro_f1']:.4f}, 95 % interval {bounds}")
     print(expected_sentence(expected))
-    print(gain_sentence(expected["mean_of_folds"], len(manifest["members"][0]["folds"])))
-    print("\n".join(messages), end="\n" if messages else "")
+    if (gain := expected["mean_of_folds"]) is not None:
+        print(gain_sentence(gain, len(manifest["members"][0]["folds"])))
     print(f"submission: {out} (manifest: {out.with_suffix('.json')})")

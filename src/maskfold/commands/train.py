@@ -1,11 +1,15 @@
 """Train the folds of an experiment: configuration -> runs/NAME. Rerun the command to resume a stopped run.
 
+With --seeds 1 2 3 the experiment is trained once per seed, as the runs NAME-s1, NAME-s2 and NAME-s3.
+
 Every configuration key is also a flag: --section.key VALUE overrides the file.
 """
 
+import time
 from pathlib import Path
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.field_types import MAX_SEED
 from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.errors import UserError
 from maskfold.places import absolute
@@ -17,6 +21,14 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="+", help="numbers of the folds to train (default: all)")
     parser.add_argument(
         "--refit", action="store_true", help="also train a model on all people, into full/ (default: no)"
+    )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        nargs="+",
+        metavar="SEED",
+        help="train one run per seed, one after another, named NAME-s<seed>, and evaluate them together (default: one "
+        "run with the key seed)",
     )
     parser.add_argument("--name", help="name of the run (default: the name of the file)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder, instead of --name (default: runs/NAME)")
@@ -42,21 +54,53 @@ def main() -> None:
     cache = places_of(args).cache
     if args.out is not None and args.name is not None:
         parser.error("--out names the run folder, so --name has no effect; give one of them")
+    if args.seeds is not None and args.out is not None:
+        parser.error("--out is the folder of one run, but --seeds trains several; use --name instead of --out")
+    if args.seeds is not None and "seed" in args:
+        parser.error("--seed has no effect with --seeds; give one of them")
 
     from maskfold.config.yaml_file import load_config
 
     if args.parallel_folds < 1:
         raise UserError(f"--parallel-folds {args.parallel_folds} is not valid; use at least 1")
+    _check_seeds(args.seeds or [])
     from maskfold.time_left import parse_duration
 
-    stop_after = None if args.stop_after is None else parse_duration(args.stop_after, "--stop-after")
+    # --stop-after limits the time of the whole command, so the time starts here.
+    deadline = None if args.stop_after is None else time.time() + parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_overrides(args))
+    from maskfold.evaluation.repeats import print_repeats, repeat_line
     from maskfold.evaluation.score_tables import print_summary
-    from maskfold.training.fit import TrainRequest, fit_run
+    from maskfold.probabilities import load_predictions
+    from maskfold.training.fit import fit_repeats, fit_run
+    from maskfold.training.fold_job import TrainRequest
+    from maskfold.training.stop_request import StopRequest
 
     default_name = args.file.stem if args.out is None else absolute(args.out).name
-    request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop_after, args.out, cache)
-    trained, summary = fit_run(config, default_name if args.name is None else args.name, request)
-    if summary is not None:
-        print_summary(summary, trained.config)
-        print(f"run: {trained.folder}")
+    name = default_name if args.name is None else args.name
+    stop = StopRequest(deadline)
+    request = TrainRequest(args.folds, args.refit, args.fresh, args.parallel_folds, stop, args.out, cache)
+    if args.seeds is None:
+        trained, summary = fit_run(config, name, request)
+        if summary is not None:
+            print_summary(summary, trained.config)
+            print(f"run: {trained.folder}")
+        return
+    runs = []
+    for run, summary in fit_repeats(config, name, args.seeds, request):
+        if summary is not None:
+            print(repeat_line(summary, run), flush=True)
+            runs.append(run)
+    if len(runs) > 1:
+        print_repeats(runs, [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs])
+
+
+def _check_seeds(seeds: list[int]) -> None:
+    """Raise UserError for seeds that are out of range or given twice."""
+    for seed in seeds:
+        if not 0 <= seed <= MAX_SEED:
+            raise UserError(f"--seeds {seed} is not valid; use whole numbers from 0 to {MAX_SEED}")
+        if seeds.count(seed) > 1:
+            raise UserError(
+                f"--seeds: {seed} is given twice, but two runs with the same seed are identical; give each seed once"
+            )

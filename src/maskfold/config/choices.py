@@ -1,7 +1,7 @@
-"""Keys and flags whose values are names: the keys of a dict in the module that implements the choices.
+"""Configuration keys and flags whose valid values are the keys of a dict in the module that implements the choices.
 
-A new head, loss or crop therefore needs only one line in that dict. The names are read from the module's source code,
-because importing the module would import torch, which takes seconds, for every --help and every config.yaml.
+A new head, loss or crop therefore needs only one line in that dict. The names are read from the module's source code.
+Importing the module would import torch, so every --help and every read of a config.yaml would take seconds.
 """
 
 import ast
@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).parents[1]
 
 @cache
 def names_by_dict(module: str) -> dict[str, tuple[str, ...]]:
-    """The keys of each dict at the top level of a module, in order. module: its path in the package."""
+    """The keys of each dict at the top level of a module, in order. module: its path relative to the package."""
     names = {}
     for node in ast.parse((PACKAGE / module).read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
@@ -35,9 +35,10 @@ def dict_names(module: str, variable: str) -> tuple[str, ...]:
 
 
 class Choice:
-    """Annotation of a key whose values are the names in one or more dicts of a module.
+    """Annotation for a configuration key whose valid values are the keys of one or more dicts in a module.
 
-    module: its path in the package. without: a further value that selects none of the names; None if there is none.
+    module: its path relative to the package. variables: the names of the dicts. without: an additional value, such as
+    `none`, that selects nothing; None if there is no such value.
     """
 
     def __init__(self, module: str, *variables: str, without: str | None = None):
@@ -49,7 +50,7 @@ class Choice:
         return tuple(names) if self.without is None else (self.without, *names)
 
     def check(self, value: Any) -> Any:
-        """Return the value if it is a valid name. Otherwise raises ValueError, worded like pydantic's own errors."""
+        """Return a valid name unchanged. Raises ValueError for other values, worded like pydantic's own errors."""
         if value not in self.names:
             *others, last = map(repr, self.names)
             raise ValueError(f"input should be {', '.join(others)} or {last}")

@@ -19,11 +19,11 @@ from maskfold.utf8_mode import use_utf8
 
 INTERRUPTED = 128 + signal.SIGINT
 _STOPPED = {128 + signal.SIGTERM: "terminated", 128 + signal.SIGHUP: "the terminal was closed"}
-_RERUN = "rerun the command; training resumes from its last checkpoint"
+_RERUN = "rerun the command; if it was training, the training resumes from its last checkpoint"
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises UserError, suggests the closest flag, and accepts _ instead of - in flags."""
+    """An ArgumentParser that raises UserError, suggests the closest flags, and accepts _ instead of - in flags."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
@@ -67,7 +67,7 @@ def _add_flag(group, dotted: str, field) -> None:
     default = (" ".join(map(str, field.default)) or None) if several else field.default
     group.add_argument(
         f"--{dotted}",
-        # The values stay text, because the schema converts and checks them like the values of a file.
+        # The values remain text here. The schema converts and checks them like the values of a file.
         nargs="+" if open_ended else len(field.default) if several else None,
         metavar="{" + ",".join(names) + "}" if names else ("H", "W") if several and not open_ended else "VALUE",
         default=argparse.SUPPRESS,
@@ -76,7 +76,7 @@ def _add_flag(group, dotted: str, field) -> None:
 
 
 def config_overrides(args: argparse.Namespace) -> dict[str, Any]:
-    """The parsed flags that are keys of the schema, as text; `none` means None for a key that may be None."""
+    """The values of the flags that are keys of the schema, as text; `none` becomes None if the key may be None."""
     flags = {key: value for key, value in vars(args).items() if "." in key or key in Config.model_fields}
     for key, value in flags.items():
         section, _, name = key.rpartition(".")
@@ -91,9 +91,11 @@ def _terminate(signum, _frame) -> NoReturn:
 
 
 def run(main: Callable[[], None]) -> NoReturn:
-    """Call main and exit: 0 done, 2 an error the user can fix, 130/143/129 SIGINT/SIGTERM/SIGHUP, 1 internal error.
+    """Call main, then exit with a status.
 
-    Processes that main started are ended as well. A closed pipe on stdout or stderr does not change the status.
+    0: success; 1: internal error; 2: an error that the user can fix; 129, 130 and 143: stopped by SIGHUP, SIGINT and
+    SIGTERM. Child processes of multiprocessing are ended as well. A closed pipe on stdout or stderr does not change the
+    status.
     """
     use_utf8()
     make_streams_safe()
@@ -113,14 +115,15 @@ def run(main: Callable[[], None]) -> NoReturn:
 
 
 def _command() -> list[str]:
-    """The command that the user typed, as words; in `maskfold NAME`, sys.argv[0] holds program and subcommand."""
+    """The command that the user typed, as words. For `maskfold NAME`, sys.argv[0] contains the first two words."""
     program, *words = sys.argv
     return ["python", program, *words] if program.endswith(".py") else [*program.rsplit(" ", 1), *words]
 
 
 def _status_of(main: Callable[[], None]) -> int | str | None:
-    """Call main and print the message of an error. Returns the exit status; internal errors propagate."""
-    # Under torchrun every process raises the same error and rank 0 prints it. A ResourceError may occur in only one.
+    """Call main and print the message of an error. Return the exit status; internal errors propagate."""
+    # Under torchrun every process raises the same UserError, so only rank 0 prints it. A ResourceError may occur in a
+    # single process, which prints it itself.
     is_rank_zero = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
     try:
         main()
@@ -142,12 +145,12 @@ def _status_of(main: Callable[[], None]) -> int | str | None:
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
             print(f"error: {too_many_files_error()}", file=sys.stderr)
-        # Other OSErrors without a file name are internal errors.
+        # An OSError that is not in CANNOT_WRITE and has no file name is an internal error.
         elif fault.errno not in CANNOT_WRITE and fault.filename is None:
             raise
         else:
             where = f"{fault.filename}: " if fault.filename else ""
             cause = fault.strerror if fault.errno is None else os.strerror(fault.errno)
-            print(f"error: {where}{cause}; fix this or choose another path", file=sys.stderr)
+            print(f"error: {where}{cause}; fix the cause, or choose another path", file=sys.stderr)
         return 2
     return 0

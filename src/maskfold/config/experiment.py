@@ -72,7 +72,7 @@ _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", 
 MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
-# Keys that are paths of data. Fingerprints identify the content of the data, so a run may be moved or copied.
+# Keys whose values are paths of data. Fingerprints identify the data instead, so a run may be moved or copied.
 DATA_PATHS = ("data.root", "data.prepared", "data.corrections")
 
 
@@ -89,7 +89,7 @@ KEYS = tuple(flatten(Config().model_dump()))
 
 
 def fixed_values(config: Config) -> dict[str, Any]:
-    """{dotted key: JSON value} of the keys that may not change when a run is resumed; paths without their folders."""
+    """{dotted key: JSON value} of the keys that must not change when a run is resumed; only the names of paths."""
     flat = flatten(config.model_dump(mode="json"))
     values = {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME + DATA_PATHS}
     values["model.weights"] = values["model.weights"] and PurePath(values["model.weights"]).name
@@ -106,7 +106,7 @@ def config_hash(config: Config) -> str:
 
 
 def selects_on_validation(config: Config) -> bool:
-    """Whether the weights depend on their own validation fold: best epoch, greedy soup, early stopping, plateau."""
+    """Whether a fold's weights depend on its validation scores: best epoch, greedy soup, early stopping, plateau."""
     return config.run.keep in ("best", "soup") or config.optim.early_stop > 0 or config.optim.schedule == "plateau"
 
 

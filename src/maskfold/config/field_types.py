@@ -10,7 +10,7 @@ from maskfold.places import can_be_path
 
 
 def _no_bool(value: Any) -> Any:
-    # pydantic would read `true` as 1, but `yes` as a learning rate is a mistake.
+    # YAML reads `yes` as true, and pydantic would accept true as the number 1.
     if isinstance(value, bool):
         raise ValueError("a number is expected")
     return value

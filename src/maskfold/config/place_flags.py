@@ -25,7 +25,7 @@ CACHE_HELP = (
 
 
 def add_cache_flags(parser: Parser, cache_help: str | None = CACHE_HELP) -> None:
-    """Add --cache and --no-lock. cache_help: help of --cache; None for a verb without caches."""
+    """Add --cache and --no-lock. cache_help: help of --cache; None for a subcommand without caches."""
     if cache_help is not None:
         parser.add_argument("--cache", type=Path, metavar="DIR", help=cache_help)
     parser.add_argument(
@@ -37,9 +37,9 @@ def add_cache_flags(parser: Parser, cache_help: str | None = CACHE_HELP) -> None
 
 
 def places_of(args: argparse.Namespace) -> Places:
-    """The places that the flags of add_data_flags and add_cache_flags name; switches locks off for --no-lock.
+    """Return the places that the flags of add_data_flags and add_cache_flags give. --no-lock disables locks.
 
-    Raises UserError if --cache is a file. It may be read-only.
+    Raises UserError if --cache is not a folder. A read-only folder is allowed.
     """
     enable_locks(not args.no_lock)
     flags = vars(args)

@@ -7,12 +7,15 @@ from pydantic import Field, model_validator
 from maskfold.config.choices import Choice
 from maskfold.config.field_types import MAX_SEED, Augment, ConfigSection, File, Float, Int, NoBool, Pixels, WandbName
 
+LossName = Annotated[str, Choice("models/losses.py", "PHOTO_LOSSES", "BATCH_LOSSES")]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
 
 class Data(ConfigSection):
     root: File | None = Field(None, description="raw data folder; none: from SM_CHANNEL_TRAIN and SM_CHANNEL_EVAL")
     prepared: File | None = Field(None, description="prepared folder; none: data/prepared/<name of root>")
     folds: Int = Field(
-        5, ge=2, le=1000, description="number of folds, which are grouped by person; ignored if folds.csv exists"
+        5, ge=2, le=1000, description="number of folds; a person's photos are in one fold; ignored if folds.csv exists"
     )
     fold_seed: Int = Field(
         42, ge=0, le=MAX_SEED, description="random seed that assigns people to folds; ignored if folds.csv exists"
@@ -34,11 +37,11 @@ class Data(ConfigSection):
     randaugment_magnitude: Float = Field(0.5, gt=0, le=1, description="with augment randaugment: maximum strength")
     sampling: Annotated[str, Choice("loading/sampler.py", "SAMPLINGS")] = Field(
         "all",
-        description="photos of an epoch; all: every photo once; balanced: as many photos, equally many of each class",
+        description="photos of an epoch; all: every photo once; balanced: the same number of photos, equally many of "
+        "each class",
     )
     num_workers: Annotated[int, NoBool, Field(ge=0, le=64)] | Literal["auto"] = Field(
-        "auto",
-        description="number of loader processes (no effect on results); auto: 0 on a CPU, up to 8 with a GPU",
+        "auto", description="number of loader processes (no effect on results); auto: 0 on a CPU, up to 8 with a GPU"
     )
     corrections: File | None = Field(None, description="CSV of label corrections, applied when the data is prepared")
 
@@ -60,14 +63,10 @@ class Model(ConfigSection):
     )
     drop_rate: Float = Field(0.0, ge=0, lt=1, description="dropout rate before the head")
     frozen_epochs: Annotated[int, NoBool, Field(ge=0)] | Literal["all"] = Field(
-        0,
-        description="number of epochs at the start that train only the head; all: never train the backbone",
+        0, description="number of epochs at the start that train only the head; all: never train the backbone"
     )
     cache_features: bool = Field(True, description="with frozen_epochs all: compute the features only once")
     grad_checkpointing: bool = Field(False, description="recompute activations: needs less memory, but more time")
-
-
-LossName = Annotated[str, Choice("models/losses.py", "PHOTO_LOSSES", "BATCH_LOSSES")]
 
 
 class Loss(ConfigSection):
@@ -89,6 +88,7 @@ class Loss(ConfigSection):
     age_sigma: Float = Field(
         2.0, ge=0, le=20, description="with age_weight: standard deviation of the target in years; 0: only one bin"
     )
+    age_truncated: bool = Field(False, description="with age_weight; true: no weight below 60 for people aged 60+")
 
 
 class Mix(ConfigSection):
@@ -127,7 +127,9 @@ class Optim(ConfigSection):
     head_lr: Annotated[float, NoBool, Field(gt=0)] | None = Field(
         None, description="peak learning rate of the head; none: the same as lr"
     )
-    layer_decay: Float = Field(1.0, gt=0, le=1, description="ratio of a layer's learning rate to that of the next one")
+    layer_decay: Float = Field(
+        1.0, gt=0, le=1, description="ratio of a layer's learning rate to that of the next layer towards the head"
+    )
     weight_decay: Float = Field(0.05, ge=0, description="weight decay; not applied to biases and normalisation layers")
     epochs: Int = Field(5, ge=1, le=10_000, description="number of epochs")
     warmup_epochs: Float = Field(0.5, ge=0, description="epochs of linear warm-up; may be a fraction")
@@ -149,7 +151,9 @@ class Optim(ConfigSection):
     plateau_patience: Int = Field(
         2, ge=0, description="with schedule plateau: epochs without improvement before a reduction"
     )
-    early_stop: Int = Field(0, ge=0, description="epochs without a better macro F1 after which a fold ends; 0: never")
+    early_stop: Int = Field(
+        0, ge=0, description="number of epochs without a better macro F1 after which training of a fold ends; 0: never"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Optim":
@@ -158,9 +162,6 @@ class Optim(ConfigSection):
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs {self.warmup_epochs} is not less than epochs {self.epochs}; lower it")
         return self
-
-
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Run(ConfigSection):

@@ -1,4 +1,4 @@
-"""Read configuration files together with flags, explain the errors in them, and write them."""
+"""Read configuration files, override their keys by flags, explain their errors, and write configurations as YAML."""
 
 from itertools import chain
 from pathlib import Path
@@ -10,13 +10,13 @@ from pydantic import ValidationError
 from maskfold.config.experiment import KEYS, Config, ConfigSection
 from maskfold.errors import UserError, did_you_mean, indented_list, one_line, short_repr
 
-# Limits far above the needs of a configuration. A few lines of nested aliases can describe more values than fit into
-# memory.
+# Limits far above the needs of a configuration. Without them, a few lines of nested aliases could describe more values
+# than fit into memory.
 MAX_YAML_BYTES, MAX_VALUES, MAX_DEPTH = 100_000, 10_000, 50
 
 
 class _Loader(yaml.SafeLoader):
-    """A SafeLoader that refuses duplicate keys; PyYAML would use the last value silently."""
+    """A SafeLoader that refuses duplicate keys; PyYAML would silently use the last value."""
 
     def construct_mapping(self, node, deep=False):
         keys = set()
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict:
-    """Read a YAML mapping. Raises UserError if the file is missing, or is not a mapping in plain YAML."""
+    """Read a YAML mapping. Raises UserError if the file is missing or does not contain a mapping in plain YAML."""
     try:
         text = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -46,10 +46,10 @@ def read_yaml(path: Path) -> dict:
         root = loader.get_single_node()
         if root is None:
             return {}
-        # Checked before the values are built, because each merge of a mapping (<<) copies it.
+        # Checked before the values are built, because each merge of a mapping (<<) copies the mapping.
         _check_size(root)
         content = loader.construct_document(root)
-    # A wrong tag, such as !!int on text, makes a constructor raise an exception of any type.
+    # A wrong tag, such as !!int on text, can raise an exception of any type.
     except Exception as fault:
         raise UserError(f"{path}: not readable as plain YAML ({one_line(fault, 500)}); fix the file") from fault
     if content is None:
@@ -84,9 +84,10 @@ def _use_one_of(names: list[str]) -> str:
 
 
 def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
-    """Read a file, override its keys by `flags` {dotted key: text or list of texts}, and check the result.
+    """Read a configuration file, override its keys by `flags`, and check the result.
 
-    Raises UserError that names every wrong key, the file or flag it comes from, and the closest valid key.
+    flags: {dotted key: text or list of texts}. Raises UserError if keys or values are wrong; its message names each
+    wrong key, the file or flag that it comes from, and the closest valid key.
     """
     content = read_yaml(path)
     flags = flags or {}
@@ -129,7 +130,7 @@ def _explain(fault: ValidationError, path: Path, flags: dict[str, Any]) -> str:
             line = f"{where}: {message[0].lower()}{message[1:]}{value}"
         if line not in lines:
             lines.append(line)
-    return lines[0] if len(lines) == 1 else f"{len(lines)} faults in the configuration:\n{indented_list(lines)}"
+    return lines[0] if len(lines) == 1 else f"{len(lines)} errors in the configuration:\n{indented_list(lines)}"
 
 
 def config_text(config: Config) -> str:

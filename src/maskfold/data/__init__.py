@@ -1,1 +1,1 @@
-"""From the raw data folder to tables of photos, labels and folds."""
+"""Check the raw data folder and make the prepared folder: tables of photos, labels and folds."""

@@ -21,12 +21,12 @@ PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 @dataclass
 class Catalog:
-    """The people and photos of a raw data folder, and messages about its faults (errors) and warnings.
+    """The people and photos of a raw data folder, and messages: train_faults and eval_faults (errors), and warnings.
 
-    people: id, person_id (the folder as train.csv writes it), gender, age in years. images: image_id, path, person_id,
-    kind. evaluation: image_id, path, in the order of info.csv; None without an eval set. Paths inside the root are
-    relative to the root, other paths are absolute. Warnings contain only relative paths, so that they stay the same
-    when the data is moved.
+    people has the columns id, person_id (the folder as train.csv writes it), gender and age in years. images has
+    image_id, path, person_id and kind. evaluation has image_id and path, in the order of info.csv; it is None without
+    an eval set. Paths inside the root are relative to the root, other paths are absolute. Warnings contain only
+    relative paths, so that they stay the same when the data is moved.
     """
 
     people: pd.DataFrame
@@ -43,7 +43,7 @@ def read_catalog(layout: Layout) -> Catalog:
     eval_faults: list[str] = []
     warnings: list[str] = []
     people, images, evaluation = pd.DataFrame(columns=PEOPLE_COLUMNS), pd.DataFrame(columns=IMAGE_COLUMNS), None
-    # Each table is read on its own, so that an unreadable one does not hide the faults of the other.
+    # train.csv and info.csv are read separately, so that a failure to read one does not hide the faults of the other.
     try:
         people, folders = read_people(layout, train_faults, warnings)
         images = _find_photos(folders, layout, train_faults, warnings)
@@ -57,9 +57,9 @@ def read_catalog(layout: Layout) -> Catalog:
 
 
 def with_labels(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[str] = frozenset()) -> pd.DataFrame:
-    """Add gender, age, mask 0..2 and label 0..17 to the photos.
+    """Add the columns gender, age, mask (0..2) and label (0..17) to the table of photos.
 
-    swapped: people whose incorrect_mask and normal photos exchange their mask classes.
+    swapped: person_ids of the people whose incorrect_mask and normal photos exchange their mask classes.
     """
     table = images.merge(people[["person_id", "gender", "age"]], on="person_id", how="left", validate="many_to_one")
     mask = table.kind.map(KIND_MASK)
@@ -70,7 +70,7 @@ def with_labels(images: pd.DataFrame, people: pd.DataFrame, swapped: Collection[
 
 
 def photos_by_stem(folder: Path) -> dict[str, list[Path]]:
-    """Return {stem: photos with that stem} for a folder; files whose names start with a dot are ignored."""
+    """Return {stem: paths} of the photos in a folder; files whose names start with a dot are ignored."""
     by_stem = defaultdict(list)
     for path in sorted(folder.iterdir()):
         if not path.name.startswith(".") and name_key(path.suffix) in PHOTO_ENDINGS and path.is_file():
@@ -111,7 +111,7 @@ def _find_photos(
     listed = {path.relative_to(layout.train_images).parts[0] for path in folders.values() if path is not None}
     on_disk = {path.name for path in layout.train_images.iterdir() if path.is_dir() and not path.name.startswith(".")}
     unlisted = sorted(on_disk - listed)
-    # With faults, a folder may be unlisted only because its row is faulty.
+    # A fault in a row of train.csv also makes its folder unlisted, so there is no warning if there are faults.
     if unlisted and not faults:
         warnings.append(
             f"{layout.name_of(layout.train_images)}: {len(unlisted)} folders are not in train.csv, for example "
@@ -145,7 +145,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
         elif path is None or not path.is_file():
             faults.append(f"{where}: {layout.eval_images / name} is missing{disk.hint(name) or '; restore it'}")
         else:
-            # The ImageID stays as info.csv writes it, since the rows of a submission are joined by ImageID.
+            # The ImageID is kept as info.csv writes it, because predictions are matched with info.csv by ImageID.
             rows.append((name, _relative(path, layout.root)))
             if not disk.is_exact(name.strip()):
                 near_matches.append(f"{name} (on disk {path.relative_to(layout.eval_images)})")
@@ -161,7 +161,10 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
 
 
 def read_info(info_csv: Path, eval_images: Path, faults: list[str] | None = None) -> pd.DataFrame:
-    """Read info.csv, with the ImageIDs exactly as written. read_table explains `faults` and the errors raised."""
+    """Read info.csv; the ImageIDs are kept exactly as written. See read_table for `faults` and the errors raised.
+
+    eval_images: the folder of the eval photos. A file in CP949 is accepted only if its ImageIDs exist there.
+    """
     disk = DiskNames(eval_images)
     return read_table(
         info_csv, EVAL_COLUMNS, faults=faults, names_exist=lambda table: all(map(disk.find, table.ImageID))
@@ -174,7 +177,7 @@ def printable(name: str) -> str:
 
 
 def raise_faults(faults: list[str], root: Path, hint: str = "") -> None:
-    """Raise one UserError that lists all faults, if there are any. hint: an alternative to fixing the files."""
+    """Raise one UserError that lists all faults, if there are any. hint: text after `run again` in the message."""
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise UserError(f"{root}: {count} in the data; fix the files and run again{hint}:\n{indented_list(faults)}")

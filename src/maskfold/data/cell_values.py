@@ -1,4 +1,4 @@
-"""Values in the cells of a table, as people and spreadsheets write them: genders, ages and whole numbers."""
+"""Parse the cells of a table as people and spreadsheets write them: genders, ages and numbers."""
 
 import math
 import re
@@ -21,7 +21,7 @@ def decimal_number(cell: str) -> float | None:
 
 
 def age_of(cell: str) -> int | None:
-    """Parse an age in years. Return None if no person can have this age."""
+    """Parse an age in years. Return None if the cell is not a whole number in POSSIBLE_AGES."""
     age = whole_number(cell)
     return age if age in POSSIBLE_AGES else None
 

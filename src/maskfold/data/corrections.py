@@ -18,10 +18,10 @@ SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
 def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, set[str], dict]:
     """Apply the corrections of the CSV at `path`.
 
-    A row's person_id is the name of the person's folder, or the id in train.csv if only one person has that id. Returns
-    the corrected people, the folders whose incorrect_mask and normal photos are exchanged, and a report: the file, the
-    changes, the number of rows that changed nothing, and the person_ids that are not in the data. Raises one UserError
-    that lists all faults.
+    A row's person_id is the name of the person's folder, or the id in train.csv if only one person has that id. people:
+    Catalog.people. Returns (corrected people, swapped, report). swapped: the person_ids of the people whose
+    incorrect_mask and normal photos are exchanged. report: the file, the changes, the number of corrections that were
+    already correct, and the person_ids that are not in the data. Raises UserError, whose message lists all faults.
     """
     faults: list[str] = []
     changes: dict[tuple[str, str], tuple[str | int | None, int]] = {}
@@ -70,7 +70,7 @@ def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, s
 
 
 def _read_value(field: str, cell: str) -> tuple[str | int | None, str]:
-    """Return (value of the field, what is wrong with the value or an empty string)."""
+    """Return (value, fault). fault: what is wrong with the field name or the cell, else an empty string."""
     if field == "gender":
         return gender_of(cell), "" if gender_of(cell) else gender_fault(cell)
     if field == "age":
@@ -82,16 +82,16 @@ def _read_value(field: str, cell: str) -> tuple[str | int | None, str]:
 
 
 class PersonIds:
-    """Finds people by the names that corrections may use for them: folders, and ids of train.csv."""
+    """Finds people by the person_ids of a corrections file, which are folders or ids of train.csv."""
 
     def __init__(self, people: pd.DataFrame):
         self._by_folder, self._by_id = Names(people.person_id), Names(people.id)
         self._folders_by_id = people.groupby("id").person_id.apply(list).to_dict()
 
     def folders(self, name: str) -> list[str]:
-        """Return the folder with this name, or the folders of all people with this id; empty if there are none.
+        """Return a list: the folder with this name, or the folders of all people with this id, or nothing.
 
-        Names that differ only in Unicode form, case or spaces are found too, as Names.find does.
+        Names are matched by Names.find, so they may differ in Unicode form, case or spaces.
         """
         folder, person_id = self._by_folder.find(name), self._by_id.find(name)
         if folder is not None and (folder == name.strip() or person_id != name.strip()):
@@ -103,12 +103,12 @@ class PersonIds:
         return all(map(self.folders, table.person_id))
 
     def hint(self, name: str) -> str:
-        """Return why a name with near matches was not found, for the end of a message; else an empty string."""
+        """Return Names.near_match_hint for a name that `folders` does not find."""
         return self._by_folder.near_match_hint(name) or self._by_id.near_match_hint(name)
 
 
 def check_corrections(prepared: Prepared, corrections: Path) -> None:
-    """Raise UserError if a folder was prepared with other corrections than the current content of a file."""
+    """Raise UserError if the data was not prepared with the current content of a corrections file."""
     if not corrections.is_file():
         raise UserError(f"data.corrections: {corrections}: no such file; give the path of a corrections CSV")
     applied = prepared.meta["corrections"]

@@ -1,4 +1,4 @@
-"""Photos that cannot be read: report all of them, or leave them out (prepare.py --skip-damaged)."""
+"""Report all photos that cannot be read, or leave them out (prepare.py --skip-damaged)."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from maskfold.data.decode import inspect_photo
 from maskfold.progress import parallel_map
 
 SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
-# Where the folds have people that would be left out.
-SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; give it another --out, since existing folds are never changed"
+# The hint if an existing folds.csv contains people who would be left out.
+SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; use it with another --out, because existing folds are never changed"
 
 
 class CheckedPhotos(NamedTuple):
-    """A table of photos; for each row, hashes has the sha1 of the file, faults what is wrong with the photo or None."""
+    """A table of photos, the sha1 of each file (hashes), and what is wrong with each photo, or None (faults)."""
 
     table: pd.DataFrame
     hashes: list[str]
@@ -31,7 +31,7 @@ class CheckedPhotos(NamedTuple):
         return [{"image_id": name, "path": path, "reason": fault} for name, path, fault in rows if fault]
 
     def kept(self, keep: pd.Series) -> "CheckedPhotos":
-        """Return the rows for which `keep` is true."""
+        """Return only the rows for which `keep` is true."""
         return CheckedPhotos(
             self.table[keep.to_numpy(bool)].reset_index(drop=True),
             [sha1 for sha1, flag in zip(self.hashes, keep, strict=True) if flag],
@@ -46,10 +46,11 @@ def check_photos(table: pd.DataFrame, root: Path) -> CheckedPhotos:
 
 
 def leave_out(train: CheckedPhotos, evaluation: CheckedPhotos) -> tuple[CheckedPhotos, CheckedPhotos, dict | None]:
-    """Leave out eval photos that cannot be read, and all seven photos of a person with a photo that cannot be read.
+    """Leave out eval photos that cannot be read, and all seven photos of each person who has an unreadable photo.
 
-    Returns (remaining training photos, remaining eval photos, skipped). skipped: {people: person_ids, train: rows,
-    eval: rows}, where a row has the keys image_id, path and reason of a photo; None if nothing was left out.
+    Returns (remaining training photos, remaining eval photos, skipped). skipped is None if nothing was left out, else
+    {"people": person_ids, "train": rows, "eval": rows}. Each row is a photo that cannot be read, with the keys
+    image_id, path and reason.
     """
     is_unreadable = pd.Series([fault is not None for fault in train.faults], train.table.index, bool)
     people = sorted(set(train.table.person_id[is_unreadable]))
@@ -61,7 +62,7 @@ def leave_out(train: CheckedPhotos, evaluation: CheckedPhotos) -> tuple[CheckedP
 
 
 def describe_skipped(skipped: dict | None) -> list[str]:
-    """Lines that list what was left out."""
+    """Return lines of text that list what was left out. skipped: as returned by leave_out."""
     if skipped is None:
         return []
     lines = []
@@ -89,5 +90,5 @@ def skipped_eval_ids(meta: dict) -> list[str]:
 
 
 def _skipped(meta: dict, key: str) -> list:
-    # Folders prepared by older versions lack the key.
+    # Older versions did not write this key.
     return (meta.get("skipped") or {key: []})[key]

@@ -31,7 +31,7 @@ class SkippedPhoto(JsonRecord):
 
 
 class SkippedPhotos(JsonRecord):
-    """People who were left out because one of their photos cannot be read; the unreadable train and eval photos."""
+    """People who were left out because one of their photos cannot be read, and all unreadable photos."""
 
     people: list[str]
     train: list[SkippedPhoto]
@@ -49,5 +49,5 @@ class DatasetRecord(JsonRecord):
     fold_seed: Count | None
     corrections: AppliedCorrections | None
     warnings: list[str]
-    # Folders prepared by older versions lack the key.
+    # Older versions did not write this key.
     skipped: SkippedPhotos | None = None

@@ -1,4 +1,4 @@
-"""Read photos: return the pixels as a viewer shows them, or say what is wrong with the file."""
+"""Read photos: return the pixels that a viewer shows, or report what is wrong with the file."""
 
 import errno
 import hashlib
@@ -21,7 +21,7 @@ CANNOT_DECODE = f"cannot be decoded; {REPLACE}"
 class Photo(NamedTuple):
     """A decoded photo.
 
-    image: uint8 sRGB [H, W, 3]; reduced: factor by which decoding has shrunk it; sha1: hash of the file's bytes.
+    image: uint8 sRGB [H, W, 3]; reduced: factor by which decoding has shrunk the image; sha1: hash of the file's bytes.
     """
 
     image: np.ndarray
@@ -30,7 +30,10 @@ class Photo(NamedTuple):
 
 
 def _read_header(content: bytes) -> tuple[JpegHeader | PngHeader | None, str | None]:
-    """Return (header, fault). fault: what is wrong with the file, checked without decoding, and what to do, or None."""
+    """Return (header, fault). fault: what is wrong with the file and what to do, or None.
+
+    Only a JPEG without an end marker is decoded.
+    """
     if fault := kind_fault(content):
         return None, fault
     if content.startswith(JPEG):
@@ -45,22 +48,22 @@ def _decode(content: bytes, header: JpegHeader | PngHeader | None, reduced: int)
 
 
 def photo_fault(content: bytes) -> str | None:
-    """Decode the whole content of a photo file. Return what is wrong with it and what to do, or None."""
+    """Decode a whole photo file. Return what is wrong with it and what to do, or None."""
     header, fault = _read_header(content)
     if fault is None and isinstance(header, JpegHeader):
         fault = data_fault(header)
         if header.icc_profile is None:
             return fault
-    # JPEGs with a colour profile are decoded by other code, which may fail; PNGs have no cheaper check than decoding.
+    # data_fault does not run the code for colour profiles, which may fail. A PNG can only be checked by decoding it.
     if fault is None and _decode(content, header, 8) is None:
         fault = CANNOT_DECODE
     return fault
 
 
 def inspect_photo(path: Path) -> tuple[str, str | None]:
-    """Read and decode a photo. Return (sha1 of its bytes, what is wrong with it and what to do, or None).
+    """Read and decode a photo. Return (sha1, fault).
 
-    The sha1 of a file that cannot be read is empty.
+    sha1: hash of the file's bytes, empty if the file cannot be read. fault: what is wrong and what to do, or None.
     """
     try:
         content = path.read_bytes()
@@ -70,7 +73,7 @@ def inspect_photo(path: Path) -> tuple[str, str | None]:
 
 
 def _reading_fault(error: OSError) -> str:
-    """Return what is wrong with a file and what to do. Raise the error again if the file is not its cause."""
+    """Return what is wrong with a file and what to do. Raise the error again if the cause is too many open files."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         raise error
     return f"cannot be read ({error.strerror}); make the file readable, or {REPLACE}"
@@ -81,7 +84,7 @@ def read_photo(
 ) -> Photo:
     """Read a photo. A JPEG is shrunk while it is decoded, by the factor reduction((height, width)).
 
-    check_damage: also find damage inside a JPEG, for photos that prepare.py has not checked; this takes 50 % longer.
+    check_damage: also find damage inside a JPEG, which takes 50 % longer and is not needed after prepare.py.
     Raises UserError if the file is missing, damaged or not an image.
     """
     try:

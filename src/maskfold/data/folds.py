@@ -11,8 +11,8 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     """Assign people to `folds` folds, stratified by gender x age group.
 
     Returns a table (person_id, gender, age, fold) and warnings. The sizes of the folds, in total and per gender x age
-    group, differ by at most one. This is the allocation of sklearn's StratifiedKFold, but it also works if every group
-    has fewer people than there are folds. Raises UserError for more folds than people.
+    group, differ by at most one. They are those of sklearn's StratifiedKFold, but this function also works if every
+    group has fewer people than there are folds. Raises UserError for more folds than people.
     """
     if folds > len(people):
         raise UserError(f"folds {folds}: there are only {len(people)} people; ask for fewer folds")
@@ -22,7 +22,7 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
 
 
 def fold_warnings(people: pd.DataFrame, folds: int) -> list[str]:
-    """A warning if a gender x age group has fewer people than there are folds."""
+    """Return a warning if a gender x age group has fewer people than there are folds, else an empty list."""
     counts = np.bincount(_strata(people))
     smallest = counts[counts > 0].min()
     if smallest >= folds:
@@ -38,7 +38,7 @@ def _strata(people: pd.DataFrame) -> np.ndarray:
 
 
 def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Return the fold of each person, int [P]; bins: the stratum of each person, int [P].
+    """Return the fold of each person, int [P]. bins: the stratum (gender x age group) of each person, int [P].
 
     People are shuffled, sorted by stratum and assigned to the folds in turn.
     """
@@ -50,7 +50,7 @@ def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the training rows and the validation rows of `images` for fold `fold`, int [N] each.
+    """Return the row numbers of training and of validation photos in `images` for a fold, two int arrays.
 
     Raises UserError if folds.csv does not contain exactly the people of images.csv, each once.
     """
@@ -66,7 +66,7 @@ def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndar
 
 
 def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
-    """Raise UserError if folds.csv has a person twice, other people than images.csv, or folds other than 0, 1, ..."""
+    """Raise UserError if folds.csv repeats a person, has other people than images.csv, or folds other than 0, 1, ..."""
     repeated = folds.person_id[folds.person_id.duplicated()]
     if len(repeated):
         raise UserError(
@@ -75,8 +75,8 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
     numbers = set(folds.fold)
     if len(numbers) < 2 or numbers != set(range(len(numbers))):
         raise UserError(
-            f"folds.csv: its folds are {sorted(numbers)}, not 0, 1, ... without a gap; restore the file, or delete the "
-            "prepared folder to make new folds"
+            f"folds.csv: its fold numbers are {sorted(numbers)}; they must be 0, 1, ... without a gap (at least two "
+            "folds); restore the file, or delete the prepared folder to make new folds"
         )
     differing = set(images.person_id) ^ set(folds.person_id)
     if differing:
@@ -87,7 +87,7 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
 
 
 def largest_share_difference(images: pd.DataFrame, folds: pd.DataFrame) -> float:
-    """Return how much a class's share differs between folds: (max - min) / max, for the class that differs most."""
+    """Return (max - min) / max of the shares of a class in the folds, for the class whose shares differ most."""
     fold = images.person_id.map(folds.set_index("person_id").fold)
     counts = np.zeros((fold.max() + 1, NUM_CLASSES))
     np.add.at(counts, (fold, images.label), 1)

@@ -35,9 +35,9 @@ MAX_INTEGER = 2**31
 
 @dataclass(frozen=True)
 class Prepared:
-    """A prepared folder: its tables images, folds and evaluation (None without an eval set); meta is dataset.json.
+    """A prepared folder: the tables images, folds and evaluation (None without an eval set), and dataset.json (meta).
 
-    places: the data and cache folders that the flags of the command name.
+    places: the data and cache folders that the flags of the command give.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Prepared:
 
     @cached_property
     def eval_dir(self) -> Path:
-        """The folder of info.csv and the eval photos. Raises UserError if it is not found."""
+        """The folder that contains info.csv and the eval photos (images/). Raises UserError if it is not found."""
         photo = next(map(name_in_eval_images, self.eval_table.image_id, self.eval_table.path), "")
         return find_eval_dir(Path(self.meta["eval"]), self.folder / META_FILE, photo, lambda: self.root, self.places)
 
@@ -65,16 +65,16 @@ class Prepared:
 
     @property
     def identity(self) -> str:
-        """Hash of photos, labels and people's folds. A run can be resumed only on data with the same identity."""
+        """Hash of photos, labels and the fold of each person. A run can be resumed only on data with the same hash."""
         folds = self.folds.sort_values("person_id")
         lines = "\n".join(f"{person} {fold}" for person, fold in zip(folds.person_id, folds.fold, strict=True))
         return hashlib.sha256(f"{self.meta['fingerprint']}\n{lines}".encode()).hexdigest()[:16]
 
     @property
     def people(self) -> pd.DataFrame:
-        """person_id, gender, age and fold of all people, with the labels of images.csv.
+        """Table of all people: person_id, gender, age, fold. Gender and age are those of images.csv.
 
-        folds.csv is kept when the data is prepared again, so its genders and ages may be older than later corrections.
+        folds.csv is kept when the data is prepared again, so its genders and ages may lack later corrections.
         """
         labels = self.images.drop_duplicates("person_id")[["person_id", "gender", "age"]]
         return labels.merge(self.folds[["person_id", "fold"]], on="person_id", validate="one_to_one")
@@ -94,25 +94,24 @@ class Prepared:
 
     @property
     def skipped_eval_ids(self) -> list[str]:
-        """ImageIDs of info.csv that are not in the table of eval photos, because they cannot be read."""
+        """ImageIDs of the eval photos that are not in eval.csv, because they cannot be read."""
         return skipped_eval_ids(self.meta)
 
     @property
     def num_eval_people(self) -> int:
-        """Number of people in the eval set, from its number of photos; 0 without an eval set."""
+        """Number of people in the eval set, computed from the number of eval photos; 0 without an eval set."""
         num_photos = 0 if self.evaluation is None else len(self.evaluation) + len(self.skipped_eval_ids)
         return round(num_photos / PHOTOS_PER_PERSON)
 
     def row_indices(self, image_id: Iterable[str]) -> np.ndarray:
-        """Return the rows of these photos in images.csv and its store, int [N]. Raises KeyError for an unknown id."""
+        """Return the row numbers of these photos in `images`, int [N]. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.images.image_id)}
         return np.array([rows[name] for name in image_id], int)
 
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
         """Return the paths of training photos or of eval photos; table: rows of `images` or `evaluation`.
 
-        The names on disk may differ in Unicode form or case from the names when the data was prepared, for example
-        after a copy to another file system.
+        After a copy to another file system, names on disk may differ from the recorded names in Unicode form or case.
         """
         if "person_id" in table:
             return list(map(DiskNames(self.root).resolve, table.path))
@@ -181,7 +180,7 @@ def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
 
 
 def describe(prepared: Prepared) -> list[str]:
-    """Describe a prepared folder in lines of text: warnings, photos left out, corrections, counts, folds."""
+    """Return lines of text that describe a prepared folder: warnings, photos left out, corrections, counts, folds."""
     meta, counts = prepared.meta, prepared.meta["counts"]
     lines = [f"warning: {warning}" for warning in meta["warnings"]] + describe_skipped(meta.get("skipped"))
     if applied := meta["corrections"]:
@@ -194,6 +193,6 @@ def describe(prepared: Prepared) -> list[str]:
     difference = largest_share_difference(prepared.images, prepared.folds)
     lines.append(
         f"{counts['folds']} folds, grouped by person; the share of a class differs between folds by at most "
-        f"{difference:.1%}"
+        f"{difference:.1%} of its largest share"
     )
     return [*lines, f"prepared: {prepared.folder}"]

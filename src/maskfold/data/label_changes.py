@@ -29,7 +29,10 @@ def relabelled(prepared: Prepared, corrections: Path | None) -> tuple[pd.Series,
 
 
 def applied_corrections(prepared: Prepared) -> pd.DataFrame:
-    """Return the corrections that turn the raw labels into the prepared ones: person_id, field, value, reason."""
+    """Return the corrections that turn the raw labels into the prepared ones.
+
+    Columns: person_id, field, value, reason. Raises UserError if the raw data is missing or has changed.
+    """
     catalog, rows = _raw(prepared), []
     raw, current = catalog.people.set_index("person_id"), prepared.people.set_index("person_id")
     raw_mask = with_labels(catalog.images, catalog.people).set_index("image_id")["mask"]
@@ -60,8 +63,8 @@ def _raw(prepared: Prepared) -> Catalog:
         changed = set(labels.index[labels != images.label.reindex(labels.index)])
     if changed:
         raise UserError(
-            f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, have changed since "
-            f"{prepared.folder} was prepared, or this is other data; give the data folder that it was prepared from "
-            "with --data.root, or prepare the data again (scripts/prepare.py)"
+            f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, are missing, new or labelled "
+            f"differently since {prepared.folder} was prepared, or this is other data; give the data folder that it "
+            "was prepared from with --data.root, or prepare the data again (scripts/prepare.py)"
         )
     return catalog

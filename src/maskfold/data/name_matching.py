@@ -14,8 +14,8 @@ from maskfold.places import is_found
 
 # Zero-width characters, which copied text may contain.
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200e\u200f\u2060\ufeff"))
-# At most this many comparisons are made for `did you mean` per list of names, since thousands of unknown names would
-# otherwise take minutes.
+# After this many comparisons, a Names object makes no more `did you mean` suggestions. Otherwise thousands of unknown
+# names would take minutes.
 MAX_COMPARISONS = 20_000
 
 
@@ -37,7 +37,10 @@ class Names:
         self._comparisons_left = MAX_COMPARISONS
 
     def find(self, name: str) -> str | None:
-        """Return the equal name, else the only one that differs just in Unicode form, case or spaces, else None."""
+        """Return the equal name, or else the only near match, or else None.
+
+        A near match differs only in Unicode form, case or spaces.
+        """
         for written in (name, name.strip()):
             if written in self._names:
                 return written
@@ -45,7 +48,10 @@ class Names:
         return near_matches[0] if len(near_matches) == 1 else None
 
     def hint(self, name: str) -> str:
-        """Return the end of a message about a name that `find` does not find: `; did you mean ...?`, or nothing."""
+        """Return the end of a message about a name that `find` does not find, such as `; did you mean ...?`.
+
+        Returns an empty string if there is no suggestion.
+        """
         return self.near_match_hint(name) or self._did_you_mean(name)
 
     def near_match_hint(self, name: str) -> str:
@@ -57,7 +63,7 @@ class Names:
         if len(near_matches) > 1:
             # Names that differ in Unicode form look the same on the screen, so they are printed with escapes.
             listed = " and ".join(map(repr if "".join(near_matches).isascii() else ascii, near_matches))
-            return f"; {listed} differ from it only in Unicode form, case or spaces, so write one of them exactly"
+            return f"; {listed} differ from this name only in Unicode form, case or spaces; write one of them exactly"
         if self._by_number is None:
             self._by_number = {}
             for each in self._names:
@@ -79,7 +85,7 @@ class Names:
 
 
 class DiskNames:
-    """Find files and folders below a root by relative path, each part as Names.find does. A folder is listed once."""
+    """Find files and folders below a root by relative path. Names.find matches each part; a folder is listed once."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -96,7 +102,7 @@ class DiskNames:
         return path
 
     def resolve(self, name: str) -> Path:
-        """Return the path of `name` as written if it exists, else the path that `find` returns, else as written.
+        """Return the path of `name` as written if it exists or `find` finds nothing, else the path that `find` returns.
 
         No folder is listed if the path exists as written.
         """
@@ -109,7 +115,7 @@ class DiskNames:
         return path is not None and path.relative_to(self.root).parts == _parts(name)
 
     def hint(self, name: str) -> str:
-        """Return Names.hint for the first part of `name` that is not found."""
+        """Return Names.hint for the first part of `name` that is not found; an empty string if all parts are found."""
         path = self.root
         for part in _parts(name):
             match = self._names_in(path).find(part)
@@ -144,7 +150,7 @@ def _number(name: str) -> str | None:
 
 
 def near_match_warning(near_matches: list[str], table: str) -> list[str]:
-    """Return one warning about names in a table that were matched although those on disk differ, or an empty list."""
+    """Return [a warning] about names in a table that differ from the matched names on disk, or an empty list."""
     if not near_matches:
         return []
     return [

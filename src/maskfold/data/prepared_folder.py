@@ -33,7 +33,7 @@ from maskfold.format_version import KEY, PREPARED
 from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
 
-# Where the prepared folder of a raw data folder lies by default.
+# The default folder for prepared folders.
 PREPARED_FOLDERS = Path("data/prepared")
 
 
@@ -50,16 +50,15 @@ def prepare(
     corrections: Path | None = None,
     skip_damaged: bool = False,
 ) -> Prepared:
-    """Check all raw data, reading each photo once, and write the prepared folder; an existing folds.csv is kept.
+    """Check all raw data and write the prepared folder. Each photo is read once. An existing folds.csv is kept.
 
-    folds, seed: number and seed of new folds (None: the defaults of the schema). skip_damaged: leave out people with a
-    photo that cannot be read, and eval photos that cannot be read, instead of raising an error. Files whose content
-    would not change are not written, so a folder that is already prepared may be read-only. Raises UserError, before
-    anything is written, for faults in the data (the message lists all of them), and if the folder was prepared from a
-    raw data folder with other photos.
+    folds, seed: number and seed of new folds (None: the defaults of the schema). skip_damaged: leave out unreadable
+    eval photos and people with an unreadable photo, instead of raising an error. Files whose content would not change
+    are not written, so an existing prepared folder may be read-only. Raises UserError, before anything is written, if
+    the data has faults (the message lists all of them), or if the folder was prepared from other photos.
     """
     _check_not_file(folder)
-    # A damaged dataset.json raises an error here, before the photos are read, which may take minutes.
+    # Reading the photos may take minutes, so a damaged dataset.json is reported before that.
     old_meta = read_meta(folder) if (folder / META_FILE).exists() else None
     is_other_folder = old_meta is not None and not is_recorded_folder(folder, layout)
     raw_paths = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
@@ -119,15 +118,15 @@ def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -
     """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written."""
     changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
     if changed:
-        # Deleted first: if it were kept and the process were killed while it replaces the tables, new labels would have
-        # the old fingerprint.
+        # dataset.json is deleted first. Otherwise, if the process were killed while the tables are replaced, new labels
+        # would have the old fingerprint.
         (folder / META_FILE).unlink(missing_ok=True)
     for name, text in changed.items():
         if text is None:
             (folder / name).unlink()
         else:
             write_text(folder / name, text)
-    # Written last: its presence means that the other files are complete.
+    # dataset.json is written last: if it exists, the tables are complete.
     if not _has_text(folder / META_FILE, meta_text):
         write_text(folder / META_FILE, meta_text)
 
@@ -137,10 +136,10 @@ def _has_text(path: Path, text: str | None) -> bool:
 
 
 def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
-    """Load the prepared folder; if it is missing, prepare it and describe it on stderr.
+    """Load the prepared folder. If it is missing, prepare the data and print a description on stderr.
 
-    cache: the folder of --cache. Raises UserError if the prepared folder was made from other photos, or with
-    corrections other than data.corrections.
+    cache: the folder of --cache. Raises UserError if the folder was prepared from other photos, or with corrections
+    other than data.corrections.
     """
     places = Places(data.root, data.prepared, cache or CacheFolder())
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
@@ -167,8 +166,8 @@ def _check_not_file(folder: Path) -> None:
 
 
 def _skip_hint(folder: Path, people: list[str]) -> str:
-    # If an older version of maskfold accepted these photos, folds.csv contains their people, and finished runs need
-    # these folds. The hint then suggests another folder.
+    # An older version of maskfold may have accepted these photos. Then folds.csv contains the people, and finished runs
+    # need these folds, so the hint suggests another folder.
     in_folds = (folder / FOLDS_FILE).exists() and read_prepared_table(folder, FOLDS_FILE).person_id.isin(people).any()
     return SKIP_ELSEWHERE_HINT if in_folds else SKIP_HINT
 
@@ -176,7 +175,7 @@ def _skip_hint(folder: Path, people: list[str]) -> str:
 def _make_or_keep_folds(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
 ) -> tuple[pd.DataFrame, int | None, list[str]]:
-    """Return (folds, their seed or None if unknown, warnings). Read folds.csv if it exists, else make new folds."""
+    """Return (folds, seed, warnings) of folds.csv if it exists, else of new folds. seed: None if it is unknown."""
     path = folder / FOLDS_FILE
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed

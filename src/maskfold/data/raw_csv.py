@@ -22,23 +22,26 @@ def read_table(
     may_be_empty: bool = False,
     faults: list[str] | None = None,
     names_exist: Callable[[pd.DataFrame], bool] = lambda table: False,
+    optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """Read the text columns `columns` of a CSV. The index is the line in which a row begins, counted from 1.
+    """Read the columns `columns` of a CSV as text. The index is the line number at which a row begins, counted from 1.
 
-    The separator is a comma, semicolon or tab, whichever finds most of the columns in the first row. Only `columns` are
-    kept; rows of blank cells, unnamed empty columns, an unnamed first column (an index) and other columns are left
-    out. Cells that are missing at the end of a row are empty. Spaces around a cell are kept, because names may contain
-    them.
-    faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: function that
-    returns whether the cells of the table are names that exist; a file that is not UTF-8 is accepted as CP949 only if
-    it returns True.
-    Raises UserError that says what is wrong. A table without rows is an error unless may_be_empty.
+    The separator is the comma, semicolon or tab with which most of `columns` are found in the header. Rows of blank
+    cells and all other columns are left out. Text in a column without a name is a fault, except in the first column,
+    which may be an index. Cells that are missing at the end of a row are empty. Spaces around a cell are kept, because
+    names may contain them.
+
+    faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: takes the table
+    and returns whether all names in it exist; a file that is not UTF-8 is read as CP949 only if this is True.
+    optional: those of `columns` that may be missing; their cells are then empty.
+
+    Raises UserError if the file is not a CSV with these columns, or if it has no rows and may_be_empty is False.
     """
     fix = f"give a CSV with the columns {','.join(columns)}"
     text, not_utf8_line = read_text(path, fix)
     row_faults: list[str] = []
     line, header, records = _find_header(text, path, columns, fix)
-    positions = _find_columns(header, columns, f"{path} line {line}", fix)
+    positions = _find_columns(header, columns, optional, f"{path} line {line}", fix)
     lines, rows = [], []
     # An unnamed first column is an index, so its cells are ignored.
     first = 0 if header[0].strip() else 1
@@ -74,8 +77,8 @@ Records = Iterator[tuple[int, list[str]]]
 
 
 def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> tuple[int, list[str], Records]:
-    """Return (line of the header, header, remaining records), read with the separator that finds most of `columns`."""
-    # The first line may name the separator, such as `sep=;`: some programs write this line for Excel.
+    """Return (line of the header, header, other records), read with the separator that finds most of `columns`."""
+    # Some programs write a first line such as `sep=;`, which tells Excel the separator.
     start = re.match(r"\s*sep=[^\n]\n", text, re.IGNORECASE)
     first_line = text[: start.end()].count("\n") + 1 if start else 1
     text = text[start.end() :] if start else text
@@ -96,19 +99,21 @@ def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> t
     return max(results, key=lambda result: len(keys & set(map(name_key, result[1]))))
 
 
-def _find_columns(header: list[str], columns: tuple[str, ...], where: str, fix: str) -> list[int]:
-    """Return the position of each column in the header: that of the equal name, or else of a near match.
+def _find_columns(
+    header: list[str], columns: tuple[str, ...], optional: tuple[str, ...], where: str, fix: str
+) -> list[int]:
+    """Return the position of each of `columns` in the header: that of the equal name, or else of a near match.
 
-    A near match differs only in Unicode form, case or spaces. Raises UserError for columns that are missing or occur
-    twice.
+    A near match differs only in Unicode form, case or spaces. A missing column of `optional` gets the position after
+    the last column. Raises UserError if another column is missing, or if a column occurs twice.
     """
     names, keys = [name.strip() for name in header], list(map(name_key, header))
     positions, missing, repeated = [], [], []
     for column in columns:
         candidates = [index for index, name in enumerate(names) if name == column]
         candidates = candidates or [index for index, key in enumerate(keys) if key == name_key(column)]
-        positions += candidates[:1]
-        missing += [] if candidates else [column]
+        positions.append(candidates[0] if candidates else len(header))
+        missing += [] if candidates or column in optional else [column]
         repeated += [column] if len(candidates) > 1 else []
     faults = [f"column {column} occurs twice; keep one of them" for column in repeated]
     if missing:
@@ -123,14 +128,14 @@ def _find_columns(header: list[str], columns: tuple[str, ...], where: str, fix: 
 
 
 def _row_fault(cells: list[str], header: list[str], first: int) -> str:
-    """Return what is wrong with a row that has content in a column without a name, else an empty string.
+    """Return what is wrong with a row that has text in a column without a name; an empty string for other rows.
 
     first: position of the first cell that is checked.
     """
     for index, cell in enumerate(cells[first:], first):
         if not cell.strip() or (index < len(header) and header[index].strip()):
             continue
-        fix = "enclose a cell that contains the separator in double quotes, or delete what does not belong to this CSV"
+        fix = "put double quotes around a cell that contains the separator, or delete the extra text"
         if index >= len(header):
             return f"has {len(cells)} cells, but there are {len(header)} columns; {fix}"
         return f"cell {index + 1}, {cell.strip()!r}, is in a column without a name; name the column, or {fix}"
@@ -138,7 +143,7 @@ def _row_fault(cells: list[str], header: list[str], first: int) -> str:
 
 
 def _records(text: str, separator: str, path: Path, line: int, fix: str) -> Records:
-    """Yield (line in which the record begins, its cells) for each record. line: the number of the first line.
+    """Yield (number of the line in which a record begins, cells) for each record. line: number of the first line.
 
     A cell in quotes may contain separators and line feeds; spaces may surround the quotes. Raises UserError for a quote
     that is not closed.

@@ -13,7 +13,7 @@ from maskfold.places import Places, is_found, possible_paths
 
 @dataclass(frozen=True)
 class Layout:
-    """Paths of a raw data set: train/train.csv, train/images, and eval with info.csv and images."""
+    """Paths of a raw data folder: train/train.csv, train/images, and eval, which contains info.csv and images."""
 
     root: Path
     train_csv: Path
@@ -21,7 +21,7 @@ class Layout:
     eval_dir: Path
 
     def name_of(self, path: Path) -> str:
-        """Return the relative path that warnings contain, which stays the same when the data is moved."""
+        """Return the relative path for warnings; it stays the same when the data is moved."""
         base = self.root if path.is_relative_to(self.root) else self.eval_dir.parent
         return path.relative_to(base).as_posix()
 
@@ -37,8 +37,8 @@ class Layout:
 def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> Layout:
     """Return the layout of the raw data folder `root`.
 
-    If `root` is None, use SM_CHANNEL_TRAIN, the path of train/images, and SM_CHANNEL_EVAL, by default eval/ next to
-    train/. Raises UserError if no folder is given, or if the folder does not exist.
+    If `root` is None, use the environment variables SM_CHANNEL_TRAIN (the path of train/images) and SM_CHANNEL_EVAL
+    (default: eval/ next to train/). Raises UserError if no folder is given, or if a given folder does not exist.
     """
     if root is not None:
         if not root.is_dir():
@@ -60,17 +60,17 @@ def find_layout(root: Path | None, environ: Mapping[str, str] = os.environ) -> L
 
 
 def channel_root(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return the raw data folder of SM_CHANNEL_TRAIN, if this variable is set."""
+    """Return [the raw data folder of SM_CHANNEL_TRAIN], or an empty list if this variable is not set."""
     return [Path(environ["SM_CHANNEL_TRAIN"]).parent.parent] if environ.get("SM_CHANNEL_TRAIN") else []
 
 
 def channel_eval(environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """Return the folder of SM_CHANNEL_EVAL, if this variable is set."""
+    """Return [the folder of SM_CHANNEL_EVAL], or an empty list if this variable is not set."""
     return [Path(environ["SM_CHANNEL_EVAL"])] if environ.get("SM_CHANNEL_EVAL") else []
 
 
 def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places: Places) -> Path:
-    """Find the raw data folder: that of --data.root, else of dataset.json, else of SM_CHANNEL_TRAIN.
+    """Find the raw data folder: the one of --data.root, or else of dataset.json, or else of SM_CHANNEL_TRAIN.
 
     recorded: the path in dataset.json. person: the folder of one person's photos, relative to the raw data folder.
     Raises UserError if the person's folder is not found.
@@ -86,32 +86,31 @@ def find_root(recorded: Path, dataset_json: Path, person: PurePosixPath, places:
         if _contains(folder, str(person)):
             return folder
     raise UserError(
-        f"{recorded}: the raw data is no longer there ({dataset_json} contains this path); give the new path with "
-        "--data.root"
+        f"{recorded}: the raw data is no longer at this path, which is recorded in {dataset_json}; give the new path "
+        "with --data.root"
     )
 
 
 def find_eval_dir(recorded: Path, dataset_json: Path, photo: str, find_raw: Callable[[], Path], places: Places) -> Path:
-    """Find the folder of info.csv and the eval photos, in the raw data folder or elsewhere.
+    """Find the folder that contains info.csv and the eval photos, in the raw data folder or elsewhere.
 
     recorded: the path in dataset.json. photo: the path of an eval photo, relative to eval/images. find_raw: function
     that returns the raw data folder. Raises UserError if no eval set is found.
     """
     for folder in _possible_eval_dirs(recorded, dataset_json, find_raw, places):
-        # Another data set may have a folder with the same path.
+        # The photo is looked up, because another data set may have a folder with the same path.
         if _contains(folder / "images", photo):
             return folder
     raise UserError(
-        f"{recorded}: the eval set is no longer there ({dataset_json} contains this path); give the folder that "
-        "contains eval/ with --data.root"
+        f"{recorded}: the eval set is no longer at this path, which is recorded in {dataset_json}; give the folder "
+        "that contains eval/ with --data.root"
     )
 
 
 def name_in_eval_images(image_id: str, recorded: str) -> str:
     """Return the path of an eval photo, relative to eval/images.
 
-    recorded: its path in eval.csv. It may be absolute, in a folder from which the eval set was moved, so only its end
-    is used.
+    recorded: the photo's path in eval.csv. Only the end of this path is used, because the eval set may have been moved.
     """
     return "/".join(PurePosixPath(recorded).parts[-len(PurePosixPath(image_id).parts) :])
 

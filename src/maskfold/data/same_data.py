@@ -15,7 +15,7 @@ from maskfold.progress import parallel_map
 
 
 def is_recorded_folder(folder: Path, layout: Layout) -> bool:
-    """Whether the paths in dataset.json of the prepared folder `folder` are those of this raw data folder.
+    """Whether dataset.json in the prepared folder `folder` records the paths of this raw data folder.
 
     Both folders may have been moved together, as parts of one project.
     """
@@ -31,7 +31,7 @@ def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
     """
     existing = list(possible_paths(recorded, folder))
     if recorded in existing:
-        # An absolute path that exists keeps its meaning.
+        # If the recorded absolute path still exists, only this path is meant.
         existing = [recorded]
     if not path.exists():
         return recorded == path or not existing
@@ -41,7 +41,8 @@ def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
 def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> None:
     """Raise UserError if the photos of a prepared folder differ from those of a raw data folder.
 
-    Photos that were left out of the prepared folder are not compared. Labels may differ, because of corrections.
+    Photos that were left out of the prepared folder are not compared. Labels are not compared either, because of
+    corrections.
     """
     meta, images = read_meta(folder), read_prepared_table(folder, IMAGES_FILE)
     photos = photos.kept(~photos.table.person_id.isin(skipped_people(meta)))
@@ -62,9 +63,10 @@ def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_
 
 
 def check_same_data(folder: Path, layout: Layout) -> None:
-    """Do the check of check_same_photos for a raw data folder that has not been read yet.
+    """Read the photos of a raw data folder and call check_same_photos.
 
-    The photos are not read if dataset.json of the prepared folder names this raw data folder.
+    The photos are not read if dataset.json of the prepared folder records this raw data folder. Raises UserError if the
+    photos differ, or if the raw data has faults.
     """
     if is_recorded_folder(folder, layout):
         return
@@ -80,10 +82,10 @@ def check_same_data(folder: Path, layout: Layout) -> None:
 
 
 def check_given_root(prepared: Prepared, *tables: pd.DataFrame) -> None:
-    """Raise UserError if the photos in --data.root differ from those that a folder was prepared from.
+    """Raise UserError if the photos in --data.root differ from those from which the prepared folder was made.
 
-    For commands that read raw photos and do not compare them with the fingerprints otherwise. tables: `images`,
-    `evaluation` or both. Nothing is read if --data.root is not given, or if it gives the raw data
+    Commands that read raw photos call this function if nothing else compares these photos with the fingerprints.
+    tables: `images`, `evaluation` or both. No photo is read if --data.root is not given, or if it is the raw data
     folder that dataset.json records.
     """
     root, meta = prepared.places.root, prepared.meta
@@ -112,7 +114,7 @@ def _sha1(path: Path) -> str:
 
 
 def has_same_content(folder: Path, old_meta: dict, tables: dict[str, pd.DataFrame | None], meta: dict) -> bool:
-    """Whether a prepared folder and the files to write into it differ only in paths and names on disk.
+    """Whether the new content of a prepared folder differs from its present content only in paths and warnings.
 
     old_meta, meta: the old and the new dataset.json. tables: the new tables by file name.
     """

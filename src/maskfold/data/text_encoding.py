@@ -8,7 +8,7 @@ from maskfold.errors import UserError
 MAX_BYTES = 2**28
 BOMS = {
     codecs.BOM_UTF8: "utf-8-sig",
-    # Tested before UTF-16, whose mark is the first half of this mark.
+    # Listed before UTF-16 LE, because the first half of this mark is the mark of UTF-16 LE.
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
@@ -31,11 +31,12 @@ OTHER_FORMATS = {
 
 
 def read_text(path: Path, fix: str) -> tuple[str, int | None]:
-    """Read a text file. Returns (text, line that is not UTF-8); the lines of the text end with a line feed.
+    """Read a text file. Return (text, not_utf8_line). Line ends become line feeds.
 
-    If there is such a line, the text was read as CP949. Nearly every file in a single-byte encoding is also valid
-    CP949, so the caller has to check the text. Raises UserError, whose message ends with `fix`, if the file is missing
-    or is not a text file.
+    A file that is not UTF-8, UTF-16 or UTF-32 is read as CP949; not_utf8_line is then the number of the first line that
+    is not UTF-8, otherwise None. Nearly every file in a single-byte encoding is also valid CP949, so the caller has to
+    check text that was read as CP949. Raises UserError, whose message ends with `fix`, if the file is missing or is
+    not a text file.
     """
     try:
         with path.open("rb") as file:
@@ -54,7 +55,7 @@ def read_text(path: Path, fix: str) -> tuple[str, int | None]:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        # The decoder may have removed the byte order mark.
+        # `error.start` counts from the beginning of `error.object`, which may lack the byte order mark of `content`.
         line = _last_line(error.object[: error.start].decode(encoding, errors="replace"))
         if encoding != "utf-8":
             name = encoding.removesuffix("-sig").upper()
@@ -83,11 +84,11 @@ def _last_line(text: str) -> int:
 
 
 def _encoding_of(content: bytes) -> str:
-    """Return the encoding of the byte order mark; without one, UTF-16 if the first two characters show it, or UTF-8."""
+    """Return the encoding of the byte order mark; without one, UTF-16 if the first characters show it, else UTF-8."""
     for mark, encoding in BOMS.items():
         if content.startswith(mark):
             return encoding
-    # A table begins with the Latin letters of a column's name, each of which has one NUL byte in UTF-16.
+    # A table begins with a column name in Latin letters. In UTF-16, each of these letters has one NUL byte.
     first, second = content[0:4:2], content[1:4:2]
     if second == b"\0\0" and b"\0" not in first:
         return "utf-16-le"
@@ -95,7 +96,7 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _check_other_formats(path: Path, content: bytes, fix: str) -> None:
-    """Raise UserError that names the format if the file is in a known other format."""
+    """Raise UserError with the name of the format if the file is one of OTHER_FORMATS, HTML or XML."""
     for start, name in OTHER_FORMATS.items():
         if content.startswith(start):
             raise UserError(f"{path}: is {name}, not text; {fix}")

@@ -14,14 +14,14 @@ PEOPLE_COLUMNS = ("id", "person_id", "gender", "age")
 
 
 def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple[pd.DataFrame, dict[str, Path | None]]:
-    """Read train.csv; append messages to `faults` and `warnings`.
+    """Read train.csv; append messages to `faults` and `warnings`. Return (people, folders).
 
-    Returns (people: id, person_id, gender, age; {person_id: folder on disk, None if it is missing}). Raises UserError
-    for a file that is not readable as a table.
+    people: a table with the columns id, person_id, gender, age. folders: {person_id: folder on disk, or None if it is
+    missing}. Raises UserError if train.csv cannot be read as a table.
 
-    A person_id is the path as train.csv writes it. The name on disk may differ from it in Unicode form, case or spaces,
-    depending on the file system. So the same data has the same ids and the same fingerprint on every machine. Spaces
-    around a path are removed, unless another path in train.csv differs from it only in such spaces.
+    A person_id is the path as train.csv writes it, so the same data has the same ids and the same fingerprint on every
+    machine. The name on disk may differ from the path in Unicode form, case or spaces, depending on the file system.
+    Spaces around a path are removed, unless another path in train.csv differs from it only in such spaces.
     """
     disk = DiskNames(layout.train_images)
     table = read_table(
@@ -38,7 +38,7 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
         else:
             folder = str(PurePosixPath(row.path if num_spellings[row.path.strip()] > 1 else row.path.strip()))
             path = disk.find(row.path)
-            # Two spellings of one folder on disk are the same person; if the folder is missing, spellings are compared.
+            # Two spellings of one folder on disk are duplicates. If the folder is missing, only equal paths are found.
             first_line = line_by_folder.setdefault(path or folder, row.Index)
             if first_line != row.Index:
                 faults.append(f"{where}: folder {folder} is already listed in line {first_line}; keep one of them")

@@ -26,14 +26,14 @@ class Baselines(JsonRecord):
 
 
 def write_baselines(path: Path, prepared: Prepared, scores_by_name: dict[str, dict]) -> None:
-    """Write {name: scores}; evaluate.py looks for the file in the prepared folder and in --cache."""
+    """Write the scores of each baseline; evaluate.py looks for the file in the prepared folder and in --cache."""
     write_json(path, {"dataset": prepared.meta["fingerprint"], "rungs": scores_by_name})
 
 
 def best_baseline(prepared: Prepared | None) -> tuple[str, float] | None:
-    """Return (name, macro F1) of the best recorded baseline on the data.
+    """Return (name, macro F1) of the recorded baseline with the highest macro F1; None if none is recorded.
 
-    Returns None if no baseline is recorded or the data is not found (None).
+    prepared: the data that the baselines were scored on, or None if it was not found. The result is then None too.
     """
     if prepared is None:
         return None

@@ -1,4 +1,4 @@
-"""Compare two runs: which is better, and in which classes and people they differ most."""
+"""Compare two runs: which is better, and for which classes and people they differ most."""
 
 from dataclasses import replace
 
@@ -7,14 +7,14 @@ from rich.console import Console
 
 from maskfold.errors import UserError
 from maskfold.evaluation.score_tables import wide_console
-from maskfold.metrics.bootstrap import Comparison, compare
+from maskfold.metrics.paired_comparison import Comparison, compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold
 
-# The number of classes and of people that are listed, those with the largest difference.
+# Number of classes and number of people that are listed: those with the largest differences.
 NUM_LISTED = 5
-# If more than this many times the people were needed to show a difference, no number of people is printed.
+# The number of additional people needed is printed only if it is at most this many times the number of people.
 MAX_PEOPLE_RATIO = 100
 
 
@@ -28,8 +28,8 @@ def print_comparison(names: tuple[str, str], first: OutOfFold, second: OutOfFold
 def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> list[str]:
     """Return sentences: which run is better, then the classes and people that differ most.
 
-    The runs are compared on the photos that both predict. If their labels differ because of corrections, they are
-    compared on the labels of each run. Raises UserError if they have no photo in common.
+    The runs are compared on the photos that both predict. If the labels of the runs differ because of corrections, the
+    runs are compared twice, on the labels of each. Raises UserError if the runs have no photo in common.
     """
     second_ids = set(second.image_id)
     ids = [name for name in first.image_id if name in second_ids]
@@ -59,9 +59,9 @@ def _differences(names: tuple[str, str], one: OutOfFold, other: OutOfFold) -> li
         verdict(names, compare(one.label, one.pred_labels, other.pred_labels, one.person_id)),
         f"classes with the largest change of F1 from {names[1]} to {names[0]}: "
         + "; ".join(f"{name} {change:+.3f}" for change, name in changed),
-        f"people with more correct photos in {names[0]}: {np.sum(gained > 0)}, in {names[1]}: {np.sum(gained < 0)}, "
-        f"equally many: {np.sum(gained == 0)}; people with the largest difference: "
-        + ", ".join(f"{people[index]} {gained[index]:+d}" for index in order),
+        f"people with more correct photos in {names[0]}: {np.sum(gained > 0)}, with more in {names[1]}: "
+        f"{np.sum(gained < 0)}, with the same number in both: {np.sum(gained == 0)}; people with the largest "
+        "difference: " + ", ".join(f"{people[index]} {gained[index]:+d}" for index in order),
     ]
 
 
@@ -76,7 +76,7 @@ def verdict(names: tuple[str, str], comparison: Comparison) -> str:
     needed = comparison.people_needed
     more = None if needed is None else max(0, needed - comparison.num_people)
     if more is None or more > MAX_PEOPLE_RATIO * comparison.num_people:
-        hint = "no realistic number of people would show a significant one"
+        hint = "no realistic number of people would make this difference significant"
     else:
         hint = f"about {more:,} more people would be needed to show a difference of this size"
     size = f"{comparison.difference:+.4f} {ci_text(comparison.ci95)}"

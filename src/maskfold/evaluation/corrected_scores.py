@@ -19,7 +19,7 @@ def print_corrected_scores(
 ) -> None:
     """Print the scores with and without the corrections, and which labels the predictions agree with.
 
-    Raises UserError for errors in the corrections, and if the raw data is missing.
+    Raises UserError if the corrections have errors, or if the raw data is missing or has changed.
     """
     console = console or wide_console()
     (original, _), (corrected, report) = relabelled(prepared, None), relabelled(prepared, corrections)
@@ -44,7 +44,7 @@ def print_corrected_scores(
     )
     absent = report["not_in_data"]
     console.print(
-        f"corrections: {len(report['changed'])} applied, {report['already_so']} already correct, {len(absent)} for "
+        f"corrections: {len(report['changed'])} applied, {report['already_so']} that change nothing, {len(absent)} for "
         "people who are not in the data" + (f" ({', '.join(absent)})" if absent else "")
     )
     console.print(

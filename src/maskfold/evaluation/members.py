@@ -1,4 +1,4 @@
-"""The members of an ensemble: what each contributes, and how the ways of blending compare, cross-fitted over people."""
+"""Tables for an ensemble: what each member contributes, and the cross-fitted score of each way of blending."""
 
 from collections.abc import Sequence
 
@@ -8,16 +8,18 @@ from rich.console import Console
 from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cross_fit import TOLERATED_LOSS, BlendParams, CrossFitted, accepts_decision, cross_fit
 from maskfold.inference.ensemble_weights import BLENDS, hard_vote
-from maskfold.metrics.bootstrap import Comparison, compare, score_intervals
+from maskfold.metrics.bootstrap import score_intervals
+from maskfold.metrics.paired_comparison import Comparison, compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.probabilities import OutOfFold
 
 
 def leave_one_out(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) -> list[Comparison]:
-    """For each member: macro F1 of the blend minus that of the blend without it, with the other weights scaled up.
+    """For each member: macro F1 of the blend minus macro F1 of the blend of the other members.
 
-    If a member has all the weight, the blend without it is the mean of the others.
+    The other members keep the ratios of their weights. If the left-out member has all the weight, they get equal
+    weights.
     """
     whole, costs = crossed.probs.argmax(1), []
     weighted = crossed.calibrated * crossed.weights.T[:, :, None]
@@ -42,9 +44,9 @@ def print_members(
     params: BlendParams,
     console: Console | None = None,
 ) -> None:
-    """Print each member's score, weight, temperature and the cost of leaving it out; then the members' correlation.
+    """Print the score, weight, temperature and leave-one-out cost of each member, then the members' correlations.
 
-    oof: the photos of `crossed`, with labels and people. params: the parameters fitted on all people.
+    oof: labels and people of the photos of `crossed`. params: the parameters fitted on all people.
     """
     console, labels = console or wide_console(), oof.label
     columns = ("run", "macro F1", "weight", "temperature", "cost of leaving it out [95 %]")
@@ -67,9 +69,10 @@ def print_members(
 def print_blends(
     members: np.ndarray, labels: np.ndarray, people: np.ndarray, computed: dict[str, CrossFitted], console=None
 ) -> None:
-    """Print the cross-fitted score of each way of blending and its difference from the mean.
+    """Print the cross-fitted score of each way of blending, and its difference from the score of the blend `mean`.
 
-    members: float [M, N, 18]; computed: {name of the blend: result}, for results that need not be computed again.
+    members: float [M, N, 18], out-of-fold probabilities; labels, people: [N]; computed: {name of the blend: result} of
+    blends that are already cross-fitted.
     """
     console = console or wide_console()
     columns = ("--blend", "macro F1 [95 %]", "difference from mean [95 %]")

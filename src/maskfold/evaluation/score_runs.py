@@ -12,11 +12,12 @@ from maskfold.evaluation.baseline_scores import best_baseline
 from maskfold.evaluation.compare import print_comparison
 from maskfold.evaluation.corrected_scores import print_corrected_scores
 from maskfold.evaluation.members import print_members
-from maskfold.evaluation.score_tables import gain_sentence, print_calibration, print_classes, print_summary
+from maskfold.evaluation.repeats import print_repeats
+from maskfold.evaluation.score_tables import print_calibration, print_classes, print_summary
 from maskfold.fileio import check_output, why_not_writable
 from maskfold.inference.cached_predictions import load_oof
 from maskfold.inference.cross_fit import cross_fit, fit
-from maskfold.inference.ensemble_gain import are_repeats, load_gain, record_gain
+from maskfold.inference.ensemble_gain import are_repeats, load_gain
 from maskfold.inference.photo_shift import check_shift
 from maskfold.probabilities import OutOfFold, join, load_predictions, same_labels
 from maskfold.runs.run_data import prepared_if_found, prepared_of
@@ -27,13 +28,13 @@ FIGURE = "reliability.png"
 
 
 def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Path | None = None) -> None:
-    """Print scores, classes and calibration of each run; for several runs also a comparison and the members' table.
+    """Print scores, classes and calibration of each run; for several runs also comparisons and print_members.
 
-    From repeats of one experiment, the gain of the mean of the fold models is estimated, printed and recorded.
-    corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, with
-    a subfolder for each run if there are several; None for the folder of each run, if it can be written. Raises
-    UserError if a run has no out-of-fold predictions, runs have no photo in common, the corrections have errors, or the
-    path of a flag does not contain the data of a run.
+    For repeats of one experiment, print_repeats also prints their mean and spread, and records the gain from averaging
+    the fold models. corrections: a file whose effect on each run's score is printed too. out: folder for the
+    reliability diagrams, with a subfolder for each run if there are several; None for the folder of each run, if it can
+    be written. Raises UserError if a run has no out-of-fold predictions, runs have no photo in common, the corrections
+    have errors, or --data.root or --data.prepared is not the data of a run.
     """
     if out is not None:
         check_output(out, "--out")
@@ -55,11 +56,14 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
         return
     _print_members([run.name for run in runs], oofs)
     if are_repeats(runs):
-        print(gain_sentence(record_gain(runs), len(summaries[0]["folds"])))
+        print_repeats(runs, oofs)
 
 
 def _print_shift(datasets: Sequence[Prepared]) -> None:
-    """Print a warning if the eval photos differ; without --data.root, data whose photos are not found is skipped."""
+    """Print the warnings and notes of check_shift, each once.
+
+    If --data.root is not given, data for which check_shift raises UserError is skipped.
+    """
     lines = []
     for prepared in datasets:
         try:

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from maskfold.config.experiment import Config, selects_on_validation
 from maskfold.fileio import read_json, sha256, write_atomic
-from maskfold.inference.manifest import REMAKE_SUBMISSION, Expected
+from maskfold.inference.manifest import REMAKE_SUBMISSION, ExpectedOnly
 from maskfold.inference.submission_csv import load_true_and_submitted
 from maskfold.json_record import check_record
 from maskfold.labels import AXES
@@ -19,12 +19,12 @@ from maskfold.probabilities import OutOfFold
 
 
 def wide_console() -> Console:
-    """Return a console that does not cut tables at 80 columns in a pipe, and lets the terminal wrap long sentences."""
+    """Return a console that prints up to 120 columns into a pipe, and lets the terminal wrap long sentences."""
     return Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=True)
 
 
 def terminal_table(title: str, *columns: str) -> Table:
-    """Return a table without rows: text in the first column, numbers in the others."""
+    """Return a table without rows. The first column is left-aligned, the others are right-aligned."""
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(columns):
         table.add_column(name, justify="right" if index else "left")
@@ -40,8 +40,8 @@ def print_summary(
 ) -> None:
     """Print a run's out-of-fold scores by fold and overall, and the scores to expect on a new set.
 
-    summary: content of summary.json. config: config of the run. baseline: (name, macro F1) that the run should beat.
-    gain: the estimated gain of the mean of the fold models, as in gain.json.
+    summary: content of summary.json. config: config of the run. baseline: (name, macro F1) of the best baseline. gain:
+    the estimated gain from averaging the fold models, as load_gain returns it.
     """
     console = console or wide_console()
     columns = ("fold", *METRIC_TITLES.values(), "macro F1, 95 %", "images/s")
@@ -67,14 +67,30 @@ def print_summary(
     if baseline is not None and whole["macro_f1"] <= baseline[1]:
         console.print(f"this run does not beat the baseline '{baseline[0]}', macro F1 {baseline[1]:.4f}")
     if not summary["complete"]:
-        console.print("not all folds are trained: these scores are those of the finished folds")
+        console.print("not all folds are trained; the scores cover only the finished folds")
+
+
+def submission_sentence(expected: dict) -> str:
+    """Return a sentence on the expected score of a submission; expected: that key of its manifest."""
+    submission = expected["submission"]
+    if submission is None:
+        return "expected leaderboard score of this submission: unknown, since the eval set has too few photos"
+    (low, high), gain = submission["interval95"], submission["gain"]
+    change = f"gains about {gain:.3f} over" if gain >= 0 else f"loses about {-gain:.3f} against"
+    return (
+        f"expected leaderboard score of this submission: macro F1 {submission['macro_f1']:.4f}, with 95 % probability "
+        f"between {low:.2f} and {high:.2f} (the fold models' mean {change} a single one)"
+    )
 
 
 def expected_sentence(expected: dict) -> str:
-    """Return a sentence on the expected scores of one fold's model; expected: board95 and board_half95, [low, high]."""
+    """Return a sentence on the expected scores of one fold's model.
+
+    expected: contains the intervals board95 and board_half95, each [low, high] or None.
+    """
     return (
-        f"expected score of one fold's model on the eval set: board95 {ci_text(expected['board95'])}; on half of the "
-        f"eval set, which a public leaderboard scores: board_half95 {ci_text(expected['board_half95'])}"
+        f"one fold's model alone on the eval set: board95 {ci_text(expected['board95'])}; on half of it: board_half95 "
+        f"{ci_text(expected['board_half95'])}"
     )
 
 
@@ -82,12 +98,12 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
     """Return a sentence on the gain of the mean of the fold models over one model; gain: None if not estimated."""
     if gain is None:
         return (
-            f"the mean of the {folds} fold models often scores higher than one of them; to estimate by how much, "
-            "train the same experiment with another --seed and give both runs to evaluate.py"
+            f"the mean of the {folds} fold models often scores higher than one of them; submit.py estimates the score "
+            "of a submission"
         )
     return (
-        f"the mean of the fold models scores about {gain['gain']:+.4f} {ci_text(gain['ci95'])} macro F1 above one of "
-        f"them (estimated from {', '.join(gain['from'])})"
+        f"averaging the fold models changes macro F1 by about {gain['gain']:+.4f} {ci_text(gain['ci95'])} compared "
+        f"with one fold model (estimated from {', '.join(gain['from'])})"
     )
 
 
@@ -103,7 +119,7 @@ def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
 
 
 def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None = None) -> None:
-    """Print the calibration before and after temperature scaling, cross-fitted; write the reliability diagram.
+    """Print the calibration before and after cross-fitted temperature scaling, and write the reliability diagram.
 
     path: path of the diagram; None for no diagram.
     """
@@ -132,7 +148,7 @@ def print_calibration(oof: OutOfFold, path: Path | None, console: Console | None
 
 
 def print_submission_score(submission: Path, truth: Path) -> None:
-    """Print a submission's score, and whether it is in the expected interval if the submission has a manifest."""
+    """Print a submission's score; if it has a manifest, also print whether the score is in the expected interval."""
     true_scores = scores(*load_true_and_submitted(submission, truth))
     print(f"{submission}: " + ", ".join(f"{title} {true_scores[key]:.4f}" for key, title in METRIC_TITLES.items()))
     path = submission.with_suffix(".json")
@@ -143,11 +159,14 @@ def print_submission_score(submission: Path, truth: Path) -> None:
         print(f"{path} is the manifest of another file, so the score is not compared with an expected one")
         return
     expected = manifest["expected"]
-    check_record(path, expected, Expected, REMAKE_SUBMISSION)
-    if bounds := expected["board95"]:
+    check_record(path, manifest, ExpectedOnly, REMAKE_SUBMISSION)
+    bounds, source = expected["board95"], f"out-of-fold {expected['macro_f1']:.4f}, board95"
+    if submission := expected.get("submission"):
+        bounds, source = submission["interval95"], f"{submission['macro_f1']:.4f}, 95 % interval of the submission"
+    if bounds:
         score = true_scores["macro_f1"]
         where = "below" if score < bounds[0] else "above" if score > bounds[1] else "inside"
-        print(f"expected: out-of-fold {expected['macro_f1']:.4f}, board95 {ci_text(bounds)}; the score is {where} it")
+        print(f"expected: {source} {ci_text(bounds)}; the score is {where} the interval")
 
 
 def print_baselines(scores_by_name: dict[str, dict], console: Console | None = None) -> None:

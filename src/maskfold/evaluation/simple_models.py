@@ -28,13 +28,13 @@ from maskfold.models.input_size import check_input_size
 from maskfold.progress import report
 from maskfold.training.feature_cache import Features
 
-# (height, width) of the mean images: enough to see head, hair and mask.
+# (height, width) of the thumbnails: large enough to show head, hair and mask.
 THUMBNAIL = (32, 24)
-# Strong regularisation: there are a thousand correlated features and few people.
+# Strong regularisation, because there are a thousand correlated features and few people.
 LOGISTIC_C = 0.003
 MAX_ITERATIONS = 300
 
-# (inputs, labels, train rows, val rows) -> labels: fit on the training rows and predict the validation rows.
+# (inputs, labels, train rows, val rows) -> predicted labels of the val rows, after fitting on the train rows.
 Baseline = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -44,7 +44,7 @@ def score_baselines(
     """Score every baseline out-of-fold and record the scores. Return (path of the record, {name: scores}).
 
     out: file of the record; None for baselines.json in --cache or the prepared folder. If the record cannot be written,
-    a note is printed and the returned path is None. The last baseline needs ImageNet weights (model.weights or
+    a note is printed and the returned path is None. Logistic regression needs pretrained weights (model.weights or
     model.pretrained) and is left out without them.
     """
     if out is not None:

@@ -1,4 +1,4 @@
-"""Print the out-of-fold gain of each TTA view, alone and as one of the given views."""
+"""Print what each TTA view gains out-of-fold, alone and together with the other views."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from rich.table import Table
 
 from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.inference.cached_predictions import predict_runs
-from maskfold.metrics.bootstrap import compare
+from maskfold.metrics.paired_comparison import compare
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
@@ -20,7 +20,8 @@ from maskfold.runs.run_folder import RunFolder
 def print_tta_report(runs: Sequence[RunFolder], tta: Sequence[str], console: Console | None = None) -> None:
     """Print a table per run: each TTA view's score, its gain over `none`, and the cost of leaving it out of `tta`.
 
-    The predictions of each view are kept in the run folder. Raises UserError for an unknown view.
+    The predictions of each view are kept in --cache or the run folder. Raises UserError for an unknown view, or if the
+    data has no eval set.
     """
     console, views = console or wide_console(), canonical_views(tta, "--tta")
     datasets = [prepared_of(run) for run in runs]

@@ -9,7 +9,8 @@ from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
 from maskfold.inference.cached_predictions import predict_runs
 from maskfold.inference.cross_fit import BlendParams, CrossFitted, accepts_decision, cross_fit, decision_gain, fit
-from maskfold.metrics.bootstrap import Comparison
+from maskfold.inference.decision import decide
+from maskfold.metrics.paired_comparison import Comparison
 from maskfold.probabilities import OutOfFold, Predictions, join
 from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder
@@ -19,15 +20,19 @@ from maskfold.runs.run_folder import RunFolder
 class Blend:
     """The predictions of an ensemble.
 
-    eval_predictions, pred_labels: the probabilities and labels of the eval set. oof: the photos that all members
-    predict out-of-fold; member_probs: the members' probabilities for these photos, float [M, N, 18]. cross_fitted: the
-    same blend, in which each person is predicted with parameters fitted on other people; its score is the expected
-    score. params: the parameters fitted on all people. decision_gain: gain of the decision over the most probable
-    label; None for the decision argmax.
+    eval_predictions, pred_labels: the probabilities and labels of the eval set. fold_probs, fold_pred_labels: float [K,
+    E, 18] and int [K, E]: for each of the K folds that all members have finished, the probabilities and labels of the E
+    eval photos if only the models of this fold are blended. oof: the first member's predictions of the photos that all
+    members predict out-of-fold; member_probs: float [M, N, 18], the probabilities of all members for these photos.
+    cross_fitted: the blend's predictions of these photos, with parameters fitted on other people; their score is that
+    of one fold's models, not of the mean over all folds. params: the parameters fitted on all people. decision_gain:
+    the gain of the decision over the most probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
     pred_labels: np.ndarray
+    fold_probs: np.ndarray
+    fold_pred_labels: np.ndarray
     oof: OutOfFold
     member_probs: np.ndarray
     cross_fitted: CrossFitted
@@ -44,7 +49,21 @@ def blend_runs(
     A decision that may lose macro F1 is not used. In that case `params` has no factors, but `decision_gain` is still
     set. Raises UserError if members have different data or folds; the message names the difference.
     """
-    datasets, predicted = _predict(runs, views)
+    datasets, predicted = _predict(runs, views, need_folds=True)
+    return blend_predictions(runs, datasets[0], predicted, blend, decision)
+
+
+def blend_predictions(
+    runs: Sequence[RunFolder],
+    prepared: Prepared,
+    predicted: Sequence[tuple[Predictions, OutOfFold]],
+    blend: str = "mean",
+    decision: str = "argmax",
+) -> Blend:
+    """Blend runs as blend_runs does, with given predictions.
+
+    predicted: the (eval, out-of-fold) predictions of each run; the eval predictions must have fold_probs.
+    """
     joined = join([oof for _, oof in predicted])
     oof, members = joined[0], np.stack([member.probs for member in joined])
     gain = None
@@ -55,8 +74,13 @@ def blend_runs(
         if not accepts_decision(gain):
             crossed = replace(crossed, pred_labels=crossed.probs.argmax(1))
             params = replace(params, factors=None)
-    eval_predictions, pred_labels = _apply(params, [predictions for predictions, _ in predicted])
-    return Blend(eval_predictions, pred_labels, oof, members, crossed, params, gain, datasets[0])
+    evaluations = [predictions for predictions, _ in predicted]
+    eval_predictions, pred_labels = _apply(params, evaluations)
+    fold_probs = np.stack([params.probs(fold_members) for fold_members in _members_by_fold(runs, evaluations)])
+    fold_pred_labels = np.stack([decide(probs, params.factors) for probs in fold_probs])
+    return Blend(
+        eval_predictions, pred_labels, fold_probs, fold_pred_labels, oof, members, crossed, params, gain, prepared
+    )
 
 
 def apply_blend(
@@ -71,17 +95,28 @@ def apply_blend(
 
 
 def _predict(
-    runs: Sequence[RunFolder], views: tuple[str, ...]
+    runs: Sequence[RunFolder], views: tuple[str, ...], need_folds: bool = False
 ) -> tuple[list[Prepared], list[tuple[Predictions, OutOfFold]]]:
     datasets = [prepared_of(run) for run in runs]
     _check_same_data(runs, datasets)
-    return datasets, predict_runs(runs, datasets, views)
+    return datasets, predict_runs(runs, datasets, views, need_folds)
 
 
 def _apply(params: BlendParams, eval_predictions: Sequence[Predictions]) -> tuple[Predictions, np.ndarray]:
     joined = join(eval_predictions)
     members = np.stack([member.probs for member in joined])
-    return replace(joined[0], probs=params.probs(members), source=None), params.predict(members)
+    blended = replace(joined[0], probs=params.probs(members), source=None, fold_probs=None)
+    return blended, params.predict(members)
+
+
+def _members_by_fold(runs: Sequence[RunFolder], eval_predictions: Sequence[Predictions]) -> list[np.ndarray]:
+    """For each fold that all members have finished, return [M, E, 18]: the members' eval probabilities."""
+    by_fold = []
+    for run, predictions in zip(runs, join(eval_predictions), strict=True):
+        assert predictions.fold_probs is not None
+        by_fold.append(dict(zip(run.finished_folds, predictions.fold_probs, strict=True)))
+    folds = sorted(set(by_fold[0]).intersection(*by_fold[1:]))
+    return [np.stack([probs_by_fold[fold] for probs_by_fold in by_fold]) for fold in folds]
 
 
 def _check_same_data(runs: Sequence[RunFolder], datasets: Sequence[Prepared]) -> None:

@@ -1,6 +1,7 @@
-"""Predict the eval photos and, out-of-fold, the training photos with fold models; later commands read the results."""
+"""Predict eval photos, and training photos out-of-fold, with the models of runs; cache the results."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from maskfold.fileio import sha256
 from maskfold.probabilities import OutOfFold, Predictions, load_predictions
 from maskfold.runs.run_folder import RunFolder
 
-# Maximum bytes of weights that are loaded together, since photos and activations must fit into a small GPU too.
+# Maximum bytes of weights that are loaded at once: photos and activations must fit into a small GPU's memory, too.
 MAX_WEIGHT_BYTES = 4 * 2**30
 
 
@@ -30,7 +31,7 @@ def load_oof(run: RunFolder, prepared: Prepared) -> OutOfFold:
 def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
     """Return {finished part (fold0, ..., full): SHA-256 of its weights}.
 
-    Raises UserError if no fold is finished or a file of weights is missing.
+    Raises UserError if no fold is finished, or if the weights of a part are missing.
     """
     if not run.finished_folds:
         raise UserError(f"{run.folder}: no fold is finished; train it first")
@@ -40,23 +41,44 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
     return {part: sha256(run.weights_path(part)) for part in run.finished_parts}
 
 
-def predict_runs(
-    runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...]
-) -> list[tuple[Predictions, OutOfFold]]:
-    """Return (eval, out-of-fold) predictions of all finished parts of each run with these TTA views.
+@dataclass(frozen=True)
+class _Request:
+    """A request for cached predictions of a run. source: see _source.
 
-    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if these files were made with the
-    current checkpoints; otherwise they are computed and written there. Raises UserError if the data has no eval set.
+    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: the end of
+    a note about damaged predictions, which tells what happens next.
     """
-    sources = [_source(run, prepared) for run, prepared in zip(runs, datasets, strict=True)]
-    cached = [_read_cached(*member, views) for member in zip(runs, datasets, sources, strict=True)]
+
+    run: RunFolder
+    prepared: Prepared
+    views: tuple[str, ...]
+    source: np.ndarray
+    need_folds: bool
+    fix: str = "they are computed again"
+
+
+def predict_runs(
+    runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...], need_folds: bool = False
+) -> list[tuple[Predictions, OutOfFold]]:
+    """Return the (eval, out-of-fold) predictions of each run, by all its finished parts with these TTA views.
+
+    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if the current checkpoints made
+    these files; otherwise they are computed and written there. need_folds: whether the eval predictions must have
+    fold_probs. If so, files of older versions, which lack them, are computed again. Raises UserError if the data has no
+    eval set.
+    """
+    pairs = zip(runs, datasets, strict=True)
+    requests = [_Request(run, prepared, views, _source(run, prepared), need_folds) for run, prepared in pairs]
+    cached = [_read_cached(request) for request in requests]
     missing = [index for index, predictions in enumerate(cached) if predictions is None]
     if missing:
         # Imported only here, so that cached predictions can be blended without importing torch.
         from maskfold.inference.predict_members import Member, predict_members
 
         for group in _groups_within_memory([runs[index] for index in missing], missing):
-            members = [Member(runs[index], runs[index].config, datasets[index], sources[index]) for index in group]
+            members = [
+                Member(runs[index], runs[index].config, datasets[index], requests[index].source) for index in group
+            ]
             for index, predictions in zip(group, predict_members(members, views), strict=True):
                 cached[index] = predictions
                 cache = runs[index].places.cache
@@ -65,39 +87,53 @@ def predict_runs(
     return [predictions for predictions in cached if predictions is not None]
 
 
+def read_cached_predictions(
+    run: RunFolder, prepared: Prepared, views: tuple[str, ...]
+) -> tuple[Predictions, OutOfFold] | None:
+    """Return the cached (eval, out-of-fold) predictions of a run, with fold_probs; None if there are no valid ones.
+
+    Raises UserError if the data has no eval set or the run has no weights.
+    """
+    request = _Request(run, prepared, views, _source(run, prepared), True, "the next submit.py computes them again")
+    return _read_cached(request)
+
+
 def _paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Return the possible paths of the eval predictions and of the out-of-fold ones; new files get the first path."""
+    """Return the possible paths of the eval and of the out-of-fold predictions; new files get the first path."""
     tta = "+".join(views)
     return run.cache_paths(f"eval-{tta}.npz"), run.cache_paths(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
-    """Return the fingerprint of the eval photos and the hash of each checkpoint, text [1 + parts]."""
+    """Return text [1 + P]: the fingerprint of the eval photos, then the hash of the checkpoint of each of P parts."""
     _ = prepared.eval_table  # raises UserError without an eval set
     fingerprint = f"eval:{prepared.meta['eval_fingerprint']}"
     return np.array([fingerprint] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
 
 
-def _read_cached(
-    run: RunFolder, prepared: Prepared, source: np.ndarray, views: tuple[str, ...]
-) -> tuple[Predictions, OutOfFold] | None:
-    """Return the cached predictions; None if there are none, they are damaged, or other checkpoints made them."""
-    pairs = (_read_pair(paths, run, prepared, source) for paths in zip(*_paths(run, views), strict=True))
+def _read_cached(request: _Request) -> tuple[Predictions, OutOfFold] | None:
+    """Return the cached predictions; None if they are missing, damaged or made by other checkpoints."""
+    pairs = (_read_pair(paths, request) for paths in zip(*_paths(request.run, request.views), strict=True))
     return next((pair for pair in pairs if pair is not None), None)
 
 
-def _read_pair(
-    paths: tuple[Path, Path], run: RunFolder, prepared: Prepared, source: np.ndarray
-) -> tuple[Predictions, OutOfFold] | None:
+def _read_pair(paths: tuple[Path, Path], request: _Request) -> tuple[Predictions, OutOfFold] | None:
     if not all(path.exists() for path in paths):
         return None
-    note, fix = run.places.cache.note, "they are computed again"
+    run, prepared, fix = request.run, request.prepared, request.fix
+    note = run.places.cache.note
     try:
         cached = (load_predictions(paths[0], fix=fix), load_predictions(paths[1], out_of_fold=True, fix=fix))
     except UserError as error:
         note(str(error))
         return None
-    if not all(each.source is not None and np.array_equal(each.source, source) for each in cached):
+    if not all(each.source is not None and np.array_equal(each.source, request.source) for each in cached):
+        return None
+    num_folds, fold_probs = len(run.finished_folds), cached[0].fold_probs
+    if fold_probs is None and request.need_folds:
+        return None
+    if fold_probs is not None and len(fold_probs) != num_folds:
+        note(f"{paths[0]}: has fold_probs of {len(fold_probs)} folds, but {num_folds} folds are finished; {fix}")
         return None
     images = prepared.images
     oof_ids = images.image_id[images.person_id.map(prepared.fold_by_person).isin(run.finished_folds)]
@@ -110,7 +146,7 @@ def _read_pair(
 
 
 def _groups_within_memory(runs: Sequence[RunFolder], indices: Sequence[int]) -> Iterator[list[int]]:
-    """Yield `indices` in groups whose weights stay below MAX_WEIGHT_BYTES; a single larger run is its own group."""
+    """Yield `indices` in groups with at most MAX_WEIGHT_BYTES of weights; a single larger run is a group of its own."""
     group: list[int] = []
     group_bytes = 0
     for run, index in zip(runs, indices, strict=True):

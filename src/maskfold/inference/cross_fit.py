@@ -1,4 +1,4 @@
-"""Fit the parameters of a blend on out-of-fold predictions, and predict people that they were not fitted on."""
+"""Fit the parameters of a blend on out-of-fold predictions, and predict people who were not used for the fit."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from maskfold.errors import UserError
 from maskfold.inference.decision import DECISIONS, Factors, decide
 from maskfold.inference.ensemble_weights import BLENDS
 from maskfold.labels import stratum
-from maskfold.metrics.bootstrap import Comparison, compare
 from maskfold.metrics.calibration import apply_temperature, fit_temperature
+from maskfold.metrics.paired_comparison import Comparison, compare
 
-# People are divided into this many groups; each is scored with parameters that were fitted on the others.
+# People are divided into this many groups; each group is scored with parameters that were fitted on the other groups.
 NUM_GROUPS = 5
-# A decision is used only if the lower end of the interval of its gain in macro F1 is above minus this value.
+# A decision is used only if the lower bound of its gain in macro F1 is above -TOLERATED_LOSS.
 TOLERATED_LOSS = 0.005
 
 
@@ -22,7 +22,7 @@ TOLERATED_LOSS = 0.005
 class BlendParams:
     """The parameters of a blend.
 
-    temperatures, weights (sum 1): one per member; factors: by axis, or None to predict the most probable label.
+    temperatures, weights (sum 1): one per member; factors: see decision.py, None to predict the most probable label.
     """
 
     temperatures: list[float]
@@ -30,7 +30,7 @@ class BlendParams:
     factors: Factors | None
 
     def probs(self, members: np.ndarray) -> np.ndarray:
-        """Return the weighted mean of the calibrated members, float64 [N, 18]; members: float [M, N, 18]."""
+        """Return the weighted mean of the members' calibrated probabilities, float64 [N, 18]; members: [M, N, 18]."""
         parts = zip(self.weights, members, self.temperatures, strict=True)
         weighted = (weight * apply_temperature(member, temperature) for weight, member, temperature in parts)
         return sum(weighted, start=np.zeros(()))
@@ -41,7 +41,7 @@ class BlendParams:
 
 
 def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str, decision: str) -> BlendParams:
-    """Fit each member's temperature, then the weights of the calibrated members, then the factors of their mean.
+    """Fit each member's temperature, then the weights of the calibrated members, then the factors for their mean.
 
     members: float [M, N, 18] out-of-fold probabilities; labels, people: [N]; blend: a key of BLENDS; decision: a key of
     DECISIONS.
@@ -56,10 +56,10 @@ def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str,
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """Predictions of a blend for people that its parameters were not fitted on.
+    """A blend's predictions of people who were not used to fit its parameters.
 
-    probs: float64 [N, 18]; pred_labels: int [N], with the decision; calibrated: the members' probabilities
-    [M, N, 18]; weights: [N, M], the members' weights for each photo.
+    probs: float64 [N, 18]; pred_labels: int [N], after the decision; calibrated: float [M, N, 18], the members'
+    calibrated probabilities; weights: float [N, M], the members' weights for each photo.
     """
 
     probs: np.ndarray
@@ -87,7 +87,7 @@ def cross_fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend
 def assign_groups(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
     """Assign people to groups, stratified like the folds, and return the group of each photo's person, int [N].
 
-    Raises UserError for a single person.
+    Raises UserError if there is only one person.
     """
     names, first, person_index = np.unique(people, return_index=True, return_inverse=True)
     if len(names) < 2:

@@ -1,8 +1,8 @@
-"""Probabilities -> labels for macro F1: a factor for each class of each axis, then the largest product.
+"""Choose labels for macro F1: multiply probabilities by a factor for each class of each axis, take the largest product.
 
-The most probable label maximises accuracy. The best decision for an F1 moves the border between two classes towards the
-frequent one (Lipton, Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1). The factors move
-it; they are fitted by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
+Choosing the most probable label maximises accuracy. The best decision for F1 predicts rare classes more often (Lipton,
+Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1). The factors make this possible; they
+are fitted by coordinate ascent on the metric itself (Fan & Lin 2007, A study on threshold selection).
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from maskfold.labels import AXES, NUM_CLASSES, joint_log_probs
 from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 
-# The steps and the maximum are values of a factor's logarithm. PENALTY times the sum of the squared logarithms is
-# subtracted from macro F1. This penalty and the mean over resampled people shrink the factors towards 1, where the
-# decision is argmax.
+# STEPS and MAX_LOG_FACTOR are values of a factor's logarithm. PENALTY times the sum of the squared logarithms is
+# subtracted from macro F1. This penalty, and the mean over resampled people, shrink the factors towards 1. If all
+# factors are 1, the decision is argmax.
 STEPS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 MAX_LOG_FACTOR, PENALTY = 1.5, 0.01
 NUM_FACTOR_BAGS, NUM_SWEEPS = 6, 5
@@ -45,7 +45,7 @@ def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed:
     return {axis: np.exp(values).tolist() for axis, values in zip(AXES, means, strict=True)}
 
 
-# Values of --decision: probabilities float [N, 18], labels, people [N] -> factors, None for the most probable label.
+# Values of --decision: (probabilities float [N, 18], labels [N], people [N]) -> factors; None: most probable label.
 DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | None]] = {
     "argmax": lambda probs, labels, people: None,
     "macro-f1": fit_factors,
@@ -53,12 +53,12 @@ DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | No
 
 
 def _by_class(axes: list[np.ndarray]) -> np.ndarray:
-    """Convert logarithms by axis to logarithms by class, [18]."""
+    """Add up the log factors of the three axes for each class, [18]."""
     return joint_log_probs(*(np.asarray(values)[None] for values in axes))[0]
 
 
 def _ascend(logs: np.ndarray, labels: np.ndarray) -> list[np.ndarray]:
-    """Fit log factors by axis: coordinate ascent on the penalised macro F1 until no step improves it."""
+    """Fit the log factors of each axis by coordinate ascent on the penalised macro F1, in at most NUM_SWEEPS sweeps."""
     num_true = np.bincount(labels, minlength=NUM_CLASSES)
     log_factors = [np.zeros(len(names)) for names in AXES.values()]
 

@@ -1,10 +1,10 @@
-"""Estimate how much higher the mean of the fold models scores than one of them.
+"""Estimate how much higher the mean of the fold models scores than a single fold model.
 
-The out-of-fold score is that of single models, but a submission is the mean of all. The gain is estimated from repeats:
-runs of one experiment with different seeds or folds. The mean of the repeats predicts every person out-of-fold, as each
-repeat does. The error of a mean of m similar models falls as 1/m towards the error that they share (Krogh & Vedelsby
-1995), so the gain of r repeats is multiplied by (1 - 1/K) / (1 - 1/r) for K folds. Fold models share more of their
-training people than repeats with other folds do, so the result is only an estimate, and is reported as one.
+The out-of-fold score is that of single models, but a submission is the mean of all fold models. The gain is estimated
+from repeats: runs of one experiment with different seeds or folds. Like each repeat, the mean of the repeats predicts
+every person out-of-fold. The error of a mean of m similar models falls as 1/m towards the error that they share (Krogh
+& Vedelsby 1995), so the gain of r repeats is multiplied by (1 - 1/K) / (1 - 1/r) for K folds. The models of two folds
+share fewer training people than the models of two repeats, so the result is only an estimate, and is reported as one.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Gain(JsonRecord):
 
 
 def are_repeats(runs: Sequence[RunFolder]) -> bool:
-    """Whether all runs repeat one experiment, and no two are equal because they have the same seed and folds."""
+    """Whether the runs are repeats: equal experiments but for REPEAT_KEYS, no two with the same seed and folds."""
     values = [fixed_values(run.config) for run in runs]
     settings = [{key: value for key, value in each.items() if key not in REPEAT_KEYS} for each in values]
     seeds = {(each["seed"], run.provenance["identity"]) for run, each in zip(runs, values, strict=True)}
@@ -44,7 +44,7 @@ def are_repeats(runs: Sequence[RunFolder]) -> bool:
 
 
 def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
-    """Estimate how much higher the macro F1 of the mean of `folds` models is than that of one: {gain, ci95}.
+    """Return {gain, ci95}: how much higher the macro F1 of the mean of `folds` models is than that of one model.
 
     oofs: the out-of-fold predictions of the repeats.
     """
@@ -81,8 +81,9 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
 def load_gain(runs: Sequence[RunFolder]) -> dict | None:
     """Return the recorded gain for a blend of these runs.
 
-    Returns None if a run has no recorded gain, or if a repeat has been trained again since then. A blend of R runs is
-    the mean of R models even out-of-fold, so the mean over the folds adds only 1/R of what it adds to one model.
+    Returns None if a run has no recorded gain, or if a repeat has been trained again since then. The out-of-fold
+    score of a blend of R runs is already that of a mean of R models, so averaging over the folds adds only 1/R of what
+    it adds for a single run.
     """
     estimates = []
     for run in runs:
@@ -101,7 +102,7 @@ def load_gain(runs: Sequence[RunFolder]) -> dict | None:
 
 
 def _is_current(run: RunFolder, estimate: dict) -> bool:
-    """Whether the run and its repeats in the same folder still have the predictions that the gain was estimated from.
+    """Whether the run, and its repeats in the same parent folder, still have the predictions used for the estimate.
 
     Repeats in other folders are not checked, nor are estimates of older versions, which have no hashes.
     """

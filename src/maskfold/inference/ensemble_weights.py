@@ -22,12 +22,13 @@ def equal_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -
 
 
 def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Weights float [M], at least 0, sum 1, for the best macro F1 of the weighted mean.
+    """Weights float [M], at least 0, sum 1, that give the weighted mean a high macro F1.
 
     Forward selection with replacement (Caruana et al. 2004, Ensemble selection from libraries of models): each step
-    adds the member that gives the best sum, and the best of all sums is kept. The weights are averaged over bags of
-    resampled people. The paper samples half of the members for each bag, for libraries of thousands of models; with a
-    few members, chance would decide how many bags contain each member. members: float [M, N, 18]; labels, people: [N].
+    adds the member that gives the best sum, and the best of all sums is kept. Each bag is a resample of the people, and
+    the weights are averaged over the bags. In the paper, a bag is a random half of a library of thousands of models;
+    with a few members, chance would decide how many bags contain each member. members: float [M, N, 18]; labels,
+    people: [N].
     """
     total = np.zeros(len(members))
     for rows in bootstrap_rows(people, NUM_WEIGHT_BAGS, seed):
@@ -51,7 +52,7 @@ def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
 
 
 def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray) -> np.ndarray:
-    """Weights float [M], at least 0, sum 1, for the lowest log loss of the weighted mean, a convex function of them.
+    """Weights float [M], at least 0, sum 1, with the lowest log loss of the weighted mean; the loss is convex in them.
 
     Returns equal weights and prints a warning if the search does not converge.
     """
@@ -73,13 +74,13 @@ def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray
 
 
 def hard_vote(members: np.ndarray) -> np.ndarray:
-    """The label that most members predict, int [N]; if votes are equal, the label with the larger mean probability."""
+    """The label that most members predict, int [N]; after a tie, the label with the larger mean probability."""
     pred_labels = members.argmax(2)
     votes = np.stack([(pred_labels == label).sum(0) for label in range(members.shape[2])], 1)
     return (votes + members.mean(0) / 2).argmax(1)
 
 
-# Values of --blend: probabilities float [M, N, 18], labels, people [N] -> weights float [M].
+# Values of --blend: (probabilities float [M, N, 18], labels [N], people [N]) -> weights float [M].
 BLENDS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]] = {
     "mean": equal_weights,
     "oof": greedy_weights,

@@ -25,15 +25,15 @@ PROB_COLUMNS = {
     "gender": tuple(f"p_{name}" for name in GENDERS),
     "age": ("p_age_under_30", "p_age_30_59", "p_age_60_plus"),
 }
-# Names of the age groups in a table.
+# Names of the age groups in the table of predictions.
 AGE_NAMES = dict(zip(AGE_GROUPS, ("under 30", "30-59", "60 and over"), strict=True))
 Image = np.ndarray | str | Path
 
 
 class RunModel:
-    """A model of all finished parts of a run, whose probabilities are averaged as for a submission.
+    """All finished models of a run. Their probabilities are averaged as for a submission.
 
-    It needs no data, only the run folder. Raises UserError if the folder is not a run or has no finished part.
+    Only the run folder is needed, no data. Raises UserError if the folder is not a run or has no finished part.
     """
 
     def __init__(self, folder: str | Path):
@@ -50,8 +50,8 @@ class RunModel:
         """Predict images; the table has one row per image, in the same order.
 
         images: paths of JPEG or PNG files, or uint8 RGB arrays [H, W, 3] of any size. tta: names of TTA views.
-        Columns: path (empty for arrays), label 0..17, mask, gender, age, and the eight probabilities of their classes.
-        Raises UserError for an unreadable or damaged file, an array of another shape or dtype, and an unknown TTA view.
+        Columns: path (empty for arrays), label 0..17, mask, gender, age, and the probabilities of their eight classes.
+        Raises UserError for an unreadable or damaged file, an array of another shape or dtype, or an unknown TTA view.
         """
         views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
         if len(images):
@@ -60,7 +60,7 @@ class RunModel:
         return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
 
     def _batches(self, images: Sequence[Image]) -> Iterator[Batch]:
-        """Yield batches of the images without labels."""
+        """Yield the images in batches, without labels."""
         size = self.config.optim.batch_size
         for start in range(0, len(images), size):
             rows = range(start, min(start + size, len(images)))
@@ -69,7 +69,7 @@ class RunModel:
             yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, torch.tensor(rows))
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
-        """Crop and resize the photo as in training, uint8 [*image_size, 3]."""
+        """Crop and resize the photo as in training, uint8 [*image_size, 3]. number: the index of the photo."""
         data = self.config.data
         if isinstance(image, str | Path):
             photo = read_stored_photo(Path(image), data, check_damage=True)

@@ -15,21 +15,38 @@ REMAKE_SUBMISSION = "make the submission again from its runs"
 
 
 class MemberRecord(JsonRecord):
-    """A run of an ensemble: its name, its folder at the time, and the hashes of its finished parts."""
+    """A run of an ensemble: its name, its folder when the submission was made, and the hashes of its finished parts."""
 
     run: PathText
     folder: PathText = ""
     checkpoints: dict[str, str]
 
 
+class SubmissionExpectation(JsonRecord):
+    """The expected score of the submission itself, its interval, and the gain over one fold's models in this score."""
+
+    macro_f1: float
+    interval95: Interval
+    gain: float
+    gain_std_error: float
+
+
 class Expected(JsonRecord):
-    """The expected score; board95 is None without an eval set."""
+    """The expected scores. board95 and submission are None without an eval set; older manifests have no submission."""
 
     macro_f1: float
     board95: Interval | None
+    submission: SubmissionExpectation | None = None
+    submission_half95: Interval | None = None
 
 
-class Manifest(JsonRecord):
+class ExpectedOnly(JsonRecord):
+    """A manifest of which only the expected score is read."""
+
+    expected: Expected
+
+
+class Manifest(ExpectedOnly):
     """The keys of a manifest that are read, besides factors."""
 
     name: str
@@ -37,7 +54,6 @@ class Manifest(JsonRecord):
     weights: list[Annotated[float, Field(ge=0)]]
     temperatures: list[Annotated[float, Field(gt=0)]]
     tta: Annotated[list[str], Field(min_length=1)]
-    expected: Expected
     dataset: str
     eval: str
     csv_sha256: str

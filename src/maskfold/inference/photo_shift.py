@@ -1,4 +1,4 @@
-"""Check whether eval photos look different from training photos; local scores may then not predict the leaderboard."""
+"""Check whether eval photos look different from training photos. Local scores may then not predict the leaderboard."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -19,13 +19,14 @@ from maskfold.loading.photo_statistics import MEANINGS, STATISTICS, statistics_o
 from maskfold.metrics.two_sample import auc, compare_samples, enough_people
 from maskfold.progress import parallel_map
 
-# The file of the result. It also has the fingerprints of the photos that were compared.
+# The file of the result. It also contains the fingerprints of the photos that were compared.
 SHIFT_FILE = "shift.json"
-# Increase the version with every change of the statistics or of the test.
+# Increase the version whenever the statistics or the test change.
 SHIFT_VERSION = 2
-# Maximum number of photos that are compared; more would take longer and hardly change the result.
+# Maximum numbers of photos that are compared. More photos would take longer and hardly change the result.
 MAX_SAMPLED_PHOTOS, MAX_SAMPLED_EVAL_PHOTOS = 1400, 700
-# The warning names statistics whose own AUC differs from 0.5 by at least MIN_DIFFERENCE, but at most MAX_NAMED of them.
+# The warning describes at most MAX_NAMED differences. Each is a statistic whose own AUC differs from 0.5 by at least
+# MIN_DIFFERENCE.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
 
 
@@ -47,9 +48,9 @@ class ShiftFile(JsonRecord):
 def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     """Compare eval photos with training photos. Return (result, lines to print: a warning, a note or none).
 
-    result: {auc, threshold, differs, differences}; None without an eval set, with too few people, and if the photos are
-    not found or most of them can't be read. The result is kept in --cache or in the prepared folder. Raises UserError
-    if the photos in --data.root differ from those that the folder was prepared from.
+    result: {auc, threshold, differs, differences}, see measure_shift. It is None if there is no eval set, if there are
+    too few people, or if the photos are not found or most of them can't be read. The result is kept in --cache or the
+    prepared folder. Raises UserError if the photos in --data.root are not those that the folder was prepared from.
     """
     if prepared.evaluation is None:
         return None, []
@@ -60,7 +61,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
     if content is None:
         if not enough_people(len(prepared.folds), len(prepared.evaluation)):
             return None, []
-        # A wrong --data.root is an error. Without this flag, missing data is not an error: only a note is printed.
+        # A wrong --data.root is an error. Without this flag, missing photos are only reported in a note.
         check_given_root(prepared, prepared.images, prepared.evaluation)
         try:
             content = source | {"shift": _measure(prepared)}
@@ -91,9 +92,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    The number of training people is chosen so that a training person has as many sampled photos as an eval person. If
-    there are fewer training people than that number, all are used, with more photos each. If the eval set is large,
-    most people have one sampled photo or none; if it is small, all their photos are sampled.
+    The number of training people is chosen so that a training person has, on average, as many sampled photos as an eval
+    person. If there are fewer training people than that, all are used, with more photos each. If the eval set is large,
+    most people have at most one sampled photo; if it is small, all photos of the sampled people are used.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table
@@ -107,11 +108,11 @@ def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def measure_shift(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, num_eval_people: int) -> dict | None:
-    """Compare photo statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
+    """Compare the statistics of training photos, `train` [N, S], with those of eval photos, `evaluation` [M, S].
 
-    num_eval_people: number of people in the eval set from which the eval photos were sampled. Returns {auc, threshold,
-    differs, differences}, or None for too few people. differences: descriptions of the eval photos in comparison with
-    the training photos, such as "brighter".
+    people: [N], the person of each training photo. num_eval_people: number of people in the eval set from which the
+    eval photos were sampled. Returns {auc, threshold, differs, differences}, or None for too few people. differences:
+    how the eval photos differ from the training photos, for example "brighter".
     """
     result = compare_samples(train, people, evaluation, num_eval_people)
     if result is None:
@@ -129,7 +130,7 @@ def measure_shift(train: np.ndarray, people: np.ndarray, evaluation: np.ndarray,
 
 
 def shift_warning(shift: dict) -> str:
-    """Return the warning for a result of measure_shift with differs true."""
+    """Return the warning for a result of measure_shift whose `differs` is true."""
     differences = shift["differences"]
     description = f" The eval photos are {_listed(differences)}." if differences else ""
     return (
@@ -149,7 +150,7 @@ def _statistics(path: Path) -> np.ndarray:
 
 
 def _read(path: Path, source: dict) -> dict | None:
-    """Read the content of shift.json. Return None if it is missing, not valid or of other photos than `source`."""
+    """Read the content of shift.json. Return None if it is missing, not valid or does not match `source`."""
     try:
         content = read_json(path, "")
         check_record(path, content, ShiftFile, "")

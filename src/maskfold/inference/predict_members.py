@@ -1,4 +1,4 @@
-"""Run all models of some runs on all photos: the part of inference that needs torch."""
+"""Predict all photos with all models of several runs. This module needs torch; blending cached predictions does not."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class Member:
 def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[tuple[Predictions, OutOfFold]]:
     """Return (eval, out-of-fold) predictions of each member.
 
-    Photos are read once for all folds, TTA views and members with the same preprocessing. Raises UserError if the
-    models do not fit into the GPU's memory together.
+    Photos are read once for all folds, TTA views and members with the same preprocessing, batch size and hardware.
+    Raises UserError if the models do not fit into the GPU's memory together.
     """
     requests = [_requests(member) for member in members]
     all_requests = [request for member_requests in requests for request in member_requests]
@@ -43,8 +43,8 @@ def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[t
             probs = predict_parts(all_requests, views, on_batch=advance)
         except torch.OutOfMemoryError as error:
             raise UserError(
-                f"the GPU has too little memory for the models of {names} together; submit fewer runs at a time first, "
-                "so that their predictions are kept for the blend of all runs"
+                f"the GPU has too little memory for the models of {names} together; first make submissions of fewer "
+                "runs, which caches their predictions; then submit all runs together"
             ) from error
     predictions = []
     for member, member_requests in zip(members, requests, strict=True):
@@ -54,7 +54,7 @@ def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[t
 
 
 def _requests(member: Member) -> list[PartRows]:
-    """Return requests: the eval photos for each part of a run, then the validation photos of each fold's own model."""
+    """Return the requests of a run: the eval photos for each part, then each fold's validation photos for its model."""
     run, config, prepared = member.run, member.config, member.prepared
     hardware = prediction_hardware(config.run)
     stores = [open_store(prepared, table, config.data) for table in (prepared.eval_table, prepared.images)]
@@ -65,14 +65,18 @@ def _requests(member: Member) -> list[PartRows]:
 
 
 def _collect(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, OutOfFold]:
-    """Return (mean of the parts on the eval photos, out-of-fold predictions of all folds).
+    """Return (eval predictions, out-of-fold predictions). The eval predictions are the mean over the parts.
 
-    probs: one array for each request of _requests.
+    probs: one array for each request of _requests. fold_probs of the eval predictions leaves out the refit, because no
+    fold measures its score.
     """
     run, prepared, images = member.run, member.prepared, member.prepared.images
     num_parts = len(run.finished_parts)
     eval_probs = mean_probs(probs[:num_parts])
-    eval_predictions = Predictions(prepared.eval_table.image_id.to_numpy(), eval_probs, source=member.source)
+    # The folds come first in finished_parts, in the order of finished_folds.
+    eval_fold_probs = np.stack(probs[: len(run.finished_folds)])
+    eval_ids = prepared.eval_table.image_id.to_numpy()
+    eval_predictions = Predictions(eval_ids, eval_probs, source=member.source, fold_probs=eval_fold_probs)
     pieces = []
     for fold, fold_probs in zip(run.finished_folds, probs[num_parts:], strict=True):
         rows = split(images, prepared.folds, fold)[1]

@@ -20,9 +20,9 @@ def rebuild(
 ) -> Path:
     """Make a submission again with the weights, temperatures and factors of its manifest; the CSV has the same bytes.
 
-    Returns the path of the CSV: `out`, or None for the one next to the manifest. runs_folder: the folder that contains
-    the runs; None to find them by the paths in the manifest. Raises UserError, before anything is written, if a run is
-    missing, a checkpoint or the data has changed, or the predicted labels differ.
+    Returns the path of the CSV. out: this path; None for the path next to the manifest. runs_folder: the folder that
+    contains the runs; None to find them by the paths in the manifest. Raises UserError, before the CSV is written, if a
+    run is missing, if a checkpoint or the data has changed, or if the predicted labels differ.
     """
     manifest = read_manifest(manifest_path)
     out = manifest_path.with_suffix(".csv") if out is None else out
@@ -63,7 +63,7 @@ def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path
     candidates = [*possible_paths(Path(member.get("folder", name)), manifest), runs_root() / name]
     folders = [folder for folder in candidates if is_found(folder / "config.yaml")]
     for folder in folders:
-        # Another run of the same name may be unfinished, which raises UserError, or belong to another user.
+        # Another run of the same name may be unfinished (UserError) or belong to another user (PermissionError).
         with contextlib.suppress(UserError, PermissionError):
             if checkpoint_hashes(RunFolder(folder)) == member["checkpoints"]:
                 return find_run(folder)

@@ -16,6 +16,7 @@ from maskfold.fileio import check_output, sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
+from maskfold.inference.expected_score import expect_blend
 from maskfold.inference.photo_shift import check_shift
 from maskfold.inference.submission_csv import check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
@@ -43,9 +44,9 @@ def make_submission(
 ) -> tuple[dict, Blend, list[str]]:
     """Blend runs over folds and TTA views; write the CSV `out`, its manifest and the folder's index.
 
-    Returns (manifest, blend, warnings and notes to print). The expected score is the cross-fitted out-of-fold score of
-    the same blend with the same views. Raises UserError if members have different data or folds, or if info.csv has
-    changed.
+    Returns (manifest, blend, warnings and notes to print). The expected score starts from the cross-fitted out-of-fold
+    score of the same blend with the same views, see expected_score.py. Raises UserError if members have different data
+    or folds, or if info.csv has changed.
     """
     if out.suffix != ".csv":
         raise UserError(f"--out {out}: not a .csv file; give a name that ends in .csv")
@@ -58,6 +59,7 @@ def make_submission(
     views = canonical_views(tta, "--tta")
     blended = blend_runs(runs, views, blend, decision)
     oof, prepared, oof_labels = blended.oof, blended.prepared, blended.cross_fitted.pred_labels
+    repeats_gain = load_gain(runs)
     table, info = submission_table(blended.eval_predictions.image_id, blended.pred_labels, prepared)
     people = len(set(oof.person_id))
     shift, messages = check_shift(prepared)
@@ -75,7 +77,8 @@ def make_submission(
             "macro_f1": macro_f1(oof.label, oof_labels),
             "people": people,
             **score_intervals(oof.label, oof_labels, oof.person_id, prepared.num_eval_people),
-            "mean_of_folds": load_gain(runs),
+            "mean_of_folds": repeats_gain,
+            **expect_blend(blended, repeats_gain),
         },
         "shift": shift,
         "dataset": prepared.meta["fingerprint"],
@@ -84,7 +87,7 @@ def make_submission(
         "git_commit": code_state()["git_commit"],
     }
     read_index(out.parent)
-    # Everything that can fail was done before, so that a CSV never lacks its manifest.
+    # Everything that is likely to fail comes before this, so that a CSV never lacks its manifest.
     write_submission(out, table, info)
     manifest["csv_sha256"] = sha256(out)
     write_json(out.with_suffix(".json"), manifest)
@@ -104,8 +107,8 @@ def make_submission(
         messages.append(f"note: the expected score is optimistically biased: {', '.join(selected)}: {SELECTED}")
     if people < len(prepared.folds):
         messages.append(
-            f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those in a validation "
-            "fold of every member"
+            f"note: the expected score is computed on {people} of {len(prepared.folds)} people, those that every "
+            "member predicts out-of-fold"
         )
     return manifest, blended, messages
 
@@ -130,7 +133,7 @@ def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Pr
 
 
 def skipped_rows(prepared: Prepared) -> dict | None:
-    """Return {image_id: ids of the eval photos that cannot be read, ans: the label that they get}; None without any."""
+    """Return {image_id: ids of the eval photos that cannot be read, ans: the label they get}; None if all are read."""
     if not (ids := prepared.skipped_eval_ids):
         return None
     return {"image_id": ids, "ans": int(prepared.images.label.mode()[0])}
@@ -139,9 +142,9 @@ def skipped_rows(prepared: Prepared) -> dict | None:
 def write_submission(
     out: Path, table: pd.DataFrame, info: Path, check: Callable[[Path], None] = lambda path: None
 ) -> None:
-    """Write a submission after checking it against info.csv and calling `check` with the temporary file's path.
+    """Write a submission to a temporary file, check it against info.csv and with `check`, then move it to `out`.
 
-    Writes nothing if one of these checks raises UserError.
+    If a check raises UserError, `out` is not changed.
     """
 
     def write(temporary: Path) -> None:
@@ -158,7 +161,7 @@ def _member(run: RunFolder) -> dict:
         "run": run.name,
         "folder": str(recorded_path(run.folder)),
         "folds": run.finished_folds,
-        # A refit predicts together with the fold models, but the expected score is that of the folds alone.
+        # The refit takes part in the prediction, but the expected score is that of the fold models alone.
         "refit": FULL in hashes,
         "checkpoints": hashes,
         "config_hash": run.provenance["config_hash"],

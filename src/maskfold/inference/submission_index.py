@@ -1,4 +1,4 @@
-"""submissions/index.csv: every submission with its expected score and the score that the leaderboard showed."""
+"""submissions/index.csv: every submission with its expected score and its score on the leaderboard."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from maskfold.metrics.score_text import ci_text
 
 INDEX_FILE = "index.csv"
 TEXT_COLUMNS = ("name", "created", "members", "tta", "csv_sha256")
-NUMBER_COLUMNS = (
+OLD_NUMBER_COLUMNS = (
     "expected_macro_f1",
     "ci_low",
     "ci_high",
@@ -24,8 +24,17 @@ NUMBER_COLUMNS = (
     "board_half_high",
     "board_score",
 )
+# Files of older versions do not have these columns.
+SUBMISSION_COLUMNS = (
+    "expected_submission",
+    "submission_low",
+    "submission_high",
+    "submission_half_low",
+    "submission_half_high",
+)
+NUMBER_COLUMNS = (*OLD_NUMBER_COLUMNS, *SUBMISSION_COLUMNS)
 INDEX_COLUMNS = (*TEXT_COLUMNS[:4], *NUMBER_COLUMNS, TEXT_COLUMNS[4])
-# A correlation of fewer scores has no meaning.
+# A correlation of fewer scores would be meaningless.
 MIN_SCORES_FOR_CORRELATION = 3
 
 
@@ -36,18 +45,18 @@ def read_index(folder: Path) -> pd.DataFrame:
         return pd.DataFrame({name: pd.Series(dtype=str if name in TEXT_COLUMNS else float) for name in INDEX_COLUMNS})
     fix = "or move the file to another folder to begin a new index"
     try:
-        table = read_table(path, INDEX_COLUMNS, may_be_empty=True)
+        table = read_table(path, INDEX_COLUMNS, may_be_empty=True, optional=SUBMISSION_COLUMNS)
     except UserError as error:
         raise UserError(f"{error}; {fix}") from None
     for name in NUMBER_COLUMNS:
-        numbers = []
-        for line, cell in table[name].items():
-            if (number := decimal_number(cell)) is None:
+        cells = table[name].tolist()
+        numbers = {cell: decimal_number(cell) for cell in set(cells)}
+        for line, cell in zip(table.index, cells, strict=True):
+            if numbers[cell] is None:
                 raise UserError(
                     f"{path} line {line}: {name} {cell!r} is not a number; write one, such as 0.7751, {fix}"
                 )
-            numbers.append(number)
-        table[name] = numbers
+        table[name] = [numbers[cell] for cell in cells]
     return table.reset_index(drop=True)
 
 
@@ -57,9 +66,17 @@ def add_to_index(folder: Path, manifest: dict) -> None:
     row = {"name": manifest["name"], "created": manifest["created"], "csv_sha256": manifest["csv_sha256"]}
     row |= {"members": " ".join(member["run"] for member in manifest["members"]), "tta": " ".join(manifest["tta"])}
     row["expected_macro_f1"] = expected["macro_f1"]
-    bounds = {"ci": "macro_f1_ci95", "board": "board95", "board_half": "board_half95"}
-    for name, key in bounds.items():
-        row[f"{name}_low"], row[f"{name}_high"] = expected[key] or (np.nan, np.nan)
+    submission = expected.get("submission") or {}
+    row["expected_submission"] = submission.get("macro_f1", np.nan)
+    intervals = {
+        "ci": expected["macro_f1_ci95"],
+        "board": expected["board95"],
+        "board_half": expected["board_half95"],
+        "submission": submission.get("interval95"),
+        "submission_half": expected.get("submission_half95"),
+    }
+    for name, bounds in intervals.items():
+        row[f"{name}_low"], row[f"{name}_high"] = bounds or (np.nan, np.nan)
     with locked(folder):
         table = read_index(folder)
         replaced = table[table["name"] == row["name"]]
@@ -80,7 +97,7 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
         value = np.nan
     if not 0 <= value <= 1:
         raise UserError(f"--record {name} {score}: not a macro F1; give a number from 0 to 1, for example 0.7751")
-    # Before locking, which would create a mistyped folder.
+    # Check the name before locking, because `locked` would create a folder whose name is mistyped.
     names = list(read_index(folder)["name"])
     if name not in names:
         raise UserError(f"--record {name}: {folder / INDEX_FILE} has no such submission{did_you_mean(name, names)}")
@@ -94,19 +111,25 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
 def score_history(table: pd.DataFrame) -> list[str]:
     """Return lines: whether each leaderboard score is inside its interval, then the correlation with expected scores.
 
-    A public leaderboard scores half of the eval set, so its scores are compared with board_half95.
+    A public leaderboard scores half of the eval set, so its scores are compared with submission_half95, or with
+    board_half95 in rows of older versions.
     """
     recorded = table[table.board_score.notna()]
     lines, outside = [], 0
     for row in recorded.itertuples():
-        where = "no interval (no eval set)"
-        if not np.isnan(row.board_half_low):
-            inside = row.board_half_low <= row.board_score <= row.board_half_high
+        where, expected_score = "no interval (no eval set)", row.expected_macro_f1
+        name, bounds = "board_half95", (row.board_half_low, row.board_half_high)
+        if not np.isnan(row.expected_submission):
+            expected_score = row.expected_submission
+            name, bounds = "submission_half95", (row.submission_half_low, row.submission_half_high)
+        if not np.isnan(bounds).any():
+            inside = bounds[0] <= row.board_score <= bounds[1]
             outside += not inside
-            bounds = ci_text((row.board_half_low, row.board_half_high))
-            where = f"{'inside' if inside else 'OUTSIDE'} board_half95 {bounds}"
-        lines.append(f"{row.name}: expected {row.expected_macro_f1:.4f}, leaderboard {row.board_score:.4f}, {where}")
-    expected, scores = recorded.expected_macro_f1, recorded.board_score
+            where = f"{'inside' if inside else 'OUTSIDE'} {name} {ci_text(bounds)}"
+        lines.append(f"{row.name}: expected {expected_score:.4f}, leaderboard {row.board_score:.4f}, {where}")
+    # Use one kind of expected score for all rows: in older versions it does not include the gain from averaging.
+    has_all = recorded.expected_submission.notna().all()
+    expected, scores = recorded.expected_submission if has_all else recorded.expected_macro_f1, recorded.board_score
     if len(recorded) >= MIN_SCORES_FOR_CORRELATION and expected.std() > 0 and scores.std() > 0:
         correlation = np.corrcoef(expected, scores)[0, 1]
         lines.append(f"expected and leaderboard scores: correlation {correlation:.2f} over {len(recorded)} submissions")
@@ -114,7 +137,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
         lines.append(
             f"warning: {outside} of {len(recorded)} leaderboard scores are outside their interval, so the local score "
             "does not predict the leaderboard; check for people in two folds, different preprocessing at test time, or "
-            "eval photos of another kind"
+            "eval photos that differ from the training photos"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Signs of a mistake in a submission, before it is scored: unlikely class shares, a nearly identical submission."""
+"""Find signs of a mistake in a submission before it is scored: unlikely class shares, or a near copy of another one."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from maskfold.inference.manifest import manifests_in
 from maskfold.inference.submission_csv import read_submission
 from maskfold.labels import AXES, KIND_MASK, PHOTOS_PER_PERSON, decode_label
 
-# By chance, one submission in a thousand has a smaller p-value.
+# By chance, one correct submission in a thousand has a smaller p-value on an axis.
 MIN_P_VALUE = 0.001
 # Share of equal labels from which two submissions are reported as nearly the same.
 NEAR_IDENTICAL = 0.995
@@ -22,8 +22,8 @@ def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
     """Return a warning for each axis whose predicted class shares are unlikely; pred_labels: int [N], 0..17.
 
     The true shares of the mask axis are known: 5 worn, 1 incorrect and 1 not worn per person. A chi-square test
-    compares the predictions with them. Gender and age are compared with the training set; the seven photos of a person
-    count as one.
+    compares the predictions with them. For gender and age, the expected shares are those of the training set, and a
+    person's seven photos count as one.
     """
     warnings = []
     people = prepared.images.drop_duplicates("person_id")
@@ -47,7 +47,7 @@ def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
 
 
 def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
-    """Return (name, share of equal labels) of the folder's other submissions for the same photos, by falling share."""
+    """Return (name, share of equal labels) of other submissions of the same photos in the folder, the largest first."""
     labels, shares = read_submission(out).set_index("ImageID").ans, []
     for path, manifest in manifests_in(out.parent).items():
         csv = path.with_suffix(".csv")

@@ -1,9 +1,9 @@
-"""Training augmentation from RGB uint8 to RGB uint8: presets, and lists of albumentations transforms in the config."""
+"""Training augmentation, from RGB uint8 to RGB uint8: presets, or a list of albumentations transforms in the config."""
 
 import os
 from typing import Any
 
-# Otherwise albumentations looks for a newer version on PyPI when it is imported.
+# Without this, albumentations looks for a newer version on PyPI when it is imported.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A
@@ -14,7 +14,7 @@ from maskfold.config.experiment import Data
 from maskfold.errors import UserError, did_you_mean, one_line
 from maskfold.loading.crops import store_size
 
-# Messages of albumentations are cut to this length.
+# Error messages of albumentations are cut to this length.
 MAX_CHARS = 300
 
 Transforms = list[A.BasicTransform | A.BaseCompose]
@@ -26,9 +26,9 @@ def pipeline(data: Data) -> Transforms:
 
 
 def _random_crop(data: Data, min_area: float) -> A.RandomResizedCrop:
-    """Crop at least `min_area` of the stored photo's area and resize it to the input.
+    """Return a random crop of at least `min_area` of the stored photo's area, resized to the input size.
 
-    Bilinear sampling does not alias here, since stored photos are only a little larger than the input.
+    Bilinear interpolation does not alias here, since stored photos are only a little larger than the input.
     """
     height, width = store_size(data)
     aspect = width / height
@@ -59,10 +59,10 @@ def _strong(data: Data) -> Transforms:
 
 
 def _randaugment(data: Data) -> Transforms:
-    """`randaugment_ops` random operations per photo, of random strength up to `randaugment_magnitude` of the maximum.
+    """Apply `randaugment_ops` random operations to each photo (Cubuk et al. 2020, RandAugment).
 
-    Cubuk et al. 2020, RandAugment; random strengths as in Mueller & Hutter 2021, TrivialAugment. SomeOf keeps the order
-    of the list: geometric operations come before photometric ones.
+    The strength of an operation is random, up to `randaugment_magnitude` times its maximum (as in Mueller & Hutter
+    2021, TrivialAugment). SomeOf keeps the order of the list: geometric operations come before photometric ones.
     """
     magnitude = data.randaugment_magnitude
     border = {"border_mode": cv2.BORDER_REFLECT_101, "p": 1.0}
@@ -86,12 +86,12 @@ PRESETS = {"light": _light, "strong": _strong, "randaugment": _randaugment}
 
 
 def _from_list(data: Data) -> Transforms:
-    """Build the transforms of a list of names or {name: arguments} in the config, and test them on a photo."""
+    """Build the transforms of data.augment, a list of names and {name: arguments}, and test them on a blank photo."""
     if not data.augment:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
     transforms = [_make_transform(entry, f"data.augment[{index}]") for index, entry in enumerate(data.augment)]
     photo = np.zeros((*store_size(data), 3), np.uint8)
-    # Test each chain with p=1: otherwise an error could, by chance, first occur in the middle of training.
+    # Test each chain with p=1. Otherwise a transform that is rarely applied could first fail in the middle of training.
     for number in range(_num_chains(transforms)):
         image, chain = photo, _chain(transforms, number)
         for transform in chain:
@@ -110,13 +110,13 @@ def _from_list(data: Data) -> Transforms:
 
 
 def _num_chains(transforms: Transforms) -> int:
-    """Return the number of chains (see _chain) that are needed to contain every transform at least once."""
+    """Return how many chains (see _chain) are needed so that each transform is in at least one of them."""
     composed = [(each, _num_chains(each.transforms)) for each in transforms if isinstance(each, A.BaseCompose)]
     return max([1, *(count * (len(each.transforms) if _chooses(each) else 1) for each, count in composed)])
 
 
 def _chain(transforms: Transforms, number: int) -> list[A.BasicTransform]:
-    """Return one sequence of transforms that may be applied; `number` selects the branch of each OneOf or SomeOf."""
+    """Return one possible sequence of transforms; `number` selects one transform of each OneOf, SomeOf, OneOrOther."""
     chain = []
     for each in transforms:
         if not isinstance(each, A.BaseCompose):
@@ -143,7 +143,10 @@ def check_augmented(image: object) -> None:
 
 
 def _make_transform(entry: Any, where: str) -> A.BasicTransform | A.BaseCompose:
-    """Build one entry of the list; `where` names it in messages. Raises UserError for a wrong name or argument."""
+    """Build the transform of one entry of the list; `where` is the entry's position, for messages.
+
+    Raises UserError for an unknown name or an invalid argument.
+    """
     name: Any = entry if isinstance(entry, str) else None
     arguments: Any = {} if isinstance(entry, str) else None
     if isinstance(entry, dict) and len(entry) == 1:

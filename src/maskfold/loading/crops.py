@@ -1,6 +1,6 @@
-"""The first of two preprocessing steps: crop a photo and resize it to the stored size, once for all uses (store.py).
+"""Crop photos and resize them to the stored size: the first of two preprocessing steps.
 
-The second step, from the stored size to the input size, is in transforms.py.
+store.py saves the results. The second step, from the stored size to the input size, is in transforms.py.
 """
 
 from collections.abc import Callable
@@ -11,17 +11,18 @@ import numpy as np
 
 from maskfold.config.experiment import Data
 
-# Sides of the stored photo / sides of the input: a random crop of 80 % of the stored area is then not enlarged.
+# Ratio of a stored photo's sides to the input's sides. With this ratio, resizing a random crop of 80 % of the stored
+# area to the input size does not enlarge it.
 STORE_MARGIN = 1.25
-# Bilinear sampling skips hardly any pixels up to this shrink factor. For larger ones INTER_AREA is used, which takes 5
+# Up to this shrink factor, bilinear interpolation skips hardly any pixels. Above it, INTER_AREA is used, which takes 5
 # times as long.
 MAX_BILINEAR_SHRINK = 1.5
 # Factors by which a JPEG can be shrunk while it is decoded.
 REDUCTIONS = (8, 4, 2)
 
-# A face: left, top, width, height.
+# A face: left, top, width, height, in pixels.
 Box = tuple[float, float, float, float]
-# A crop window: top, left, height, width.
+# A crop window: top, left, height, width, in pixels.
 Window = tuple[int, int, int, int]
 # Height, width.
 PhotoSize = tuple[int, int]
@@ -40,10 +41,10 @@ def _center_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) 
 
 
 def _face_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) -> Window:
-    """A window of the input's aspect ratio around the face; its margin above and below is face_margin face heights.
+    """Return the window that has the input's aspect ratio and is centred on the face.
 
-    A window larger than the photo is shrunk, and one that crosses the photo's border is moved inside. Without a face
-    the window is that of the centre crop.
+    Its margins above and below the face are face_margin times the face's height. A window that is larger than the photo
+    is shrunk, and a window that crosses the photo's border is moved inside. Without a face, return the centre crop.
     """
     if face is None:
         return _center_window(size, data, reduced, None)
@@ -61,10 +62,10 @@ def _face_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) ->
 class Crop(NamedTuple):
     """A kind of crop.
 
-    window: (size of the decoded photo, data, factor by which decoding has shrunk it, face or None) -> crop window.
-    keys: the keys of data on which the window depends; another value needs another store. has_crop_size: whether the
-    window is at most data.crop_size, so that stored photos need not be larger. needs_face: whether a face is detected
-    first, in the whole photo.
+    window: function (size of the decoded photo, data, factor by which decoding has shrunk it, face or None) -> crop
+    window. keys: the keys of data on which the window depends; if one of them changes, the store is built again.
+    has_crop_size: whether the window is at most data.crop_size, so that a larger stored photo would add no detail.
+    needs_face: whether a face must first be detected in the whole photo.
     """
 
     window: Callable[[PhotoSize, Data, int, Box | None], Window]
@@ -82,7 +83,10 @@ CROPS = {
 
 
 def store_size(data: Data) -> PhotoSize:
-    """Return (height, width) of stored photos: larger than the input, but at most data.crop_size for a centre crop."""
+    """Return (height, width) of stored photos: STORE_MARGIN times the input size.
+
+    With a centre crop, a side is at most that of data.crop_size, or that of the input if the input is larger.
+    """
     sizes = [round(side * STORE_MARGIN) for side in data.image_size]
     if CROPS[data.crop].has_crop_size:
         sizes = [
@@ -94,17 +98,17 @@ def store_size(data: Data) -> PhotoSize:
 def reduction(size: PhotoSize, data: Data) -> int:
     """Return the factor, 1, 2, 4 or 8, by which decoding may shrink a photo of `size`.
 
-    The crop of the shrunk photo must not be smaller than a stored photo.
+    Shrinking must not make the crop smaller than a stored photo.
     """
     if CROPS[data.crop].needs_face:
         return 1
-    # The smaller factor of both orientations is used, since EXIF data may rotate the photo after decoding.
+    # EXIF data may rotate the photo after decoding, so the factor must be valid for both orientations.
     max_reduction = min(_shrink_to_store(size, data), _shrink_to_store(size[::-1], data))
     return next((factor for factor in REDUCTIONS if max_reduction >= factor), 1)
 
 
 def _shrink_to_store(size: PhotoSize, data: Data) -> float:
-    """Return the ratio of crop window to stored photo: the smaller of the ratios of height and of width."""
+    """Return the smaller of two ratios of crop window to stored photo: that of the heights and that of the widths."""
     height, width = CROPS[data.crop].window(size, data, 1, None)[2:]
     return min(height / store_size(data)[0], width / store_size(data)[1])
 
@@ -112,7 +116,8 @@ def _shrink_to_store(size: PhotoSize, data: Data) -> float:
 def crop_and_resize(image: np.ndarray, data: Data, face: Box | None = None, reduced: int = 1) -> np.ndarray:
     """Crop and resize RGB uint8 [H, W, 3] to a stored photo, uint8 [*store_size(data), 3].
 
-    face: box for `crop: face`, None for the centre crop. reduced: factor by which decoding has shrunk the image.
+    face: the detected face; None if data.crop needs none or no face was found. reduced: factor by which decoding has
+    shrunk the image.
     """
     top, left, height, width = CROPS[data.crop].window(image.shape[:2], data, reduced, face)
     return resize(image[top : top + height, left : left + width], store_size(data))

@@ -1,4 +1,4 @@
-"""Dataset of stored photos. Each sample has its own augmentation seed, so the number of workers changes no result."""
+"""Dataset of stored photos. Each sample has its own augmentation seed, so results do not depend on num_workers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,7 +18,8 @@ NO_LABEL = -1
 class Batch(NamedTuple):
     """A batch of photos.
 
-    images: RGB uint8 [B, 3, H, W], or features float32 [B, F]; labels: int64 [B], or NO_LABEL; rows: int64 [B].
+    images: RGB uint8 [B, 3, H, W], or backbone features float32 [B, F]. labels: int64 [B], NO_LABEL for a photo without
+    a label. rows: int64 [B], the rows of the photos in the store.
     """
 
     images: torch.Tensor
@@ -27,17 +28,17 @@ class Batch(NamedTuple):
 
 
 class PhotoDataset(Dataset):
-    """Load the photos of a list of SampleKeys as one Batch.
+    """Dataset that loads the photos of a list of SampleKeys as one Batch.
 
-    The images are channels last in memory. Each image is augmented with a seed from (seed, epoch, row, visit). labels:
-    int [N], or None for photos without labels.
+    Images are in the memory format channels_last. Each is augmented with a seed that depends on (seed, epoch, row,
+    visit). labels: int [N], or None for photos without labels. transform: function (stored photo, seed) -> image.
     """
 
     def __init__(self, store: Store | ConcatStore, labels: np.ndarray | None, transform, seed: int = 0):
         self.store, self.labels, self.transform, self.seed = store, labels, transform, seed
 
     def __getitem__(self, key: SampleKey) -> Batch:
-        """One sample: a batch of size 1 without the batch axis."""
+        """Load one sample: a Batch without the batch axis."""
         images, labels, rows = self.__getitems__([key])
         return Batch(images[0], labels[0], rows[0])
 
@@ -58,9 +59,9 @@ class PhotoDataset(Dataset):
 
 
 def _empty(shape: tuple[int, ...]) -> torch.Tensor:
-    """Allocate a uint8 tensor; in a worker it is in shared memory from the start, which saves a copy.
+    """Allocate a uint8 tensor. In a worker it is in shared memory, so that sending it does not copy the pixels.
 
-    Raises ResourceError if shared memory is full.
+    Raises ResourceError if shared memory is full or too many files are open.
     """
     images = torch.empty(shape, dtype=torch.uint8)
     if get_worker_info() is None:

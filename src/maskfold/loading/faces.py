@@ -13,8 +13,8 @@ from maskfold.labels import MASKS
 from maskfold.loading.crops import CROPS, Box
 
 MODEL = "face_detection_yunet_2023mar.onnx"
-# Photos are shrunk for detection until their longer side has this many pixels. The face of a portrait then has about
-# 160, and YuNet detects faces of 10 to 300.
+# Photos are shrunk for detection until their longer side has this many pixels. The face in a portrait then measures
+# about 160 pixels; YuNet detects faces of 10 to 300 pixels.
 DETECT_SIDE = 320
 MIN_SCORE = 0.6
 
@@ -22,7 +22,7 @@ _thread = threading.local()
 
 
 def find_face(image: np.ndarray) -> Box | None:
-    """Return (left, top, width, height) in pixels of the largest face in RGB uint8 [H, W, 3]; None without a face."""
+    """Return the largest face in RGB uint8 [H, W, 3]: (left, top, width, height) in pixels, or None without a face."""
     scale = min(1.0, DETECT_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else image
@@ -51,7 +51,7 @@ def _detector() -> "cv2.FaceDetectorYN":
 
 
 def face_rate_by_mask(table: pd.DataFrame, has_face: Iterable[bool]) -> dict[str, float]:
-    """Return the share of photos with a detected face: of all, and per mask class if the table has a `mask` column."""
+    """Return the share of photos with a face, over all photos and, if the table has a column `mask`, per mask class."""
     flags = pd.Series(list(has_face), index=table.index)
     rates = {"all": float(flags.mean())}
     if "mask" in table:

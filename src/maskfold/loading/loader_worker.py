@@ -1,4 +1,4 @@
-"""Code that runs in a worker process of a PhotoLoader, and the errors for workers that ended."""
+"""Code that runs in the worker processes of a PhotoLoader, and the exceptions for workers that have died."""
 
 import errno
 import multiprocessing.queues
@@ -27,16 +27,16 @@ def identity_collate(batch):
 
 @dataclass(frozen=True)
 class WorkerException:
-    """What a worker sends in place of a batch when the dataset raises."""
+    """What a worker sends instead of a batch if the dataset raises an exception."""
 
     exception: Exception
 
 
 class WorkerDataset(Dataset):
-    """The dataset in a worker: images as a tensor in shared memory, labels and rows as arrays.
+    """The dataset in a worker. It returns images as a tensor in shared memory, labels and rows as numpy arrays.
 
-    Each tensor that is sent to the main process needs a file descriptor; arrays do not. An exception is sent as a
-    WorkerException.
+    Labels and rows are arrays because each tensor sent to the main process needs a file descriptor. An exception is
+    returned as a WorkerException.
     """
 
     def __init__(self, dataset: PhotoDataset):
@@ -51,7 +51,7 @@ class WorkerDataset(Dataset):
 
 
 def _picklable(error: Exception) -> Exception:
-    """Add the traceback to an exception as a note; if it can't be pickled, return a RuntimeError with the same text."""
+    """Return the exception with its traceback as a note, or a RuntimeError with that text if it can't be pickled."""
     error.add_note("".join(traceback.format_exception(error)))
     error.__cause__ = error.__context__ = error.__traceback__ = None
     try:
@@ -62,11 +62,11 @@ def _picklable(error: Exception) -> Exception:
 
 
 def init_worker(_worker: int) -> None:
-    """Make the worker exit if a batch can't be sent: Python would drop the batch, and the main process would wait."""
-    # A hook that typeshed does not list.
+    """Make the worker exit if it can't send a batch: Python would drop the batch, and the main process would wait."""
+    # typeshed does not list this hook.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_exit_unsent)  # type: ignore[attr-defined]
-    # The thread that passes open files to the main process calls this hook on an error. It would then continue without
-    # the batch.
+    # The thread that passes file descriptors to the main process calls this hook after an error. By default, the thread
+    # would then continue without the batch.
     sys.excepthook = _exit_if_too_many_files
 
 
@@ -86,13 +86,16 @@ def _exit_unsent(error: Exception, _batch: object) -> None:
 
 
 def exit_error(pid: int, status: int) -> Exception:
-    """Return the exception for a worker that ended with this status; -N means that signal N ended it."""
+    """Return the exception to raise for a worker that has died.
+
+    pid: its process id. status: its exit status, -N if signal N ended it.
+    """
     if status == EXIT_TOO_MANY_FILES:
         return too_many_files_error()
     if status == EXIT_NO_SHARED_MEMORY:
         return shared_memory_error()
     if status == -signal.SIGBUS:
-        # The worker accessed mapped memory that does not exist: shared memory is full, or the store is shorter than its
+        # The worker accessed mapped memory that nothing backs: shared memory is full, or the store is shorter than its
         # header says.
         return exhausted_resource() or ResourceError(
             f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
@@ -103,4 +106,4 @@ def exit_error(pid: int, status: int) -> Exception:
             f"a loader process ({pid}) was killed by signal {-status} ({signal.Signals(-status).name}), most likely "
             f"because memory ran out; {FEWER_WORKERS}, and rerun the command to resume"
         )
-    return RuntimeError(f"a loader process ({pid}) ended with status {status}; its own message is above")
+    return RuntimeError(f"a loader process ({pid}) ended with exit status {status}; see its error message above")

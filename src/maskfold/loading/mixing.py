@@ -1,4 +1,4 @@
-"""Mix each training photo with a partner, on the device: mixup, CutMix and half-image CutMix.
+"""On the device, mix each training photo with a partner photo: mixup, CutMix and half-image CutMix.
 
 The targets are mixed in the same proportion as the pixels.
 """
@@ -13,7 +13,7 @@ from maskfold.config.experiment import Mix
 from maskfold.loading.sampler import MIX_STREAM
 from maskfold.models.targets import Targets
 
-# Values of mix.halves -> probability that half_cutmix pastes a left or right half, not an upper or lower one.
+# Value of mix.halves -> probability that half_cutmix pastes a left or right half instead of an upper or lower half.
 SIDEWAYS = {"left_right": 1.0, "upper_lower": 0.0, "both": 0.5}
 
 
@@ -21,8 +21,8 @@ SIDEWAYS = {"left_right": 1.0, "upper_lower": 0.0, "both": 0.5}
 class Pairs:
     """Photos and their partners, [B, 3, H, W] each, 0 to 255.
 
-    positions: int [B], positions of these photos in the whole batch of `batch_size` photos. Random numbers are sampled
-    for the whole batch, so that they do not depend on the number of processes.
+    positions: int [B], the positions of these photos in the whole batch, which has `batch_size` photos over all
+    processes. Random numbers are sampled for the whole batch, so that they do not depend on the number of processes.
     """
 
     images: torch.Tensor
@@ -31,19 +31,25 @@ class Pairs:
     batch_size: int
 
 
-# Mixed photos [B, 3, H, W], and the share of the partner in each, float32 [B].
+# Mixed photos [B, 3, H, W], and the partner's share of each, float32 [B].
 Mixed = tuple[torch.Tensor, torch.Tensor]
 
 
 def mixup(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
-    """Blend both photos; lambda is sampled from Beta(alpha, alpha) (Zhang et al. 2018, mixup, eq. 1)."""
+    """Blend each photo with its partner (Zhang et al. 2018, mixup, eq. 1).
+
+    The weight lambda of the photo is sampled from Beta(alpha, alpha).
+    """
     lam = rng.beta(mix.alpha, mix.alpha, pairs.batch_size)[pairs.positions]
     share = torch.as_tensor(1 - lam, dtype=torch.float32, device=pairs.images.device)
     return torch.lerp(pairs.images.float(), pairs.partners.float(), share.view(-1, 1, 1, 1)), share
 
 
 def cutmix(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
-    """Paste a box of the photo's aspect ratio, clipped at the borders (Yun et al. 2019, CutMix, eq. 2)."""
+    """Paste a box of the partner into each photo (Yun et al. 2019, CutMix, eq. 2).
+
+    The box has the photo's aspect ratio and is clipped at the photo's borders.
+    """
     (height, width), size = pairs.images.shape[2:], pairs.batch_size
     side = np.sqrt(1 - rng.beta(mix.alpha, mix.alpha, size))
     center = np.stack([rng.random(size) * height, rng.random(size) * width], 1)
@@ -53,10 +59,10 @@ def cutmix(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
 
 
 def half_cutmix(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
-    """Paste the left, right, upper or lower half, as mix.halves says."""
+    """Paste one half of the partner into each photo: left, right, upper or lower, as mix.halves allows."""
     (height, width), size = pairs.images.shape[2:], pairs.batch_size
     sideways, first = rng.random(size) < SIDEWAYS[mix.halves], rng.random(size) < 0.5
-    # `first` is the left or the upper half.
+    # If `first` is true, the left or upper half is pasted, else the right or lower half.
     top = np.where(~sideways & ~first, height // 2, 0)
     left = np.where(sideways & ~first, width // 2, 0)
     bottom = np.where(~sideways & first, height // 2, height)
@@ -64,7 +70,7 @@ def half_cutmix(pairs: Pairs, mix: Mix, rng: np.random.Generator) -> Mixed:
     return _paste(pairs, np.stack([top, left, bottom, right], 1))
 
 
-# Values of mix.name, besides none.
+# Values of mix.name other than none.
 MIXES: dict[str, Callable[[Pairs, Mix, np.random.Generator], Mixed]] = {
     "mixup": mixup,
     "cutmix": cutmix,
@@ -73,10 +79,10 @@ MIXES: dict[str, Callable[[Pairs, Mix, np.random.Generator], Mixed]] = {
 
 
 class Mixer:
-    """Mix the photos of a batch with their partners, which follow them; a batch without partners is not changed.
+    """Mix the photos of a batch with their partners, which are the second half of the batch.
 
-    The random numbers depend on (seed, epoch, batch) and the position in the whole batch, so that `world_size`
-    processes mix their parts of the batch exactly as one process would mix the whole batch.
+    Random numbers depend only on (seed, epoch, batch) and on a photo's position in the whole batch. `world_size`
+    processes therefore mix a batch exactly as a single process does.
     """
 
     def __init__(self, mix: Mix, seed: int, rank: int = 0, world_size: int = 1):
@@ -85,7 +91,11 @@ class Mixer:
     def __call__(
         self, images: torch.Tensor, targets: Targets, epoch: int, batch: int, batch_size: int
     ) -> tuple[torch.Tensor, Targets]:
-        """Mix a batch. images: [B or 2B, 3, H, W], 0 to 255; batch_size: photos in the batch over all processes."""
+        """Return the mixed images and targets, or the arguments unchanged if the batch has no partners.
+
+        images: [B, 3, H, W], or [2B, 3, H, W] with partners, 0 to 255. batch: index of the batch in the epoch.
+        batch_size: photos in the whole batch, over all processes and without partners.
+        """
         positions = np.arange(batch_size)[self.rank :: self.world_size]
         # A process whose part of the batch is empty has one photo without a label (see PhotoBatchSampler).
         positions = positions if len(positions) else np.array([0])
@@ -99,7 +109,10 @@ class Mixer:
 
 
 def _paste(pairs: Pairs, boxes: np.ndarray) -> Mixed:
-    """Paste partners into boxes, int [batch_size, 4]: top, left, bottom, right (exclusive)."""
+    """Paste a box of the partner into each photo.
+
+    boxes: int [batch_size, 4]: top, left, bottom, right; bottom and right are exclusive.
+    """
     box_masks = _box_masks(torch.as_tensor(boxes[pairs.positions], device=pairs.images.device), pairs.images.shape[2:])
     return torch.where(box_masks[:, None], pairs.partners, pairs.images), box_masks.float().mean((1, 2))
 

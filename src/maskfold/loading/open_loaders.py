@@ -1,4 +1,4 @@
-"""Track the loaders with running workers: close them at exit, and raise an error as soon as one of the workers ends."""
+"""Track the loaders with running workers, to close them at exit and to raise an error when a worker dies."""
 
 import atexit
 import weakref
@@ -20,7 +20,7 @@ class LoaderWithWorkers(Protocol):
 
 
 class OpenLoaders:
-    """The loaders of a process with running workers, and whether the process is waiting for one of their batches."""
+    """The loaders with running workers in this process. is_waiting: whether the process is waiting for a batch."""
 
     def __init__(self) -> None:
         self.loaders: weakref.WeakSet[LoaderWithWorkers] = weakref.WeakSet()
@@ -36,15 +36,15 @@ class OpenLoaders:
             self.is_waiting = False
 
     def on_child_exit(self, _signal: int, _frame: object) -> None:
-        """The handler of SIGCHLD."""
+        """Handle SIGCHLD, which reports that a child process has ended."""
         if self.is_waiting:
             self.check_workers()
 
     def check_workers(self) -> None:
-        """Raise an error if a worker of any open loader has ended: ResourceError if it was killed, else RuntimeError.
+        """Raise an error if a worker of any open loader has died.
 
-        All loaders are checked, because the run would otherwise fail only when the loader of the dead worker is used
-        next, perhaps an hour later.
+        Raises ResourceError if it was killed or a resource ran out, else RuntimeError. All loaders are checked.
+        Otherwise the run would fail only at the next use of the dead worker's loader, perhaps an hour later.
         """
         for loader in list(self.loaders):
             for worker in loader.worker_processes:
@@ -52,11 +52,11 @@ class OpenLoaders:
                     raise exit_error(worker.pid or 0, worker.exitcode or 0)
 
     def close_all(self) -> None:
-        """Close loaders that were left open, for example in a notebook: Python would wait for their workers forever."""
+        """Close loaders that were left open, as in a notebook; Python would wait for their workers forever."""
         for loader in list(self.loaders):
             loader.close()
 
 
-# A process has one such object, because it has one SIGCHLD handler.
+# There is one object per process, because a process has one SIGCHLD handler.
 open_loaders = OpenLoaders()
 atexit.register(open_loaders.close_all)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 READ_HEADER = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-# Error numbers of mmap on a file system without memory maps, or without shared memory maps.
+# Error numbers of mmap on file systems that support no memory maps, or only private ones.
 NO_MAPS = (errno.ENODEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM)
 
 
@@ -33,7 +33,7 @@ class UnmappedPhotos:
 
 
 def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:
-    """Open a shared memory map, else a private one, else read without a map. The pixels are the same."""
+    """Open the photos with a shared memory map, else a private one, else no map. The pixels are always the same."""
     for mode in ("r", "c"):
         try:
             return np.load(path, mmap_mode=mode)
@@ -44,7 +44,10 @@ def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:
 
 
 def write_header(path: Path, shape: tuple[int, ...]) -> int:
-    """Write the header of a .npy file and reserve space for the pixels; return their offset. Needs no memory map."""
+    """Write the header of a .npy file and extend the file to its full size; return the offset of the pixels.
+
+    Unlike numpy's open_memmap, this works on file systems without memory maps.
+    """
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         start = file.tell()

@@ -34,7 +34,8 @@ from maskfold.machine_limits import (
     stop_signals_blocked,
 )
 
-# If creating an iterator fails, torch's clean-up reads attributes that are not set yet, and prints a traceback.
+# If torch fails to create an iterator, its clean-up reads attributes that are not set yet, and prints a traceback.
+# These defaults prevent that.
 _MultiProcessingDataLoaderIter._shutdown, _MultiProcessingDataLoaderIter._workers_done_event = True, threading.Event()
 _MultiProcessingDataLoaderIter._workers = _MultiProcessingDataLoaderIter._index_queues = ()
 # A killed process closes its sockets at most this many seconds before the system reports it as ended.
@@ -42,16 +43,17 @@ SECONDS_UNTIL_EXIT_IS_SEEN = 1
 
 
 class PhotoLoader:
-    """Yield a Batch for each batch of the sampler, in its order.
+    """Yield one Batch per batch of the sampler, in the sampler's order.
 
-    workers: number of processes that load batches, 0 for none. They run until close() is called or a `with` block ends.
-    An exception in a worker is raised here with its own type. Raises ResourceError if a worker was killed, or if open
-    files, shared memory or processes ran out.
+    workers: number of worker processes that load batches; 0 loads them in this process. Workers run until close() is
+    called or a `with` block ends. pin: whether images are copied to pinned memory. An exception in a worker is raised
+    again in this process. Raises ResourceError if a worker was killed, or if the system has run out of file
+    descriptors, shared memory or processes.
     """
 
     def __init__(self, dataset: PhotoDataset, batch_sampler: PhotoBatchSampler, workers: int, pin: bool):
         self.batch_sampler, self.workers = batch_sampler, workers
-        # torch's iterator, which owns the workers, or None.
+        # torch's iterator, which owns the workers; None while no workers run.
         self._iterator: Any = None
         # A forked process gets a copy of the loader. Closing the copy must not end the workers.
         self._owner = os.getpid()
@@ -98,9 +100,9 @@ class PhotoLoader:
 
     @contextmanager
     def _raising_cause(self) -> Iterator[None]:
-        """Raise the cause instead of torch's error.
+        """Replace torch's error by its cause.
 
-        torch raises the same error for a killed worker, full memory and too many open files.
+        torch raises the same error for a killed worker, full shared memory and too many open files.
         """
         try:
             yield
@@ -123,7 +125,7 @@ class PhotoLoader:
             kill_child_processes(other_processes)
             raise process_start_error(error, "a loader process", FEWER_WORKERS) from error
         finally:
-            # When a worker dies, torch's handler would raise anywhere, even in the middle of an optimiser update.
+            # When a worker dies, torch's own handler raises at any point of the code, even during an optimiser update.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGCHLD, open_loaders.on_child_exit)
         open_loaders.loaders.add(self)
@@ -134,9 +136,9 @@ class PhotoLoader:
         return () if self._iterator is None else self._iterator._workers
 
     def close(self) -> None:
-        """End the workers at once; they have nothing to save. Iterating again starts new ones.
+        """End the workers at once; they have nothing to save. Iterating over the loader again starts new workers.
 
-        SIGKILL ends them, because torch's shutdown would wait forever for a lock that a killed worker held.
+        The workers get SIGKILL, because torch's own shutdown would wait forever for a lock that a killed worker held.
         """
         iterator, self._iterator = self._iterator, None
         open_loaders.loaders.discard(self)

@@ -1,4 +1,4 @@
-"""Statistics of photos of any content: size, light, colour, detail at each scale, noise, JPEG blocks."""
+"""Image statistics: size, light, colour, detail at several scales, noise, JPEG blocks."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ import numpy as np
 
 from maskfold.data.decode import read_photo
 
-# A photo is shrunk while it is decoded, but its longer side keeps at least this many pixels.
+# A photo is shrunk by 2, 4 or 8, but its longer side keeps at least this many pixels.
 MIN_SIDE = 1024
 JPEG_BLOCK = 8
-# Smaller mean responses of a filter are rounding errors and are replaced by this one, so that flat photos have finite
-# logarithms.
+# A smaller mean response of a filter is a rounding error. It is replaced by this value, so that the logarithm is finite
+# even for flat photos.
 MIN_RESPONSE = 0.05
-# The kernel of Immerkaer's estimate of noise (1996), which hardly responds to edges and ramps.
+# The kernel of Immerkaer's noise estimate (1996), which hardly responds to edges and ramps.
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-# Statistic -> description of photos with a higher value, and of photos with a lower value.
+# Statistic -> (how photos with a higher value look, how photos with a lower value look).
 MEANINGS = {
     "area": ("larger", "smaller"),
     "aspect": ("wider in shape", "narrower in shape"),
@@ -42,10 +42,11 @@ STATISTICS = tuple(MEANINGS)
 
 
 def photo_statistics(image: np.ndarray, reduced: int = 1, by_decoder: bool = False) -> np.ndarray:
-    """Compute the STATISTICS of RGB uint8 [H, W, 3], float [S].
+    """Compute the STATISTICS of a photo, float [len(STATISTICS)].
 
-    reduced: factor by which the photo was shrunk. by_decoder: whether it is a JPEG that was shrunk by decoding it at a
-    smaller size. area, aspect, detail, noise and jpeg_blocks are logarithms; the others are in grey levels.
+    image: RGB uint8 [H, W, 3]. reduced: factor by which the photo was shrunk. by_decoder: whether it was shrunk while
+    it was decoded, which is possible for a JPEG. area, aspect, detail, noise and jpeg_blocks are logarithms; the others
+    are in grey levels.
     """
     luma, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
     if by_decoder:
@@ -70,7 +71,7 @@ def photo_statistics(image: np.ndarray, reduced: int = 1, by_decoder: bool = Fal
         "detail_half": _log_response(cv2.Laplacian(half, cv2.CV_16S)),
         "detail_quarter": _log_response(cv2.Laplacian(quarter, cv2.CV_16S)),
         "detail_eighth": _log_response(cv2.Laplacian(eighth, cv2.CV_16S)),
-        # Computed at half the size, since most JPEG files store colours at half the size.
+        # Computed at half the resolution, since most JPEGs store chroma at half the resolution (4:2:0 subsampling).
         "red_detail": _log_response(cv2.Laplacian(_half(red), cv2.CV_16S)),
         "blue_detail": _log_response(cv2.Laplacian(_half(blue), cv2.CV_16S)),
         "noise": _log_response(cv2.filter2D(luma, cv2.CV_16S, NOISE_KERNEL)),
@@ -88,7 +89,7 @@ def statistics_of_file(path: Path) -> np.ndarray:
     reduced = _reduction(photo.image.shape[:2])
     if photo.reduced > 1 or reduced == 1:
         return photo_statistics(photo.image, photo.reduced, by_decoder=photo.reduced > 1)
-    # PNGs are decoded at full size. Detail is compared at the scale of JPEGs of the same size.
+    # A PNG is decoded at full size. Shrink it like a JPEG of that size, so that detail is measured at the same scale.
     size = [-(-side // reduced) for side in photo.image.shape[1::-1]]
     return photo_statistics(cv2.resize(photo.image, size, interpolation=cv2.INTER_AREA), reduced)
 
@@ -113,10 +114,10 @@ def _log_response(filtered: np.ndarray) -> float:
 
 
 def _interpolated(plane: np.ndarray, reduced: int) -> np.ndarray:
-    """Blur a colour plane of a JPEG that was shrunk while decoding, as if it had been shrunk after decoding.
+    """Blur a chroma plane that was shrunk while it was decoded, as if it had been shrunk after decoding.
 
-    Most JPEG files store colours at half the size. Decoding at full size interpolates between them with weights of 1/4
-    and 3/4 (the "fancy upsampling" of libjpeg), which blurs the result. Decoding at a smaller size does not.
+    Most JPEGs store chroma at half the resolution. Decoding at full size interpolates the values with weights of 1/4
+    and 3/4 (the "fancy upsampling" of libjpeg), which blurs the plane. Decoding at a smaller size does not.
     """
     side = 1 / (4 * reduced)
     kernel = np.array([side, 1 - 2 * side, side], np.float32)
@@ -124,9 +125,10 @@ def _interpolated(plane: np.ndarray, reduced: int) -> np.ndarray:
 
 
 def _jpeg_blocks(plane: np.ndarray, block: int) -> float:
-    """Log ratio of mean steps between JPEG blocks to mean steps inside them, from left to right (Wang et al. 2002).
+    """Log ratio of the mean step across JPEG block borders to the mean step inside blocks (Wang et al. 2002).
 
-    block: side of a block in pixels. Returns 0 if it is below 2, as in photos that were shrunk by 8.
+    A step is the absolute difference of two horizontal neighbours. block: side of a block in pixels. Returns 0 if it is
+    below 2, as in photos that were shrunk by 8, or if the plane is not wider than one block.
     """
     if block < 2 or plane.shape[1] <= block:
         return 0.0

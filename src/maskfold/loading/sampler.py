@@ -16,12 +16,15 @@ from maskfold.config.experiment import Config, Mix
 from maskfold.errors import UserError
 from maskfold.labels import is_old
 
-# Last element of the seed (seed, epoch, batch, stream): independent random streams for partners and for mixing.
+# Last element of a generator's seed (seed, epoch, batch, stream), so that partners and mixing get independent numbers.
 PARTNER_STREAM, MIX_STREAM = 1, 2
 
 
 class SampleKey(NamedTuple):
-    """The key of a sample. If row is negative, load photo ~row and ignore its label. visit: see PhotoBatchSampler."""
+    """The key of a sample.
+
+    row: row of the photo in the store; a negative row means photo ~row without its label. visit: see PhotoBatchSampler.
+    """
 
     epoch: int
     row: int
@@ -29,7 +32,7 @@ class SampleKey(NamedTuple):
 
 
 class BatchKeys(NamedTuple):
-    """The keys of a batch of one epoch. rows: int [B], at least 0; visits: int [B]; has_label: bool [B]."""
+    """The keys of one batch as arrays. rows: int [B], not negative; visits: int [B]; has_label: bool [B]."""
 
     epoch: int
     rows: np.ndarray
@@ -47,17 +50,17 @@ def unpack_keys(keys: Sequence[SampleKey]) -> BatchKeys:
 class PhotoBatchSampler(Sampler):
     """Yield this process's share of each batch, as a list of SampleKey.
 
-    rows: int [N], the rows that one epoch iterates over. batch_size: number of photos over all `world_size` processes;
-    the last batch may be smaller. shuffle: whether each epoch has a new order. A process whose share of a batch is
-    empty gets one row without its label (~row), so that every process takes part in every update.
+    rows: int [N], the rows of the photos; an epoch has N samples. batch_size: number of photos over all `world_size`
+    processes; the last batch may be smaller. shuffle: whether each epoch has a new order. A process whose share of a
+    batch is empty gets one row without its label (~row), so that every process takes part in every update.
 
-    A key contains the epoch, because persistent workers keep the dataset that they started with, and `visit`, to
-    distinguish the occurrences of one photo in an epoch.
+    A key contains the epoch, because persistent workers keep their copy of the dataset from the first epoch. `visit`
+    distinguishes several samples of one photo in an epoch.
 
-    sample: function (rows, random generator) -> len(rows) rows in the order of a shuffled epoch; None for a random
-    permutation of rows.
+    sample: function (rows, random generator) -> the N rows of a shuffled epoch, in order; None for a random permutation
+    of rows.
     partners: function (random generator, rows of the whole batch) -> a partner for each row, or None if the batch is
-    not mixed. If a batch is mixed, each share lists its own rows first and their partners after them.
+    not mixed. The share of a mixed batch lists its own rows first, then their partners.
     """
 
     rows: np.ndarray
@@ -73,7 +76,7 @@ class PhotoBatchSampler(Sampler):
     first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Set the epoch before each pass over the data. first: index of the first batch, for a resumed epoch."""
+        """Set the epoch. Call this before each pass over the data. first: index of the first batch, for a resume."""
         self.epoch, self.first = epoch, first
 
     def size(self, batch: int) -> int:
@@ -92,7 +95,7 @@ class PhotoBatchSampler(Sampler):
             if self.partners is not None:
                 rng = np.random.default_rng((self.seed, self.epoch, batch, PARTNER_STREAM))
                 partners = self.partners(rng, rows[positions])
-                # len(rows) + position is larger than every visit of the epoch's own rows, so the keys of partners are
+                # The visits of an epoch's own rows are below len(rows). Partners get larger ones, so that all keys are
                 # unique.
                 share += [] if partners is None else self._share(partners, len(rows) + positions)
             yield share
@@ -110,9 +113,10 @@ class PhotoBatchSampler(Sampler):
 def train_batch_sampler(
     config: Config, rows: np.ndarray, labels: np.ndarray, rank: int = 0, world_size: int = 1
 ) -> PhotoBatchSampler:
-    """Batch sampler of the training photos `rows`, configured by data.sampling and mix.*.
+    """Return the sampler of the training photos `rows`, configured by data.sampling and mix.
 
-    labels: int [N] of all photos.
+    labels: int [N], the labels of all photos. Raises UserError if photos are mixed with mix.partner `old`, but no
+    training photo shows a person of 60 or more.
     """
     partners = None if config.mix.name == "none" else Partners(config.mix, rows, labels)
     sample = partial(SAMPLINGS[config.data.sampling], labels)
@@ -122,8 +126,8 @@ def train_batch_sampler(
 def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sample len(rows) rows, class-balanced, in random order.
 
-    labels: int [N] of all photos. The numbers of rows of the classes that occur differ by at most one. A photo is
-    repeated only after all photos of its class have been sampled.
+    labels: int [N], the labels of all photos. The numbers of samples of the classes in `rows` differ by at most one. A
+    photo is repeated only after all photos of its class have been sampled.
     """
     row_labels = labels[rows]
     classes = np.unique(row_labels)
@@ -136,13 +140,14 @@ def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generat
     return rng.permutation(np.concatenate(sampled))
 
 
-# Values of data.sampling: (labels int [N] of all photos, rows, random generator) -> len(rows) rows in random order.
+# Values of data.sampling, as functions (labels int [N] of all photos, rows, random generator) -> len(rows) rows in
+# random order.
 SAMPLINGS: dict[str, Callable[[np.ndarray, np.ndarray, np.random.Generator], np.ndarray]] = {
     "all": lambda labels, rows, rng: rng.permutation(rows),
     "balanced": sample_balanced,
 }
 
-# (uniform random numbers float [B] in [0, 1), rows of a batch [B]) -> rows of their partners [B].
+# Function (uniform random numbers [B] from [0, 1), rows of a batch [B]) -> rows of their partners [B].
 PartnerChoice = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -167,7 +172,7 @@ def _old_partner(rows: np.ndarray, labels: np.ndarray) -> PartnerChoice:
     return _any_partner(old_rows, labels)
 
 
-# Values of mix.partner: (training rows, labels int [N] of all photos) -> how partners are chosen.
+# Values of mix.partner, as functions (training rows, labels int [N] of all photos) -> PartnerChoice.
 PARTNERS: dict[str, Callable[[np.ndarray, np.ndarray], PartnerChoice]] = {
     "any": _any_partner,
     "same": _same_class_partner,
@@ -176,7 +181,7 @@ PARTNERS: dict[str, Callable[[np.ndarray, np.ndarray], PartnerChoice]] = {
 
 
 class Partners:
-    """Choose a partner for each photo of a batch, or None for a batch that is left unmixed (mix.clean)."""
+    """Choose a partner for each photo of a batch. With probability mix.clean, return None: the batch is not mixed."""
 
     def __init__(self, mix: Mix, rows: np.ndarray, labels: np.ndarray):
         self.clean, self.choose = mix.clean, PARTNERS[mix.partner](rows, labels)

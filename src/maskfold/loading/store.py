@@ -34,9 +34,9 @@ VERSION = 3
 class Store:
     """The stored photos: store[row] is RGB uint8 [H, W, 3].
 
-    Each process opens the file when it first uses it, because pickling a memory map would copy the photos. cache: the
+    Each process opens the file itself, at first use, because pickling a memory map would copy the photos. cache: the
     cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: an
-    open file that is closed together with the store; while it is open, clean.py does not delete the store.
+    open file that is closed when the store is deleted; while it is open, clean.py does not delete the store's file.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Store:
         if self._pixels is None:
             try:
                 self._pixels = _open_checked(self.path, self.shape)
-            # A damaged header leads to errors of any type.
+            # A damaged header can raise an exception of any type.
             except Exception as error:
                 raise UserError(
                     f"{self.path}: not a readable store ({first_line(error)}); delete the file to build it again"
@@ -74,7 +74,7 @@ class Store:
 
 
 class ConcatStore:
-    """Several stores of photos of one size, used as one store: the rows of the second follow those of the first."""
+    """Several stores, used as one: the rows of the second follow those of the first. All photos have the same size."""
 
     def __init__(self, stores: Sequence[Store]):
         self.stores = stores
@@ -89,20 +89,20 @@ class ConcatStore:
 
 
 def _open_checked(path: Path, shape: tuple[int, ...] | None) -> np.ndarray | UnmappedPhotos:
-    """The photos of a store. Raises an exception of any type for a damaged file."""
+    """Open the photos of a store and check their dtype and shape. A damaged file can raise an exception of any type."""
     pixels = open_photos(path)
     if pixels.dtype != np.uint8 or len(pixels.shape) != 4 or shape not in (None, pixels.shape):
-        raise ValueError(f"it holds {pixels.dtype} {pixels.shape}, not uint8 {shape}")
+        raise ValueError(f"it contains {pixels.dtype} {pixels.shape}, not uint8 {shape or '[N, H, W, 3]'}")
     return pixels
 
 
 def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
     """Open the store of the table's photos, in the order of the table; build the store if it is missing or damaged.
 
-    The file name contains a hash of all that the pixels depend on (photos, crop, sizes, decoder). The file is in
-    --cache or in store/ of the prepared folder, or in a temporary folder if neither can hold it. Processes that start
-    at the same time wait for the one that builds the store. Raises UserError if all disks are too full, or if a photo
-    has changed since the data was prepared.
+    The file name contains a hash of everything that the pixels depend on (photos, crop, sizes, decoder). An existing
+    file is used from --cache or from store/ in the prepared folder. A new file is written to --cache if it is given,
+    else to store/, or to a temporary folder if that folder cannot hold it. While one process builds, others wait.
+    Raises UserError if no folder has room, or if a photo is unreadable or has changed since the data was prepared.
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
@@ -113,20 +113,20 @@ def open_store(prepared: Prepared, table: pd.DataFrame, data: Data) -> Store:
         path = usable or cache_folder.choose_folder(default, int(np.prod(shape)), "the store of decoded photos") / name
         if usable is None:
             with locked(path.parent):
-                # These are files of killed processes, because a process that still builds a store would hold the lock.
+                # These files are left over from killed processes: a process that still builds a store holds the lock.
                 for temporary in path.parent.glob(".*.npy") if locks.locks_enabled else ():
                     temporary.unlink()
                 if not _is_usable(path, shape, cache_folder):
                     _build(path, prepared, table, data, expected)
-        # None if clean.py has deleted the file since.
+        # `hold` returns None if clean.py has deleted the file in the meantime.
         if (handle := hold(path)) is not None:
             return Store(path, cache_folder, shape, handle)
 
 
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
-    """The file name of a store. image_id: the ids of the photos in order."""
+    """Return the file name of a store. image_id: the ids of the photos in the order of the table."""
     size, keys = store_size(data), CROPS[data.crop].keys
-    # crop_size is in an entry of its own, because the names of existing stores must not change.
+    # crop_size belongs to the entry `crop` below, so that the names of existing stores do not change.
     other_values = [getattr(data, key) for key in keys if key != "crop_size"]
     preprocessing = {
         "version": VERSION,
@@ -142,14 +142,14 @@ def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> 
 
 
 def _is_usable(path: Path, shape: tuple[int, ...], cache_folder: CacheFolder) -> bool:
-    """Whether a file is a store of this shape; prints what is wrong with one that is not."""
+    """Whether a file is a complete store of this shape. Prints a note if the file is damaged or has another shape."""
     try:
         if may_be_incomplete(path):
             return False
         _open_checked(path, shape)
     except (FileNotFoundError, NotADirectoryError):
         return False
-    # A damaged header leads to errors of any type.
+    # A damaged header can raise an exception of any type.
     except Exception as error:
         cache_folder.note(f"{path}: not a readable store ({first_line(error)}), so it is built again")
         return False
@@ -169,7 +169,7 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         def fill(row: int) -> tuple[str, bool]:
             photo = read_stored_photo(paths[row], data, reduction_of)
             pixels = np.ascontiguousarray(photo.pixels)
-            # Four times as fast as writing through a memory map, which takes a page fault per page.
+            # pwrite is four times as fast as writing through a memory map, which causes a page fault per page.
             os.pwrite(file.fileno(), pixels.data, pixels_start + row * pixels.nbytes)
             return photo.sha1, photo.has_face
 
@@ -184,14 +184,16 @@ def _build(path: Path, prepared: Prepared, table: pd.DataFrame, data: Data, expe
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # Not flushed, since waiting for the disk takes a tenth of the building time. _is_usable finds incomplete files.
+    # The file is not flushed to disk, since that takes a tenth of the building time. _is_usable rejects a file that may
+    # be incomplete.
     write_atomic(path, write, flush=False)
 
 
 def _report_faces(path: Path, table: pd.DataFrame, has_face: tuple[bool, ...]) -> None:
-    """Print the share of photos with a face, and write a list of the others, which got the centre crop, to `path`."""
+    """Print the share of photos with a face. Write it to `path`, with the ids of photos that got the centre crop."""
     without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
     rates = face_rate_by_mask(table, has_face)
     write_json(path, {"found": rates, "center_crop": without_face})
     summary = ", ".join(f"{name} {rate:.1%}" for name, rate in rates.items())
-    print(f"faces found: {summary}; {len(without_face)} photos get the centre crop ({path})", file=sys.stderr)
+    fallback = f"{len(without_face)} photos without a face get the centre crop (listed in {path})"
+    print(f"faces found: {summary}; {fallback}", file=sys.stderr)

@@ -15,7 +15,7 @@ from maskfold.loading.faces import face_for_crop
 class StoredPhoto(NamedTuple):
     """A cropped and resized photo.
 
-    pixels: RGB uint8 [*store_size(data), 3]. sha1: hash of the file's bytes. has_face: whether the crop found a face.
+    pixels: RGB uint8 [*store_size(data), 3]. sha1: hash of the file's bytes. has_face: whether a face was detected.
     """
 
     pixels: np.ndarray
@@ -26,10 +26,10 @@ class StoredPhoto(NamedTuple):
 def read_stored_photo(
     path: Path, data: Data, reduction_of: Callable[[PhotoSize], int] | None = None, check_damage: bool = False
 ) -> StoredPhoto:
-    """Read a photo file; it is shrunk while it is decoded as far as its crop allows.
+    """Read, crop and resize the photo of a file. Decoding shrinks the photo as far as the crop allows.
 
-    reduction_of: function of the size that returns crops.reduction, for a caller that caches it. check_damage: as in
-    read_photo. Raises UserError as read_photo does.
+    reduction_of: function (height, width) -> factor, from a caller that caches crops.reduction; None to call
+    crops.reduction. check_damage: as in read_photo. Raises UserError as read_photo does.
     """
     photo = read_photo(path, reduction_of or (lambda size: reduction(size, data)), check_damage)
     pixels, has_face = stored_pixels(photo.image, data, photo.reduced)
@@ -37,7 +37,7 @@ def read_stored_photo(
 
 
 def stored_pixels(image: np.ndarray, data: Data, reduced: int = 1) -> tuple[np.ndarray, bool]:
-    """Return (the stored photo, whether a face was found) of RGB uint8 [H, W, 3].
+    """Crop and resize RGB uint8 [H, W, 3]. Return (pixels, has_face), as in StoredPhoto.
 
     reduced: factor by which decoding has shrunk the image.
     """

@@ -1,6 +1,6 @@
 """Transforms from a stored photo to the model's input: RGB uint8 in, RGB uint8 out.
 
-They do not normalise: the model's first layer does, on the device.
+They do not normalise, because the model's first layer does so on the device.
 """
 
 import random
@@ -16,7 +16,7 @@ Seed = tuple[int, int]
 
 
 class EvalTransform:
-    """Resize uint8 [H, W, 3] to uint8 [*image_size, 3]; for validation, out-of-fold and eval predictions."""
+    """Resize RGB uint8 [H, W, 3] to uint8 [*image_size, 3], without augmentation; the seed has no effect."""
 
     def __init__(self, data: Data):
         self.image_size = data.image_size
@@ -26,10 +26,10 @@ class EvalTransform:
 
 
 def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) -> list[Seed]:
-    """Return a pair of 64-bit numbers for each row, which depends only on (seed, epoch, row, visit).
+    """Return a seed, two 64-bit numbers, for each row. It depends only on (seed, epoch, row, visit).
 
-    The computation is vectorised over a batch: numpy's SeedSequence hashes seed and epoch, and one pass of splitmix64
-    (Steele, Lea & Flood 2014) hashes row and visit, so that neighbouring rows get unrelated seeds.
+    numpy's SeedSequence hashes seed and epoch into two keys. For each key, one pass of splitmix64 (Steele, Lea & Flood
+    2014) hashes the rows and visits of the whole batch, so that neighbouring rows get unrelated seeds.
     """
     keys = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
     numbers = np.asarray(rows).astype(np.uint64) + (np.asarray(visits).astype(np.uint64) << np.uint64(32))
@@ -43,7 +43,10 @@ def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) ->
 
 
 class _Random(random.Random):
-    """Python's random.Random on a numpy bit generator: albumentations uses both interfaces, so they share one state."""
+    """Python's random.Random on a numpy bit generator.
+
+    albumentations uses both Python's and numpy's interface. With this class they share one state.
+    """
 
     def __init__(self, bits: np.random.PCG64):
         self.bits = bits
@@ -57,19 +60,19 @@ class _Random(random.Random):
         return sum(self.bits.random_raw() << (64 * word) for word in range(words)) >> (64 * words - k)
 
     def seed(self, *_args: object) -> None:
-        """Do nothing: the bit generator has the state."""
+        """Do nothing: the bit generator holds the state."""
 
     def __reduce__(self):
         return type(self), (self.bits,)
 
 
 class TrainTransform:
-    """Augment a photo to uint8 [*image_size, 3]; the same seed gives the same result in every process."""
+    """Augment a photo and resize it to uint8 [*image_size, 3]. Equal seeds give equal results in every process."""
 
     def __init__(self, data: Data):
         self.data, self.compose = data, A.Compose(pipeline(data), strict=True)
-        # All transforms share this generator, and each sample sets its state. set_random_seed would instead create two
-        # generators per transform for every sample.
+        # All transforms share this generator, whose state is set for each photo. set_random_seed would instead create
+        # two generators per transform for each photo.
         self.bits = np.random.PCG64()
         self.compose.set_random_state(np.random.Generator(self.bits), _Random(self.bits))
 
@@ -90,5 +93,5 @@ class TrainTransform:
 
 
 def make_train_transform(data: Data) -> EvalTransform | TrainTransform:
-    """Return the transform that data.augment names."""
+    """Return the transform for training photos, as configured by data.augment."""
     return EvalTransform(data) if data.augment == "none" else TrainTransform(data)

@@ -1,25 +1,24 @@
-"""Bootstrap intervals and paired comparisons.
+"""Bootstrap intervals of scores.
 
-They resample people, never photos: the errors on a person's seven photos are correlated.
+People are resampled, not photos, because the errors on a person's seven photos are correlated.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from maskfold.labels import stratum
-from maskfold.metrics.scores import METRICS, TALLY_COLUMNS, f1_per_class, metrics_from_tally, tally
+from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class, metrics_from_tally, tally
 
 RESAMPLES = 2000
-# Quantiles of the normal distribution: 97.5 %, and 80 %, the usual power of a planned study (Cohen 1988).
-Z_TWO_SIDED, Z_POWER = 1.959964, 0.841621
+# The 97.5 % quantile of the standard normal distribution.
+Z_TWO_SIDED = 1.959964
 
 
 @dataclass(frozen=True)
 class Resampling:
-    """The seed of the resampling of people, and the number of resamples."""
+    """The seed for resampling people, and the number of resamples."""
 
     seed: int = 0
     count: int = RESAMPLES
@@ -29,10 +28,11 @@ DEFAULT_RESAMPLING = Resampling()
 
 
 class People:
-    """The people of some photos, to be resampled within gender x age strata (Efron & Tibshirani 1993).
+    """The P people in a set of N photos, for resampling within gender x age strata (Efron & Tibshirani 1993).
 
-    labels: int [N], 0..17; people: [N], the person of each photo. person_index: int [N], the index of each
-    photo's person in `names`.
+    labels: int [N], 0..17; people: [N], the person of each photo. Attributes: names: [P], the people;
+    person_index: int [N], the index in `names` of each photo's person; strata: for each stratum, the indices of its
+    people in `names`.
     """
 
     def __init__(self, labels, people):
@@ -44,15 +44,18 @@ class People:
         return len(self.names)
 
     def tally(self, labels, pred_labels) -> np.ndarray:
-        """One tally per person, [P, 3, TALLY_WIDTH]."""
+        """One tally per person, float [P, 3, TALLY_WIDTH]."""
         return tally(labels, pred_labels, self.person_index, len(self))
 
     def resample(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
-        """Sample people with replacement: for each stratum, int [count, size of the stratum] positions in it."""
+        """Sample people with replacement, `count` times.
+
+        Returns one array per stratum: the sampled positions in it, int [count, size of the stratum].
+        """
         return [rng.integers(len(group), size=(count, len(group))) for group in self.strata]
 
     def resample_to_size(self, rng: np.random.Generator, samples: list[np.ndarray], size: int) -> list[np.ndarray]:
-        """Sample `size` people from each resample, in the proportions of the strata."""
+        """Sample `size` people with replacement from each resample; the strata keep their proportions."""
         sizes = _proportional([len(group) for group in self.strata], size)
         return [
             np.take_along_axis(picks, rng.integers(picks.shape[1], size=(len(picks), stratum_size)), 1)
@@ -60,7 +63,7 @@ class People:
         ]
 
     def totals(self, tallies: np.ndarray, samples: list[np.ndarray]) -> np.ndarray:
-        """One tally per person [P, 3, C] -> the sum over each resample [resamples, 3, C]."""
+        """Tallies of the people [P, 3, C] -> sums over the people of each resample, float [resamples, 3, C]."""
         resamples = len(samples[0])
         total = np.zeros((resamples, tallies[0].size))
         for group, picks in zip(self.strata, samples, strict=True):
@@ -71,10 +74,10 @@ class People:
 
 
 def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield `count` bootstrap samples of the people, each as the rows of their photos, about N of them.
+    """Yield `count` bootstrap samples of the people, each as the row numbers of their photos, int [about N].
 
-    This is bagging (Breiman 1996). It has no strata, because the proportions of the strata should vary as well. people:
-    [N], the person of each photo.
+    The samples are for bagging (Breiman 1996). They are not stratified, because the proportions of the strata should
+    vary too. people: [N], the person of each photo.
     """
     rng = np.random.default_rng(seed)
     names, person_index = np.unique(people, return_inverse=True)
@@ -84,7 +87,7 @@ def bootstrap_rows(people: np.ndarray, count: int, seed: int) -> Iterator[np.nda
 
 
 def percentile_interval(values: np.ndarray) -> list[float]:
-    """The 95 % interval [low, high] of resampled values: percentiles 2.5 and 97.5."""
+    """The 95 % interval [low, high] of resampled values: their 2.5th and 97.5th percentiles."""
     return [float(value) for value in np.percentile(values, (2.5, 97.5))]
 
 
@@ -95,9 +98,9 @@ def score_intervals(
 
     labels, pred_labels: int [N]; people: [N], the person of each photo; eval_people: the number of people in the eval
     set, 0 without one.
-    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of a new set that is sampled from each
-    resample: board95 (as many people as the eval set) and board_half95 (half as many). Both are None without an eval
-    set.
+    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of new sets, one sampled from each
+    resample: board95 for as many people as the eval set has, and board_half95 for half as many. Each of the two is None
+    if its number of people is 0.
     """
     resampled_people = People(labels, people)
     tallies, rng = resampled_people.tally(labels, pred_labels), np.random.default_rng(resampling.seed)
@@ -114,84 +117,34 @@ def score_intervals(
     return bounds
 
 
+def new_set_scores(
+    labels, pred_labels, people, new_people: int, resampling: Resampling = DEFAULT_RESAMPLING
+) -> np.ndarray:
+    """Macro F1 of new sets of `new_people` people, one sampled from each resample of the people, float [resamples].
+
+    Unlike in score_intervals, people are resampled without strata, because the class frequencies of new sets vary too.
+    labels, pred_labels: int [N]; people: [N], the person of each photo.
+    """
+    resampled_people = People(labels, people)
+    tallies, num_people = resampled_people.tally(labels, pred_labels), len(resampled_people)
+    rng, totals = np.random.default_rng(resampling.seed), []
+    for _ in range(resampling.count):
+        times = rng.multinomial(num_people, np.full(num_people, 1 / num_people))
+        times = rng.multinomial(new_people, times / num_people)
+        totals.append(times @ tallies.reshape(num_people, -1))
+    return metrics_from_tally(np.reshape(totals, (-1, *tallies.shape[1:])))["macro_f1"]
+
+
 def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAULT_RESAMPLING) -> list[list[float]]:
-    """95 % intervals [low, high] of the F1 of each class."""
+    """The 95 % interval [low, high] of the F1 of each of the 18 classes."""
     resampled_people = People(labels, people)
     samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
     tallies = resampled_people.tally(labels, pred_labels)[..., TALLY_COLUMNS["all"]]
     return [percentile_interval(column) for column in f1_per_class(resampled_people.totals(tallies, samples)).T]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The difference in a metric, first - second, of two sets of predicted labels for the same photos.
-
-    ci95: its 95 % interval [low, high]; std_error: its standard error over resampled people.
-    """
-
-    difference: float
-    ci95: list[float]
-    std_error: float
-    num_people: int
-
-    @property
-    def significant(self) -> bool:
-        """Whether the interval excludes 0."""
-        return not self.ci95[0] <= 0 <= self.ci95[1]
-
-    @property
-    def people_needed(self) -> int | None:
-        """The number of people for which this difference would be significant with a power of 80 %.
-
-        The number includes the people of this comparison. It is None for a difference of 0.
-        """
-        if self.difference == 0:
-            return None
-        return math.ceil(self.num_people * ((Z_TWO_SIDED + Z_POWER) * self.std_error / self.difference) ** 2)
-
-
-def compare(labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING) -> Comparison:
-    """compare_by_metric for macro F1."""
-    return compare_by_metric(labels, first, second, people, resampling)["macro_f1"]
-
-
-def compare_by_metric(
-    labels, first, second, people, resampling: Resampling = DEFAULT_RESAMPLING
-) -> dict[str, Comparison]:
-    """The paired bootstrap: both are scored on the same resampled people, so that the difficulty of a sample cancels.
-
-    ci95 is the standard normal interval with the bootstrap's standard error (Efron & Tibshirani 1993, ch. 13): the
-    distribution of a difference is symmetric enough, and in simulations this interval had fewer false positives and
-    more power than percentiles.
-    labels: int [N]; people: [N], the person of each photo; first, second: predicted labels int [N], or [S, N] of S
-    repeats, whose scores are averaged. Returns a Comparison for each of METRICS.
-    """
-    resampled_people = People(labels, people)
-    samples = resampled_people.resample(np.random.default_rng(resampling.seed), resampling.count)
-
-    def metrics(pred_labels) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Observed and resampled metrics, the mean over the repeats."""
-        tallies = [resampled_people.tally(labels, repeat) for repeat in np.atleast_2d(pred_labels)]
-        observed = [metrics_from_tally(counts.sum(0)) for counts in tallies]
-        resampled = [metrics_from_tally(resampled_people.totals(counts, samples)) for counts in tallies]
-        return _means(observed), _means(resampled)
-
-    (first_score, first_samples), (second_score, second_samples) = metrics(first), metrics(second)
-    comparisons = {}
-    for name in METRICS:
-        difference = float(first_score[name] - second_score[name])
-        std_error = float((first_samples[name] - second_samples[name]).std(ddof=1))
-        bounds = [difference - Z_TWO_SIDED * std_error, difference + Z_TWO_SIDED * std_error]
-        comparisons[name] = Comparison(difference, bounds, std_error, len(resampled_people))
-    return comparisons
-
-
-def _means(repeats: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.mean([metrics[name] for metrics in repeats], axis=0) for name in METRICS}
-
-
 def _proportional(sizes: list[int], total: int) -> np.ndarray:
-    """`total` divided in proportion to `sizes` into whole numbers; the largest remainders are rounded up."""
+    """Divide `total` into whole numbers in proportion to `sizes`; those with the largest remainders are rounded up."""
     exact = np.array(sizes) * total / sum(sizes)
     parts = np.floor(exact).astype(int)
     parts[np.argsort(parts - exact, kind="stable")[: total - parts.sum()]] += 1

@@ -1,7 +1,8 @@
 """Calibration: how well probabilities match observed frequencies, and temperature scaling, which improves the match.
 
-A temperature T turns probabilities p into p^(1/T), normalised, which is the same as dividing the logits by T (Guo et
-al. 2017, On Calibration of Modern Neural Networks). It changes no predicted label, only the confidence.
+Scaling with a temperature T turns probabilities p into p^(1/T) and normalises them, which is the same as dividing the
+logits by T (Guo et al. 2017, On Calibration of Modern Neural Networks). It changes only the confidence, not the
+predicted labels.
 """
 
 from dataclasses import dataclass
@@ -12,31 +13,32 @@ from scipy.optimize import minimize_scalar
 from maskfold.probabilities import OutOfFold
 from maskfold.progress import report
 
-# Temperatures are limited to 1/20..20, because values outside no longer calibrate. The search is over their logarithm.
+# Temperatures are limited to 1/20..20, because more extreme ones do not calibrate. The search is over their logarithm.
 MAX_TEMPERATURE = 20.0
 NUM_BINS = 15
 MIN_PROB = 1e-12
 
 
 def apply_temperature(probs: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities float [N, C] -> float64 [N, C] at another temperature."""
+    """Scale probabilities float [N, C] with a temperature. Returns float64 [N, C]."""
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB)) / temperature
     powers = np.exp(logs - logs.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
 
 def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature from 1/20 to 20 with the lowest log loss; probs float [N, C], labels int [N].
+    """The temperature between 1/20 and 20 with the lowest log loss; probs float [N, C], labels int [N].
 
-    The loss is convex in 1/T, so there is a single optimum. It is on a bound if, for example, all labels are predicted
-    correctly. Returns 1, which leaves the probabilities unchanged, if they are uniform (all temperatures then give the
-    same loss) or, with a warning, if the search does not converge. Raises ValueError without photos.
+    The loss is convex in 1/T, so there is a single optimum. The optimum is at a bound if, for example, all labels are
+    predicted correctly. Returns 1, which changes nothing, in two cases: if all probabilities are uniform, so that all
+    temperatures give the same loss, and, with a warning, if the search does not converge. Raises ValueError if there
+    are no photos.
     """
     if not len(labels):
         raise ValueError("a temperature can't be fitted without photos")
     bound = np.log(MAX_TEMPERATURE)
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
-    # The true class is shifted to 0, so that the loss is the logarithm of a sum of exponentials.
+    # Each row is shifted so that its true class is 0. The loss is then the logarithm of a sum of exponentials.
     logs -= logs[np.arange(len(labels)), labels][:, None]
 
     def loss(log_temperature: float) -> float:
@@ -57,9 +59,9 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
 
 
 def cross_fit_temperatures(oof: OutOfFold) -> tuple[np.ndarray, dict[int, float]]:
-    """Scale each fold by a temperature that is fitted on the other folds.
+    """Scale the probabilities of each fold with a temperature that is fitted on the other folds.
 
-    Returns (probabilities float64 [N, C], temperature by fold). A single fold stays unchanged, with temperature 1.
+    Returns (probabilities float64 [N, C], temperature by fold). If there is only one fold, its temperature is 1.
     """
     folds = np.unique(oof.fold)
     probs, temperatures = oof.probs.astype(np.float64), {}
@@ -72,7 +74,10 @@ def cross_fit_temperatures(oof: OutOfFold) -> tuple[np.ndarray, dict[int, float]
 
 @dataclass(frozen=True)
 class Reliability:
-    """Number of photos, mean confidence and accuracy by bin of confidence, [NUM_BINS] each; NaN for an empty bin."""
+    """Number of photos, mean confidence and accuracy of each confidence bin, float [NUM_BINS] each.
+
+    Mean confidence and accuracy are NaN for an empty bin.
+    """
 
     num_photos: np.ndarray
     confidence: np.ndarray
@@ -80,13 +85,16 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error, 0..1: mean |confidence - accuracy| of bins, weighted by photos (Naeini 2015)."""
+        """Expected calibration error, 0..1 (Naeini et al. 2015).
+
+        It is the mean of |confidence - accuracy| over the bins, weighted by their numbers of photos.
+        """
         gaps = np.abs(self.confidence - self.accuracy)
         return float(np.nansum(self.num_photos * gaps) / self.num_photos.sum())
 
 
 def reliability(probs: np.ndarray, labels: np.ndarray) -> Reliability:
-    """Reliability of the predicted labels over bins of equal width; probs float [N, C], labels int [N]."""
+    """Reliability of the predicted labels in confidence bins of equal width; probs float [N, C], labels int [N]."""
     confidence, correct = probs.max(1), probs.argmax(1) == labels
     bins = np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)
     num_photos = np.bincount(bins, minlength=NUM_BINS).astype(float)

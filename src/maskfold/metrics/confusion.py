@@ -5,14 +5,14 @@ import numpy as np
 from maskfold.labels import AXES, CLASS_NAMES, decode_label
 from maskfold.probabilities import OutOfFold
 
-# The number of errors that a page shows.
+# Maximum number of errors that a page shows.
 MAX_ERRORS = 24
 
 
 def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[list]]]:
     """Return (name, classes, rows) for the 18 classes and for each axis.
 
-    A row contains the name of a true class, and the number of its photos for each predicted class.
+    Each row has the name of a true class, then the numbers of its photos that were predicted as each class.
     """
     labels_by_name = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
     pairs = zip(AXES.items(), decode_label(oof.label), decode_label(oof.pred_labels), strict=True)
@@ -28,13 +28,16 @@ def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[
 
 
 def most_confident(oof: OutOfFold, wrong: bool) -> list[int]:
-    """Rows of the incorrect predictions, or of the correct ones, the most confident first."""
+    """Row numbers of the incorrect predictions if `wrong`, else of the correct ones, the most confident first."""
     order = np.argsort(-oof.probs.max(1), kind="stable")
     return order[(oof.pred_labels != oof.label)[order] == wrong].tolist()
 
 
 def most_confident_errors(oof: OutOfFold, max_errors: int = MAX_ERRORS) -> list[tuple[int, str, str, str, float]]:
-    """(row, image_id, true class, predicted class, its probability) of the most confident errors, in that order."""
+    """The most confident errors, at most `max_errors`, the most confident first.
+
+    Each is (row, image_id, true class, predicted class, probability of the predicted class).
+    """
     pred_labels = oof.pred_labels
     return [
         (

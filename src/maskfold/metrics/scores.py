@@ -1,4 +1,4 @@
-"""The official metric, macro F1, and related metrics over whole arrays, all computed from counts per class."""
+"""Macro F1, which is the competition's metric, and related metrics, all computed from counts per class."""
 
 import numpy as np
 
@@ -14,10 +14,10 @@ METRICS = ("macro_f1", "accuracy", *(f"{axis}_{kind}" for kind in ("accuracy", "
 
 
 def tally(labels, pred_labels, groups=None, num_groups: int = 1) -> np.ndarray:
-    """True positives, true photos and predicted photos of each class, by group: float [num_groups, 3, TALLY_WIDTH].
+    """Count true positives, photos and predictions of each class, by group: float [num_groups, 3, TALLY_WIDTH].
 
-    labels, pred_labels: int [N], 0..17; groups: int [N] below num_groups, or None for a single group. Tallies of
-    disjoint photos can be added.
+    labels, pred_labels: int [N], 0..17; groups: int [N], 0..num_groups - 1, or None for a single group. Tallies of
+    disjoint sets of photos can be added.
     """
     labels, pred_labels = np.asarray(labels), np.asarray(pred_labels)
     groups = np.zeros(len(labels), int) if groups is None else groups
@@ -33,13 +33,13 @@ def tally(labels, pred_labels, groups=None, num_groups: int = 1) -> np.ndarray:
 
 
 def f1_per_class(tallies: np.ndarray) -> np.ndarray:
-    """Tallies [..., 3, C] -> F1 [..., C]; 0 for a class without true and predicted photos (zero_division=0)."""
+    """Tallies [..., 3, C] -> F1 [..., C]; 0 for a class with neither photos nor predictions (zero_division=0)."""
     hits, num_true, num_predicted = np.moveaxis(tallies, -2, 0)
     return 2 * hits / np.maximum(num_true + num_predicted, 1)
 
 
 def metrics_from_tally(tallies: np.ndarray) -> dict[str, np.ndarray]:
-    """Tallies [..., 3, TALLY_WIDTH] -> METRICS by name, [...] each, all 0..1.
+    """Tallies [..., 3, TALLY_WIDTH] -> the value of each of METRICS by name, float [...], 0..1.
 
     macro_f1 is the unweighted mean of the F1 of the 18 classes, as the organisers compute it; <axis>_f1 is the same
     over the classes of one axis.
@@ -56,7 +56,10 @@ def metrics_from_tally(tallies: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def macro_f1(labels, pred_labels) -> float:
-    """Unweighted mean of the F1 of the 18 classes, zero_division=0, as the organisers compute it; int [N], 0..17."""
+    """Unweighted mean of the F1 of the 18 classes with zero_division=0, as the organisers compute it.
+
+    labels, pred_labels: int [N], 0..17.
+    """
     return scores(labels, pred_labels)["macro_f1"]
 
 
@@ -71,7 +74,7 @@ def quick_macro_f1(pred_labels: np.ndarray, labels: np.ndarray, num_true: np.nda
 
 
 def scores(labels, pred_labels) -> dict[str, float]:
-    """METRICS by name; labels, pred_labels: int [N], 0..17."""
+    """The value of each of METRICS by name; labels, pred_labels: int [N], 0..17."""
     return {name: float(value) for name, value in metrics_from_tally(tally(labels, pred_labels)[0]).items()}
 
 

@@ -1,7 +1,7 @@
 """A classifier two-sample test (Lopez-Paz & Oquab 2017), known on Kaggle as adversarial validation.
 
 A classifier tries to distinguish training photos from eval photos by some statistics of each photo. Its cross-validated
-AUC is 0.5 if it cannot, and 1 if the photos differ completely.
+AUC is 0.5 if it cannot distinguish them, and 1 if they differ completely.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from maskfold.labels import PHOTOS_PER_PERSON
 FOLDS = 5
 # Minimum number of people on each side of a comparison.
 MIN_COMPARED_PEOPLE = 10
-# Number of random splits of the training people. They give the AUC to expect if photos do not differ.
+# Number of random splits of the training people. The splits show which AUC to expect if the photos do not differ.
 SPLITS = 60
-# Number of comparisons with the eval photos, each with other training people. Their mean AUC is reported.
+# Number of comparisons with the eval photos, each with different training people. Their mean AUC is reported.
 COMPARISONS = 5
 # The threshold is this many standard deviations above the mean of the random splits, and at least MIN_THRESHOLD.
 DEVIATIONS = 3.0
 MIN_THRESHOLD = 0.6
-# Clips the AUC of a random split, so that its logit is finite.
+# The AUC of a random split is clipped to 1 - MAX_AUC..MAX_AUC, so that its logit is finite.
 MAX_AUC = 0.999
-# Standardised statistics are clipped to this, so that a few extreme photos do not decide.
+# Standardised statistics are clipped at plus and minus this value, so that a few extreme photos do not dominate.
 MAX_STANDARDISED = 5.0
-# Added to the variances of the standardised statistics, many of which are correlated.
+# Added to the variances of the standardised statistics, because many statistics are correlated.
 RIDGE = 0.1
 
 
 @dataclass(frozen=True)
 class TwoSample:
-    """auc: the AUC of the classifier; threshold: the photos differ if the AUC is above it."""
+    """The result of the test. auc: the AUC of the classifier; threshold: the photos differ if `auc` is above it."""
 
     auc: float
     threshold: float
@@ -51,18 +51,17 @@ def enough_people(num_train_people: int, num_eval_photos: int) -> bool:
 def compare_samples(
     train: np.ndarray, people: np.ndarray, evaluation: np.ndarray, num_eval_people: int, seed: int = 0
 ) -> TwoSample | None:
-    """Compare statistics of training photos [N, S] of `people` [N] with those of eval photos [M, S].
+    """Compare statistics of training photos, float [N, S], with those of eval photos, float [M, S].
 
-    num_eval_people: number of people in the eval set. The eval photos are a random sample of their photos, and the
-    training photos are a random sample of the photos of `people`. Returns None for fewer than 2 * MIN_COMPARED_PEOPLE
-    training people or MIN_COMPARED_PEOPLE eval people.
+    people: [N], the person of each training photo. num_eval_people: the number of people in the eval set. Both sets of
+    photos may be random samples. Returns None if there are too few people (see enough_people).
 
-    The photos of a training person are in one fold. The photos of an eval person are in several folds, because it is
-    unknown which of them show the same person. Therefore the AUC is above 0.5 even if the photos do not differ, and it
-    varies more than with independent photos. Random splits of the training people measure this: the photos of some
-    people are assigned to folds like eval photos, and compared with the others. The comparison with the real eval
-    photos has as many people on each side as these splits. The training sample should have as many photos per person as
-    the eval sample, because more photos per training person raise the threshold.
+    All photos of a training person are in one fold. The photos of an eval person are in several folds, because it is
+    unknown which eval photos show the same person. Therefore the AUC is above 0.5 even if the photos do not differ, and
+    it varies more than it would with independent photos. Random splits of the training people measure both effects: the
+    photos of some training people are assigned to folds like eval photos, and compared with the photos of the others.
+    The comparison with the real eval photos has as many people on each side as these splits. The training sample should
+    have as many photos per person as the eval sample, because more photos per training person raise the threshold.
     """
     _, person = np.unique(people, return_inverse=True)
     num_people = len(np.unique(person))

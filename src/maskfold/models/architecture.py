@@ -15,12 +15,12 @@ from torch import nn
 
 from maskfold.errors import UserError, did_you_mean, first_line
 
-# The exceptions of timm and huggingface_hub for models and weights that can't be loaded.
+# Exceptions that timm and huggingface_hub raise for models and weights that can't be loaded.
 LOAD_ERRORS = (OSError, RuntimeError, ValueError, AssertionError, TypeError, KeyError, AttributeError)
 # Keys of timm's pretrained_cfg that decide how a model is built and what it computes.
 CFG_KEYS = ("mean", "std", "input_size", "fixed_input_size", "num_classes", "first_conv", "classifier")
 
-# Constructor arguments that timm sets only if it loads the weights itself.
+# timm model -> constructor arguments that timm sets only if it loads the pretrained weights itself.
 ARGS_WITH_WEIGHTS = {"fbnetc_100": {"bn_eps": 1e-3}}
 
 
@@ -43,7 +43,7 @@ class Architecture:
         return self.cfg or timm.get_pretrained_cfg(self.name).to_dict()
 
     def with_weights(self) -> "Architecture":
-        """The architecture that timm builds if it loads the weights itself, for weights that are loaded later."""
+        """The architecture that timm would build if it loaded the weights itself. Use it to load weights afterwards."""
         args = ARGS_WITH_WEIGHTS.get(self.name.partition(".")[0], {})
         return replace(self, args={**args, **self.args})
 
@@ -63,11 +63,14 @@ def find_architecture(backbone: str) -> Architecture:
 
 
 def architecture_to_metadata(architecture: Architecture | None) -> dict[str, str]:
-    """Metadata of a weights file, so that it can be loaded without the hub or the folder; empty for a timm model."""
+    """Return metadata for a weights file, so that its model can be built without the hub or the folder.
+
+    The metadata are empty for a timm model.
+    """
     if architecture is None or architecture.cfg is None:
         return {}
     cfg = {key: architecture.cfg[key] for key in CFG_KEYS if key in architecture.cfg}
-    # A single key, because safetensors changes the order of several keys, and with it the hash of the file.
+    # All values are under one key, because safetensors may reorder several keys, which changes the hash of the file.
     return {"architecture": json.dumps([architecture.name, cfg, architecture.args], sort_keys=True)}
 
 
@@ -77,7 +80,7 @@ def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture 
         return None
     name, cfg, args = json.loads(metadata["architecture"])
     if not (isinstance(name, str) and timm.is_model(name)) or not (isinstance(cfg, dict) and isinstance(args, dict)):
-        raise ValueError("its metadata do not name a timm architecture")
+        raise ValueError("its metadata does not name a timm architecture")
     return Architecture(name, _checked_cfg(cfg), args)
 
 
@@ -129,7 +132,7 @@ def repository_error(repository: str, error: Exception) -> UserError:
 
 
 def _make(name: str, cfg: dict, args: dict, **location: Any) -> Architecture:
-    """Build the Architecture from a config.json. Raises ValueError for a name that timm does not have."""
+    """Build an Architecture from the content of a config.json. Raises ValueError if it is not valid."""
     if not timm.is_model(name):
         raise ValueError(f"config.json: timm has no architecture {name!r}{did_you_mean(str(name), timm.list_models())}")
     args = {key: value for key, value in args.items() if value is not None and key != "num_classes"}
@@ -137,13 +140,13 @@ def _make(name: str, cfg: dict, args: dict, **location: Any) -> Architecture:
 
 
 def _checked_cfg(cfg: dict[str, Any]) -> dict[str, Any]:
-    """Return the pretrained_cfg. Raises ValueError if its input size or its normalisation is not valid."""
+    """Return the pretrained_cfg. Raises ValueError if its mean, std or input_size is not valid."""
     triples = [cfg[key] for key in ("mean", "std", "input_size") if key in cfg]
     if not all(
         isinstance(triple, list | tuple) and len(triple) == 3 and all(map(_is_plain_number, triple))
         for triple in triples
     ):
-        raise ValueError("mean, std and input_size of its pretrained_cfg are not three numbers each")
+        raise ValueError("mean, std or input_size of its pretrained_cfg is not a list of three numbers")
     if "std" in cfg and min(cfg["std"]) <= 0:
         raise ValueError("std of its pretrained_cfg is not positive")
     return cfg
@@ -154,7 +157,7 @@ def _is_plain_number(value: object) -> bool:
 
 
 def go_offline_without_network() -> None:
-    """Use only the local cache if the hub's host name can't be resolved: retries would take most of a minute."""
+    """Use only the local cache if the hub's host name can't be resolved. Otherwise retries take most of a minute."""
     if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
     try:

@@ -11,7 +11,7 @@ from maskfold.models.architecture import Architecture, find_architecture
 from maskfold.models.backbone import build_backbone
 from maskfold.models.heads import HEADS, HeadOutput
 
-# Channels per block in oneDNN with AVX-512, the larger of its two block sizes.
+# The larger of oneDNN's two channel block sizes, which it uses with AVX-512. See _corrupts_memory.
 MIN_CHANNELS_LAST = 16
 
 
@@ -43,7 +43,7 @@ class Classifier(nn.Module):
         return self.head(self.features(images), with_ages)
 
     def freeze_backbone(self, frozen: bool) -> None:
-        """Freeze the backbone, including the statistics of batch norm, or unfreeze it."""
+        """Freeze or unfreeze the backbone, including the running statistics of batch norm."""
         self.frozen = frozen
         self.backbone.requires_grad_(not frozen)
         self.train(self.training)
@@ -76,7 +76,7 @@ def build_classifier(config: Config, architecture: Architecture | None = None) -
 
 
 def _channels_last(model: nn.Module) -> None:
-    """Convert 4-D tensors to channels_last, which is faster. torch can't convert the 5-D tensors of lambda layers."""
+    """Convert 4-D tensors to channels_last, which is faster. torch can't convert 5-D tensors (timm's LambdaLayer)."""
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -87,7 +87,7 @@ def _channels_last(model: nn.Module) -> None:
 
 
 def _corrupts_memory(conv: nn.Conv2d) -> bool:
-    """Whether its backward pass in channels_last on a CPU writes beyond a buffer (uxlfoundation/oneDNN#6035)."""
+    """Whether the backward pass of `conv` in channels_last on a CPU overruns a buffer (uxlfoundation/oneDNN#6035)."""
     return max(conv.kernel_size) == 1 and max(conv.stride) > 1 and conv.in_channels // conv.groups < MIN_CHANNELS_LAST
 
 

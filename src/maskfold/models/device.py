@@ -1,4 +1,4 @@
-"""Device, precision and threads, chosen by fixed rules: no measurement influences a result."""
+"""Choose device, precision, threads and loader processes by fixed rules, without measuring speed."""
 
 import ctypes
 import gc
@@ -18,7 +18,7 @@ from maskfold.machine_limits import num_cores
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_WORKERS = 8
-# glibc's mallopt: name -> (number in malloc.h, value).
+# Options of glibc's mallopt: name -> (number in malloc.h, value).
 MALLOPT = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1), "M_TOP_PAD": (-2, 256 * 2**20)}
 
 
@@ -39,10 +39,10 @@ class Hardware:
 
 
 def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
-    """Configure this process, and return the hardware for predictions; the CPU if the run's GPU is missing or too old.
+    """Configure this process for predictions, and return their device and precision.
 
-    precision: a key of DTYPES; the default is run.predict_precision, which must be resolved (not auto). On a CPU, fp32
-    replaces fp16.
+    The CPU replaces a GPU that is missing or too old. precision: a key of DTYPES; None for run.predict_precision, which
+    must be resolved (not auto). On a CPU, fp32 replaces fp16.
     """
     gpu_error, precision = _gpu_error(run), precision or run.predict_precision
     device = pick_device(run) if gpu_error is None else torch.device("cpu")
@@ -57,7 +57,7 @@ def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
 
 @cache
 def _note(message: str) -> None:
-    """Print a note once."""
+    """Print a note. The same note is printed only once."""
     print(f"note: {message}", file=sys.stderr)
 
 
@@ -82,12 +82,12 @@ def _gpu_error(run: Run) -> tuple[str, str] | None:
     )
     if major * 10 + minor < oldest:
         cause = f"this GPU has compute capability {major}.{minor}, but this torch needs {oldest / 10}"
-        return cause, "install torch 2.8 to 2.10 (they support a V100)"
+        return cause, "install torch 2.8 to 2.10, which still support a V100"
     return None
 
 
 def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
-    """Return (training precision, prediction precision). `auto` is resolved as described in the help of the keys.
+    """Return (training precision, prediction precision), with `auto` resolved as config/schema.py describes.
 
     Raises UserError for fp16 on a CPU.
     """
@@ -108,14 +108,15 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
 
 
 def configure_process(device: torch.device) -> None:
-    """Configure this process for speed, whatever the environment variables say. This costs only memory.
+    """Configure this process for speed, whatever the environment variables say.
 
-    GPU: cudnn benchmarks its algorithms for each shape, and float32 matrix products use TF32. CPU: the allocator keeps
-    freed memory, like MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ in the environment. Otherwise glibc returns large
-    blocks to the system and gets zeroed pages back, which takes a fifth of the time of a training step.
+    On a GPU, cuDNN benchmarks its algorithms for each shape, and float32 matrix products use TF32. On a CPU, the
+    allocator keeps freed memory, as with MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ in the environment. Otherwise
+    glibc returns large blocks to the system and gets zeroed pages back, which takes a fifth of the time of a training
+    step.
     """
     ignore_variables()
-    # timm read TIMM_FUSED_ATTN at import. This call overrides it, because models read the setting when they are built.
+    # timm has read TIMM_FUSED_ATTN at import. This call overrides it: models read the setting when they are built.
     set_fused_attn(True)
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     if device.type == "cuda":
@@ -148,8 +149,8 @@ def check_compiler(run: Run, device: torch.device) -> None:
 
 @cache
 def _compile_error(device: torch.device) -> str | None:
-    """The first line of torch's error when it compiles a small function, or None if there is no error."""
-    # A random size, because cached kernels of an earlier process would hide that the compiler is missing.
+    """Compile a small function. Return the first line of torch's error, or None if there is no error."""
+    # The size is random, because a kernel cached by an earlier process would hide that the compiler is missing.
     size = random.SystemRandom().randrange(1_000, 1_000_000)
     try:
         torch.compile(lambda values: values.sin() + 1)(torch.zeros(size, device=device))
@@ -167,5 +168,5 @@ def pick_workers(num_workers: int | str, device: torch.device) -> int:
 
 
 def threads_per_process(processes: int) -> int:
-    """CPU threads per process, if `processes` of them share the cores; at most OMP_NUM_THREADS."""
+    """CPU threads for each of several processes that share the cores; at most torch.get_num_threads()."""
     return min(torch.get_num_threads(), max(1, num_cores() // processes))

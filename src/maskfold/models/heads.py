@@ -6,7 +6,7 @@ from torch import nn
 from maskfold.config.experiment import Model
 from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint_log_probs
 
-# Log-probabilities of the classes [B, 18], and of the age bins [B, A] or None.
+# (log-probabilities of the classes [B, 18], log-probabilities of the age bins [B, A] or None without age bins).
 HeadOutput = tuple[torch.Tensor, torch.Tensor | None]
 
 
@@ -22,8 +22,8 @@ class JointHead(nn.Module):
         self.linear = _linear(features, NUM_CLASSES, config)
 
     def forward(self, features: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:
-        """Return log-probabilities; if with_ages is set, (log-probabilities, None): this head predicts no ages."""
-        # Logits are computed in float32, whatever the backbone's precision: the three digits of bf16 are too few.
+        """Return log-probabilities; if with_ages is set, (log-probabilities, None), as this head predicts no ages."""
+        # Logits are always float32, even if the backbone runs in bf16, whose three significant digits are too few.
         with torch.autocast(features.device.type, enabled=False):
             log_probs = self.linear(self.dropout(features.float())).log_softmax(1)
         return (log_probs, None) if with_ages else log_probs
@@ -43,7 +43,7 @@ class FactoredHead(nn.Module):
         self.sizes = (len(MASKS), len(GENDERS), len(starts))
         self.linear = _linear(features, sum(self.sizes), config)
         groups = age_group(starts)
-        # Bins per age group; bins are sorted by age.
+        # Number of bins per age group. The bins are sorted by age.
         self.bins_per_group = [int((groups == group).sum()) for group in range(len(AGE_GROUPS))]
 
     def forward(self, features: torch.Tensor, with_ages: bool = False) -> torch.Tensor | HeadOutput:

@@ -1,4 +1,4 @@
-"""Check that a model sees the whole photo: if its patch or stride does not divide the size, it ignores a border."""
+"""Check that a model sees the whole photo: a patch size or stride that does not divide the size leaves out a border."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -12,7 +12,7 @@ from maskfold.models.classifier import Classifier, build_classifier
 InputSize = tuple[int, int]
 # The exceptions that models raise for input sizes that they do not support.
 MODEL_ERRORS = (RuntimeError, ValueError, AssertionError)
-# Larger sizes are tried up to this number of patches or strides beyond the current size.
+# Larger sizes are tried up to this number of patches or strides beyond the size that the model sees.
 MAX_STEPS = 4
 
 
@@ -43,7 +43,7 @@ def _suggestion(sizes: list[InputSize]) -> str:
 
 @torch.inference_mode()
 def seen_size(model: Classifier, size: InputSize) -> InputSize:
-    """Height and width of the region that reaches the output. NaN in a pixel outside it does not make the output NaN.
+    """Return the height and width of the region that the model sees: NaN outside it does not make the output NaN.
 
     Unlike a gradient, NaN passes through dead units, zero weights and saturated activations. This takes one forward
     pass of two photos, and more passes only if a border is not seen.
@@ -56,7 +56,7 @@ def seen_size(model: Classifier, size: InputSize) -> InputSize:
 
 
 def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
-    """Number of rows or columns up to the last one that reaches the output, by bisection."""
+    """Return how many rows (axis 0) or columns (axis 1) the model sees, counted from the top or left, by bisection."""
     low, high = 0, size[axis] - 1
     while low < high:
         middle = (low + high) // 2
@@ -67,9 +67,10 @@ def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
 
 
 def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = None) -> list[InputSize]:
-    """Up to four sizes near data.image_size at which the model sees the whole photo, the nearest first.
+    """Return up to four sizes near data.image_size at which the model sees the whole photo, the nearest first.
 
-    seen: the result of seen_size. If it is None, multiples of the patch or stride and of 32 are tried.
+    seen: the result of seen_size. It is None if the model fails at data.image_size; multiples of the patch size (or
+    stride) are then tried first, and multiples of 32 next.
     """
     size, steps = config.data.image_size, _steps(model)
     if seen is None:
@@ -85,13 +86,16 @@ def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = No
             for count in range(1, MAX_STEPS + 1)
         ]
     sizes = [pair for pair in (_first_seen(model, config, smaller), _first_seen(model, config, larger)) if pair]
-    # Heights and widths can be combined freely, since they are independent.
+    # Any height can be combined with any width, since the two are independent.
     pairs = product({height for height, _ in sizes}, {width for _, width in sizes})
     return sorted(pairs, key=lambda pair: sum(abs(pair[axis] - size[axis]) / size[axis] for axis in (0, 1)))
 
 
 def _first_seen(model: Classifier, config: Config, sizes: Iterable[InputSize]) -> InputSize | None:
-    """The first of the sizes that is seen completely. A model with a fixed input size is built again for each size."""
+    """Return the first size at which the model sees the whole photo, or None.
+
+    A model with a fixed input size is built again for each size.
+    """
     for size in sizes:
         if min(size) < 16 or size == config.data.image_size:
             continue

@@ -10,7 +10,7 @@ import torch
 from maskfold.models.device import Hardware
 from maskfold.models.tta import VIEWS
 
-# (model, images [B, 3, H, W]) -> float32 [B, C].
+# Kinds of output, as functions (model, images [B, 3, H, W]) -> float32 [B, C].
 OUTPUTS: dict[str, Callable[[torch.nn.Module, torch.Tensor], torch.Tensor]] = {
     "probs": lambda model, images: model(images).exp(),
     "features": lambda model, images: model.features(images).float(),
@@ -25,13 +25,13 @@ def predict(
     views: Iterable[str] = ("none",),
     output: str = "probs",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (rows int64 [N] in the order of the batches, outputs float32 [M, N, C], one per model).
+    """Return the rows of the photos, int64 [N], and the outputs of the M models, float32 [M, N, C].
 
-    batches: (images, labels, rows), read once for all models. views: TTA views, whose outputs are averaged. output: a
-    key of OUTPUTS.
+    Both are in the order of the batches. batches: (images, labels, rows), read once for all models. views: TTA views,
+    whose outputs are averaged. output: a key of OUTPUTS.
     """
     for model in models:
-        # For features, only the backbone is set to eval mode: the head may be in training at this time.
+        # For features, only the backbone is set to eval mode, because the head may be training at this time.
         (model.backbone if output == "features" else model).eval()
     views, compute = tuple(views), OUTPUTS[output]
     rows, outputs = [], []

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from maskfold.config.experiment import Config
-from maskfold.labels import NUM_CLASSES, POSSIBLE_AGES, age_bins
+from maskfold.labels import MAX_AGE, NUM_CLASSES, POSSIBLE_AGES, age_bins
 
 UNKNOWN_AGE = 0
 
@@ -14,8 +14,8 @@ UNKNOWN_AGE = 0
 class Targets(NamedTuple):
     """The targets of a batch.
 
-    classes: float32 [B, 18], shares that sum to the photo's weight; 0 for a photo that does not count. ages: float32
-    [B, A], the same for the age bins; 0 if the age is unknown.
+    classes: float32 [B, 18]; a row sums to the photo's weight, and is 0 for a photo that does not count. ages: float32
+    [B, A], the same for the age bins; a row is also 0 if the age is unknown.
     """
 
     classes: torch.Tensor
@@ -25,11 +25,15 @@ class Targets(NamedTuple):
         return [Targets(*pair) for pair in zip(self.classes.chunk(chunks), self.ages.chunk(chunks), strict=True)]
 
 
-def age_targets(bin_years: int, sigma: float) -> np.ndarray:
-    """float32 [121, A]: row `age` is a Gaussian around that age, integrated over each bin; row UNKNOWN_AGE is 0.
+def age_targets(bin_years: int, sigma: float, truncated: bool = False) -> np.ndarray:
+    """Return the age targets, float32 [121, A]: row `age` is a Gaussian around that age, integrated over each bin.
 
-    An age of 30 years stands for 29.5 to 30.5, so bin edges lie at half years; the first and the last bin are open.
-    Label distribution learning (Geng 2016; Gao et al. 2017, DLDL, eq. 5). sigma 0: all weight on the age's own bin.
+    This is label distribution learning (Geng 2016; Gao et al. 2017, DLDL, eq. 5). Row UNKNOWN_AGE is 0. An age of 30
+    years stands for 29.5 to 30.5, so bin edges lie at half years. The first and the last bin are open-ended.
+
+    bin_years: years per bin. sigma: standard deviation in years; 0 puts all weight on the age's own bin. truncated:
+    whether ages in the last bin have all their weight in it. If not, an age of 60 has .4 of its weight below 60 at
+    sigma 2, although a recorded age of 60 may stand for any age above it.
     """
     starts = age_bins(bin_years)
     if sigma == 0:
@@ -39,20 +43,22 @@ def age_targets(bin_years: int, sigma: float) -> np.ndarray:
         edges = (starts[1:, None] - 0.5 - np.arange(POSSIBLE_AGES.stop)) / (sigma * 2**0.5)
         cdf = torch.erf(torch.from_numpy(edges)).numpy() / 2 + 0.5
         targets = np.diff(np.vstack([np.zeros_like(cdf[:1]), cdf, np.ones_like(cdf[:1])]), axis=0).T
+    if truncated:
+        targets[MAX_AGE:] = np.eye(len(starts))[-1]
     targets[UNKNOWN_AGE] = 0
     return targets.astype(np.float32)
 
 
 class TargetEncoder:
-    """Converts a batch's labels and rows to Targets on the batch's device.
+    """Convert the labels and rows of a batch to Targets on `device`.
 
-    ages: int [N], UNKNOWN_AGE if the age is not known. weights: float [N], the weight of each photo in the loss.
+    ages: int [N] of all photos, UNKNOWN_AGE if not known. weights: float [N], the weights of the photos in the loss.
     """
 
     def __init__(self, config: Config, ages: np.ndarray, weights: np.ndarray, device: torch.device | str):
         self.ages = torch.tensor(ages, device=device)
         self.weights = torch.tensor(weights, dtype=torch.float32, device=device)
-        bins = age_targets(config.model.age_bin_years, config.loss.age_sigma)
+        bins = age_targets(config.model.age_bin_years, config.loss.age_sigma, config.loss.age_truncated)
         self.age_targets = torch.tensor(bins, device=device)
 
     def __call__(self, labels: torch.Tensor, rows: torch.Tensor) -> Targets:

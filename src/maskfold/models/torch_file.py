@@ -1,4 +1,4 @@
-"""Read files of torch.save without running code in them and without filling the memory."""
+"""Read torch.save files without running code in them and without exhausting the memory."""
 
 import zipfile
 from collections.abc import Iterator
@@ -9,23 +9,26 @@ import torch
 
 from maskfold.fileio import check_expansion
 
-# The only function that torch allows in a pickle and whose argument may be the number of bytes to allocate.
+# Of the functions that weights_only allows in a pickle, only this one allocates as many bytes as its argument says.
 FORBIDDEN = b"bytearray"
 BLOCK_SIZE = 2**20
 
 
 def load_torch_file(path: Path) -> Any:
-    """Return the content of a torch.save file, on the CPU.
+    """Return the content of a torch.save file, with tensors on the CPU.
 
-    A damaged file can raise an exception of nearly any type, depending on where it is damaged.
+    Raises ValueError for content that is not allowed. A damaged file can raise an exception of nearly any type.
     """
     if any(FORBIDDEN in text for text in _pickled(path)):
-        raise ValueError("it holds other objects than tensors, numbers and texts")
+        raise ValueError("it contains objects other than tensors, numbers and strings")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _pickled(path: Path) -> Iterator[bytes]:
-    """Yield the pickle of a file in the zip format; of a file in the old format, yield overlapping blocks."""
+    """Yield the pickle of a file in the zip format, or the content of a file in the old format, block by block.
+
+    The blocks overlap, so that FORBIDDEN is found even across two of them.
+    """
     if zipfile.is_zipfile(path):
         check_expansion(path)
         with zipfile.ZipFile(path) as archive:

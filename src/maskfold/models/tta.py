@@ -15,10 +15,10 @@ View = Callable[["torch.Tensor"], "list[torch.Tensor]"]
 
 
 def _window(images: "torch.Tensor", scale: float, x: float = 0.0, y: float = 0.0) -> "torch.Tensor":
-    """Cut out a window and resize it, bilinearly, to the photo's own size; float32, 0 to 255.
+    """Crop a window and resize it bilinearly to the size of the photo; float32, 0 to 255.
 
-    scale: the window's sides as fractions of the photo's sides. x, y: the window's centre relative to the photo's, as
-    fractions of the sides. The photo is mirrored at its borders.
+    scale: the window's sides as fractions of the photo's sides. x, y: offset of the window's centre from the photo's
+    centre, as fractions of the sides. Beyond its borders the photo is mirrored.
     """
     # Imported here because blending cached predictions needs the names of the views, but not torch.
     import torch
@@ -35,7 +35,7 @@ def _five_crop(images: "torch.Tensor") -> "list[torch.Tensor]":
     return [_window(images, KEPT, x, y) for x, y in centers]
 
 
-# A view returns one or more batches, whose outputs are averaged. All views of a list have the same weight.
+# A view returns one or more batches, whose outputs are averaged. Each view has the same weight in the final average.
 VIEWS: dict[str, View] = {
     "none": lambda images: [images],
     "hflip": lambda images: [images.flip(-1)],
@@ -47,7 +47,7 @@ VIEWS: dict[str, View] = {
 
 
 def canonical_views(views: Sequence[str], key: str) -> tuple[str, ...]:
-    """Remove duplicates and sort in the order of VIEWS, so that a set of views has one name.
+    """Remove duplicates and sort in the order of VIEWS, so that the same views always have the same name.
 
     key: the flag or configuration key, for messages. Raises UserError for an unknown view.
     """

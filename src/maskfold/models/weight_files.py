@@ -33,7 +33,7 @@ WEIGHTS_FILES += ("*.safetensors", "*.pth", "*.bin")
 
 
 def read_safetensors(path: Path) -> tuple[StateDict, dict[str, str]]:
-    """(tensors, metadata) of a safetensors file. Raises SafetensorError for another format."""
+    """Return (tensors, metadata) of a safetensors file. Raises SafetensorError for another format."""
     try:
         with safe_open(path, "pt") as file:
             return load_file(path), file.metadata() or {}
@@ -55,8 +55,8 @@ def read_state_dict(path: Path, key: str) -> StateDict:
     try:
         with path.open("rb") as file:
             first_bytes = file.read(9)
-        # A safetensors file begins with the eight bytes of its header's length, which may look like TORCH_MAGIC, and a
-        # brace, with which the JSON of the header opens.
+        # A safetensors file begins with eight bytes for the length of its header, which may look like TORCH_MAGIC. The
+        # header is JSON, so the ninth byte is a brace.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
         return _read_torch(path) if is_torch else read_safetensors(path)[0]
     except Exception as error:
@@ -68,7 +68,10 @@ def read_state_dict(path: Path, key: str) -> StateDict:
 
 
 def _read_torch(path: Path) -> StateDict:
-    """The state dict in a torch.save file; the EMA's if there is one, as in timm. No code in the file is run."""
+    """Return the state dict in a torch.save file; if it contains one of the EMA, return that one, as timm does.
+
+    No code in it is run.
+    """
     content = load_torch_file(path)
     if not isinstance(content, dict):
         raise ValueError("it contains no dictionary of tensors")
@@ -81,7 +84,7 @@ def _read_torch(path: Path) -> StateDict:
 
 
 def find_weights_file(folder: Path) -> Path:
-    """The weights file of a timm model folder. Raises UserError if it has none."""
+    """Return the path of the weights file in a timm model folder. Raises UserError if there is none."""
     for pattern in WEIGHTS_FILES:
         if paths := sorted(folder.glob(pattern)):
             return paths[0]
@@ -92,7 +95,7 @@ def find_weights_file(folder: Path) -> Path:
 
 
 def read_hub_state_dict(repository: str) -> StateDict:
-    """Weights of a Hugging Face hub repository, downloaded or from the cache. Raises UserError if there are none."""
+    """Read the weights of a Hugging Face hub repository, or its cached copy. Raises UserError if there are none."""
     go_offline_without_network()
     try:
         return load_state_dict_from_hf(repository, weights_only=True)
@@ -101,11 +104,11 @@ def read_hub_state_dict(repository: str) -> StateDict:
 
 
 def create_with_weights(architecture: Architecture, options: dict, state: StateDict, origin: str) -> nn.Module:
-    """Build a timm model without classifier (`options` has num_classes 0) and load `state`.
+    """Build a timm model without a classifier (`options` has num_classes 0) and load `state`.
 
-    timm loads the tensors: it translates the names of other projects and resizes position embeddings to the input.
-    origin: the beginning of error messages. Raises UserError if `state` lacks a tensor of the model, or the model lacks
-    a tensor of `state`.
+    timm loads the tensors: it translates the names of other projects and resizes position embeddings to the input size.
+    origin: the source of the weights, with which error messages begin. Raises UserError if `state` lacks a tensor of
+    the model, or has one that the model lacks, except those of a classifier.
     """
     try:
         expected = architecture.create(options).state_dict()
@@ -116,7 +119,7 @@ def create_with_weights(architecture: Architecture, options: dict, state: StateD
     try:
         with _recording_load_results() as results:
             backbone = architecture.create(options, pretrained=True, pretrained_cfg_overlay=overlay)
-    # timm's translation of another model's file may raise any exception.
+    # timm's translation of the weights of another model may raise any exception.
     except Exception as error:
         reason = f" ({first_line(error)})"
     else:
@@ -135,22 +138,22 @@ def create_with_weights(architecture: Architecture, options: dict, state: StateD
 
 
 def _classifier_tensors(architecture: Architecture, options: dict, without_classifier: StateDict) -> set[str]:
-    """Names of the tensors that only the model with a classifier has: layers, their batch norm, a second head."""
+    """Return the names of tensors that exist only with a classifier: its layers, their batch norm, a second head."""
     return architecture.create({**options, "num_classes": 2}).state_dict().keys() - without_classifier.keys()
 
 
 @contextmanager
 def _recording_load_results() -> Iterator[list[Any]]:
-    """Collect the results of load_state_dict within the block: (missing keys, unexpected keys) of each call.
+    """Within the block, collect the result of each load_state_dict call: (missing keys, unexpected keys).
 
-    If timm does not load strictly, it only logs missing and unexpected keys; it does not return them.
+    timm does not return these keys. It only logs them if it does not load strictly.
     """
     results, original = [], nn.Module.load_state_dict
 
     def recording(module: nn.Module, state_dict: StateDict, strict: bool = True, assign: bool = False) -> Any:
         result = original(module, state_dict, strict=False, assign=assign)
         results.append(result)
-        # Empty lists, so that timm logs nothing: every file has the classifier's tensors, which are unexpected.
+        # Return empty lists, so that timm logs nothing: most files have a classifier's tensors, which are unexpected.
         return type(result)([], [])
 
     nn.Module.load_state_dict = recording

@@ -1,4 +1,4 @@
-"""Figures of a run. Each function returns a matplotlib figure for the caller to save, without pyplot's global state."""
+"""Figures of a run, as matplotlib figures for the caller to save. They do not use pyplot's global state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from maskfold.labels import AGE_BORDERS
 from maskfold.metrics.calibration import NUM_BINS, Reliability
 
 BLUE, ORANGE, GREY = "#2f5d8a", "#c8641c", "#9a9a9a"
-# One marker and dash per line, so that lines can be distinguished without colour.
+# Each line has its own combination of marker and dash, so that lines can be distinguished without colour.
 LINE_STYLES = [(marker, dash) for dash in ("-", "--", ":", "-.") for marker in "osD^vXP*"]
 # {key of metrics.jsonl: title of its panel}: the learning curves of every run.
 CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
@@ -32,7 +32,7 @@ def image_figure(pixels: np.ndarray) -> Figure:
 
 
 def reliability_diagram(before: Reliability, after: Reliability | None, temperature: float) -> Figure:
-    """Accuracy by confidence, before and (unless None) after temperature scaling, above the photos per bin."""
+    """Accuracy by confidence, before and, unless `after` is None, after temperature scaling; below it, photo counts."""
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")
@@ -52,7 +52,7 @@ def reliability_diagram(before: Reliability, after: Reliability | None, temperat
 
 
 def learning_curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, str]) -> Figure:
-    """Plot a panel for each of the keys that any history has, with one line over epochs per history.
+    """Plot one panel for each of the keys that any history has, with one line per history over the epochs.
 
     histories: name -> rows of metrics.jsonl; keys: key of metrics.jsonl -> title of its panel.
     """
@@ -71,13 +71,13 @@ def learning_curves(histories: Mapping[str, Sequence[dict]], keys: Mapping[str, 
                 lines.setdefault(name, line)
         axes.set(title=title, xlabel="epoch", xticks=ticks)
         hide_upper_right_spines(axes)
-    # All names in one legend: a refit on all data has no line in the validation panels.
+    # One legend contains all names, because a refit on all data has no line in the validation panels.
     axes.legend(lines.values(), lines, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 
 def confusion_matrix(counts: np.ndarray, names: Sequence[str], title: str = "") -> Figure:
-    """Plot counts, int [C, C], one row per true class: the number is the count, the shade is its share of the row."""
+    """Plot counts, int [C, C], one row per true class. Numbers are counts; the shade shows the share of the row."""
     is_large = len(names) > MAX_SMALL_MATRIX
     figure = Figure(figsize=(9.6, 8.6) if is_large else (3.9, 3.6), layout="constrained")
     axes = figure.subplots()
@@ -102,7 +102,7 @@ def confusion_matrix(counts: np.ndarray, names: Sequence[str], title: str = "") 
 
 
 def class_f1_bars(rows: Sequence[dict], bounds: Sequence[Sequence[float]]) -> Figure:
-    """F1 per class with its interval and number of photos; rows: those of class_table, bounds: [C][low, high]."""
+    """F1 per class with its interval and number of photos. rows: from class_table; bounds: [low, high] per class."""
     figure = Figure(figsize=(9.6, 5.4), layout="constrained")
     axes = figure.subplots()
     values, positions = np.array([row["f1"] for row in rows]), np.arange(len(rows))
@@ -131,7 +131,7 @@ def group_intervals(groups: pd.DataFrame) -> Figure:
 
 
 def class_f1_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
-    """F1 per class of several runs; tables: letter of the run, which is its marker -> rows of class_table."""
+    """F1 per class of several runs. tables: letter that marks a run -> rows of class_table."""
     figure = Figure(figsize=(9.6, 6), layout="constrained")
     axes = figure.subplots()
     # Each run has a vertical offset, so that letters of equal scores do not overlap.

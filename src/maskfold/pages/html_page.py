@@ -18,7 +18,8 @@ PHOTO_NOTICE = "This page contains photographs of people. Share it only with peo
 PERSON_ID_NOTICE = "This page contains ids of people. Share it only with people who may have the data itself."
 # Row headers of fewer characters stay on one line.
 MAX_NOWRAP = 25
-# CSS pixels per inch, and the minimum scale of a figure, at which 8 pt labels are legible. Narrow screens scroll it.
+# CSS pixels per inch, and the minimum scale of a figure: at this scale, labels of 8 pt are still legible. If the screen
+# is too narrow for it, the figure scrolls.
 DPI, MIN_FIGURE_SCALE = 96, 0.75
 
 
@@ -70,7 +71,7 @@ def table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]], nu
 
 
 def html_table(caption: str, head: str, body: str) -> str:
-    """A table in a container of its own that scrolls. caption: plain text; head: HTML <th> cells; body: HTML rows."""
+    """A table that scrolls in its own container. caption: plain text; head: HTML <th> cells; body: HTML rows."""
     # With tabindex, the container can also be scrolled by keyboard.
     return (
         f"<div class='scroll' role='region' tabindex='0' aria-label='{escape(caption, quote=True)}'><table>"

@@ -1,1 +1,1 @@
-"""The formats of photo files: headers, damage, colour spaces."""
+"""Read JPEG and PNG files: headers, damage, pixels and colour profiles."""

@@ -16,7 +16,10 @@ GRID = 9
 
 
 def to_srgb(image: np.ndarray, profile: bytes, is_grey: bool = False) -> np.ndarray:
-    """Convert uint8 RGB [H, W, 3] to sRGB; a profile that is broken or of another colour space is ignored."""
+    """Convert uint8 RGB [H, W, 3] to sRGB; a profile that is broken or does not fit the pixels is ignored.
+
+    is_grey: whether the photo is grey; its three channels are then equal.
+    """
     transform = _transform(profile, "L" if is_grey else "RGB")
     return image if transform is None else _apply(transform, image, is_grey)
 
@@ -24,19 +27,19 @@ def to_srgb(image: np.ndarray, profile: bytes, is_grey: bool = False) -> np.ndar
 def _apply(transform: "ImageCms.ImageCmsTransform", image: np.ndarray, is_grey: bool) -> np.ndarray:
     from PIL import Image
 
-    # Copied, because arrays that Pillow owns are read-only.
+    # np.array makes a copy, because an array that shares Pillow's memory is read-only.
     return np.array(transform.apply(Image.fromarray(image[..., 0] if is_grey else image)))
 
 
 def cmyk_to_srgb(picture: "Image.Image", profile: bytes) -> np.ndarray | None:
-    """Convert a CMYK picture to uint8 sRGB [H, W, 3]; None if the profile is broken or of another colour space."""
+    """Convert a CMYK picture to uint8 sRGB [H, W, 3]; None if the profile is broken or not for CMYK."""
     transform = _transform(profile, "CMYK") if picture.mode == "CMYK" else None
     return None if transform is None else np.array(transform.apply(picture))
 
 
 @lru_cache(maxsize=32)
 def _transform(profile: bytes, mode: str) -> "ImageCms.ImageCmsTransform | None":
-    """Return the conversion to sRGB; None if it is not needed or not possible. mode: Pillow's mode of the pixels."""
+    """Return the conversion to sRGB; None if it is not needed or not possible. mode: the Pillow mode of the pixels."""
     from PIL import ImageCms
 
     try:

@@ -3,7 +3,7 @@
 JPEG, PNG = b"\xff\xd8", b"\x89PNG\r\n\x1a\n"
 CONVERT = "convert it to JPEG or PNG"
 REPLACE = "replace the photo"
-# Other formats by their first bytes.
+# Other picture formats by their first bytes.
 SIGNATURES = {
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
@@ -20,7 +20,7 @@ SIGNATURES = {
     b"%PDF": "PDF",
     b"\0\0\x01\0": "ICO",
 }
-# Brands of ISO base media files (ISO/IEC 14496-12): bytes 8 to 12, after the length of the first box and "ftyp".
+# Brands of ISO base media files (ISO/IEC 14496-12). The major brand is in bytes 8 to 11, after the box type `ftyp`.
 BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF") | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
 )
@@ -35,10 +35,10 @@ MARKUP = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<svg", b"<script", b"<er
 
 
 def kind_fault(content: bytes) -> str | None:
-    """Return what a file is and what to do if it is not a JPEG or PNG, else None."""
+    """Return what kind of file this is and what to do; None for a JPEG or PNG."""
     if not content:
         return f"is empty (0 bytes); {REPLACE}"
-    # OpenCV and most viewers recognise a JPEG only if the marker of a segment follows.
+    # OpenCV and most viewers recognise a JPEG only if another marker follows the first one.
     if content.startswith((JPEG + b"\xff", PNG)):
         return None
     if kind := _picture_kind(content):
@@ -62,7 +62,7 @@ def kind_fault(content: bytes) -> str | None:
 
 def _picture_kind(content: bytes) -> str | None:
     if content[4:8] == b"ftyp":
-        # AVIF files may also have the main brand mif1; their compatible brands then contain an AVIF brand.
+        # The major brand of an AVIF file may be mif1; its compatible brands then contain an AVIF brand.
         brands = [content[8:12], *(content[start : start + 4] for start in range(16, min(content[3], 64), 4))]
         names = [BRANDS[brand] for brand in brands if brand in BRANDS]
         return "AVIF" if "AVIF" in names else names[0] if names else "video (MP4)"

@@ -1,7 +1,7 @@
-"""Find damage inside a JPEG that has its end marker, but whose data is partly overwritten or missing.
+"""Find damage inside a JPEG: the end marker is there, but a part of the data is overwritten or missing.
 
-Codes in a JPEG have different lengths, so after damage a decoder reads wrong codes and almost always needs more or less
-data than there is. It then continues with a grey or shifted picture and gives a warning. simplejpeg reports this
+Huffman codes have different lengths, so after damage a decoder reads wrong codes and almost always needs more or less
+data than there is. It then gives a warning and continues with a grey or shifted picture. simplejpeg reports this
 warning; OpenCV and Pillow do not.
 """
 
@@ -21,19 +21,20 @@ MAX_PIXELS_PER_BYTE = 8 * 64
 UNUSED = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 # The decoder reads at most this many bytes ahead, and does not report them as unused.
 READ_AHEAD = 8
-# The blocks of a Samsung trailer and the boxes of an MP4 movie begin with two zeros. Other bytes in place of the end
-# marker are a sign that it was overwritten, and with it a part of the data.
+# The blocks of a Samsung trailer and the boxes of an MP4 movie begin with two zero bytes. Other bytes in place of the
+# end marker are a sign that the marker and a part of the data were overwritten.
 TRAILER_START = bytes(2)
-# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless zero bits mean "end of
-# block".
+# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless the code of only 0 bits
+# means "end of block".
 ZERO_RUN = bytes(16)
 
 
 def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
     """Read the header of a JPEG. Return (header, fault); fault: what is wrong with the file and what to do, or None.
 
-    The data is decoded only if the file has no end marker. If no end marker follows the data of a single scan,
-    header.content is a copy of the file with the marker after this data.
+    The data is decoded only if no end marker follows the start of the scan. If the data of a single scan is not
+    directly followed by an end marker but, for example, by a trailer, header.content is a copy in which an end marker
+    replaces everything after the data.
     """
     header = read_jpeg_header(content)
     if header is not None and header.scan_start is not None:
@@ -48,14 +49,14 @@ def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
     if header.precision != 8 or header.frame not in (BASELINE, EXTENDED, PROGRESSIVE):
         coding = "lossless" if header.frame in LOSSLESS else "arithmetic" if header.frame > 0xC8 else "hierarchical"
         kind = f"{header.precision} bits per sample" if header.precision != 8 else f"{coding} coding"
-        return f"is a JPEG with {kind}, which few programs read; save it as an ordinary JPEG"
+        return f"is a JPEG with {kind}, which few programs can read; save it as a baseline JPEG"
     pixels = header.height * header.width
     if pixels > MAX_PIXELS:
         return f"has {pixels:,} pixels, more than {MAX_PIXELS:,}; make it smaller"
     if not pixels or pixels > MAX_PIXELS_PER_BYTE * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
     # In the data of a scan 0xFF is always escaped, so an end marker after the start of the scan is genuine.
-    # The search takes longer than the rest of this function, and most files end with the marker.
+    # endswith is tried first, because most files end with the marker and the search takes longer than all other checks.
     has_end = content.endswith(END, header.scan_start) or content.find(END, header.scan_start) >= 0
     if not has_end and (header.has_end or data_fault(header)):
         return f"is truncated; {REPLACE}"
@@ -65,16 +66,16 @@ def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
 def data_fault(header: JpegHeader) -> str | None:
     """Decode the whole data of a JPEG. Return what is wrong with it and what to do, or None.
 
-    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. Call
-    it only if the checks before it in read_jpeg found no fault. Raises UserError if simplejpeg is not installed.
+    This takes as long as decoding to 1/8 of the size: all data is decoded, but hardly any pixels are computed. The
+    header must have passed the checks of read_jpeg. Raises UserError if simplejpeg is not installed.
     """
     warning, num_unused = _warning(header.content), 0
     if warning and not _has_known_sampling(header.content):
-        # simplejpeg can't report damage, because it does not support this chroma subsampling. OpenCV must decode it.
+        # simplejpeg fails because it does not support this chroma subsampling, so only OpenCV can check the file.
         if decode_plain(header.content, 8) is None:
             return f"cannot be decoded; {REPLACE}"
     elif warning:
-        # libjpeg reports only the first warning, which may concern metadata or bytes between segments.
+        # libjpeg reports only the first warning, perhaps about metadata or bytes between segments; the copy lacks both.
         copy = decoded_copy(header)
         warning = _warning(copy)
         num_unused = _num_unused(warning, copy, header) if warning else 0
@@ -89,7 +90,7 @@ def data_fault(header: JpegHeader) -> str | None:
 
 
 def _warning(content: bytes) -> str | None:
-    """Decode a JPEG to 1/8 of its size. Return the error or the first warning of the decoder, or None."""
+    """Decode a JPEG to 1/8 of its size. Return the decoder's error or first warning, or None."""
     try:
         import simplejpeg
     except ModuleNotFoundError as error:
@@ -102,7 +103,7 @@ def _warning(content: bytes) -> str | None:
 
 
 def _has_known_sampling(content: bytes) -> bool:
-    """Whether simplejpeg supports the chroma subsampling. It rejects unusual ones, such as 3:1, which are valid."""
+    """Whether simplejpeg supports the chroma subsampling. It rejects some valid ones, such as 3:1."""
     import simplejpeg
 
     try:
@@ -117,7 +118,7 @@ def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
     """Return the number of unused bytes at the end of the data, or 0 if the warning is a sign of damage.
 
     Some cameras add zeros before the end marker, or write a trailer in its place. The decoder reports nearly all of
-    these bytes as unused. If zeros overwrite data, it decodes most of them instead.
+    these bytes as unused. If zeros have overwritten data, the decoder decodes most of them instead.
     """
     if not (unused := UNUSED.search(warning)):
         return 0
@@ -132,9 +133,9 @@ def _num_unused(warning: str, copy: bytes, header: JpegHeader) -> int:
 
 
 def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
-    """Whether the data of a sequential JPEG has a run of zeros that no encoder writes."""
+    """Whether the data of a single scan has a run of zero bytes that no encoder writes."""
     start = header.content.find(ZERO_RUN, header.scan_start)
-    # Runs of zeros are common if each colour component has its own scan.
+    # Such runs are common if each colour component has its own scan.
     if start < 0 or not has_single_scan(header):
         return False
     _, scan_header, _ = header.segments[-1]
@@ -143,7 +144,10 @@ def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
 
 
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:
-    """Whether zero bits are the code for "end of block" of the first component; flat pictures then have zero runs."""
+    """Whether the code of only 0 bits means "end of block" in the first component, or the code is unknown.
+
+    If it does, intact flat pictures contain runs of zero bytes, so such a run is no sign of damage.
+    """
     table = header.content[scan_header + 2] & 15
     first_symbol = None
     for marker, start, end in header.segments:

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from maskfold.photos.file_kinds import JPEG
 
-# A marker is 0xFF and a second byte, which is listed here. Start of frame: 0xC0 to 0xCF except three other markers.
+# The second bytes of markers; the first byte is always 0xFF. All of 0xC0 to 0xCF except three begin a frame.
 FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
 HUFFMAN_TABLES, END_OF_IMAGE, SCAN, QUANTISATION_TABLES, RESTART_INTERVAL, APP2 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE2
 # Markers without a length and content: TEM and SOI. The restart markers belong to the data of a scan.
@@ -22,10 +22,10 @@ ICC = b"ICC_PROFILE\0"
 class JpegHeader:
     """The segments of a JPEG up to its first scan, and the values in its frame header.
 
-    frame: the marker of the start of frame. component_ids, samplings: a byte for each component of the frame header.
-    segments: (marker, start of content, end of content) of each segment before the scan and of the scan header.
-    scan_start: the offset of the scan's data; None if there is no scan. has_end: False if the end marker was appended
-    to the content because the file lacks it.
+    frame: the second byte of the start-of-frame marker. component_ids, samplings: one byte for each colour component,
+    from the frame header. segments: (marker, start of content, end of content) of each segment up to the first scan
+    header, as offsets. scan_start: the offset of the first scan's data; None if there is no scan. has_end: False if
+    with_end_marker has added the end marker.
     """
 
     content: bytes
@@ -59,7 +59,7 @@ class JpegHeader:
         interval = int.from_bytes(self.content[intervals[-1] : intervals[-1] + 2]) if intervals else 0
         if not interval:
             return 0
-        # Size of a unit of the data in blocks of 8 x 8 pixels (A.2).
+        # Size of a minimum coded unit (MCU) in blocks of 8 x 8 pixels (A.2).
         is_interleaved = self.components > 1
         width = max(*(byte >> 4 for byte in self.samplings), 1) if is_interleaved else 1
         height = max(*(byte & 15 for byte in self.samplings), 1) if is_interleaved else 1
@@ -91,9 +91,9 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
 
 
 def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
-    """Yield (marker, start of content, end of content) of the segments from a position up to the end marker.
+    """Yield (marker, start of content, end of content) of each segment from `position` to the end marker.
 
-    The data of scans and bytes between segments are skipped up to the next marker, as by a decoder.
+    The data of scans and bytes between segments are skipped, as by a decoder. A truncated segment ends the iteration.
     """
     while match := MARKER.search(content, position):
         marker, position = match[1][0], match.end()
@@ -108,7 +108,7 @@ def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int
 
 
 def find_data_end(content: bytes, start: int) -> int:
-    """Return the offset of the end of a scan's data that starts at `start`: the next marker, or the end of the file."""
+    """Return the offset at which scan data that begins at `start` ends: the next marker, or the end of the file."""
     match = MARKER.search(content, start)
     return len(content) if match is None else match.start()
 
@@ -120,6 +120,6 @@ def _frame(segment: bytes) -> tuple[int, int, int, bytes, bytes]:
 
 
 def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Return (height, width) from the frame header of a JPEG; None for other files and without a frame header."""
+    """Return (height, width) from the frame header of a JPEG; None if the file is not a JPEG or has no such header."""
     header = read_jpeg_header(content) if content.startswith(JPEG) else None
     return None if header is None else (header.height, header.width)

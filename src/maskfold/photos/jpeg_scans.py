@@ -1,4 +1,4 @@
-"""Check the scans of a JPEG: append a missing end marker, copy what a decoder needs, find missing scans."""
+"""Work with the scans of a JPEG: append a missing end marker, copy only what a decoder needs, find missing scans."""
 
 from dataclasses import replace
 
@@ -22,16 +22,17 @@ ALL_COEFFICIENTS = bytes((0, 63, 0))
 
 
 def has_single_scan(header: JpegHeader) -> bool:
-    """Whether one scan has the data of all components, as in nearly all sequential JPEGs."""
+    """Whether the JPEG is sequential and one scan has the data of all components, as in nearly all sequential JPEGs."""
     _, scan_header, _ = header.segments[-1]
     return header.frame != PROGRESSIVE and header.content[scan_header] == header.components
 
 
 def with_end_marker(header: JpegHeader) -> JpegHeader:
-    """If no end marker follows the data of a single scan, replace what follows by an end marker.
+    """If the data of a single scan is not directly followed by an end marker, replace everything after the data with an
+    end marker.
 
-    Panoramas of Samsung have a trailer with a movie right after the data. Viewers show them, since they decode all
-    pixels before they look for the end marker. If the file is truncated, jpeg_damage.data_fault finds that data is
+    Samsung panoramas have a trailer with a movie right after the data. Viewers show these photos, because they decode
+    all pixels before they look for the end marker. If the file is truncated, jpeg_damage.data_fault finds that data is
     missing.
     """
     content, end = header.content, header.data_end
@@ -41,7 +42,7 @@ def with_end_marker(header: JpegHeader) -> JpegHeader:
 
 
 def decoded_copy(header: JpegHeader) -> bytes:
-    """Return a copy with only the tables and scans, so that every warning of a decoder concerns the data."""
+    """Return a copy with only frame header, tables and scans, so that every warning of a decoder concerns the data."""
     content, parts = header.content, [JPEG]
     for marker, start, end in iter_segments(content, len(JPEG)):
         if marker == SCAN:
@@ -54,10 +55,10 @@ def decoded_copy(header: JpegHeader) -> bytes:
 
 
 def lacks_scans(header: JpegHeader) -> bool:
-    """Whether a bit of a coefficient of a component is in no scan, so that a viewer shows a blurred or grey picture.
+    """Whether some bits of a component's coefficients are in no scan, so that a viewer shows a blurred or grey picture.
 
     A decoder gives no warning, because an encoder may leave out bits. But libjpeg, mozjpeg, jpegli and Photoshop write
-    all of them, so a file that lacks some was cut between two scans.
+    all bits, so a file that lacks some was cut between two scans.
     """
     if has_single_scan(header):
         return False
@@ -68,7 +69,8 @@ def lacks_scans(header: JpegHeader) -> bool:
             continue
         components = content[start + 1 : start + 1 + 2 * content[start] : 2]
         first, last, bits = content[end - 3 : end] if header.frame == PROGRESSIVE else ALL_COEFFICIENTS
-        # The lower four bits are the number of bits of each coefficient that later scans contain.
+        # The lower half of this byte (Al in T.81) is the number of low-order bits of each coefficient that later scans
+        # add.
         if bits & 15 == 0:
             missing -= {(component, coefficient) for component in components for coefficient in range(first, last + 1)}
     return bool(missing)

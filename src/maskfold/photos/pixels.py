@@ -1,6 +1,6 @@
 """Decode JPEG and PNG to the pixels that a viewer shows, as uint8 sRGB.
 
-OpenCV decodes all kinds but CMYK with a colour profile, which Pillow decodes.
+OpenCV decodes all photos except CMYK JPEGs with a colour profile, which Pillow decodes.
 """
 
 import io
@@ -29,7 +29,7 @@ def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
     """Decode to uint8 RGB [H, W, 3] with the EXIF orientation applied. Return None if the content is not an image.
 
     The colour profile is not applied, and transparency is dropped. reduced: 1, 2, 4 or 8, the factor by which the image
-    is shrunk while it is decoded; for a JPEG this takes a half to a fifth of the time.
+    is shrunk while it is decoded; decoding a JPEG then takes a half to a fifth of the time.
     """
     try:
         return cv2.imdecode(np.frombuffer(content, np.uint8), DECODERS[reduced])
@@ -69,7 +69,7 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
     if pixels is None:
         return None
     if pixels.ndim == 2:
-        # OpenCV does not apply the transparent value of a grey picture, but it stretches 1 to 4 bits to 8.
+        # OpenCV ignores the transparent value of a grey picture, and scales pixels of 1 to 4 bits to 8 bits.
         scale = 255 // (2**header.bit_depth - 1) if header.bit_depth < 8 else 1
         transparent = -1 if header.transparent_grey is None else header.transparent_grey * scale
         alpha = (pixels != transparent) * np.uint8(255)
@@ -81,7 +81,7 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
         color = cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB)
     if header.icc_profile is not None:
         color = to_srgb(color, header.icc_profile, header.is_grey)
-    # color * opacity + white * (1 - opacity), in place: large pictures take much memory.
+    # color * opacity + white * (1 - opacity), computed in place because large pictures take much memory.
     opacity = cv2.cvtColor(alpha, cv2.COLOR_GRAY2RGB)
     cv2.multiply(color, opacity, color, 1 / 255)
     cv2.bitwise_not(opacity, opacity)
@@ -90,7 +90,7 @@ def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
 
 
 def _upper_8_bits(pixels: np.ndarray) -> np.ndarray:
-    """Convert uint8 or uint16 to uint8; an array of uint16 is overwritten."""
+    """Return the upper 8 bits of uint16 pixels as uint8; the uint16 array is overwritten. Return uint8 unchanged."""
     return pixels if pixels.dtype == np.uint8 else np.right_shift(pixels, 8, out=pixels).astype(np.uint8)
 
 
@@ -101,8 +101,8 @@ def _decode_cmyk(header: JpegHeader, profile: bytes, reduced: int) -> np.ndarray
     try:
         with Image.open(io.BytesIO(header.content), formats=["JPEG", "MPO"]) as picture:
             if reduced > 1:
-                # Pillow decodes to the smallest supported size that is not below this one, which is OpenCV's size too.
-                # The numbers are not rounded, since a side of less than 8 pixels would become 0.
+                # Pillow decodes to the smallest supported size that is not below `size`; OpenCV chooses the same size.
+                # The quotients are not rounded, because a side of less than 8 pixels would become 0.
                 size = picture.width / reduced, picture.height / reduced
                 picture.draft(None, size)  # type: ignore[arg-type]
             image = cmyk_to_srgb(picture, profile)

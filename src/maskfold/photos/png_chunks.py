@@ -1,4 +1,4 @@
-"""Read the chunks of a PNG (ISO/IEC 15948): verify their checksums, and find what its decoding depends on."""
+"""Read the chunks of a PNG (ISO/IEC 15948): verify their checksums, and read the values that decoding depends on."""
 
 import struct
 import zlib
@@ -8,8 +8,8 @@ from maskfold.photos.file_kinds import PNG, REPLACE
 
 GREYSCALE, COLOR, PALETTE, GREY_ALPHA, COLOR_ALPHA = 0, 2, 3, 4, 6
 NUM_CHANNELS = {GREYSCALE: 1, COLOR: 3, PALETTE: 1, GREY_ALPHA: 2, COLOR_ALPHA: 4}
-# A decoded picture with more pixels may not fit into the memory of a small machine: decoding takes 3 bytes per pixel,
-# with transparency up to 18.
+# A larger picture may not fit into the memory of a small machine: decoding takes 3 bytes per pixel, or up to 18 with
+# transparency.
 MAX_PNG_PIXELS, MAX_TRANSPARENT_PIXELS = 2**27, 2**25
 # zlib cannot compress data by more than this factor.
 MAX_ZLIB_RATIO = 1032
@@ -43,7 +43,7 @@ class PngHeader:
 
 
 def read_png(content: bytes) -> tuple[PngHeader | None, str | None]:
-    """Check all chunks up to the last one. Return (header, what is wrong with the file and what to do, or None)."""
+    """Check all chunks up to IEND. Return (header, fault). fault: what is wrong and what to do, or None."""
     header, has_data = None, False
     start = len(PNG)
     while start + 12 <= len(content):
@@ -81,17 +81,20 @@ def _size_fault(header: PngHeader, size: int) -> str | None:
     if not pixels or header.num_bytes > MAX_ZLIB_RATIO * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
     if header.has_alpha and pixels > MAX_TRANSPARENT_PIXELS:
-        return f"has {pixels:,} transparent pixels, more than {MAX_TRANSPARENT_PIXELS:,}; make it smaller or opaque"
+        return (
+            f"has transparency and {pixels:,} pixels, more than {MAX_TRANSPARENT_PIXELS:,}; make it smaller, or remove "
+            "the transparency"
+        )
     if pixels > MAX_PNG_PIXELS:
         return f"has {pixels:,} pixels, more than {MAX_PNG_PIXELS:,}; make it smaller"
     return None
 
 
 def _profile(chunk: bytes) -> bytes | None:
-    """Decompress the profile in an iCCP chunk, which follows a name and two zero bytes (the second is the method)."""
+    """Decompress the profile in an iCCP chunk; it follows the profile name, a zero byte and the compression method."""
     _, _, compressed = chunk.partition(b"\0")
     try:
-        # Profiles of displays and cameras have some kilobytes; the limit keeps a damaged one from filling the memory.
+        # Profiles of displays and cameras have some kilobytes; the limit keeps damaged data from filling the memory.
         return zlib.decompressobj().decompress(compressed[1:], 2**24) or None
     except zlib.error:
         return None

@@ -1,6 +1,6 @@
 """The page that compares several runs.
 
-In figures a letter stands for a run: any font has letters, and they distinguish runs without colour.
+In figures, a letter marks each run: every font has letters, and they distinguish runs without colour.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
     letters, names = ascii_uppercase[: len(runs)], [run.name for run in runs]
     summaries = [summarise(run) for run in runs]
     oofs = [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs]
-    # This comes before the slow parts, since it raises UserError for runs that cannot be compared.
+    # Compare before the slow parts, because this raises UserError for runs that cannot be compared.
     verdicts = [differences((names[0], run.name), oofs[0], oof) for run, oof in zip(runs[1:], oofs[1:], strict=True)]
     histories = {letter: _mean_history(run) for letter, run in zip(letters, runs, strict=True)}
     classes = {letter: class_table(oof.label, oof.pred_labels) for letter, oof in zip(letters, oofs, strict=True)}

@@ -1,6 +1,6 @@
 """The data card: origin of the photos, uses that are excluded, and limits of the labels.
 
-It follows Gebru et al. 2021, Datasheets for Datasets. What the files do not contain is stated as unknown.
+It follows Gebru et al. 2021, Datasheets for Datasets. Facts that the files do not contain are stated as unknown.
 """
 
 from html import escape
@@ -51,7 +51,7 @@ def _origin(prepared: Prepared) -> list[str]:
     corrections = meta["corrections"]
     lines = [
         f"{counts['people']:,} people, {counts['images']:,} training photos and {counts['eval_images']:,} eval photos, "
-        # Only the folder's name: the page is the same wherever the data lies.
+        # Show only the folder's name, so that the page does not depend on where the data is.
         f"read from {PurePath(meta['root']).name}; fingerprint {meta['fingerprint']}.",
         "The files do not say who took the photos, who made the labels, which licence applies, and whether the people "
         "consented to this use. Ask the provider of the data before you share a photo, a report or a model.",
@@ -70,9 +70,11 @@ def _label_limits(prepared: Prepared, error_rates: dict[str, float]) -> list[str
         "Gender has two values and was assigned by others. It does not describe a person's gender identity.",
         f"Ages are whole years from {people.age.min()} to {people.age.max()}. At the borders {young} and {oldest} one "
         f"year changes the class: {(people.age - young).between(-1, 0).sum():,} people are {young - 1} or {young}, "
-        f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}. Photos do not show that year.",
+        f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}. A photo can't show a difference "
+        "of one year.",
         "The class 'incorrect' covers every incorrect way to wear a mask.",
-        "The seven photos of a person may share light, camera and day. They count as one person, not as seven.",
+        "The seven photos of a person may have been taken on the same day, with the same camera and light. They count "
+        "as one person, not as seven.",
     ]
     if len(old) and (old == old.iloc[0]).all():
         lines.append(f"All people of the oldest group are {old.iloc[0]} years old: the data contains nobody older.")

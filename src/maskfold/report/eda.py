@@ -1,4 +1,4 @@
-"""Exploratory data analysis: photo sizes, colours, classes, ages, and leakage between folds over photos."""
+"""Exploratory data analysis: photo sizes, colours, classes, ages, and the leakage that folds over photos cause."""
 
 import warnings
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def photo_sizes(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def channel_means(store: Store, rows: Sequence[int]) -> np.ndarray:
-    """Mean of red, green and blue of the given rows of the store, float [N, 3] from 0 to 255."""
+    """Mean of the red, green and blue channels of the given photos in the store, float [N, 3] from 0 to 255."""
     return np.array([store[row].mean((0, 1)) for row in rows])
 
 
@@ -95,8 +95,8 @@ def age_figure(people: pd.DataFrame) -> Figure:
 def nearest_neighbour_leakage(prepared: Prepared, store: Store) -> pd.DataFrame:
     """Out-of-fold predictions of a nearest-neighbour classifier, with folds over photos and with folds over people.
 
-    Folds over photos leak, since photos of one person are in training and validation. A prediction is the label of the
-    nearest training thumbnail. Columns, int [N] each: label, "folds over photos", "folds over people".
+    Folds over photos leak, because photos of one person are in training and validation. The classifier predicts the
+    label of the nearest training thumbnail. Columns, int [N] each: label, "folds over photos", "folds over people".
     """
     images, inputs = prepared.images, thumbnails(store)
     labels = images.label.to_numpy()

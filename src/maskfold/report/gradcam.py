@@ -13,16 +13,17 @@ from maskfold.models.classifier import Classifier
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder, fold_name
 
-# Photos per backward pass; more need more memory, since the activations of each photo are kept.
+# Photos per backward pass. A larger batch needs more memory, because the activations of all its photos are kept.
 BATCH_SIZE = 4
 
 
 class GradcamModel(nn.Module):
-    """A classifier with a layer whose output Grad-CAM can explain.
+    """A classifier, and the layer from whose output Grad-CAM computes a heat map.
 
-    In a convolutional net, `layer` passes on the last feature map [B, C, h, w]. A vision transformer predicts from its
-    first token alone, so `layer` is the normalisation before the attention of its last block; `as_map` arranges its
-    tokens as a map. Raises ValueError for a backbone without a feature map.
+    In a convolutional network, `layer` passes on the last feature map [B, C, h, w]. A vision transformer predicts from
+    its first token alone, so the other tokens have no gradient after the last attention. `layer` is then the
+    normalisation before that attention, and `as_map` arranges its tokens as a map. Raises ValueError for a backbone
+    without a feature map.
     """
 
     def __init__(self, classifier: Classifier, size: tuple[int, int]):
@@ -43,7 +44,7 @@ class GradcamModel(nn.Module):
 
     @property
     def layer(self) -> nn.Module:
-        """The module whose output Grad-CAM explains."""
+        """The module whose output Grad-CAM uses."""
         return self.block if self.tokens else self.maps
 
     def as_map(self, activations: torch.Tensor) -> torch.Tensor:
@@ -57,7 +58,7 @@ class GradcamModel(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """RGB [B, 3, H, W] from 0 to 255 -> log-probabilities [B, 18]."""
         model = self.classifier
-        # Gradients stop at the map, so the layers before it need none.
+        # Without tokens, gradients are needed only down to the feature map, so the backbone needs none.
         with torch.set_grad_enabled(self.tokens):
             features = model.backbone.forward_features(model.normalise(images))
         if not self.tokens:
@@ -82,9 +83,9 @@ class LogOdds:
 def heatmaps(run: RunFolder, requests: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (model input uint8 [H, W, 3], heat map float32 [H, W] from 0 to 1) of each request, in order.
 
-    requests: (fold, stored photo in uint8 RGB, class index). The fold's model, which was not trained on the photo's
-    person, is explained. Raises ImportError without the extra `explain`, ValueError for a backbone without a feature
-    map.
+    requests: (fold of the photo's person, stored photo in uint8 RGB, class index). The model of this fold, which was
+    not trained on the person, is explained. Raises ImportError if the extra `explain` is not installed, ValueError for
+    a backbone without a feature map.
     """
     from pytorch_grad_cam import GradCAM
 

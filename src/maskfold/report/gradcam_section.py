@@ -16,7 +16,7 @@ from maskfold.runs.run_folder import RunFolder
 
 # Maximum number of incorrect predictions that are shown, each next to a correct one.
 MAX_PAIRS = 6
-# Brightness, as a share of the original, of pixels whose heat is 0.
+# Brightness of pixels whose heat is 0, as a share of their original brightness.
 MIN_BRIGHTNESS = 0.2
 
 
@@ -62,8 +62,8 @@ def error_pairs(oof: OutOfFold) -> list[tuple[int, int]]:
 def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[GradcamExample]:
     """Explain incorrect and correct predictions in turn, each with the model of its own fold.
 
-    Raises ImportError without the extra `explain`, ValueError for a backbone without a feature map, UserError if the
-    weights of a fold are missing.
+    Raises ImportError if the extra `explain` is not installed, ValueError for a backbone without a feature map,
+    UserError if the weights of a fold are missing.
     """
     from maskfold.report.gradcam import heatmaps
 
@@ -81,7 +81,7 @@ def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: 
 
 
 def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> str:
-    """Return HTML: Grad-CAM of incorrect predictions next to correct ones, or the reason why there is none."""
+    """Return HTML: Grad-CAM of incorrect predictions next to correct ones, or the reason why it can't be shown."""
     try:
         examples = gradcam_examples(run, oof, prepared, store)
     except ImportError:
@@ -91,7 +91,7 @@ def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: S
     except ValueError as error:
         return note(f"Grad-CAM does not support {run.config.model.backbone}: {error}")
     except UserError as error:
-        return note(f"Grad-CAM has no model: {error}")
+        return note(f"Grad-CAM can't load a model: {error}")
     if not examples:
         return note("There is no incorrect prediction with a correct prediction of the same class.")
     cells = [

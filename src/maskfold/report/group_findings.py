@@ -14,11 +14,10 @@ from maskfold.loading.store import Store
 from maskfold.probabilities import OutOfFold
 from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
-# Minimum difference between a group and all other people for a possible cause to be reported: in the share of wrong
-# labels (0 to 1), and in mean brightness or sharpness (in standard deviations over all people).
+# A possible cause is reported if a group differs from all other people by more than this: in the share of wrong labels
+# (0 to 1), and in mean brightness or sharpness (in standard deviations over all people).
 MIN_LABEL_ERROR_DIFFERENCE, MIN_PHOTO_DIFFERENCE = 0.02, 0.5
-# A group is reported as small if it has less than this fraction of the people that it would have if all groups of its
-# kind were equally large.
+# A group is reported as small if it has fewer people than this fraction of the mean size of the groups of its kind.
 MAX_SMALL_SHARE = 0.5
 
 
@@ -26,7 +25,8 @@ MAX_SMALL_SHARE = 0.5
 class PossibleCauses:
     """Measurements per person that may explain a lower accuracy, [P] each.
 
-    p_wrong: probability that the label is wrong; photo_means: "brightness" and "sharpness", mean over the photos.
+    p_wrong: probability that the label is wrong; photo_means: "brightness" and "sharpness", the mean over the person's
+    photos.
     """
 
     person_id: np.ndarray
@@ -37,9 +37,9 @@ class PossibleCauses:
 def possible_causes(
     suspects: pd.DataFrame, fits: dict[str, Contamination], prepared: Prepared, store: Store
 ) -> PossibleCauses:
-    """Measure the possible causes from the tables of find_suspects() and the stored photos.
+    """Measure the possible causes: p_wrong from the tables of find_suspects(), photo_means from the stored photos.
 
-    p_wrong is the probability of a wrong label on at least one of the axes with evidence of wrong labels.
+    p_wrong is the probability that at least one label is wrong, over the axes with evidence of wrong labels.
     """
     has_evidence = suspects.axis.map(lambda axis: fits[axis].evidence > MIN_EVIDENCE)
     evident = suspects[has_evidence & suspects.p_wrong.notna()]
@@ -58,10 +58,10 @@ def possible_causes(
 
 
 def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
-    """One paragraph per group with significantly lower accuracy than all other people, the lowest gap_upper95 first.
+    """One paragraph per group with significantly lower accuracy than all other people, by increasing gap_upper95.
 
-    table: the result of scores_by_group. A group is significant if its gap_upper95 is below 0. A combination of gender
-    and age that contains all the people of its gender or age group is left out, because that group is already reported.
+    table: the result of scores_by_group. The accuracy is significantly lower if gap_upper95 is below 0. A combination
+    of gender and age that contains all people of its gender or age group is left out: that group is already reported.
     """
     worse = table[table.gap_upper95 < 0].sort_values("gap_upper95", kind="stable")
     names = [
@@ -79,7 +79,7 @@ def _parts(name: str) -> list[str]:
 
 
 def most_predicted_group(name: str, oof: OutOfFold) -> str:
-    """Return the group, of the same kind as `name`, that the incorrect predictions for `name` contain most often."""
+    """Return the group, of the same kind as `name`, that incorrect predictions for `name` name most often."""
     classes = classes_by_group()
     errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())
@@ -94,7 +94,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     )
     text += f" (95 % interval {-100 * high:.1f} to {-100 * low:.1f})."
     text += f" The most frequent error is {kinds[most_frequent]} ({row[most_frequent]:.1%} of the photos)."
-    text += "" if other == name else f" Incorrect predictions most often name the group {other}."
+    text += "" if other == name else f" The group predicted most often in error is {other}."
     if row.overconfidence_ci95[0] > 0:
         text += f" The models are overconfident by {100 * row.overconfidence:.1f} percentage points."
     if not causes:

@@ -11,7 +11,7 @@ from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
 
-# The bootstrap interval of a group of fewer people is not reliable.
+# The bootstrap interval of a group with fewer people is not reliable.
 MIN_PEOPLE = 5
 ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
@@ -38,14 +38,18 @@ def groups_of_same_kind(name: str) -> list[str]:
 def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING) -> pd.DataFrame:
     """Score each group that has people; the index of the table is the name of the group.
 
-    people, photos: counts, by the labels of the data set. accuracy. f1: mean over the classes of the group. gap:
-    accuracy minus the accuracy of all other people. overconfidence: mean confidence minus accuracy. calibration_error:
-    ECE. mask_wrong, gender_wrong, too_young, too_old: shares of the photos, 0 to 1; one prediction may count in
-    several. <name>_ci95: [low, high] for accuracy, f1, gap and overconfidence, from a bootstrap over people within
-    gender x age; None if all people are in the group.
+    The groups follow the labels of the data set. The table has these columns:
+    - people, photos: counts
+    - accuracy: 0 to 1; f1: mean F1 of the group's classes
+    - gap: accuracy minus the accuracy of all other people
+    - overconfidence: mean confidence minus accuracy; calibration_error: ECE
+    - mask_wrong, gender_wrong, too_young, too_old: shares of the photos, 0 to 1; one prediction may count in several
+    - <name>_ci95: [low, high] for accuracy, f1, gap and overconfidence, from a bootstrap over people within gender x
+      age; gap_ci95 is None if all people are in the group
+    - gap_upper95: upper bound of the gap; NaN for a group with fewer than MIN_PEOPLE people
 
-    gap_upper95: upper bound of the gap that holds for all groups simultaneously with 95 % confidence, from the largest
-    deviation of the bootstrap in standard errors (Westfall & Young 1993); NaN for a group of fewer than MIN_PEOPLE.
+    The bounds gap_upper95 of all groups hold simultaneously with 95 % confidence: they use the largest bootstrap
+    deviation of any group, in standard errors (Westfall & Young 1993).
     """
     resampler = People(oof.label, oof.person_id)
     mask, gender, age = decode_label(oof.label)

@@ -19,7 +19,7 @@ from maskfold.report.group_scores import ERRORS, scores_by_group
 
 
 def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
-    """Accuracy by age in years, and per photo type (file stem) for the class and each axis."""
+    """Accuracy by age in years; by photo type (file stem), the accuracy of the class and of each axis."""
     ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
     is_correct = [
         true == pred for true, pred in zip(decode_label(oof.label), decode_label(oof.pred_labels), strict=True)

@@ -14,14 +14,14 @@ from maskfold.metrics.confusion import most_confident_errors
 from maskfold.pages.html_page import note, photo
 from maskfold.probabilities import OutOfFold
 
-# Photos whose augmentations are shown, and epochs per photo.
+# Number of photos whose augmentations are shown, and maximum number of epochs for each photo.
 NUM_PHOTOS, MAX_EPOCHS = 6, 5
-# Mixed photos that are shown, in two rows.
+# Maximum number of mixed photos that are shown, in two rows.
 MAX_MIXED = 12
 
 
 def augmentation_examples(config: Config, store: Store) -> np.ndarray:
-    """Some photos, augmented as in the first epochs, at the input size of the model: uint8 RGB [H, W, 3]."""
+    """An image of some photos, augmented as in the first epochs, at the model's input size: uint8 RGB [H, W, 3]."""
     rows, transform = np.linspace(0, len(store) - 1, NUM_PHOTOS).astype(int), make_train_transform(config.data)
     lines, epochs = [], min(MAX_EPOCHS, config.optim.epochs)
     for row in rows:
@@ -34,10 +34,9 @@ def augmentation_examples(config: Config, store: Store) -> np.ndarray:
 
 
 def mixing_examples(config: Config, prepared: Prepared, store: Store, fold: int = 0) -> np.ndarray:
-    """Photos of the first mixed batch of a fold, augmented and mixed as in training: uint8 RGB [H, W, 3].
+    """An image of the first mixed batch of a fold, augmented and mixed as in training: uint8 RGB [H, W, 3].
 
-    Pseudo-labelled photos are left out. Raises UserError if the fold has no partners of the kind that mix.partner
-    requires.
+    Pseudo-labelled photos are left out. Raises UserError if the fold has no photos that mix.partner allows as partners.
     """
     # Imported here, since a report without mixing does not need torch.
     import torch
@@ -80,8 +79,11 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
     """HTML: augmented photos and, with mixup or CutMix, mixed photos of a fold."""
     if config.uses_cached_features:
         plain = replaced(config, data={"augment": "none"}, optim={"epochs": 1})
-        flipped = "" if config.data.augment == "none" else ", as they are and flipped,"
-        text = f"The frozen backbone computes the features of the photos{flipped} once; nothing else is augmented."
+        if config.data.augment == "none":
+            photos = "original photos; there is no augmentation"
+        else:
+            photos = "original and the flipped photos; there is no other augmentation"
+        text = f"The features are computed once by the frozen backbone, for the {photos}."
         return note(text) + _photos(augmentation_examples(plain, store), "photos without augmentation")
     augment = config.data.augment if isinstance(config.data.augment, str) else "a list of transforms"
     epochs = min(MAX_EPOCHS, config.optim.epochs)

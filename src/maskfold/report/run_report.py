@@ -8,8 +8,10 @@ from matplotlib.figure import Figure
 
 from maskfold.audit.label_noise import CORRECTABLE_AXES, MIN_EVIDENCE, find_suspects
 from maskfold.config.experiment import Config, flatten
+from maskfold.evaluation.score_tables import submission_sentence
 from maskfold.fileio import check_output, write_text
 from maskfold.inference.cached_predictions import load_oof
+from maskfold.inference.expected_score import expect_from_cache
 from maskfold.labels import AXES
 from maskfold.loading.store import open_store
 from maskfold.metrics.bootstrap import class_intervals
@@ -57,7 +59,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
     sections = [
         Section(
             "Scores",
-            _scores(summary),
+            _scores(summary, expect_from_cache(run, prepared)),
             "Out-of-fold scores: each photo is predicted by the fold model that was not trained on its person; "
             "intervals are 95 % over people.",
         ),
@@ -127,13 +129,18 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
     return path
 
 
-def _scores(summary: dict) -> str:
-    whole = summary["oof"]
+def _scores(summary: dict, expected: dict | None) -> str:
+    """Scores as HTML. expected: the result of expect_from_cache."""
+    whole, submission = summary["oof"], ""
+    if expected is not None:
+        submission = f"<p>{escape(submission_sentence(expected))}; a submission of this run without TTA.</p>"
     rows = [[metric_name(name), f"{whole[name]:.4f}", ci_text(whole[f"{name}_ci95"])] for name in METRICS]
     leaderboard = ""
     if whole["board95"] is not None:
         leaderboard = "Expected leaderboard score of one fold model on a new test set of the size of the eval set: "
         leaderboard += f"board95 {ci_text(whole['board95'])}; on half of it {ci_text(whole['board_half95'])}. "
+        if expected is None:
+            leaderboard += "For a submission, which averages the fold models, submit.py estimates the score. "
     unfinished = (
         "" if summary["complete"] else " Not all folds are trained: the scores are those of the finished folds."
     )
@@ -150,7 +157,7 @@ def _scores(summary: dict) -> str:
     ]
     fold_header = ["fold", "macro F1", "95 %", "accuracy", "best epoch", "seconds"]
     return (
-        f"<p class='score'>macro F1 {whole['macro_f1']:.4f} {ci_text(whole['macro_f1_ci95'])}</p>"
+        f"{submission}<p class='score'>macro F1 {whole['macro_f1']:.4f} {ci_text(whole['macro_f1_ci95'])}</p>"
         f"<p class='note'>{leaderboard}Weights: {escape(summary['selection'])}.{unfinished}</p>"
         f"<div class='row'>{table('All folds', ['metric', 'score', '95 %'], rows)}"
         f"{table('By fold', fold_header, fold_rows)}</div>"

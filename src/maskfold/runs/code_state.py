@@ -9,7 +9,11 @@ PACKAGES = ("maskfold", "torch", "timm", "albumentations", "opencv-python", "num
 
 
 def code_state() -> dict:
-    """git_commit (None outside a git checkout; ends in -dirty if files were changed) and versions by package."""
+    """Return {git_commit, versions}.
+
+    git_commit: None outside a git checkout; ends in -dirty if tracked files were changed. versions: {package: version},
+    with None for a package that is not installed.
+    """
     folder = Path(__file__).parent
 
     def git(*args: str) -> str | None:
@@ -18,7 +22,7 @@ def code_state() -> dict:
         except (OSError, subprocess.CalledProcessError):
             return None
 
-    # An installed wheel may be inside the checkout of another project.
+    # An installed wheel may be inside the checkout of another project, whose commit must not be recorded.
     is_tracked = git("ls-files", "--error-unmatch", Path(__file__).name) is not None
     commit = git("rev-parse", "HEAD") if is_tracked else None
     if commit and git("status", "--porcelain", "--untracked-files=no"):

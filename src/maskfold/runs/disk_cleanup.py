@@ -1,4 +1,4 @@
-"""Delete files of runs and prepared folders by their kind, or whole runs."""
+"""Delete whole runs, or the files of given kinds in runs and prepared folders."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from maskfold.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Cleanup:
-    """What was deleted, a note on each folder and store that was left alone because it is in use, and errors."""
+    """The deleted entries, notes on the folders and stores that were skipped because they are in use, and errors."""
 
     deleted: list[DiskEntry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -30,14 +30,17 @@ class Cleanup:
     def raise_errors(self) -> None:
         """Raise UserError if something could not be deleted."""
         if self.failed:
-            raise UserError(f"not all could be deleted; fix this and run again:\n{indented_list(self.failed)}")
+            raise UserError(
+                "some files could not be deleted; fix these errors and run the command again:\n"
+                f"{indented_list(self.failed)}"
+            )
 
 
 def delete(folders: Sequence[FolderUsage], kinds: Iterable[str], yes: bool = False) -> Cleanup:
-    """Delete the entries of these kinds. Folders and stores in use are skipped; after an error the others are deleted.
+    """Delete the entries of these kinds, except those that are in use. An error in one folder does not stop the others.
 
-    yes: also delete entries that can't be made again. Otherwise raises UserError that lists these entries, before
-    anything is deleted.
+    yes: also delete entries that can't be made again. If there are such entries and `yes` is False, raises UserError
+    with a list of them before anything is deleted.
     """
     chosen = [(usage, entries) for usage in folders if (entries := _chosen(usage, set(kinds)))]
     costly = [f"{entry.path}: {entry.cost}" for _, entries in chosen for entry in entries if entry.cost]
@@ -62,7 +65,7 @@ def delete(folders: Sequence[FolderUsage], kinds: Iterable[str], yes: bool = Fal
 def _delete_entries(usage: FolderUsage, entries: Sequence[DiskEntry], cleanup: Cleanup) -> None:
     with ExitStack() as locks:
         if usage.run is not None:
-            # Held while deleting, so that the run is not resumed.
+            # The lock is held while files are deleted, so that the run cannot be resumed in the meantime.
             locks.enter_context(usage.run.lock())
         for folder in _inner_folders(usage):
             with locked(folder, f"{folder}: another process is writing into it"):
@@ -78,12 +81,15 @@ def _delete_entries(usage: FolderUsage, entries: Sequence[DiskEntry], cleanup: C
 
 def _chosen(usage: FolderUsage, kinds: set[str]) -> list[DiskEntry]:
     entries = [entry for entry in usage.entries if entry.kind in kinds]
-    # A run folder contains the others.
+    # If the whole run is deleted, all its other entries are deleted with it.
     return [entry for entry in entries if entry.kind == WHOLE_RUN] or entries
 
 
 def _inner_folders(usage: FolderUsage) -> list[Path]:
-    """Folders with their own lock: the parts of a run, which an orphaned process may still train, or the store."""
+    """Folders that have their own lock: the parts of a run, or a prepared or cache folder and its `store`.
+
+    An orphaned process may still train a part although the run itself is not locked.
+    """
     if usage.run is not None:
         return part_folders(usage.folder)
     return [path for path in (usage.folder, usage.folder / "store") if path.is_dir() and not path.is_symlink()]
@@ -94,13 +100,13 @@ def _remove(entry: DiskEntry) -> None:
     path = entry.path
     if entry.kind == WHOLE_RUN:
         delete_run(RunFolder(path))
-        # With --no-lock there is none.
+        # With --no-lock there is no lock file.
         (path / ".lock").unlink(missing_ok=True)
-        # Resolved, because the working directory cannot be removed by the name `.`.
+        # The path is resolved because the working directory cannot be removed by the name `.`.
         path.resolve().rmdir()
         return
     if entry.kind == "stores":
-        # The list of photos without a face (.json) belongs to the photos (.npy).
+        # A store (.npy) and its list of photos without a face (.json) share the lock of the .npy file.
         with unused(path.with_suffix(".npy")):
             path.unlink(missing_ok=True)
         return

@@ -21,13 +21,13 @@ from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 
 
 def list_folders(paths: list[Path], cache_folder: Path | None = None) -> tuple[list[FolderUsage], list[str]]:
-    """(folders with what can be deleted in them, notes on folders that are left alone).
+    """Return (folders with the entries that can be deleted, notes on the folders that are left alone).
 
-    paths: run folders, names of runs or prepared folders; empty for all runs and for all prepared folders in
-    data/prepared or used by a run. With runs, their prepared folders are added. cache_folder: of --cache. Raises
-    UserError for an unknown path.
+    paths: run folders, names of runs, or prepared folders; an empty list means all runs and all prepared folders in
+    data/prepared. The prepared folders of the runs are always added. cache_folder: the folder that --cache names.
+    Raises UserError for an unknown path.
     """
-    # Many runs have one prepared folder, which is read once.
+    # Runs may share a prepared folder, which is then read only once.
     load = cache(load_prepared)
     prepared = [path for path in paths if _is_prepared(path)]
     runs, notes = ([_find(path) for path in paths if path not in prepared], []) if paths else _all_runs()
@@ -56,7 +56,7 @@ def list_folders(paths: list[Path], cache_folder: Path | None = None) -> tuple[l
 
 
 def _is_prepared(folder: Path) -> bool:
-    """Whether this is a prepared folder; one without dataset.json if its preparation was killed."""
+    """Whether this is a prepared folder. It may have no dataset.json if its preparation was killed."""
     return any(can_be_path(folder / name) and (folder / name).is_file() for name in (META_FILE, FOLDS_FILE))
 
 
@@ -66,7 +66,7 @@ def _find(path: Path) -> Path:
 
 
 def _all_runs() -> tuple[list[Path], list[str]]:
-    """(the runs in runs_root(), notes on those that are left alone)."""
+    """Return (the runs in runs_root(), notes on the folders that are left alone)."""
     runs, notes = [], []
     for folder in sorted(runs_root().glob("*")):
         if is_half_deleted(folder):
@@ -82,7 +82,7 @@ def _all_runs() -> tuple[list[Path], list[str]]:
 def _prepared_of(run: RunFolder, load: Callable[[Path], Prepared]) -> Prepared | None:
     try:
         return prepared_of(run, load)
-    # OSError: the deletion of the run was killed, or is going on.
+    # OSError: the deletion of the run was killed or is still in progress.
     except (UserError, OSError):
         return None
 

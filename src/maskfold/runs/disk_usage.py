@@ -1,4 +1,4 @@
-"""The disk space of runs and prepared folders. Files that may be deleted are recognised by the project's file names."""
+"""The disk space of runs and prepared folders. Files that may be deleted are recognised by their names."""
 
 import os
 import re
@@ -24,13 +24,13 @@ FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.npy")
 PREDICTIONS_NAME = re.compile(r"(?:eval|oof)-([a-z_+]+)\.npz")
 # Younger temporary files are not deleted: a process on another machine may still be writing them.
 MIN_TEMPORARY_SECONDS = 600
-# The data of each run; None where its prepared folder is not found.
+# The prepared data of each run, or None if it is not found.
 RunData = Mapping[RunFolder, Prepared | None]
 
 
 @dataclass(frozen=True)
 class DiskEntry:
-    """A file or folder that may be deleted. cost: what is lost with it; empty if it can be made again."""
+    """A file or folder that may be deleted. size: in bytes; cost: the reason to keep it, empty if it can be remade."""
 
     path: Path
     kind: str
@@ -40,9 +40,9 @@ class DiskEntry:
 
 @dataclass(frozen=True)
 class FolderUsage:
-    """The size in bytes and the entries of a run folder (`run` is set), a prepared folder or a folder of --cache.
+    """The size in bytes and the entries of a run folder, a prepared folder or a cache folder (--cache).
 
-    The entry of the kind WHOLE_RUN is the run folder itself.
+    `run` is set only for a run folder, whose entry of the kind WHOLE_RUN is the folder itself.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class FolderUsage:
 
 
 def run_usage(run: RunFolder, prepared: Prepared | None) -> FolderUsage:
-    """The size of a run folder and what can be deleted in it. prepared: its data, None if they are not found."""
+    """The size of a run folder and what can be deleted in it. prepared: the run's data, None if it is not found."""
     folder, finished, size = run.folder, run.finished_parts, _size(run.folder)
     if is_half_deleted(folder):
         return FolderUsage(folder, run, size, [DiskEntry(folder, WHOLE_RUN, size)])
@@ -90,8 +90,8 @@ def prepared_usage(folder: Path, prepared: Prepared | None) -> FolderUsage:
 
 
 def cache_usage(folder: Path, runs: RunData) -> FolderUsage:
-    """The size of a folder of --cache and what can be deleted in it. runs: the runs that may have written it."""
-    unknown = "it belongs to no run that is known here"
+    """The size of a cache folder and what can be deleted in it. runs: the runs that may have written into it."""
+    unknown = "no known run uses it"
     store_costs: dict[str, str] = {}
     prediction_costs = {run.cache_key: _prediction_cost(run, prepared) for run, prepared in runs.items()}
     for run, prepared in [(run, prepared) for run, prepared in runs.items() if prepared is not None]:
@@ -99,7 +99,8 @@ def cache_usage(folder: Path, runs: RunData) -> FolderUsage:
         for key, table in (("fingerprint", prepared.images), ("eval_fingerprint", prepared.evaluation)):
             if table is not None:
                 store = Path(store_name(run.config.data, prepared.meta[key], table.image_id)).stem
-                # Two prepared folders may share a store although only one finds its photos. min() keeps the empty text.
+                # Prepared folders may share a store. It is enough that one of them finds its photos, so min() prefers
+                # the empty cost.
                 store_costs[store] = min(cost, store_costs.get(store, cost))
     features_cost = max(store_costs.values(), default=unknown)
     entries = _stored(folder, store_costs, unknown, features_cost)
@@ -127,9 +128,9 @@ def _missing_photos(prepared: Prepared) -> str:
 
 
 def _stored(folder: Path, costs: Mapping[str, str], other_cost: str, features_cost: str) -> list[DiskEntry]:
-    """The stores and features in the folder `store` of a prepared folder or cache.
+    """The stores and cached features in the `store` folder of a prepared folder or cache folder.
 
-    costs: {name of a store without its ending: cost}; other_cost: of all other stores.
+    costs: {file name of a store without its suffix: cost}; other_cost: the cost of all other stores.
     """
     entries = []
     for path, size in _files(folder / "store"):
@@ -169,7 +170,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int]]:
-    """(path, bytes) of the files in a folder, in order; symbolic links and files that vanish are left out."""
+    """Yield (path, bytes) of the files in a folder, sorted by name; skip symbolic links and files that vanish."""
     for path in _content(folder):
         with suppress(FileNotFoundError):
             if path.is_file() and not path.is_symlink():
@@ -183,7 +184,7 @@ def _folders(folder: Path) -> list[Path]:
 def _content(folder: Path) -> list[Path]:
     try:
         return [] if folder.is_symlink() else sorted(folder.iterdir())
-    # A training process may delete the folder in the meantime.
+    # A training process may have deleted the folder in the meantime.
     except (FileNotFoundError, NotADirectoryError):
         return []
 

@@ -1,4 +1,4 @@
-"""Predict rows of a store with finished parts of runs, for inference, pseudo-labels and the audit."""
+"""Predict photos of a store with the models of finished parts, for inference, pseudo-labels and the audit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from maskfold.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PartRows:
-    """A request to predict rows, int [N], of a store with the model of a finished part. config: the run's config."""
+    """A request to predict the photos in `rows`, int [N], of a store with the model of a finished part."""
 
     run: RunFolder
     config: Config
@@ -39,7 +39,7 @@ class PartRows:
     def photos_key(self) -> tuple:
         """A key of the photos, their preprocessing and the batches; requests with equal keys share one loader.
 
-        The key includes the batch size, so that other requests do not change a model's output, not even its last bit.
+        The batch size is in the key because the last bits of a model's output depend on it.
         """
         config = self.config
         sizes = (config.data.image_size, config.optim.batch_size)
@@ -56,10 +56,13 @@ def predict_parts(
     output: str = "probs",
     on_batch: Callable[[int], object] = lambda photos: None,
 ) -> list[np.ndarray]:
-    """Return float32 [N, C] for each request: the model's `output`, a key of OUTPUTS, averaged over TTA views.
+    """Return one array float32 [N, C] per request: the outputs of its model, averaged over the TTA views.
 
-    Photos are read once for all models with the same preprocessing. A model is loaded when it is first needed and freed
-    after its last request. on_batch is called after each batch with the number of photos times models.
+    output: a key of OUTPUTS; C is 18 for probs, and the number of features for features. on_batch is called after each
+    batch with the number of photos times the number of models.
+
+    Photos are read only once for all requests with the same photos_key. A model is loaded when it is first needed and
+    freed after its last request.
     """
     groups: dict[tuple, list[int]] = {}
     for index, request in enumerate(requests):

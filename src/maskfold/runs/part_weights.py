@@ -1,4 +1,4 @@
-"""Write the weights of finished parts, read them, and build a model from them."""
+"""Write and read the weights of finished parts, and build models from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,12 +26,12 @@ Weights = dict[str, torch.Tensor]
 
 
 def write_weights(path: Path, weights: Weights, architecture: Architecture | None = None) -> None:
-    """Write tensors as safetensors. Their metadata contain the architecture if it is not one of timm's own models."""
+    """Write tensors to a safetensors file; its metadata contains the architecture if that is not one of timm's own."""
     tensors, storages = {}, set()
     for name, tensor in weights.items():
         tensor = tensor.cpu().contiguous()
         storage = tensor.untyped_storage().data_ptr()
-        # A layer that two blocks share has two names; safetensors refuses tensors that share memory.
+        # A layer that two blocks share occurs under two names, but safetensors refuses tensors that share memory.
         tensors[name] = tensor.clone() if storage in storages else tensor
         storages.add(storage)
     content = save(tensors, architecture_to_metadata(architecture) or None)
@@ -44,7 +44,7 @@ def finished_model(run: RunFolder, config: Config, part: str, device: torch.devi
     Raises UserError if the weights are missing or do not fit the model.
     """
     offline_config = replaced(config, model={"pretrained": False, "weights": None})
-    # Building is inside, since the metadata may hold arguments that the architecture does not take.
+    # The model is built inside this block because the metadata may hold arguments that the architecture does not take.
     with _weights_of(run, part) as (weights, metadata):
         architecture = architecture_from_metadata(metadata) or find_architecture(config.model.backbone)
         if config.model.pretrained or config.model.weights is not None:
@@ -62,7 +62,7 @@ def load_part(model: torch.nn.Module, run: RunFolder, part: str) -> None:
 
 @contextmanager
 def _weights_of(run: RunFolder, part: str) -> Iterator[tuple[Weights, dict[str, str]]]:
-    """Yield the weights of a finished part and their metadata. Errors of reading and using them become a UserError."""
+    """Yield the weights of a finished part and their metadata. Errors in reading or using them become a UserError."""
     path = run.weights_path(part)
     if not path.exists():
         raise UserError(f"{path}: not found; delete {path.parent} and train {part} again")

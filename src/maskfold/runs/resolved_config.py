@@ -1,4 +1,4 @@
-"""The configuration that is recorded with a run, with concrete values for what depends on the data and the device."""
+"""The configuration as it is recorded with a run: values that depend on the data and the device are resolved."""
 
 from pathlib import Path
 
@@ -14,10 +14,9 @@ from maskfold.places import recorded_path
 def resolve_config(
     config: Config, run_folder: Path, prepared: Prepared, device: torch.device, recorded: Config | None = None
 ) -> Config:
-    """Return the config with the paths of the data, the number of folds in folds.csv, and concrete precisions.
+    """Return the config with the paths of the data, the folds and seed of folds.csv, and precisions instead of auto.
 
-    recorded: the resolved config with which the run was started; its precisions replace those that are auto in
-    `config`.
+    recorded: the resolved config with which a run was started; its precisions replace `auto` in `config`.
     """
     run_keys = config.run
     if recorded is not None:

@@ -13,7 +13,7 @@ from maskfold.runs.run_folder import RunFolder
 
 
 def prepared_candidates(run: RunFolder) -> Iterator[Path]:
-    """Yield the prepared folders that may be that of a run, the most likely first; their content is not checked.
+    """Yield the existing prepared folders that may belong to a run, the most likely first, without checking them.
 
     Raises UserError if config.yaml no longer names a prepared folder.
     """
@@ -31,12 +31,13 @@ def prepared_candidates(run: RunFolder) -> Iterator[Path]:
 
 
 def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) -> Prepared:
-    """Load the prepared folder that a run was trained on, wherever it is: its fingerprints identify it.
+    """Load the prepared folder that a run was trained on. It is recognised by its identity, not by its path.
 
-    load: reads a prepared folder; None for load_prepared with the places of the run. Raises UserError if no
-    prepared folder is found, if it is damaged, or if the only prepared folders found have other data or other folds.
+    load: the function that reads a prepared folder; None means load_prepared with the places of the run. Raises
+    UserError if config.yaml was edited, if no prepared folder is found, or if those found are damaged or have other
+    data or other folds.
     """
-    # Checked first, because an edited config may contain no path of a prepared folder.
+    # Checked first, because an edited config may no longer contain the path of the prepared folder.
     run.check_unedited()
     identity, different, first_error = run.provenance["identity"], None, None
     for folder in prepared_candidates(run):
@@ -58,7 +59,7 @@ def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) 
 
 
 def prepared_if_found(run: RunFolder) -> Prepared | None:
-    """Like prepared_of, but return None if the folder is not found and neither of the two --data flags is set."""
+    """Like prepared_of, but return None instead of an error if neither --data.root nor --data.prepared is given."""
     # An edited config is an error even if the data is not needed.
     run.check_unedited()
     try:

@@ -1,4 +1,4 @@
-"""Delete a run, so that it can start again. Other folders are refused, and a killed deletion can be completed."""
+"""Delete a run, so that it can start again. Other folders are refused. A killed deletion can be completed."""
 
 import shutil
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ def is_half_deleted(folder: Path) -> bool:
 
 
 def delete_run(run: RunFolder) -> None:
-    """Delete all files of a run except the lock file, whose lock this process holds.
+    """Delete all files of a run except its lock file. The caller must hold the lock.
 
     If the process is killed, the next call completes the deletion. Raises UserError if the folder is not a run folder.
     """

@@ -19,7 +19,7 @@ from maskfold.runs.provenance import changed_weights, provenance_of, read_proven
 from maskfold.runs.run_records import read_epoch_rows
 
 FULL = "full"
-# A name must not end with a dot, which some systems drop.
+# The name of a run must not end with a dot, because some systems drop it.
 NAME = re.compile(r"\w([\w.+-]*[\w+-])?", re.UNICODE)
 
 
@@ -54,9 +54,10 @@ def find_run(path: Path) -> Path:
 
 
 def check_distinct_names(runs: "Sequence[RunFolder]", flag: str, other_names: Sequence[str] = ()) -> None:
-    """Raise UserError if outputs named after the runs would overwrite each other, or those of other names.
+    """Raise UserError if two outputs would have the same name, so that one would overwrite the other.
 
-    flag: the flag of their place.
+    runs: each run has an output with its name; other_names: the names of other outputs; flag: the flag that sets the
+    folder of the outputs.
     """
     names = [*other_names, *(run.name for run in runs)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -87,13 +88,13 @@ class RunFolder:
         return load_config(self.folder / "config.yaml")
 
     def cache_paths(self, name: str) -> list[Path]:
-        """The paths at which a cached file may be; new files go to the first. A --cache folder may serve many runs."""
+        """The possible paths of a cached file; a new file gets the first. In --cache, each run has its own folder."""
         folder = self.places.cache.folder
         return ([] if folder is None else [folder / self.cache_key / name]) + [self.folder / name]
 
     @property
     def cache_key(self) -> str:
-        """The name of the run's folder in a folder of --cache."""
+        """The name of the run's own folder in the cache folder (--cache)."""
         return f"{self.name}-{self.provenance['config_sha256'][:8]}"
 
     @property

@@ -1,4 +1,4 @@
-"""The content of the JSON files of a run folder: provenance.json and metrics.jsonl."""
+"""The content of provenance.json and metrics.jsonl in a run folder."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from maskfold.errors import UserError, first_line
 from maskfold.fileio import check_readable
 from maskfold.json_record import JsonRecord, check_record
 
-# The simulation of a new eval set with more people would not fit into memory.
+# With more people, the simulation of a new eval set would not fit into memory.
 MAX_EVAL_PEOPLE = 1_000_000
 
 
@@ -37,7 +37,7 @@ class EpochRow(JsonRecord):
 
 
 class ScoredEpochRow(EpochRow):
-    """A row of a fold, which has validation scores."""
+    """A row of a fold. Unlike the refit, a fold has validation scores."""
 
     macro_f1: Annotated[float, Field(ge=0, le=1)]
 

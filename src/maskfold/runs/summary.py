@@ -17,14 +17,14 @@ SELECTED, NOT_SELECTED = "selected on its own validation fold", "last epoch"
 
 
 def selection(config: Config) -> str:
-    """The weights that a fold keeps, in words: SELECTED if its own validation scores selected them."""
+    """Describe which weights a fold keeps: SELECTED if they depend on the scores on its own validation fold."""
     if selects_on_validation(config):
         return SELECTED
     return f"mean of the last {config.run.keep_epochs} epochs" if config.run.keep == "mean" else NOT_SELECTED
 
 
 def write_summary(run: RunFolder, prepared: Prepared) -> dict:
-    """Join the out-of-fold predictions of the finished folds, write oof.npz and summary.json, return the summary.
+    """Join the out-of-fold predictions of the finished folds, write oof.npz and summary.json, and return the summary.
 
     Raises UserError if two folds predict the same photo.
     """
@@ -47,7 +47,7 @@ def write_summary(run: RunFolder, prepared: Prepared) -> dict:
 
 
 def summarise(run: RunFolder) -> dict:
-    """The content of summary.json, computed from oof.npz and metrics.jsonl. Raises UserError if they are missing."""
+    """Compute the content of summary.json from oof.npz and metrics.jsonl. Raises UserError if a file is missing."""
     oof = load_predictions(run.folder / "oof.npz", out_of_fold=True)
     provenance, config, rows = run.provenance, run.config, []
     for fold in np.unique(oof.fold):

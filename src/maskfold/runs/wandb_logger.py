@@ -1,4 +1,4 @@
-"""Mirror metrics.jsonl to Weights & Biases. No error of W&B may stop or change a run."""
+"""Mirror metrics.jsonl to Weights & Biases. No W&B error may stop or change a run."""
 
 import contextlib
 import os
@@ -29,20 +29,20 @@ from maskfold.runs.wandb_settings import (
     wanted_mode,
 )
 
-# W&B itself would wait for minutes. Only the first part of a run waits this long, about 20 s with W&B's own overhead.
+# By default W&B waits for its server for minutes. With these limits it takes about 20 s (then see UNREACHED).
 SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 15
-# The file in the run folder that marks W&B as unreachable, so that no other fold waits for it. Deleted at the next
-# start.
+# This file in the run folder marks W&B as unreachable, so that the other folds do not wait for it. The next start of
+# the run deletes the file.
 UNREACHED = ".wandb-unreached"
 RECORD = "wandb.json"
 SECONDS = ("seconds", "start_seconds")
 
 
 class WandbLogger:
-    """One W&B run per fold (or refit), grouped by the run's name. With silent=True it does nothing.
+    """Logs each fold, and the refit, as one W&B run, grouped by the run's name. With silent=True, nothing is logged.
 
-    wandb.json in the part's folder records the id of the W&B run, which a resumed part continues, the folder of an
-    offline run, and the seconds spent in W&B and on its start.
+    wandb.json in the part's folder records the id of the W&B run, with which a resumed part continues that run. It also
+    records the folder of an offline run, the seconds that the start of W&B took, and those of all other calls.
     """
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
@@ -51,25 +51,25 @@ class WandbLogger:
         self._run: Any = None
         self._sends_photos = config.run.wandb_photos
         self._run_dir: str | None = None
-        self._offline = True  # set when the run starts; before, there is nothing to send
+        self._offline = True  # set when the run starts; before that, there is nothing to upload
         mode = "disabled" if silent else wanted_mode(config.run)
         if mode == "disabled":
             return
         if mode == "online" and not has_key():
-            # Without a key W&B would prompt for one and block.
-            print("W&B: online needs a key, so the run is offline; use `wandb login` to add a key", file=sys.stderr)
-            mode = "offline"
+            mode = "offline"  # without a key W&B would prompt for one and block
+            text = "W&B: the mode online needs an API key, so the run is logged offline; add a key with `wandb login`"
+            print(text, file=sys.stderr)
         mode = "offline" if mode == "online" and self._marker.exists() else mode
         self._record: dict[str, Any] = {"id": os.urandom(6).hex(), "offline": None} | dict.fromkeys(SECONDS, 0.0)
         kinds = {"id": str, "offline": str} | dict.fromkeys(SECONDS, float)
         stored = read_json_or_none(self._path) or {}
         self._record |= {key: stored[key] for key, kind in kinds.items() if isinstance(stored.get(key), kind)}
-        # Computed before W&B's variables are hidden, because they may contain the project, the entity and the tags.
+        # Computed before the WANDB_ variables are hidden, because they may give the project, the entity and the tags.
         options = destination(config.run) | {"group": folder.name, "name": f"{folder.name}-{part}"}
         options["config"] = public_config(config) | {"part": part}
         with hide_unknown_variables():
             self._try(lambda: self._start(options, folder, mode), "start_seconds")
-        # Earlier epochs are logged again: an offline run can't be resumed, and an online one ignores known epochs.
+        # Earlier epochs are logged again, because an offline run can't be resumed; an online run ignores known epochs.
         self._try(lambda: [self._run.log(row, step=row["epoch"]) for row in history])
 
     def _start(self, options: dict, folder: Path, mode: str) -> None:
@@ -88,11 +88,11 @@ class WandbLogger:
             if mode != "online":
                 raise
             self._mark()
-            print(f"W&B can't be reached ({first_line(fault)}); the run is kept offline", file=sys.stderr)
+            print(f"W&B can't be reached ({first_line(fault)}); the run is logged offline", file=sys.stderr)
             # The service keeps the id of a run that it could not start.
             restart_service()
             self._run = wandb.init(mode="offline", **options)
-        # Relative, because the run may be moved.
+        # A relative path, because the run folder may be moved.
         self._run_dir = os.path.relpath(Path(self._run.dir).parent, folder)
         self._offline = self._run.settings.mode == "offline"
         self._record["offline"] = self._run_dir if self._offline else None
@@ -111,7 +111,7 @@ class WandbLogger:
     def finish(
         self, history: Sequence[dict], oof: OutOfFold | None, photo_of: Callable[[int], np.ndarray], upload_oof: bool
     ) -> None:
-        """Log final values, confusion matrices and the most confident errors; end the run.
+        """Log final values, confusion matrices and the most confident errors, and end the W&B run.
 
         oof: a fold's predictions, None for a refit; photo_of: row of oof -> uint8 RGB [H, W, 3]. upload_oof: whether
         oof.npz is uploaded as well.
@@ -138,9 +138,10 @@ class WandbLogger:
         self._run.finish()
 
     def _log_errors(self, step: int, oof: OutOfFold, photo_of: Callable[[int], np.ndarray]) -> None:
-        """Log the table of the most confident errors as a separate step after those of metrics.jsonl.
+        """Log a table of the most confident errors as one more step after the last epoch.
 
-        The column `row` is the row of oof.npz. Photos and image ids identify people; only run.wandb_photos adds them.
+        The column `row` is the photo's row in oof.npz. Photos and image ids identify people, so they are added only
+        with run.wandb_photos.
         """
         import wandb
 
@@ -152,7 +153,7 @@ class WandbLogger:
                 wandb.Image(photo_of(row), caption=f"{name}: {true}, not {predicted}")
                 for row, name, true, predicted, _ in errors
             ]
-            # A table stores its pictures in an artifact. These pictures are also files of the run, in its folder.
+            # The table stores its pictures in an artifact; this call also stores them as files in the W&B run's folder.
             self._run.log({"mistakes_photos": pictures}, step=step)
             files = [picture.to_json(self._run)["path"] for picture in pictures]
             columns = ["photo", "image_id", "file", *columns]
@@ -163,7 +164,7 @@ class WandbLogger:
         self._run.summary["mistakes"] = table
 
     def _try(self, call: Callable[[], object], seconds_key: str = "seconds") -> None:
-        """Call W&B, and stop using it after any error. The time is added to `seconds_key` of the record."""
+        """Call W&B, and stop using it after any error. The time spent is added to `seconds_key` of the record."""
         if self._run is None and seconds_key != "start_seconds":
             return
         start = time.perf_counter()
@@ -171,12 +172,12 @@ class WandbLogger:
             call()
         except Exception as fault:
             if self._run is not None and not self._offline:
-                # Unsent data are in the run's folder. With the mark, the other folds do not wait for W&B.
+                # Unsent data is in the folder of the W&B run. The mark keeps the other folds from waiting for W&B.
                 self._record["offline"] = self._run_dir
                 self._mark()
             self._run = None
-            # Epochs logged some seconds ago may be lost too.
-            missing = f"it may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
+            # The epochs of the last seconds before the failure may be missing as well as all later ones.
+            missing = f"the W&B run may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
             print(f"W&B: {first_line(fault)}; training continues without W&B; {missing}", file=sys.stderr)
             restart_service()
         with contextlib.suppress(OSError):
@@ -190,10 +191,10 @@ class WandbLogger:
 
 
 def offline_runs(folder: Path) -> list[Path]:
-    """The folders of a run's W&B runs with data that were not uploaded, in the order of its parts."""
+    """Return the folders of a run's W&B runs with data that was not uploaded, sorted by the names of the parts."""
     values = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
     recorded = [Path(value) for value in values if isinstance(value, str) and can_be_path(value)]
-    # Older versions recorded an absolute path, which may be that of the run before it was moved.
+    # Older versions recorded an absolute path, which is wrong if the run has been moved since.
     paths = [own if (own := folder / "wandb" / path.name).is_dir() else folder / path for path in recorded]
-    # `wandb sync` marks what it has uploaded.
+    # `wandb sync` writes a file *.wandb.synced next to the data that it has uploaded.
     return [path for path in paths if path.is_dir() and not any(path.glob("*.wandb.synced"))]

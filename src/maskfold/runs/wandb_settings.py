@@ -1,4 +1,4 @@
-"""Settings of Weights & Biases: the mode (online, offline, disabled), the project, and what it may collect."""
+"""Settings of Weights & Biases: the mode (online, offline, disabled), the project, and what W&B may collect."""
 
 import contextlib
 import importlib
@@ -21,8 +21,8 @@ MODES = {
 }
 DEFAULT_PROJECT = "maskfold"
 # The variables that W&B may read: the user's identity, the connection to the server, and the folders of W&B's own
-# files. Other variables are settings that could merge the folds into one run (WANDB_RUN_ID), lengthen a wait
-# (WANDB_INIT_TIMEOUT) or send source code (WANDB_SAVE_CODE).
+# files. Other variables could merge the folds into one run (WANDB_RUN_ID), lengthen a wait (WANDB_INIT_TIMEOUT) or send
+# source code (WANDB_SAVE_CODE).
 ALLOWED_VARIABLES = frozenset(
     f"WANDB_{name}"
     for name in (
@@ -37,8 +37,8 @@ ALLOWED_VARIABLES = frozenset(
 
 @contextlib.contextmanager
 def hide_unknown_variables() -> Iterator[None]:
-    """Remove W&B's variables that are not in ALLOWED_VARIABLES from the environment within the block."""
-    # Otherwise W&B waits for its own error reports when the program ends.
+    """Within the block, remove the WANDB_ variables that are not in ALLOWED_VARIABLES from the environment."""
+    # Otherwise W&B delays the end of the program to send its own error reports.
     os.environ["WANDB_ERROR_REPORTING"] = "false"
     names = [name for name in os.environ if name.startswith("WANDB_") and name not in ALLOWED_VARIABLES]
     hidden = {name: os.environ.pop(name) for name in names}
@@ -50,9 +50,9 @@ def hide_unknown_variables() -> Iterator[None]:
 
 @contextlib.contextmanager
 def staging_dir(folder: Path) -> Iterator[None]:
-    """Let W&B copy the files of artifacts into `folder` until they are sent, unless WANDB_DATA_DIR is set.
+    """Let W&B keep copies of the files of artifacts in `folder` until they are sent, unless WANDB_DATA_DIR is set.
 
-    By default W&B copies them into the home directory, where photos would stay after the run folder is deleted.
+    By default W&B keeps the copies in the home directory, where photos would remain after the run folder is deleted.
     """
     if os.environ.get("WANDB_DATA_DIR"):
         yield
@@ -65,7 +65,7 @@ def staging_dir(folder: Path) -> Iterator[None]:
 
 
 def session_settings() -> Any:
-    """W&B's settings for this process, from its settings files and the current environment."""
+    """Return W&B's settings in this process, from the settings files of W&B and the current environment."""
     import wandb
     from wandb.sdk import wandb_setup
 
@@ -75,7 +75,7 @@ def session_settings() -> Any:
 
 
 def restart_service() -> None:
-    """End W&B's service process, which may have died; the next use of W&B starts another."""
+    """End W&B's service process if it is still alive. The next use of W&B starts a new one."""
     with contextlib.suppress(Exception):
         from wandb.sdk import wandb_setup
 
@@ -85,7 +85,7 @@ def restart_service() -> None:
 def has_key() -> bool:
     """Whether W&B can log in without a prompt.
 
-    W&B's own functions decide this, because its versions store the key under different host names.
+    W&B's own functions decide this, because versions of W&B store the key under different host names.
     """
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
@@ -93,14 +93,14 @@ def has_key() -> bool:
         with hide_unknown_variables():
             settings = session_settings()
             return bool(settings.api_key or settings.identity_token_file or _stored_key(settings))
-    # A broken W&B, or a version with another API, must not stop a run: `auto` then logs offline.
+    # A broken W&B, or a version with another API, must not stop a run. With `auto`, the run is then logged offline.
     except Exception:
         return False
 
 
 def _stored_key(settings: Any) -> str | None:
     """The key that `wandb login` stored in the netrc file."""
-    # The modules that read the key in W&B 0.24 and later, in 0.23, and (below) in older versions.
+    # W&B 0.24 and later have the first of these modules, W&B 0.23 the second, older versions the one below.
     for module in ("wandb.sdk.lib.wbauth", "wandb.sdk.lib.auth"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(module).read_netrc_auth(host=settings.base_url)
@@ -118,10 +118,11 @@ def _mode_from_settings_files() -> str:
 
 
 def wanted_mode(run: Run) -> str:
-    """The mode: online, offline or disabled.
+    """Return the mode: online, offline or disabled.
 
-    `auto` uses WANDB_MODE, then W&B's settings files, then online if there is a key. `disabled` in the configuration or
-    in a variable always applies. An invalid WANDB_MODE disables W&B, with a message.
+    `disabled` in the configuration or in a variable takes precedence. `auto` means WANDB_MODE if it is set, otherwise
+    the mode in W&B's settings files, which is online by default; without a key, this online mode becomes offline. With
+    `auto`, an invalid WANDB_MODE disables W&B, with a message.
     """
     variable = os.environ.get("WANDB_MODE", "").strip().lower()
     switched_off = os.environ.get("WANDB_DISABLED", "").strip().lower() in ("true", "1", "yes", "on")
@@ -140,13 +141,13 @@ def wanted_mode(run: Run) -> str:
 
 
 def public_config(config: Config) -> dict[str, Any]:
-    """The configuration by dotted key, without the keys that hold paths of this machine."""
+    """Return the configuration by dotted key, without the keys whose values are paths on this machine."""
     paths = {key for key, value in flatten(config.model_dump()).items() if isinstance(value, Path)}
     return {key: value for key, value in flatten(config.model_dump(mode="json")).items() if key not in paths}
 
 
 def destination(run: Run) -> dict[str, Any]:
-    """Project, entity and tags for wandb.init, from the configuration, otherwise from the environment."""
+    """Return project, entity and tags for wandb.init: from the configuration, otherwise from the environment."""
     tags = [tag.strip() for tag in os.environ.get("WANDB_TAGS", "").split(",")]
     return {
         "project": run.wandb_project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
@@ -156,7 +157,7 @@ def destination(run: Run) -> dict[str, Any]:
 
 
 def init_settings(connect_seconds: float, finish_seconds: float) -> Any:
-    """wandb.Settings with short timeouts. They collect nothing about this machine, whose paths may name people."""
+    """Return wandb.Settings with short timeouts. Nothing about this machine is sent, as its paths may name people."""
     import wandb
 
     values = {
@@ -166,7 +167,7 @@ def init_settings(connect_seconds: float, finish_seconds: float) -> Any:
         "silent": True,
         "console": "off",
         "x_disable_stats": True,
-        # These metadata are the command line, the host name, the programs and the packages.
+        # This metadata is the command line, the host name, the programs and the packages.
         "x_disable_meta": True,
         "x_disable_machine_info": True,
         "x_save_requirements": False,

@@ -28,7 +28,7 @@ NUM_REAL_PEOPLE = {
     ("female", 1): 817,
     ("female", 2): 109,
 }
-# Ages in years and their weights by age group, similar to the real data, where everybody of the oldest group is 60.
+# By age group: ages in years and their weights, similar to the real data, where everybody in the oldest group is 60.
 AGES = {
     0: (range(18, 30), (6, 10, 9, 8, 8, 7, 6, 5, 4, 1, 1, 1)),
     1: (range(30, 60), (1,) * 15 + (4,) * 15),
@@ -39,8 +39,8 @@ AGES = {
 def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
     """Render the dataset into `out`; the same arguments give the same photos.
 
-    Returns False if `out` already holds this dataset. Raises UserError for a count that is too small for every gender x
-    age group, or if `out` holds anything else.
+    Returns False if `out` already holds this dataset. Raises UserError if a count is below the number of gender x age
+    groups, if the seed is negative, or if `out` holds anything else.
     """
     for flag, count in (("--people", people), ("--eval-people", eval_people)):
         if count < len(NUM_REAL_PEOPLE):

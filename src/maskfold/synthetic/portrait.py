@@ -13,7 +13,7 @@ CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person have in common. Lengths are in pixels, shares 0 to 1, colours RGB from 0 to 255."""
+    """What the photos of one person have in common: colours (RGB, 0 to 255), lengths in pixels, and shares."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
@@ -38,7 +38,7 @@ def _fill(image, points, colour):
 
 def _line(image, points, colour, thickness, alpha=1.0):
     points = np.asarray(points, float)
-    # Blend only the surroundings of the line, since copying the whole photo for each wrinkle took most of the time.
+    # Blend only the area around the line: copying the whole photo for each wrinkle took most of the rendering time.
     low = np.maximum(points.min(0).astype(int) - 12, 0)
     high = points.max(0).astype(int) + 12
     part = image[low[1] : high[1], low[0] : high[0]]
@@ -54,7 +54,7 @@ def _ellipse(image, centre, axes, colour, start=0, end=360, thickness=-1):
 
 
 def _outline(person: Appearance, n: int = 48) -> np.ndarray:
-    """Contour of the head, float [n, 2]: half an ellipse above the eyes and a jaw below, squarer for a higher `jaw`."""
+    """Contour of the head, float [n, 2]: half an ellipse above the eyes, a jaw below; a higher `jaw` is squarer."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     x, y = np.sin(t), -np.cos(t)
     power = np.where(y > 0, 0.95 - 0.35 * person.jaw, 1.0)

@@ -18,8 +18,8 @@ def sample_appearance(female: bool, age: int, rng: np.random.Generator) -> Appea
     def by_gender(male_mean: float, female_mean: float, std: float) -> float:
         return float(rng.normal(female_mean if female else male_mean, std))
 
-    # Half of the people over 40 have no grey hair and some young people bleach theirs, so that the hair colour does not
-    # determine the age.
+    # Half of the people aged 40 or more have no grey hair, and some young people bleach theirs, so that the hair colour
+    # does not determine the age.
     grey = rng.uniform(0.15, 0.9) if age >= 40 and rng.random() < 0.5 else 0.0
     tones = BLEACHED if rng.random() < (0.3 if age < 40 else 0.1) else HAIR
     tone = np.array(tones[rng.integers(len(tones))], float)

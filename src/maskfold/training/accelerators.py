@@ -1,4 +1,4 @@
-"""One Accelerator per part of a run, created before the part's training and freed after it."""
+"""Create an Accelerator for each part of a run (a fold or the refit), and free its memory after the training."""
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -9,10 +9,10 @@ from maskfold.models.device import pick_device
 
 
 def process_state(device: torch.device) -> PartialState:
-    """Rank and number of processes for this type of device."""
+    """Return Accelerate's PartialState, which has the rank and the number of processes, for this type of device."""
     state = PartialState(cpu=device.type == "cpu")
     if state.device.type != device.type and state.num_processes == 1:
-        # Accelerate keeps the device of its first use in a process. A notebook may change run.device later.
+        # Accelerate keeps the first device that a process uses, but a notebook may change run.device later.
         AcceleratorState._reset_state(reset_partial_state=True)
         state = PartialState(cpu=device.type == "cpu")
     return state
@@ -21,8 +21,8 @@ def process_state(device: torch.device) -> PartialState:
 def make_accelerator(config: Config) -> Accelerator:
     """Create an Accelerator for one part; `run.precision` must be resolved (not auto).
 
-    Every argument is passed explicitly, so that no environment variable decides it. Accelerate's shared state is reset,
-    because it would refuse a precision other than its first one; the process group is kept.
+    The arguments are passed explicitly, so that no environment variable sets them. Accelerate's shared state is reset,
+    because Accelerate refuses a second precision in one process; the process group is kept.
     """
     device = pick_device(config.run)
     mixed_precision = {"fp32": "no"}.get(config.run.precision, config.run.precision)
@@ -36,7 +36,7 @@ def make_accelerator(config: Config) -> Accelerator:
 def free_memory(accelerator: Accelerator, compiled: bool) -> None:
     """Free what a part leaves in this process: Accelerate's references, torch.compile's caches, reference cycles."""
     if compiled:
-        # torch.compile caches by function, not by model: after some folds it would reach its limit and stop compiling.
+        # torch.compile caches by function, not by model: after several folds the cache is full and compilation stops.
         torch.compiler.reset()
     # This also collects reference cycles and empties the GPU's cache.
     accelerator.free_memory()

@@ -1,4 +1,4 @@
-"""The checkpoint of a part in training: what cannot be computed again from the config and the update number."""
+"""The checkpoint of an unfinished part: the state that does not follow from the config and the update number."""
 
 import io
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def pack_state(state: TrainState) -> dict:
 
 
 def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
-    """Load what pack_state returned. Raises UserError that names the checkpoint's path if the content does not fit."""
+    """Load what pack_state returned. Raises UserError, with the checkpoint's `path`, if the content does not fit."""
     try:
         state.model.load_state_dict(packed["model"])
         state.optimizer.load_state_dict(packed["optimizer"])
@@ -52,14 +52,14 @@ def unpack_state(state: TrainState, packed: dict, path: Path) -> None:
             state.ema.module.load_state_dict(packed["ema"])
         if state.accelerator.scaler is not None:
             state.accelerator.scaler.load_state_dict(packed["scaler"])
-    # For a value of another type, torch may raise any exception.
+    # torch may raise an exception of any type if a value has the wrong type.
     except Exception as error:
         raise _damaged(path, error) from error
 
 
 def save_checkpoint(run: RunFolder, part: str, checkpoint: dict) -> None:
-    """Write a checkpoint, a dict with CHECKPOINT_KEYS."""
-    # Serialised in memory first, so that a full disk raises OSError with the file's name, not an error of torch.save.
+    """Write a checkpoint, a dict with the keys of CHECKPOINT_KEYS."""
+    # Serialise in memory first, so that a full disk raises OSError with the file's name, not an error of torch.save.
     content = io.BytesIO()
     torch.save(checkpoint, content)
     write_atomic(run.state_path(part), lambda temporary: temporary.write_bytes(content.getbuffer()))
@@ -80,7 +80,7 @@ def load_checkpoint(run: RunFolder, part: str, identity: str) -> dict | None:
         check_readable(path)
         raise _damaged(path, error) from error
     if not isinstance(checkpoint, dict) or not checkpoint.keys() >= CHECKPOINT_KEYS.keys():
-        raise UserError(f"{path}: not a checkpoint, or one of another version of maskfold; {_fix(path)}")
+        raise UserError(f"{path}: not a checkpoint, or written by another version of maskfold; {_fix(path)}")
     if checkpoint["identity"] != identity:
         raise UserError(f"{path}: this checkpoint belongs to another run or part; {_fix(path)}")
     if invalid_keys := [key for key, is_valid in CHECKPOINT_KEYS.items() if not is_valid(checkpoint[key])]:

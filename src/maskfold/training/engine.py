@@ -20,10 +20,10 @@ from maskfold.training.train_state import TrainState
 
 @dataclass
 class EpochSums:
-    """Sums over the updates of an epoch. They stay on the device, because reading them makes the host wait for it.
+    """Sums over the updates of an epoch. They stay on the device, because reading them makes the host wait.
 
-    values: float32 [3]: the sum of loss times number of photos, the sum of the finite gradient norms, and the number of
-    finite gradient norms. In fp16 the gradient scaler skips the updates whose norm is not finite.
+    values: float32 [3]: the sum of loss * number of photos, the sum of the finite gradient norms, and the number of
+    finite gradient norms. In fp16, the gradient scaler skips updates whose gradient norm is not finite.
     """
 
     values: torch.Tensor
@@ -33,22 +33,26 @@ class EpochSums:
         return cls(torch.zeros(3, device=device))
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, num_photos: int, add_norm: bool) -> None:
-        """Add one update. add_norm: True in a single process only, because the norm is the same in all of them."""
+        """Add one update. add_norm: True in one process only, because all processes have the same gradient norm."""
         is_added = norm.isfinite() & add_norm
         self.values = self.values + torch.stack([loss * num_photos, torch.where(is_added, norm, 0), is_added.float()])
 
     def means(self, accelerator: Accelerator, num_photos: int) -> tuple[float, float]:
-        """Return (loss per photo, gradient norm per update), over all processes."""
+        """Return (mean loss per photo, mean gradient norm per update) over all processes.
+
+        num_photos: the number of photos in the epoch.
+        """
         loss, norms, updates = accelerator.reduce(self.values, "sum").tolist()
         return loss / num_photos, norms / max(updates, 1)
 
 
 @dataclass(frozen=True)
 class Update:
-    """An optimiser update: number `step` (from 0) in an epoch (from 1), on a batch of `batch_size` photos.
+    """One optimiser update.
 
-    batch_size: photos of all processes, without the partners for mixing. dropout_seed: the seed of torch's generator;
-    None leaves the generator unchanged.
+    epoch: the epoch, counted from 1. step: the number of the update in the epoch, counted from 0. batch_size: photos of
+    all processes, without the partners for mixing. dropout_seed: seed of torch's random generator; None leaves the
+    generator unchanged.
     """
 
     epoch: int
@@ -61,8 +65,8 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
     """Make one optimiser update; return this process's share of the mean loss of the batch, a scalar on the device.
 
     batch: this process's share of the whole batch. Its photos are mixed, then split into `accum_steps` micro-batches.
-    Their losses are divided by the size of the whole batch, so that the gradient equals that of the unsplit batch, also
-    for the last, smaller batch of an epoch. sums: the sums to which the update is added.
+    Losses are divided by the size of the whole batch, so that the accumulated gradient equals the gradient of the
+    unsplit batch, even for the last batch of an epoch, which may be smaller. sums: this update is added to them.
     """
     accelerator, model = state.accelerator, state.wrapped_model
     _set_seed(update.dropout_seed)
@@ -82,7 +86,7 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
         with nullcontext() if is_last else accelerator.no_sync(model):
             with accelerator.autocast():
                 loss = state.loss_fn(_forward(model, micro_images), micro_targets, update.batch_size, batch_sums)
-            # DDP averages gradients over processes, but the loss of the batch is the sum over processes.
+            # DDP averages gradients over processes, but the gradient of the batch is the sum over processes.
             accelerator.backward(loss * accelerator.num_processes)
         batch_loss += loss.detach()
     # With an infinite bound, the norm is only measured, and nothing is clipped.
@@ -96,7 +100,7 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
 
 
 def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
-    """Call the model. Raises UserError if batch norm gets a single value per channel, which has no variance."""
+    """Call the model. Raises UserError if batch norm gets only one value per channel and thus has no variance."""
     try:
         return model(images, with_ages=True)
     except ValueError as error:
@@ -124,12 +128,12 @@ def _set_seed(seed: int | None) -> None:
 
 @torch.no_grad()
 def _f1_sums_of_batch(state: TrainState, micro_batches: Sequence[tuple[torch.Tensor, Targets]]) -> F1Sums:
-    """F1Sums of the whole batch, from a forward pass over all micro-batches; each micro-batch's loss needs them."""
+    """Compute the F1Sums of the whole batch in an extra forward pass; the loss of each micro-batch needs them."""
     buffers = [(buffer, buffer.clone()) for buffer in state.model.buffers()]
     with state.accelerator.autocast():
-        # Not the wrapped model: after a forward pass without gradients, DDP would skip its next broadcast of buffers.
+        # Call the unwrapped model: after a forward pass without gradients, DDP would skip the next buffer broadcast.
         sums = [f1_sums(state.model(images), targets.classes) for images, targets in micro_batches]
-    # Undo the update of batch norm's statistics, so that each photo counts only once in them.
+    # Restore the buffers, so that only the training pass updates batch norm's statistics.
     for buffer, before in buffers:
         buffer.copy_(before)
     total = torch.stack([torch.stack(micro_sums) for micro_sums in sums]).sum(0)

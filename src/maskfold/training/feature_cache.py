@@ -1,4 +1,4 @@
-"""Features of a frozen backbone, computed once per TTA view and saved next to the store, for all folds and runs."""
+"""Features of a frozen backbone, computed once per TTA view and cached on disk for all folds and runs."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ from maskfold.progress import progress
 
 
 class Features:
-    """Backbone features of all photos of one or more stores, float32 [N, F] per TTA view, computed on first use."""
+    """Backbone features of all photos in one or more stores, float32 [N, F] per TTA view, computed on first use."""
 
     def __init__(self, model: Classifier, stores: Sequence[Store], data: Data, batch_size: int, workers: int):
         self.model, self.stores, self.transform, self.size = model, stores, EvalTransform(data), data.image_size
@@ -32,7 +32,10 @@ class Features:
         self._cached: dict[str, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
-        """Features of a TTA view, float32 [N, F]; read from disk if they exist for the same weights and precision."""
+        """Features of a TTA view, float32 [N, F]. They are read from disk if the same weights and precision made them.
+
+        Otherwise they are computed and saved.
+        """
         return np.concatenate([self._store_features(store, name, hardware) for store in self.stores])
 
     def _store_features(self, store: Store, view: str, hardware: Hardware) -> np.ndarray:
@@ -54,7 +57,7 @@ class Features:
         return self._cached[name]
 
     def weights_hash(self) -> str:
-        """SHA-256 of the backbone's tensors and of its normalisation. The features depend on both."""
+        """SHA-256 of the backbone's tensors and of the mean and standard deviation that normalise its input."""
         if self._hash is None:
             digest = hashlib.sha256()
             tensors = {**self.model.backbone.state_dict(), "mean": self.model.mean, "std": self.model.std}
@@ -74,16 +77,19 @@ class Features:
 
 
 def _read(path: Path, store: Store) -> np.ndarray | None:
-    """Features of the photos of a store, float32 [N, F]; None if the file is missing or, which is printed, damaged."""
+    """Read the features of a store's photos, float32 [N, F].
+
+    Returns None if the file is missing or damaged. A note is printed about a damaged file.
+    """
     try:
         features = np.load(path)
         if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(store):
-            raise ValueError(f"it holds {features.dtype} {features.shape}, not features of {len(store)} photos")
+            raise ValueError(f"it contains {features.dtype} {features.shape}, not features of {len(store)} photos")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    # A damaged header leads to errors of any type.
+    # A damaged header may raise an error of any type.
     except Exception as error:
-        store.cache.note(f"{path}: not readable features ({first_line(error)}), so they are computed again")
+        store.cache.note(f"{path}: the features can't be read ({first_line(error)}), so they are computed again")
         return None
     return features
 
@@ -91,8 +97,8 @@ def _read(path: Path, store: Store) -> np.ndarray | None:
 class FeatureLoader:
     """Batches like those of a PhotoLoader, with features [B, F] in place of images.
 
-    With several TTA views, each row gets the features of a random view, seeded by (seed, epoch, row, visit). This
-    replaces the random flip of photos.
+    With several TTA views, each row gets the features of a random view, which replaces the random flip of photos. The
+    view is seeded by (seed, epoch, row, visit); `visit` is explained in PhotoBatchSampler.
     """
 
     def __init__(

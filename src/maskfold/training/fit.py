@@ -1,21 +1,15 @@
-"""Train a run: check the arguments, then train its parts (the folds and the refit)."""
+"""Train a run, or repeats of it with other seeds: check the arguments, then train the parts (folds and refit)."""
 
-import os
 import shlex
 import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
-from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, why_not_writable
 from maskfold.loading.sampler import train_batch_sampler
@@ -24,6 +18,7 @@ from maskfold.loading.transforms import make_train_transform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import check_compiler, configure_process, pick_device, pick_precisions, threads_per_process
 from maskfold.models.input_size import check_input_size
+from maskfold.progress import report
 from maskfold.runs.resolved_config import resolve_config
 from maskfold.runs.run_deletion import delete_run
 from maskfold.runs.run_folder import NAME, RunFolder, read_provenance, runs_root
@@ -31,51 +26,30 @@ from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED, offline_runs
 from maskfold.time_left import TimeLeft
 from maskfold.training.accelerators import process_state
-from maskfold.training.fold_job import FoldJob, TrainContext, requested_parts
+from maskfold.training.fold_job import FoldJob, TrainContext, TrainRequest, check_request, requested_parts
 from maskfold.training.fold_trainer import run_job
 from maskfold.training.optim import make_optimizer
 from maskfold.training.parallel_folds import fit_parallel
 from maskfold.training.pseudo_labels import LABELS_FILE
 from maskfold.training.pseudo_sources import check_pseudo
-from maskfold.training.stop_request import StopRequest
-
-
-@dataclass(frozen=True)
-class TrainRequest:
-    """What fit_run trains, and how.
-
-    folds: fold numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
-    parallel: number of parts that are trained at once, each in its own process. stop_after: seconds after which
-    training saves and raises TimeIsUp. out: the run folder, None for the run's name in runs_root(). cache: the folder
-    of caches.
-    """
-
-    folds: Sequence[int] | None = None
-    refit: bool = False
-    fresh: bool = False
-    parallel: int = 1
-    stop_after: float | None = None
-    out: Path | None = None
-    cache: CacheFolder | None = None
 
 
 def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> tuple[RunFolder, dict | None]:
     """Train the unfinished parts of a run; return its folder and its summary. By default all folds are trained.
 
-    Under torchrun every process calls this function; only the main process writes and gets the summary.
+    Under torchrun every process calls this function. Only the main process writes; the others get None as the summary.
 
-    Raises UserError if the run can't be started or resumed, before anything in its folder is changed.
+    If the run can't be started or resumed, raises UserError before anything in its folder is changed.
     """
     request = request or TrainRequest()
-    deadline = None if request.stop_after is None else time.time() + request.stop_after
-    _check_request(config, request)
+    check_request(config, request)
     run, device = RunFolder(request.out or runs_root() / name), pick_device(config.run)
     configure_process(device)
     if not run.started and not NAME.fullmatch(name):
         flag, value = ("--name", name) if request.out is None else ("--out", str(request.out))
         raise UserError(f"{flag} {value!r}: a run name has only letters, digits and . _ + -; give another {flag}")
     if request.fresh or not run.started:
-        # Check that training can start before deleting or writing anything.
+        # Before anything is deleted or written, check that training can start.
         pick_precisions(config.run, device)
         _check_model(config)
         check_compiler(config.run, device)
@@ -85,7 +59,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     with processes.main_process_first():
         prepared = ensure_prepared(config.data, request.cache)
     parts = requested_parts(prepared, request.folds, request.refit)
-    # Building the samplers finds the errors of all folds before the first fold is trained.
+    # Build all samplers now, so that an error in any fold is found before the first fold is trained.
     labels = prepared.images.label.to_numpy()
     updates = {p.name: config.optim.epochs * len(train_batch_sampler(config, p.train_rows, labels)) for p in parts}
     new_parts = [part.name for part in parts if request.fresh or not (run.part_dir(part.name) / LABELS_FILE).exists()]
@@ -100,7 +74,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     with run.lock() if writes else nullcontext():
         if processes.is_main_process:
             threads = threads_per_process(num_processes) if num_processes > 1 else torch.get_num_threads()
-            # Checked again, because another process may have started the run before this one got the lock.
+            # Check again, because another process may have started the run before this one got the lock.
             if request.fresh or not run.started:
                 started_config = resolve_config(config, run.folder, prepared, device)
                 delete_run(run)
@@ -109,19 +83,19 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
                 resumed_config = resolve_config(config, run.folder, prepared, device, run.config)
                 _check_resumable(run, resumed_config, prepared, threads, device)
         processes.wait_for_everyone()
-        # Not the recorded config, so that keys that may change on resume (workers, device) take effect.
+        # The recorded config is not used as it is: keys that may change on resume (workers, device) must take effect.
         resolved = resolve_config(config, run.folder, prepared, device, run.config)
         for part in parts:
             if run.finished(part.name) and processes.is_main_process:
                 print(f"{part.name}: already finished", file=sys.stderr)
         unfinished = [part for part in parts if not run.finished(part.name)]
         if unfinished:
-            # The check above skips a resumed run, which may be on another machine now.
+            # The check above is skipped for a resumed run, which may now be on another machine.
             check_compiler(resolved.run, device)
             with processes.main_process_first():
                 store = open_store(prepared, prepared.images, resolved.data)
             (run.folder / UNREACHED).unlink(missing_ok=True)
-            with StopRequest(deadline).listening() as stop:
+            with request.stop.listening() as stop:
                 context = TrainContext(run, resolved, prepared, store, stop)
                 updates_left = {part.name: updates[part.name] for part in unfinished}
                 if num_processes > 1:
@@ -129,7 +103,7 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
                 else:
                     time_left = TimeLeft(updates_left)
                     for part in unfinished:
-                        run_job(FoldJob(context, part, time_left), is_first=part is unfinished[0])
+                        run_job(FoldJob(context, part, time_left))
         if not processes.is_main_process:
             return run, None
         summary = write_summary(run, prepared)
@@ -141,29 +115,33 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
         return run, summary
 
 
-def _check_request(config: Config, request: TrainRequest) -> None:
-    """Raise UserError for what is wrong with the call itself, whatever the data and the run folder."""
-    if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise UserError(
-            "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
-            "not both"
-        )
-    check_launch()
-    if config.run.compile:
-        check_compile_variables()
-    if request.refit and config.optim.schedule == "plateau":
-        raise UserError(
-            "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
-            "schedule"
-        )
-    if request.refit and config.run.keep == "soup":
-        raise UserError(
-            "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
-        )
+def fit_repeats(
+    config: Config, name: str, seeds: Sequence[int], request: TrainRequest
+) -> Iterator[tuple[RunFolder, dict | None]]:
+    """Train one run per seed, NAME-s<seed>, one after another; yield what fit_run returns for each of them.
+
+    A second call skips finished runs and resumes the unfinished one. Raises UserError as fit_run does. All started runs
+    are checked before the first run is trained, so that a run that can't be resumed is reported at once.
+    """
+    configs = {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
+    check_request(config, request)
+    device = pick_device(config.run)
+    configure_process(device)
+    processes = process_state(device)
+    runs = [RunFolder(runs_root() / run_name) for run_name in configs]
+    started = [run for run in runs if run.started and not request.fresh]
+    if started:
+        with processes.main_process_first():
+            prepared = ensure_prepared(config.data, request.cache)
+        for run in started:
+            run.check_same(resolve_config(configs[run.name], run.folder, prepared, device, run.config), prepared)
+    for number, (run_name, seeded) in enumerate(configs.items(), 1):
+        report(f"run {number} of {len(seeds)}: {run_name}", processes.is_main_process)
+        yield fit_run(seeded, run_name, request)
 
 
 def _check_model(config: Config) -> None:
-    """Build augmentation, model and optimiser and predict on blank photos. Raises UserError if one of them fails."""
+    """Build augmentation, model and optimiser, and predict blank photos. Raises UserError if one of these fails."""
     make_train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)
@@ -171,7 +149,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_resumable(run: RunFolder, config: Config, prepared: Prepared, threads: int, device: torch.device) -> None:
-    """Check that a started run has the same config and data; warn if its number of CPU threads was different."""
+    """Check that a started run has the same config and data; on a CPU, warn if the number of threads is different."""
     run.check_same(config, prepared)
     # Runs of earlier versions have no record of their threads.
     if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":

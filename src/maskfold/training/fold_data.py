@@ -1,4 +1,4 @@
-"""Photos and data loaders of a part, and its validation predictions over all processes."""
+"""The photos and data loaders of a part (a fold or the refit), and the prediction of its validation photos."""
 
 from dataclasses import dataclass
 
@@ -23,8 +23,9 @@ from maskfold.training.feature_cache import FeatureLoader, Features
 class TrainingPhotos:
     """The photos of a part: one or more stores, whose rows are numbered consecutively.
 
-    labels, ages, weights: [N] each, for the rows of all stores. train_rows, val_rows: int, the rows for training and
-    for validation. pseudo_hash: the hash of the list of pseudo-labels; empty if there are none.
+    labels, ages (in years) and weights (in the loss): [N] each, one value per row of the stores. train_rows, val_rows:
+    int, the rows for training and for validation. pseudo_hash: the hash of the list of pseudo-labels; empty if there
+    are none.
     """
 
     stores: tuple[Store, ...]
@@ -49,7 +50,7 @@ class FoldData:
         data, batch_size = config.data, config.optim.batch_size
         rank, world_size = accelerator.process_index, accelerator.num_processes
         train_batches = train_batch_sampler(config, photos.train_rows, photos.labels, rank, world_size)
-        # Each process predicts neighbouring rows, so that the gathered predictions are in order.
+        # Each process predicts a contiguous block of rows, so that the gathered predictions are in order.
         val_rows = np.array_split(photos.val_rows, world_size)[rank]
         val_batches = PhotoBatchSampler(val_rows, batch_size, shuffle=False)
         workers, pin = pick_workers(data.num_workers, accelerator.device), accelerator.device.type == "cuda"
@@ -74,7 +75,7 @@ class FoldData:
             loader.close()
 
     def predict(self, model: torch.nn.Module, loader: "PhotoLoader | FeatureLoader") -> tuple[np.ndarray, np.ndarray]:
-        """Predict all validation photos; every process gets (rows int [N] in order, probabilities float32 [N, 18])."""
+        """Predict all validation photos; return (rows int [N] in order, probs float32 [N, 18]) in every process."""
         predictions = [predict([model], loader, self.hardware)] if len(loader.batch_sampler) else []
         gathered = gather_object(predictions) if self.accelerator.num_processes > 1 else predictions
         rows, probs = zip(*gathered, strict=True)

@@ -1,13 +1,17 @@
-"""A part of a run (a fold or the refit), and the objects that its training needs."""
+"""What to train: the request of a command, the parts of a run (its folds and the refit), and what each part needs."""
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config
 from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
+from maskfold.environment import check_compile_variables, check_launch
 from maskfold.errors import UserError
 from maskfold.loading.store import Store
 from maskfold.runs.run_folder import FULL, RunFolder, fold_name
@@ -16,10 +20,50 @@ from maskfold.training.stop_request import StopRequest
 
 
 @dataclass(frozen=True)
-class Part:
-    """A fold ('fold0', ...) or the refit on all people ('full'), with its rows of the images table.
+class TrainRequest:
+    """What a command trains, and how.
 
-    train_rows, val_rows: int [N]; val_rows is empty for 'full'.
+    folds: fold numbers, None for all. refit: also train one model on all people. fresh: delete the run first.
+    parallel: number of parts that are trained at once, each in its own process. stop: the request to stop training,
+    with the deadline. out: the run folder; None for a folder with the run's name in runs_root(). cache: the folder of
+    caches.
+    """
+
+    folds: Sequence[int] | None = None
+    refit: bool = False
+    fresh: bool = False
+    parallel: int = 1
+    stop: StopRequest = field(default_factory=StopRequest)
+    out: Path | None = None
+    cache: CacheFolder | None = None
+
+
+def check_request(config: Config, request: TrainRequest) -> None:
+    """Raise UserError if the request or the environment is not valid. The data and the run folder are not checked."""
+    if request.parallel > 1 and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError(
+            "--parallel-folds: torchrun already trains each fold on all processes; use torchrun or --parallel-folds, "
+            "not both"
+        )
+    check_launch()
+    if config.run.compile:
+        check_compile_variables()
+    if request.refit and config.optim.schedule == "plateau":
+        raise UserError(
+            "--refit: no people are left for validation, but optim.schedule plateau needs a score; choose another "
+            "schedule"
+        )
+    if request.refit and config.run.keep == "soup":
+        raise UserError(
+            "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """A fold ('fold0', ...) or the refit on all people ('full'), with its rows in the images table.
+
+    train_rows, val_rows: int arrays; val_rows is empty for 'full'.
     """
 
     name: str
@@ -28,7 +72,7 @@ class Part:
 
 
 def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refit: bool) -> list[Part]:
-    """The folds in order (None: all), then the refit. Raises UserError for a fold that does not exist."""
+    """Return the folds in order (all for None), then the refit. Raises UserError for a fold that does not exist."""
     all_folds = range(prepared.num_folds)
     folds = all_folds if fold_numbers is None else sorted(set(fold_numbers))
     if unknown := [fold for fold in folds if fold not in all_folds]:
@@ -46,7 +90,7 @@ class TrainContext:
     """What the parts of a run have in common. It can be sent to another process.
 
     config: resolved (see runs/resolved_config.py). store: the store of the training photos. stop: the request to stop
-    training, which is checked after each update.
+    training.
     """
 
     run: RunFolder
@@ -58,7 +102,7 @@ class TrainContext:
 
 @dataclass(frozen=True)
 class FoldJob:
-    """The training of one part. time_left: the estimate for the whole run."""
+    """The training of one part. time_left: the estimate of the remaining time of the whole run."""
 
     context: TrainContext
     part: Part

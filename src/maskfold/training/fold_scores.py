@@ -18,8 +18,8 @@ from maskfold.training.train_state import TrainState
 def validation_scores(data: FoldData, state: TrainState) -> dict[str, float]:
     """Return val_loss and the metrics after an epoch; an empty dict for a part without validation photos.
 
-    With an EMA these are the scores of the EMA weights; raw_val_loss and raw_macro_f1 are scores of the raw weights,
-    which show whether the EMA helps. val_loss is NaN if probabilities contain NaN or infinity.
+    With an EMA, these are the scores of the EMA weights. raw_val_loss and raw_macro_f1 are then the scores of the raw
+    weights, to show whether the EMA helps. val_loss is NaN if probabilities contain NaN or infinity.
     """
     if not len(data.photos.val_rows):
         return {}
@@ -52,7 +52,7 @@ def write_results(
 ) -> tuple[np.ndarray, OutOfFold | None]:
     """Write a part's weights and out-of-fold predictions; return (validation rows, predictions or None for a refit).
 
-    The weights are read back before predicting, so that oof.npz contains the predictions of the saved file.
+    The weights are read back before predicting, so that oof.npz contains the predictions of the saved weights.
     """
     name, accelerator, run = job.part.name, data.accelerator, job.context.run
     if accelerator.is_main_process:
@@ -72,8 +72,8 @@ def write_results(
 def memory_error(job: FoldJob) -> UserError:
     steps = job.context.config.optim.accum_steps
     return UserError(
-        f"optim.accum_steps: the GPU's memory does not hold {job.part.name} with {steps} micro-batches per batch; "
-        "start again (--fresh) with more micro-batches, which do not change the batch size"
+        f"optim.accum_steps: the GPU has too little memory to train {job.part.name} with {steps} micro-batches per "
+        "batch; start again (--fresh) with more micro-batches, which do not change the batch size"
     )
 
 

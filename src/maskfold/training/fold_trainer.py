@@ -23,24 +23,23 @@ from maskfold.training.pseudo_labels import training_photos
 from maskfold.training.train_state import current_weights, make_train_state, set_frozen
 from maskfold.training.weight_selection import KeptWeights
 
-# Number of updates between two reads of the loss, and, with several processes, between two checks for a stop request.
-# Both make the host wait for the device.
+# Number of updates between two reads of the loss and, with several processes, between two checks for a stop request.
+# Each read and each check makes the host wait for the device.
 LOG_INTERVAL = 10
 
 
-def run_job(job: FoldJob, is_first: bool = True) -> None:
-    """Train a part; write its weights, metrics.jsonl and, for a fold, oof.npz. Resumes from its checkpoint.
+def run_job(job: FoldJob) -> None:
+    """Train a part from its last checkpoint, if any; write its weights, metrics.jsonl and, for a fold, oof.npz.
 
     The completed updates are saved after a stop request and, with a single process, after an error between two updates.
-    Finally, the data loaders' worker processes are ended and memory is freed. is_first: whether this is the process's
-    first part. The first part makes at least one update even after the deadline, so that a time limit shorter than the
-    start-up still allows progress; later parts do not begin after the deadline.
+    Finally, the data loaders' worker processes are ended and memory is freed.
     """
     context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
-    if not is_first and context.stop.is_requested(accelerator):
+    if context.stop.has_trained and context.stop.is_requested(accelerator):
         context.stop.wait_and_raise(accelerator)
+    context.stop.has_trained = True
     try:
-        # The run's lock is held, but a child process that outlived its killed parent may still be saving this part.
+        # The run's lock is not enough: a child process whose parent was killed may still be saving this part.
         with locked(context.run.part_dir(job.part.name)) if accelerator.is_main_process else contextlib.nullcontext():
             trainer = FoldTrainer(job, accelerator)
             trainer.resume()
@@ -63,14 +62,14 @@ def run_job(job: FoldJob, is_first: bool = True) -> None:
 
 
 class FoldTrainer:
-    """Training of one part. All its state is in the checkpoint, or follows from the config and the update's number."""
+    """The training of one part. Its state is in the checkpoint, or follows from the config and the update number."""
 
     def __init__(self, job: FoldJob, accelerator: Accelerator):
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
         self.run, self.config, self.stop = job.context.run, job.context.config, job.context.stop
         self.name, self.photos = job.part.name, training_photos(job, accelerator)
         data_identity = f"{job.context.prepared.identity} {self.name} {self.photos.pseudo_hash}"
-        # The recorded hash is used, because the hash of the config changes when the schema gets new keys.
+        # Use the recorded hash, because the hash of a config changes when the schema gets new keys.
         self.identity = f"{self.run.provenance['config_hash']} {data_identity}"
         torch.manual_seed(self.config.seed)
         self.classifier = build_classifier(self.config).to(accelerator.device)
@@ -78,10 +77,10 @@ class FoldTrainer:
         self.state = make_train_state(self.config, self.classifier, self.photos, accelerator)
         self.kept = KeptWeights(self.run, self.name, self.config.run, self.is_main)
         self.history: list[dict] = []  # one row of metrics per finished epoch
-        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates made in the current epoch
+        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates in the current epoch, and their sums
         # True while training waits for the next batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
-        # Silent until resume() has loaded the history.
+        # The logger is silent until resume() has loaded the history.
         self.tracker = WandbLogger(self.config, self.run.folder, self.name, silent=True)
 
     def resume(self) -> None:
@@ -91,7 +90,7 @@ class FoldTrainer:
             self.history, self.step = checkpoint["history"], checkpoint["step"]
             unpack_state(self.state, checkpoint["train_state"], self.run.state_path(self.name))
             if checkpoint["sums"] is not None and self.is_main:
-                # The saved sums are over all processes; the main process resumes with them, the others with zeros.
+                # The saved sums are totals over all processes, so the other processes resume with zeros.
                 self.sums = EpochSums(checkpoint["sums"].to(self.accelerator.device))
             report(f"{self.name} resumes after epoch {len(self.history)} and {self.step} more updates", self.is_main)
         if self.is_main:
@@ -105,7 +104,7 @@ class FoldTrainer:
             save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """Save a checkpoint after an error. Return False without saving during an update or with several processes."""
+        """Save a checkpoint after an error. During an update or with several processes, return False without saving."""
         # The sums of several processes can't be reduced after an error.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
@@ -128,7 +127,7 @@ class FoldTrainer:
         return len(self.history) == optim.epochs or should_stop_early(self.past_scores, optim.early_stop)
 
     def train_epoch(self) -> None:
-        """Train the rest of an epoch, validate, and save metrics, weights and checkpoint."""
+        """Train the rest of the current epoch, validate, and save metrics, weights and checkpoint."""
         start, epoch, optim = time.perf_counter(), len(self.history) + 1, self.config.optim
         batch_sampler, num_photos = self.data.train_loader.batch_sampler, len(self.photos.train_rows)
         photos_left = max(0, num_photos - self.step * optim.batch_size)
@@ -160,7 +159,7 @@ class FoldTrainer:
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
         if self.is_main:
-            # Written before the checkpoint, whose epochs must never be missing from metrics.jsonl.
+            # Write metrics.jsonl before the checkpoint, because it must never lack an epoch of the checkpoint.
             self.run.write_metrics(self.name, self.history)
         self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)
@@ -171,7 +170,7 @@ class FoldTrainer:
             self.stop.wait_and_raise(self.accelerator)
 
     def current_lr_factor(self, step: int) -> float:
-        """The factor by which the peak learning rate is multiplied at an update of the current epoch."""
+        """The factor by which the peak learning rate is multiplied at update `step` of the current epoch."""
         per_epoch = len(self.data.train_loader.batch_sampler)
         return lr_factor(self.config.optim, len(self.history) * per_epoch + step, per_epoch, self.past_scores)
 

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate schedule. The rate follows from update number and scores, so it has no state."""
+"""Optimiser and learning rate schedule. The schedule has no state: the rate follows from update number and scores."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ from maskfold.models.classifier import Classifier
 
 
 def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
-    """Create a timm optimiser, without weight decay on biases and norms. `initial_lr` of a group is its peak rate.
+    """Create a timm optimiser without weight decay on biases and norm layers. A group's `initial_lr` is its peak rate.
 
-    With layer_decay d, layer i of the backbone's n layers gets lr * d^(n - i): the last one gets lr (Bao et al. 2022,
+    With layer_decay d, layer i of the backbone's n layers gets lr * d^(n - i), so layer n gets lr (Bao et al. 2022,
     BEiT, appendix). Raises UserError for a name that timm does not have, and for an optimiser that can't be built.
     """
     if optim.name not in list_optimizers():
@@ -30,7 +30,7 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
         raise UserError(f"optim.name: timm has no {optim.name}{hint}")
     if optim.layer_decay < 1:
         groups = param_groups_layer_decay(model.backbone, optim.weight_decay, layer_decay=optim.layer_decay)
-        # timm gives scale 1 to the classifier, which this backbone lacks. The division gives scale 1 to its last layer.
+        # timm gives scale 1 to a classifier, but this backbone has none. The division gives its last layer scale 1.
         max_scale = max(group["lr_scale"] for group in groups)
         groups = [group | {"lr": optim.lr * group.pop("lr_scale") / max_scale} for group in groups]
     else:
@@ -39,7 +39,7 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     groups += [group | {"lr": head_lr} for group in param_groups_weight_decay(model.head, optim.weight_decay)]
     groups = [group for group in groups if group["params"]]
     try:
-        # A fused optimiser updates all parameters in one kernel; not every optimiser has it.
+        # A fused optimiser updates all parameters in one kernel; not every optimiser has this option.
         fused = {"fused": True} if "fused" in signature(get_optimizer_class(optim.name)).parameters else {}
         optimizer = create_optimizer_v2(groups, opt=optim.name, lr=optim.lr, weight_decay=optim.weight_decay, **fused)
     except (TypeError, ValueError, ImportError, AssertionError) as error:
@@ -54,8 +54,8 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
 class SchedulePoint(NamedTuple):
     """The progress of training, on which the learning rate depends.
 
-    updates, total_updates: number of updates so far and in the whole training, without the warm-up. epochs: number of
-    epochs so far, which may be a fraction. scores: macro F1 of the finished epochs.
+    updates, total_updates: number of updates so far, and in the whole training; both without the warm-up. epochs:
+    number of epochs so far, with the warm-up; it may be a fraction. scores: macro F1 of the finished epochs.
     """
 
     updates: int
@@ -64,7 +64,7 @@ class SchedulePoint(NamedTuple):
     scores: Sequence[float]
 
 
-# The values of optim.schedule, as functions that return the factor by which the peak learning rate is multiplied.
+# Values of optim.schedule -> function that returns the factor by which the peak learning rate is multiplied.
 SCHEDULES: dict[str, Callable[[Optim, SchedulePoint], float]] = {
     "cosine": lambda optim, point: 0.5 * (1 + math.cos(math.pi * point.updates / point.total_updates)),
     "constant": lambda optim, point: 1.0,
@@ -74,12 +74,12 @@ SCHEDULES: dict[str, Callable[[Optim, SchedulePoint], float]] = {
 
 
 def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequence[float] = ()) -> float:
-    """The factor by which the peak learning rate is multiplied at an update, which is counted from 0.
+    """Return the factor by which the peak learning rate is multiplied at an update; updates are counted from 0.
 
-    After a linear warm-up, the factor is 1 (constant), step_gamma^(epochs // step_epochs) (step), a cosine that reaches
-    0 after the last update (cosine; Loshchilov & Hutter 2017, SGDR, without restarts), or step_gamma^reductions
-    (plateau). With schedule_by epoch, all updates of an epoch have the factor of its first update. scores: macro F1 of
-    the finished epochs.
+    The factor follows optim.schedule after a linear warm-up. constant: 1. step: step_gamma^(epochs // step_epochs).
+    cosine: a cosine that reaches 0 after the last update (Loshchilov & Hutter 2017, SGDR, without restarts). plateau:
+    step_gamma^num_plateau_reductions. With schedule_by epoch, all updates of an epoch have the factor of its first
+    update. scores: macro F1 of the finished epochs.
     """
     if optim.schedule_by == "epoch":
         update = update // updates_per_epoch * updates_per_epoch
@@ -91,7 +91,7 @@ def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequenc
 
 
 def num_plateau_reductions(scores: Sequence[float], patience: int) -> int:
-    """The number of reductions of the learning rate so far, with the rule of torch's ReduceLROnPlateau.
+    """Return how often the learning rate was reduced so far, by the rule of torch's ReduceLROnPlateau.
 
     The rate is reduced after more than `patience` epochs in a row without a better score.
     """

@@ -1,4 +1,4 @@
-"""Train several parts of a run at the same time, each in a process with its share of the cores and GPUs."""
+"""Train several parts of a run at the same time, each in its own process with a share of the cores and one GPU."""
 
 import contextlib
 import errno
@@ -33,9 +33,10 @@ from maskfold.training.fold_trainer import run_job
 
 @dataclass(frozen=True)
 class _Slot:
-    """The number of a process among `slots` processes that run at once, and the settings that it gets from its parent.
+    """The number of a training process, 0 to slots - 1, and the settings that the process gets from its parent.
 
-    start_method: how it starts its own data loader processes. has_locks: False after --no-lock.
+    slots: the number of processes that run at once. threads: CPU threads of the process. start_method: how the process
+    starts its data loader processes. has_locks: False after --no-lock.
     """
 
     number: int
@@ -45,9 +46,9 @@ class _Slot:
     has_locks: bool
 
     def apply(self) -> None:
-        """Restrict this process to its share of the cores and to one GPU."""
+        """Apply the settings, and restrict this process to its share of the cores and to one GPU."""
         locks.enable_locks(self.has_locks)
-        # The parent's start method. This process was spawned, but spawned loader processes would start more slowly.
+        # Use the parent's start method. This process was spawned, but spawned loader processes would start more slowly.
         multiprocessing.set_start_method(self.start_method, force=True)
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
@@ -68,9 +69,9 @@ class _Child:
     error: UserError | None = None
 
     def receive_error(self) -> None:
-        """Read the error if the child has sent one. Call this while the child runs: a full pipe would block it."""
+        """Read the error if the child has sent one. Call this while the child runs, because a full pipe blocks it."""
         if not self.errors.closed and self.errors.poll():
-            # If the child has ended without an error, there is nothing to read.
+            # recv raises EOFError if the child has ended without an error.
             with contextlib.suppress(EOFError):
                 self.error = self.errors.recv()
             self.errors.close()
@@ -79,8 +80,9 @@ class _Child:
 def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[str, int], slots: int) -> None:
     """Train each part in a process of its own, up to `slots` at the same time.
 
-    A signal is passed on to the children, which save and end. updates: {part: number of its optimiser updates}, for the
-    estimate of the time left. If a child raises UserError or is killed, the others save, and UserError is raised.
+    A signal is passed on to the children, which save a checkpoint and end. If a child raises UserError or is killed,
+    the other children save and end too; then UserError is raised here. updates: {part: number of its optimiser
+    updates}, for the estimate of the time left.
     """
     stop, run = context.stop, context.run
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
@@ -90,17 +92,19 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
     threads, method, has_locks = threads_per_process(slots), multiprocessing.get_start_method(), locks.locks_enabled
     try:
         # The children check the deadline themselves. The first part starts even after the deadline, for one update.
-        while running or (waiting and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts))):
-            while waiting and free_slots and not is_stopping and not (stop.time_is_up and len(waiting) < len(parts)):
+        while running or (waiting and not is_stopping and not (stop.time_is_up and stop.has_trained)):
+            while waiting and free_slots and not is_stopping and not (stop.time_is_up and stop.has_trained):
                 part, number = waiting.pop(0), free_slots.pop(0)
                 time_left = TimeLeft({other.name: updates[other.name] for other in (part, *waiting)}, slots)
                 job, slot = FoldJob(context, part, time_left), _Slot(number, slots, threads, method, has_locks)
                 receiver, sender = spawn.Pipe(duplex=False)
                 process: BaseProcess = spawn.Process(target=_run_child, args=(job, slot, sender), name=part.name)
-                # Ctrl-C reaches the whole process group, also children that still import. The parent passes it on.
+                # Ctrl-C would also end children that are still importing modules. So children start with the stop
+                # signals blocked, and the parent passes a signal on.
                 with stop_signals_blocked():
                     process.start()
-                # The child has its own copy of the sender, so that the pipe is closed when the child ends.
+                stop.has_trained = True
+                # Only the child may hold the sender, so that the pipe is closed when the child ends.
                 sender.close()
                 running.append(_Child(part, number, process, receiver))
             wait([child.process.sentinel for child in running], timeout=0.2)
@@ -144,13 +148,13 @@ def _child_error(child: _Child) -> BaseException:
             f"--parallel-folds: {name} was killed by signal {-status}, most likely because memory ran out; rerun the "
             "command with fewer folds at once to resume"
         )
-    print(f"{name} ended with status {status}; its own message is above", file=sys.stderr)
+    print(f"{name} ended with exit status {status}; see its error message above", file=sys.stderr)
     return SystemExit(1)
 
 
 def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
-    """Train a part in this process, which ends with its parent. errors: the pipe for its UserError."""
-    # In a session of its own, this process gets signals only from the parent.
+    """Train a part in this child process, which ends when its parent ends. errors: the pipe for its UserError."""
+    # Leave the parent's process group, so that Ctrl-C reaches only the parent, which passes it on.
     os.setsid()
     make_streams_safe()
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -159,7 +163,8 @@ def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
     with _exit_status(errors), job.context.stop.listening() as stop:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         slot.apply()
-        # Stop here only after a signal. After the deadline one update is still made: a short limit must allow progress.
+        # Stop here only after a signal. After the deadline, one update is still made, so that a short time limit allows
+        # progress.
         if stop.signum:
             stop.raise_if_requested()
         configure_process(pick_device(job.context.config.run))
@@ -168,7 +173,7 @@ def _run_child(job: FoldJob, slot: _Slot, errors: Connection) -> None:
 
 @contextmanager
 def _exit_status(errors: Connection) -> Iterator[None]:
-    """Turn exceptions into exit statuses, send a UserError to the parent, and end the child processes."""
+    """Turn exceptions into exit statuses, send a UserError to the parent, and end this process's own children."""
     try:
         yield
     except UserError as error:

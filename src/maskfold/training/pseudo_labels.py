@@ -1,7 +1,7 @@
-"""Pseudo-labels: eval photos that join a part's training, labelled by models that never saw its validation people.
+"""Pseudo-labels: add eval photos, labelled by models of other runs, to the training photos of a part.
 
-The labels for fold k come only from the fold-k models of other runs. Every other model has learnt from the people of
-fold k, and would leak their labels into the training of the model that is scored on them.
+The labels for fold k come only from the fold-k models of other runs. All other models were trained on the people of
+fold k. What they learnt about these people would leak into the model that is scored on the same people.
 """
 
 import sys
@@ -30,16 +30,16 @@ from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.fold_job import FoldJob, TrainContext
 from maskfold.training.pseudo_sources import SOURCES_FILE, Source, find_sources
 
-# In the folder of a part: the eval photos that joined its training, with their labels.
+# File in the folder of a part: the eval photos that were added to its training photos, with their labels.
 LABELS_FILE = "pseudo.csv"
 
 
 def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
-    """The photos of a part, with its pseudo-labelled eval photos.
+    """Return the photos of a part, and add pseudo-labelled eval photos if pseudo.runs is set.
 
-    The eval photos follow the training photos, and the confident ones are added to train_rows. They are selected once
-    and saved in the part's folder: pseudo.csv with the photos and labels, pseudo.json with the models that predicted
-    them.
+    The rows of the eval photos follow those of the training photos; train_rows gets only the eval photos with a
+    confident label. These are selected once. The part's folder then contains pseudo.csv, with the photos and labels,
+    and pseudo.json, with the models that predicted the labels.
     """
     context, part = job.context, job.part
     images = context.prepared.images
@@ -49,7 +49,7 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
         return photos
     path = context.run.part_dir(part.name) / LABELS_FILE
     missing = not path.exists()
-    # All processes must have checked this before the main process writes the file.
+    # All processes must look for the file before the main process writes it.
     accelerator.wait_for_everyone()
     if missing:
         _label_eval_photos(context, part.name, accelerator)
@@ -61,11 +61,11 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
 
 
 def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path) -> TrainingPhotos:
-    """Add the store of the eval photos. The photos that pseudo.csv (path) lists are added to train_rows."""
+    """Add the store of the eval photos, and add the photos that pseudo.csv (path) lists to train_rows."""
     config, prepared = context.config, context.prepared
     ids, num_train = pd.Index(prepared.eval_table.image_id), len(photos.labels)
     rows, pseudo_labels = read_pseudo_labels(path, ids)
-    # Eval photos that were not selected get label 0, which is not used: train_rows does not contain them.
+    # Eval photos that were not selected get label 0. It is never used, because they are not in train_rows.
     labels = np.zeros(len(ids), photos.labels.dtype)
     labels[rows] = pseudo_labels
     return TrainingPhotos(
@@ -80,7 +80,7 @@ def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path)
 
 
 def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarray]:
-    """Read pseudo.csv; return (rows, labels 0..17), int [N] each. ids: the image ids of the eval set, by row.
+    """Read pseudo.csv; return (rows, labels 0..17), int [N] each. ids: the image ids of the eval set, in row order.
 
     Raises UserError if the file is damaged or belongs to another eval set.
     """
@@ -101,9 +101,9 @@ def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarra
 
 
 def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerator) -> None:
-    """Predict the eval photos with the mean probability of the sources; write those that reach the threshold.
+    """Predict the eval photos with the mean probability of the sources; save the photos that reach the threshold.
 
-    Each process predicts its share of the photos; the main process writes.
+    Each process predicts its share of the photos; the main process writes the files.
     """
     run, config, prepared = context.run, context.config, context.prepared
     sources = find_sources(run, config, prepared, part)
@@ -114,7 +114,7 @@ def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerato
     rows = np.array_split(all_rows, accelerator.num_processes)[accelerator.process_index]
     with progress(f"{part} pseudo-labels by {names}", len(rows) * len(sources), "images", is_main) as advance:
         own_probs = np.zeros((len(rows), NUM_CLASSES))
-        # One model after the other, because all of them may not fit into the GPU's memory.
+        # Load one model at a time, because all of them together may not fit into the GPU's memory.
         for source, name in sources:
             source_rows = _rows_for(source, name, prepared, rows, accelerator.device)
             [source_probs] = predict_parts([source_rows], views, on_batch=advance)
@@ -124,13 +124,13 @@ def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerato
         selected = _select(table, probs, config.pseudo.threshold)
         record = _record(sources, views, config.pseudo.threshold, selected, len(table))
         write_json(run.part_dir(part) / SOURCES_FILE, record)
-        # The list is written last, because it marks the selection as complete.
+        # Write the list last, because its existence marks the selection as complete.
         write_csv(run.part_dir(part) / LABELS_FILE, selected)
     accelerator.wait_for_everyone()
 
 
 def _select(table: pd.DataFrame, probs: np.ndarray, threshold: float) -> pd.DataFrame:
-    """image_id, label and confidence of the eval photos whose most probable class reaches the threshold."""
+    """Return image_id, label and confidence of each eval photo whose most probable class reaches the threshold."""
     confidence = probs.max(1)
     labels = pd.DataFrame({"image_id": table.image_id, "label": probs.argmax(1), "confidence": confidence})
     return labels[confidence >= threshold]
@@ -152,7 +152,7 @@ def _record(
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
-    """Rows of the eval photos for one model, with the preprocessing and precision of its run."""
+    """Return a request to predict rows of the eval photos with one model, as its run preprocesses and predicts them."""
     config = source.config
     store = open_store(prepared, prepared.evaluation, config.data)
     return PartRows(source, config, part, store, rows, Hardware.of(device, config.run.predict_precision))

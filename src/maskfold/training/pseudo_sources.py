@@ -1,4 +1,4 @@
-"""Which finished models may label eval photos for a part: those that never saw the people of its validation fold."""
+"""Find the finished models that may label eval photos for a part: those not trained on its validation people."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from maskfold.json_record import JsonRecord, check_record
 from maskfold.models.tta import canonical_views
 from maskfold.runs.run_folder import FULL, RunFolder, find_run, fold_name
 
-# In the folder of a part that was trained on pseudo-labels: the models that predicted them.
+# File in the folder of a part that was trained on pseudo-labels: the models that predicted the labels.
 SOURCES_FILE = "pseudo.json"
 # A run and the name of one of its parts.
 Source = tuple[RunFolder, str]
@@ -30,7 +30,7 @@ class Sources(JsonRecord):
 
 
 def read_source_parts(path: Path, fix: str) -> list[str]:
-    """The parts of the models in pseudo.json. Raises UserError with `fix` if it is missing or damaged."""
+    """Return the part of each model in pseudo.json. Raises UserError with `fix` if the file is missing or damaged."""
     record = read_json(path, fix)
     check_record(path, record, Sources, fix)
     return [model["part"] for model in record["sources"]]
@@ -54,13 +54,14 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
     """Return (run, part) of each model that labels eval photos for a part's training.
 
     For a fold these are the models of the same fold; for the refit, which has no validation photos, those of all folds.
-    Raises UserError if a run is missing or unfinished, has other people or folds, or has used labels of the fold.
+    Raises UserError if a run is missing or unfinished, has other photos, labels or folds, was selected on its own
+    validation folds, or was trained on pseudo-labels of another fold's models.
     """
     sources = []
     for name in dict.fromkeys(config.pseudo.runs):
         source = RunFolder(find_run(Path(name)))
         if source.folder.resolve() == run.folder.resolve():
-            raise UserError(f"pseudo.runs: {name} is this run itself; name finished runs")
+            raise UserError(f"pseudo.runs: {name} is the run that is being trained; name other, finished runs")
         if source.provenance["identity"] != prepared.identity:
             raise UserError(
                 f"pseudo.runs: {source.folder} was trained on other photos, labels or folds than {prepared.folder}: "
@@ -69,7 +70,8 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
         if selects_on_validation(source.config):
             raise UserError(
                 f"pseudo.runs: {source.folder} was selected on its own validation folds (run.keep, optim.early_stop or "
-                "optim.schedule plateau), so its labels depend on them, too; name a run that keeps the last epoch"
+                "optim.schedule plateau), so its pseudo-labels depend on the true labels of those folds; name a run "
+                "that keeps the last epoch"
             )
         source_parts = [fold_name(fold) for fold in source.finished_folds] if part == FULL else [part]
         are_finished = all(source.finished(name) and source.weights_path(name).exists() for name in source_parts)
@@ -82,7 +84,10 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
 
 
 def _check_ancestors(source: RunFolder, part: str) -> None:
-    """Raise UserError if a model was trained on pseudo-labels of another fold's models, or if this is unknown."""
+    """Check that a model was not trained on pseudo-labels of another fold's models.
+
+    Raises UserError if it was, or if its pseudo.json is missing or damaged.
+    """
     if not source.config.pseudo.runs:
         return
     fix = f"this file records which models labelled photos for {part}; train {source.folder} again"

@@ -1,4 +1,4 @@
-"""Stop training at a signal or a deadline, after the current update is saved. Early stopping is in optim.py."""
+"""Stop training after a signal or at a deadline, once a checkpoint is saved. Early stopping is in optim.py."""
 
 import signal
 import time
@@ -17,24 +17,27 @@ DEADLINE = 255
 
 
 class StopRequest:
-    """Records the first signal of STOP_SIGNALS; a second one ends the process at once.
+    """Record the first stop signal that arrives (see STOP_SIGNALS); a second one ends the process at once.
 
-    deadline: time.time() at which training stops, or None.
+    deadline: time.time() at which training stops, or None. has_trained: whether the training of a part has begun under
+    this request. The first part makes at least one update even after the deadline, so that there is progress even if
+    the time limit is shorter than the start-up. Later parts, even those of later runs, do not begin after the deadline.
     """
 
     def __init__(self, deadline: float | None = None):
         self.deadline = deadline
         self.signum: int | None = None
+        self.has_trained = False
         self._handlers: dict[int, Any] = {}
 
     def __reduce__(self):
-        # The copy in another process has the same deadline, and receives its own signals.
+        # The copy in another process has the same deadline, but receives its own signals.
         return type(self), (self.deadline,)
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
         """Handle signals within the block; the former handlers are restored after the first signal and at the end."""
-        # nohup makes a process ignore SIGHUP, and the signal must stay ignored.
+        # An ignored signal must stay ignored: nohup makes a process ignore SIGHUP.
         signals = [signum for signum in STOP_SIGNALS if signal.getsignal(signum) != signal.SIG_IGN]
         self._handlers = {signum: signal.signal(signum, self._on_signal) for signum in signals}
         try:
@@ -55,11 +58,11 @@ class StopRequest:
         return self.deadline is not None and time.time() >= self.deadline
 
     def is_requested(self, accelerator: Accelerator) -> bool:
-        """Whether any process must stop. All processes get the same answer, so that none waits for the others."""
+        """Whether any process must stop. All processes get the same answer, so that none waits for a stopped one."""
         own_reason = self.signum or (DEADLINE if self.time_is_up else 0)
         if accelerator.num_processes == 1:
             return own_reason > 0
-        # The minimum over processes: a signal takes precedence over the deadline.
+        # Take the minimum over processes, so that a signal takes precedence over the deadline.
         flag = torch.tensor(float(own_reason or DEADLINE + 1), device=accelerator.device)
         reason = int(accelerator.gather(flag.view(1)).min())
         if reason < DEADLINE:

@@ -1,4 +1,4 @@
-"""The TrainState of a part: model or head, optimiser, loss and EMA; freezing and unfreezing its backbone."""
+"""The state of a part's training: model or head, optimiser, loss and EMA; freezing and unfreezing of the backbone."""
 
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ from maskfold.training.optim import make_optimizer
 class TrainState:
     """What a training step reads and updates.
 
-    model: the module whose parameters are optimised and saved. wrapped_model: what the step calls, the same module
-    wrapped in DistributedDataParallel if there are several processes, and compiled if run.compile is set.
+    model: the module whose parameters are optimised and saved. wrapped_model: the same module, as the training step
+    calls it: wrapped in DistributedDataParallel if there are several processes, and compiled if run.compile is set.
     """
 
     accelerator: Accelerator
@@ -42,7 +42,7 @@ class TrainState:
 def make_train_state(
     config: Config, classifier: Classifier, photos: TrainingPhotos, accelerator: Accelerator
 ) -> TrainState:
-    """Build the TrainState. With cached features, its model and its EMA are the head alone."""
+    """Build the TrainState. With cached features, `model` and `ema` contain only the head."""
     counts = np.bincount(photos.labels[photos.train_rows], minlength=NUM_CLASSES)
     model, optim = classifier.head if config.uses_cached_features else classifier, config.optim
     return TrainState(
@@ -61,7 +61,7 @@ def make_train_state(
 
 
 def set_frozen(epoch: int, config: Config, classifier: Classifier, state: TrainState) -> None:
-    """Freeze or unfreeze the backbone for a 1-based epoch; wrap the model again if this changes."""
+    """Freeze or unfreeze the backbone for a 1-based epoch. At the first call and after each change, wrap the model."""
     epochs = config.model.frozen_epochs
     frozen = epochs == "all" or epoch <= epochs
     if state.is_wrapped and frozen == classifier.frozen:
@@ -74,7 +74,7 @@ def set_frozen(epoch: int, config: Config, classifier: Classifier, state: TrainS
 
 
 def current_weights(classifier: Classifier, state: TrainState) -> dict[str, torch.Tensor]:
-    """State dict of the classifier, with the EMA's tensors if there is an EMA."""
+    """Return the classifier's state dict; if there is an EMA, its tensors replace those of the model."""
     tensors = classifier.state_dict()
     if state.ema is not None:
         prefix = "head." if state.model is classifier.head else ""

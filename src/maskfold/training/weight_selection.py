@@ -1,4 +1,4 @@
-"""The weights that a part ends with: last epoch, best epoch, mean of the last epochs, or greedy soup."""
+"""The final weights of a part: last epoch, best epoch, mean of the last epochs, or greedy soup."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,8 +31,8 @@ def _last_epochs(history: Sequence[dict], count: int) -> list[int]:
 class Selection(NamedTuple):
     """The epochs whose weights are averaged.
 
-    epochs: (history, run.keep_epochs) -> numbers of the epochs; an empty list means the last weights, without an
-    average. is_greedy: whether epochs that make the mean worse are left out.
+    epochs: function (history, run.keep_epochs) -> numbers of the epochs; an empty list means the last weights, without
+    an average. is_greedy: whether epochs that make the mean worse are left out.
     """
 
     epochs: Callable[[Sequence[dict], int], list[int]]
@@ -49,7 +49,7 @@ SELECTIONS = {
 
 
 class KeptWeights:
-    """The weights of a part's epochs on disk, while run.keep may still need them. Only the main process writes."""
+    """The weights of a part's epochs on disk, saved as long as run.keep may need them. Only the main process writes."""
 
     def __init__(self, run: RunFolder, part: str, config: Run, is_main: bool):
         self.folder, self.config, self.is_main = run.state_path(part).parent, config, is_main
@@ -67,7 +67,7 @@ class KeptWeights:
     def prune(self, history: Sequence[dict]) -> None:
         """Delete weights that are no longer needed.
 
-        Call this after saving the epoch's checkpoint, because the previous checkpoint may need these weights.
+        Call this after saving the epoch's checkpoint, because a resume from the previous one may need these weights.
         """
         if self.is_main:
             kept = {self._path(epoch) for epoch in self.needed_epochs(history)}
