@@ -86,7 +86,10 @@ def parts_of(people: np.ndarray, size: int) -> list[np.ndarray]:
 
 def submission_of(config: Config, name: str, members: int, blend: str, decision: str) -> Blend:
     """Train the members that are not finished, and blend them."""
-    runs = [fit_run(replaced(config, seed=config.seed + number), f"{name}-{number}")[0] for number in range(members)]
+    runs = [
+        fit_run(config.model_copy(update={"seed": config.seed + number}), f"{name}-{number}")[0]
+        for number in range(members)
+    ]
     return blend_runs(runs, ("none",), blend, decision)
 
 

@@ -249,4 +249,4 @@ def test_the_estimate_takes_seconds():
     unlabelled = EvalPredictions(fold_probs, fold_probs.argmax(2), fold_probs.mean(0).argmax(1))
     start = time.process_time()
     expect_score(oof, unlabelled, 1800)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 12

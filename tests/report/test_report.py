@@ -127,6 +127,7 @@ def test_the_report_begins_with_the_expected_score_of_the_submission(script, run
     assert content.index(sentence) < content.index("board95")
 
 
+@pytest.mark.slow
 def test_comparison_page_of_two_runs(script, run, tmp_path):
     other = Path(shutil.copytree(run, tmp_path / "다른 run"))
     oof = load_predictions(other / "oof.npz", out_of_fold=True)

@@ -23,7 +23,7 @@ from maskfold.probabilities import load_predictions
 @pytest.mark.parametrize(
     ("how", "status"),
     [
-        ("SIGTERM", 143),
+        pytest.param("SIGTERM", 143, marks=pytest.mark.slow),
         pytest.param("SIGKILL", -signal.SIGKILL, marks=pytest.mark.slow),
         pytest.param("SIGINT", 130, marks=pytest.mark.slow),
     ],

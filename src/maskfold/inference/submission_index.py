@@ -64,14 +64,14 @@ def read_index(folder: Path) -> pd.DataFrame:
     except UserError as error:
         raise UserError(f"{error}; {fix}") from None
     for name in NUMBER_COLUMNS:
-        numbers = []
-        for line, cell in table[name].items():
-            if (number := decimal_number(cell)) is None:
+        cells = table[name].tolist()
+        numbers = {cell: decimal_number(cell) for cell in set(cells)}
+        for line, cell in zip(table.index, cells, strict=True):
+            if numbers[cell] is None:
                 raise UserError(
                     f"{path} line {line}: {name} {cell!r} is not a number; write one, such as 0.7751, {fix}"
                 )
-            numbers.append(number)
-        table[name] = numbers
+        table[name] = [numbers[cell] for cell in cells]
     return table.reset_index(drop=True)
 
 
