@@ -13,15 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from draws import RECIPE, add_draw_flags, sample_people, write_draw
+from draws import RECIPE, add_draw_flags, prepared_in, sample_people, write_draw
 from scipy.stats import t
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
 from maskfold.config.experiment import Config, replaced
 from maskfold.config.yaml_file import load_config
-from maskfold.data.images_table import load_prepared
-from maskfold.data.prepared_folder import prepare
-from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import write_text
 from maskfold.inference.blend import Blend, apply_blend, blend_runs
 from maskfold.inference.cross_fit import fit
@@ -45,8 +42,7 @@ def main() -> None:
     add_draw_flags(parser)
     add_config_flags(parser)
     args = parser.parse_args()
-    folder = args.out / "prepared"
-    whole = load_prepared(folder) if folder.exists() else prepare(find_layout(args.raw), folder)
+    whole = prepared_in(args.raw, args.out / "prepared")
     write_text(args.out / "recipe.yaml", RECIPE)
     experiment, rows = load_config(args.out / "recipe.yaml", config_overrides(args)), []
     for number, people in enumerate(

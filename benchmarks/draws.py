@@ -8,6 +8,7 @@ model and the mean of all fold models predict. Prints one row per sample, and ho
 """
 
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -34,17 +35,10 @@ RECIPE = "model: {frozen_epochs: all}\noptim: {epochs: 20, lr: 0.003}\nrun: {wan
 def main() -> None:
     parser = Parser(description=__doc__)
     add_draw_flags(parser)
-    parser.add_argument(
-        "--recipe", type=Path, help="configuration (YAML) of the experiment (default: heads on frozen features)"
-    )
-    add_config_flags(parser)
+    add_recipe_flags(parser)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    recipe = args.recipe or args.out / "recipe.yaml"
-    if args.recipe is None:
-        write_text(recipe, RECIPE)
+    experiment, rows = load_recipe(args), []
     whole = prepared_in(args.raw, args.out / "prepared")
-    experiment, rows = load_config(recipe, config_overrides(args)), []
     for number, people in enumerate(
         sample_people(whole, args.draws, args.train_people + args.eval_people, experiment.seed)
     ):
@@ -55,6 +49,22 @@ def main() -> None:
         rows.append({"draw": number, **score_draw(config, folder)})
         print(" ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
     print_table(pd.DataFrame(rows))
+
+
+def add_recipe_flags(parser: Parser) -> None:
+    parser.add_argument(
+        "--recipe", type=Path, help="configuration (YAML) of the experiment (default: heads on frozen features)"
+    )
+    add_config_flags(parser)
+
+
+def load_recipe(args: Namespace) -> Config:
+    """Load the experiment of add_recipe_flags; the default recipe is written into the folder --out."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    recipe = args.recipe or args.out / "recipe.yaml"
+    if args.recipe is None:
+        write_text(recipe, RECIPE)
+    return load_config(recipe, config_overrides(args))
 
 
 def add_draw_flags(parser: Parser) -> None:

@@ -12,16 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from draws import RECIPE, prepared_in, write_draw
+from draws import add_recipe_flags, load_recipe, prepared_in, sample_people, write_draw
 
-from maskfold.config.cli import Parser, add_config_flags, config_overrides, run
+from maskfold.config.cli import Parser, run
 from maskfold.config.experiment import Config, replaced
-from maskfold.config.yaml_file import load_config
 from maskfold.data.images_table import Prepared
-from maskfold.fileio import write_csv, write_text
+from maskfold.fileio import write_csv
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.expected_score import EvalPredictions, LabelledPredictions, expect_score
-from maskfold.labels import stratum
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.training.fit import fit_run
@@ -40,14 +38,9 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=1, help="runs of a submission, with seeds in turn (default: 1)")
     parser.add_argument("--blend", default="mean", help="as in submit.py (default: mean)")
     parser.add_argument("--decision", default="argmax", help="as in submit.py (default: argmax)")
-    parser.add_argument("--recipe", type=Path, help="configuration (default: heads on frozen features)")
-    add_config_flags(parser)
+    add_recipe_flags(parser)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    recipe = args.recipe or args.out / "recipe.yaml"
-    if args.recipe is None:
-        write_text(recipe, RECIPE)
-    experiment = load_config(recipe, config_overrides(args))
+    experiment = load_recipe(args)
     whole, rows, errors = prepared_in(args.raw, args.out / "prepared"), [], []
     for number, (train, others) in enumerate(
         training_sets(whole, args.sets, args.train_people, args.eval_people, experiment.seed)
@@ -68,16 +61,13 @@ def training_sets(
     prepared: Prepared, sets: int, train_people: int, eval_people: int, seed: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Disjoint training sets, each with the gender x age distribution of all people, and other people for each."""
-    rng = np.random.default_rng(seed)
-    people = prepared.images.drop_duplicates("person_id")
-    order = people.iloc[rng.permutation(len(people))]
-    # Sorted by gender x age group, then assigned to the sets in turn.
-    order = order.iloc[np.argsort(stratum(order.label.to_numpy()), kind="stable")].person_id.to_numpy()
-    step = len(order) // train_people
-    if step < sets or len(order) < train_people + eval_people:
-        raise SystemExit(f"{len(order)} people are not enough; give a lower --sets, --train-people or --eval-people")
-    chosen = [order[start::step][:train_people] for start in range(sets)]
-    return [(train, rng.permutation(np.setdiff1d(order, train))[:eval_people]) for train in chosen]
+    everybody, rng = prepared.images.person_id.unique(), np.random.default_rng(seed)
+    if len(everybody) < train_people + eval_people:
+        raise SystemExit(f"{len(everybody)} people are not enough; give a lower --train-people or --eval-people")
+    return [
+        (train, rng.permutation(np.setdiff1d(everybody, train))[:eval_people])
+        for train in sample_people(prepared, sets, train_people, seed)
+    ]
 
 
 def parts_of(people: np.ndarray, size: int) -> list[np.ndarray]:

@@ -107,7 +107,7 @@ class PosteriorFamily:
 
 def expected_accuracy(posterior: np.ndarray, pred_labels: np.ndarray) -> float:
     """The expected share of correct predictions; posterior: float [E, 18]; pred_labels: int [E]."""
-    return float(posterior[np.arange(len(pred_labels)), pred_labels].mean())
+    return float(expected_of(posterior, pred_labels).mean())
 
 
 def expected_macro_f1(posterior: np.ndarray, pred_labels: np.ndarray) -> float:
