@@ -6,7 +6,7 @@ from conftest import ROOT, refused
 from support import numbers_in
 
 from maskfold.data.label_changes import relabelled
-from maskfold.data.prepared_folder import prepare
+from maskfold.data.prepared_folder import PrepareOptions, prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 
@@ -108,14 +108,14 @@ def test_training_with_other_corrections_than_prepared_is_refused(script, raw):
 
 
 def test_relabelling_ignores_faults_of_the_eval_photos(raw, tmp_path):
-    prepared = prepare(find_layout(raw), tmp_path / "prepared", 2)
+    prepared = prepare(find_layout(raw), tmp_path / "prepared", PrepareOptions(2))
     (raw / "eval" / "images" / prepared.evaluation.image_id[0]).unlink()
     labels, _ = relabelled(prepared, None)
     assert labels[prepared.images.image_id].tolist() == prepared.images.label.tolist()
 
 
 def test_a_fault_of_the_training_photos_that_names_the_eval_folder_is_reported(raw, tmp_path):
-    prepared = prepare(find_layout(raw), tmp_path / "prepared", 2)
+    prepared = prepare(find_layout(raw), tmp_path / "prepared", PrepareOptions(2))
     table, eval_images = people_of(raw), raw / "eval" / "images"
     table.loc[7, "path"] = str(eval_images)
     table.to_csv(raw / "train" / "train.csv", index=False)

@@ -59,10 +59,10 @@ def root(small_root, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def plain(small_root, tmp_path_factory) -> dict[str, bytes]:
     """The tables that prepare.py writes for the unchanged data."""
-    from maskfold.data.prepared_folder import prepare
+    from maskfold.data.prepared_folder import PrepareOptions, prepare
     from maskfold.data.raw_layout import find_layout
 
-    folder = prepare(find_layout(small_root), tmp_path_factory.mktemp("plain") / "out", 2).folder
+    folder = prepare(find_layout(small_root), tmp_path_factory.mktemp("plain") / "out", PrepareOptions(2)).folder
     return tables(folder)
 
 

@@ -40,14 +40,16 @@ def test_damaged_members_of_a_manifest_are_written_again(script, run, members):
 
 
 @pytest.mark.parametrize("text", ["image_id,path\nx\n", f"image_id,path\n{'x' * 200_000},y\n"])
-def test_inputs_that_cannot_be_read_are_none(run, trained, tmp_path, text):
+def test_a_damaged_table_changes_the_inputs(run, trained, tmp_path, text):
     """A row without a path; a cell that is too long for the csv module."""
     prepared = Path(shutil.copytree(trained.prepared, tmp_path / "p"))
     runs = [RunFolder(run, Places(trained.raw, prepared))]
     assert submission_inputs(runs, ("none",), "mean", "argmax") is None
     assert make_submission(runs, ["none"], tmp_path / "a.csv")[0].get("inputs") is not None
+    before = submission_inputs(runs, ("none",), "mean", "argmax")
+    assert before is not None
     (prepared / "images.csv").write_text(text)
-    assert submission_inputs(runs, ("none",), "mean", "argmax") is None
+    assert submission_inputs(runs, ("none",), "mean", "argmax") != before
 
 
 def test_a_renamed_submission_is_made_again(script, run):
@@ -79,7 +81,7 @@ def test_a_submission_whose_checkpoints_changed_meanwhile_is_made_again(script, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"weights": [0.5]}, {"temperatures": []}, {"factors": {}}, {"expected": {}}, {"tta": 1}, {"shift": None}]
+    "change", [{"weights": [0.5]}, {"temperatures": []}, {"factors": {}}, {"expected": {}}, {"tta": 1}, {"shift": 0.9}]
 )
 def test_an_edited_manifest_is_written_again(script, run, change):
     assert script("submit", run, "--out", "a.csv").code == 0

@@ -17,7 +17,7 @@ from support import until
 
 from maskfold.config.experiment import Data
 from maskfold.data.decode import read_photo
-from maskfold.data.prepared_folder import prepare
+from maskfold.data.prepared_folder import PrepareOptions, prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.fileio import may_be_incomplete
 from maskfold.loading import store as store_module
@@ -29,7 +29,7 @@ from maskfold.photos.jpeg_header import jpeg_size
 
 @pytest.fixture(scope="module")
 def prepared(synthetic, tmp_path_factory):
-    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("p"), 2, 0)
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("p"), PrepareOptions(2, 0))
 
 
 def small(**keys) -> Data:

@@ -217,10 +217,10 @@ def test_a_fold_without_old_partners_is_an_error_before_training(script, raw):
 
 def test_old_partners_are_training_photos_of_the_fold(synthetic):
     from maskfold.data.folds import split
-    from maskfold.data.prepared_folder import prepare
+    from maskfold.data.prepared_folder import PrepareOptions, prepare
     from maskfold.data.raw_layout import find_layout
 
-    prepared = prepare(find_layout(synthetic), synthetic.parent / "for partners", 2, 1)
+    prepared = prepare(find_layout(synthetic), synthetic.parent / "for partners", PrepareOptions(2, 1))
     labels = prepared.images.label.to_numpy()
     for fold in (0, 1):
         train, valid = split(prepared.images, prepared.folds, fold)

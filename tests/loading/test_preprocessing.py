@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from maskfold.cache_folder import CacheFolder
 from maskfold.config.experiment import Config, Data
 from maskfold.data.decode import photo_fault, read_photo
-from maskfold.data.prepared_folder import prepare
+from maskfold.data.prepared_folder import PrepareOptions, prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import UserError
 from maskfold.loading.crops import crop_and_resize, reduction, store_size
@@ -34,7 +34,7 @@ from maskfold.places import Places
 
 @pytest.fixture(scope="module")
 def prepared(synthetic, tmp_path_factory):
-    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("prepared"), 2, 0)
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("prepared"), PrepareOptions(2, 0))
 
 
 def data_config(**keys) -> Data:
@@ -93,7 +93,7 @@ def test_full_disks_are_an_error_before_building(prepared, monkeypatch):
 
 
 def test_a_damaged_photo_leaves_no_store(raw, tmp_path):
-    fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
+    fresh = prepare(find_layout(raw), tmp_path / "p", PrepareOptions(2, 0))
     victim = fresh.photo_paths(fresh.images)[50]
     victim.write_bytes(victim.read_bytes()[:3000])
     with pytest.raises(UserError, match="truncated"):
@@ -103,7 +103,7 @@ def test_a_damaged_photo_leaves_no_store(raw, tmp_path):
 
 def test_a_photo_changed_since_it_was_prepared_is_an_error(raw, tmp_path):
     """A valid photo is replaced by another one, in the training set and in the eval set."""
-    fresh = prepare(find_layout(raw), tmp_path / "p", 2, 0)
+    fresh = prepare(find_layout(raw), tmp_path / "p", PrepareOptions(2, 0))
     for table in (fresh.images, fresh.evaluation):
         paths = fresh.photo_paths(table)
         before = paths[9].read_bytes()

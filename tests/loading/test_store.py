@@ -12,7 +12,7 @@ import pytest
 from maskfold import cache_folder, locks
 from maskfold.config.experiment import Config, Data
 from maskfold.data.images_table import Prepared
-from maskfold.data.prepared_folder import prepare
+from maskfold.data.prepared_folder import PrepareOptions, prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.errors import LockedError
 from maskfold.loading import store as store_module
@@ -24,7 +24,7 @@ DATA: Data = Config.model_validate({"data": {"image_size": [20, 16]}}).data
 
 @pytest.fixture(scope="module")
 def prepared(synthetic, tmp_path_factory) -> Prepared:
-    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("prepared"), 2, 0)
+    return prepare(find_layout(synthetic), tmp_path_factory.mktemp("prepared"), PrepareOptions(2, 0))
 
 
 @pytest.fixture(autouse=True)

@@ -73,6 +73,7 @@ def _prepare(data: Data) -> bool:
     from maskfold.commands.prepare import run_prepare
     from maskfold.data.corrections import check_corrections
     from maskfold.data.images_table import FOLDS_FILE, META_FILE, load_prepared, read_meta
+    from maskfold.data.prepared_folder import PrepareOptions
     from maskfold.data.raw_layout import default_folder, find_layout
 
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
@@ -90,5 +91,6 @@ def _prepare(data: Data) -> bool:
             # An existing folds.csv is kept, whatever the configuration says. Other runs may use the folder, so only
             # prepare.py changes it.
             folds = None if (folder / FOLDS_FILE).exists() else data.folds
-            run_prepare(data.root, folder, folds, data.fold_seed, data.corrections, False, "--data.prepared", False)
+            options = PrepareOptions(folds, data.fold_seed, data.corrections, may_change=False)
+            run_prepare(data.root, folder, options, "--data.prepared")
     return bool(read_meta(folder)["counts"].get("eval_images"))

@@ -3,11 +3,17 @@
 All faults of the data are reported in one error, before anything is written. An existing folds.csv is kept.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser
 from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.errors import UserError
+
+if TYPE_CHECKING:
+    from maskfold.data.prepared_folder import PrepareOptions
 
 
 def main() -> None:
@@ -30,23 +36,14 @@ def main() -> None:
     for flag, value, minimum in (("--folds", args.folds, 2), ("--seed", args.seed, 0)):
         if value is not None and value < minimum:
             raise UserError(f"{flag} {value} is not valid; use at least {minimum}")
-    run_prepare(args.data, args.out, args.folds, args.seed, args.corrections, args.skip_damaged)
+    from maskfold.data.prepared_folder import PrepareOptions
+
+    options = PrepareOptions(args.folds, args.seed, args.corrections, args.skip_damaged)
+    run_prepare(args.data, args.out, options)
 
 
-def run_prepare(
-    data: Path | None,
-    out: Path | None,
-    folds: int | None,
-    seed: int | None,
-    corrections: Path | None = None,
-    skip_damaged: bool = False,
-    out_flag: str = "--out",
-    may_change: bool = True,
-) -> None:
-    """Prepare the raw data folder `data` and describe the prepared folder.
-
-    out_flag: the flag that chooses `out`. may_change: whether the content of an existing prepared folder may change.
-    """
+def run_prepare(data: Path | None, out: Path | None, options: PrepareOptions, out_flag: str = "--out") -> None:
+    """Prepare the raw data folder `data` and describe the prepared folder. out_flag: the flag that chooses `out`."""
     from maskfold.data.images_table import META_FILE, describe
     from maskfold.data.prepared_folder import prepare
     from maskfold.data.raw_layout import default_folder, find_layout
@@ -56,5 +53,5 @@ def run_prepare(
     folder = out or default_folder(layout)
     if not (folder / META_FILE).exists():
         check_output(folder, out_flag)
-    prepared = prepare(layout, folder, folds, seed, corrections, skip_damaged, may_change)
+    prepared = prepare(layout, folder, options)
     print("\n".join(describe(prepared)), flush=True)

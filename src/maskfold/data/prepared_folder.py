@@ -3,7 +3,7 @@
 import hashlib
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -42,22 +42,28 @@ from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
 
 
-def prepare(
-    layout: Layout,
-    folder: Path,
-    folds: int | None = None,
-    seed: int | None = None,
-    corrections: Path | None = None,
-    skip_damaged: bool = False,
-    may_change: bool = True,
-) -> Prepared:
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How to prepare raw data.
+
+    folds, seed: number and seed of new folds (None: the defaults of the schema). corrections: CSV of label corrections.
+    skip_damaged: leave out unreadable eval photos and people with an unreadable photo, instead of raising an error.
+    may_change: whether the content of an existing prepared folder may change.
+    """
+
+    folds: int | None = None
+    seed: int | None = None
+    corrections: Path | None = None
+    skip_damaged: bool = False
+    may_change: bool = True
+
+
+def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptions()) -> Prepared:
     """Check all raw data and write the prepared folder. Each photo is read once. An existing folds.csv is kept.
 
-    folds, seed: number and seed of new folds (None: the defaults of the schema). skip_damaged: leave out unreadable
-    eval photos and people with an unreadable photo, instead of raising an error. Files whose content would not change
-    are not written, so an existing prepared folder may be read-only. may_change: whether the content of an existing
-    folder may change. Raises UserError, before anything is written, if the data has faults (the message lists all of
-    them), if the folder was prepared from other photos, or if its content would change but may not.
+    Files whose content would not change are not written, so an existing prepared folder may be read-only. Raises
+    UserError, before anything is written, if the data has faults (the message lists all of them), if the folder was
+    prepared from other photos, or if its content would change but may not.
     """
     _check_not_file(folder)
     # Reading the photos may take minutes, so a damaged dataset.json is reported before that.
@@ -70,27 +76,28 @@ def prepare(
         raw_paths |= {key: old_meta[key] for key in raw_paths if not Path(old_meta[key]).is_absolute()}
     catalog = read_catalog(layout)
     photos, eval_photos = check_changed_photos(catalog, layout, folder, None if is_other_folder else old_meta)
-    if not skip_damaged:
+    if not options.skip_damaged:
         catalog.train_faults += photos.messages(layout.root)
         catalog.eval_faults += eval_photos.messages(layout.root)
     photos, eval_photos, skipped = leave_out(photos, eval_photos)
-    hint = "" if skip_damaged or skipped is None else _skip_hint(folder, skipped["people"])
+    hint = "" if options.skip_damaged or skipped is None else _skip_hint(folder, skipped["people"])
     raise_faults(catalog.train_faults + catalog.eval_faults, layout.root, hint)
     if is_other_folder:
         check_same_photos(folder, layout, photos, eval_photos)
     people, applied = catalog.people[catalog.people.person_id.isin(set(photos.table.person_id))], None
     swapped: set[str] = set()
-    if corrections is not None:
-        people, swapped, applied = apply_corrections(people, corrections)
-        applied |= {"file": str(recorded_path(corrections, folder)), "sha256": sha256(corrections)}
+    if options.corrections is not None:
+        people, swapped, applied = apply_corrections(people, options.corrections)
+        recorded = str(recorded_path(options.corrections, folder))
+        applied |= {"file": recorded, "sha256": sha256(options.corrections)}
     images = with_labels(photos.table, people, swapped)
     evaluation = None if catalog.evaluation is None else eval_photos.table
     if not (folder / FOLDS_FILE).exists():
         # If there are more folds than people, raise the error before the folder is created.
-        make_folds(people, folds or Config().data.folds, 0)
+        make_folds(people, options.folds or Config().data.folds, 0)
     is_writable = why_not_writable(folder) is None
     with locked(folder) if is_writable else nullcontext():
-        fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, folds, seed)
+        fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, options.folds, options.seed)
         tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
         texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
         meta = {
@@ -110,7 +117,7 @@ def prepare(
             # The hash of each file: train.py need not parse the tables to know that they are not damaged.
             "tables": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items() if text},
         }
-        if old_meta is not None and not may_change and not has_same_content(folder, old_meta, tables, meta):
+        if old_meta is not None and not options.may_change and not has_same_content(folder, old_meta, tables, meta):
             raise changed_data_error(folder, layout)
         # A folder that cannot be written stays valid if the data was only moved.
         if is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta):
@@ -154,7 +161,7 @@ def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
         _check_not_file(folder)
         if not (folder / META_FILE).exists():
             check_output(folder, "--data.prepared")
-            prepared = prepare(layout, folder, data.folds, data.fold_seed, data.corrections)
+            prepared = prepare(layout, folder, PrepareOptions(data.folds, data.fold_seed, data.corrections))
             print("\n".join(describe(prepared)), file=sys.stderr)
             return replace(prepared, places=places)
         check_same_data(folder, layout)

@@ -123,7 +123,7 @@ def has_valid_row(folder: Path, manifest: dict) -> bool:
         numbers_by_row = [[decimal_number(cells[name]) for name in NUMBER_COLUMNS] for cells in cells_by_row]
         [cells] = [cells for cells in cells_by_row if cells["name"] == expected["name"]]
         same_numbers = all(
-            np.array_equal(decimal_number(cells[name]), expected[name], equal_nan=True)
+            np.array_equal(np.float64(decimal_number(cells[name])), expected[name], equal_nan=True)
             for name in NUMBER_COLUMNS
             if name != "board_score"
         )
