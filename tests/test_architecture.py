@@ -200,6 +200,7 @@ def test_finished_commands_import_nothing_heavy(script, trained, tmp_path):
     assert not {"torch", "timm", "accelerate", "albumentations", "wandb"} & set(imported(tmp_path, "evaluate", run))
 
 
+@pytest.mark.slow
 def test_training_imports_no_compiler(trained, tmp_path):
     """A first update imports torch and timm, but not torch's compiler, torchvision, W&B or the plots."""
     train = tiny_args(trained.raw, "--data.prepared", trained.prepared, "--name", "first", "--stop-after", "1s")

@@ -69,6 +69,7 @@ def test_the_pipeline_equals_the_separate_commands_and_does_nothing_twice(script
     assert [path.stat().st_mtime_ns for path in files] == stamps
 
 
+@pytest.mark.slow
 def test_what_has_changed_is_made_again(script, run):
     """The report after an edit of the page and after a submission, which it shows; the submission after other flags."""
     assert script("report", run).code == 0
@@ -131,6 +132,7 @@ def test_a_prepared_folder_that_other_runs_may_use_is_not_changed(script, raw, t
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_data_without_an_eval_set_ends_with_the_report(script, raw, tmp_path):
     shutil.rmtree(raw / "eval")
     done = script("pipeline", *tiny_args(raw, "--name", "lone", "--folds", 0))

@@ -41,6 +41,7 @@ SWITCHES = {
     "data.num_workers",
     "model.frozen_epochs",
     "model.head_init",
+    "optim.accum_steps",
     "optim.schedule_by",
     "run.device",
     "run.precision",

@@ -16,6 +16,7 @@ def in_new_process(code: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_libraries_that_were_left_out_can_be_imported_afterwards():
     out = in_new_process("""
 import sys
@@ -31,6 +32,7 @@ print(torch._dynamo.config.cache_size_limit, callable(torch.compiler.disable(len
     assert out.splitlines() == ["[]", "True True", "1000000 True"]
 
 
+@pytest.mark.slow
 def test_what_was_left_out_works_after_a_plain_import_of_timm():
     """Other code in the process, such as a notebook, imports timm the usual way."""
     out = in_new_process("""
@@ -46,6 +48,7 @@ print(type(timm.layers.unfreeze_batch_norm_2d(layers)[0]).__name__)
     assert out.splitlines() == ["False False", "True 0.485", "torchvision.ops.misc (1, 3, 2, 2)", "BatchNorm2d"]
 
 
+@pytest.mark.slow
 def test_models_equal_those_of_a_usual_import():
     code = """
 import hashlib, {first}

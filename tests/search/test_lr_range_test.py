@@ -65,6 +65,7 @@ def test_a_loss_that_never_falls_is_an_error(losses):
         suggest_lr(curve_of(losses))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another(synthetic, tmp_path):
     lr_range = LrRange(1e-6, 1e-2, 24)
     curves = [
@@ -130,6 +131,7 @@ def test_a_diverging_loss_ends_the_test_and_gives_a_figure(script, synthetic):
     assert not Path("runs").exists()
 
 
+@pytest.mark.slow
 def test_a_test_without_divergence_says_so(script, synthetic):
     done = script("find_lr", *tiny_args(synthetic, *SHORT, "--max-lr", 1e-2, "--out", "deep/er.png", "--fold", 1))
     assert done.code == 0, done.err

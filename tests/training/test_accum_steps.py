@@ -161,6 +161,7 @@ def test_a_run_records_the_number_and_equals_one_with_that_number(script, synthe
     refused(script("train", *args), "optim.accum_steps", "started with 2", "now 4")
 
 
+@pytest.mark.slow
 def test_repeats_have_the_number_of_the_first_run(script, synthetic, measured, monkeypatch):
     """The second measurement would give another number, and runs with different numbers are no repeats."""
     numbers = iter([2, 4])
