@@ -43,7 +43,7 @@ def run_prepare(
     out_flag: str = "--out",
     may_change: bool = True,
 ) -> None:
-    """Prepare the raw data folder `data` and describe the prepared folder.
+    """Prepare the raw data folder `data`, and print a description of the prepared folder.
 
     out_flag: the flag that chooses `out`. may_change: whether the content of an existing prepared folder may change.
     """
