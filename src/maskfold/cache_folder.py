@@ -1,4 +1,4 @@
-"""The folder of caches, which a command can compute again. Commands also work if no cache can be written."""
+"""The folder of caches: files that a command can compute again. Commands also work if no cache can be written."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ class CacheFolder:
         return [default] if self.folder is None else [self.folder / default.name, default]
 
     def keep(self, path: Path, write: Callable[[Path], object], content: str) -> bool:
-        """Call write(path) and return True. If the folder cannot be written, print a note and return False.
+        """Call write(path) and return True. If the file cannot be written, print a note and return False.
 
         content: the name of the content for the note, such as "the predictions".
         """
@@ -53,10 +53,10 @@ class CacheFolder:
             return False
 
     def choose_folder(self, default: Path, size: int, content: str) -> Path:
-        """Return a folder with room for `size` bytes: folders()[0] if possible, otherwise a temporary folder.
+        """Return a folder with room for `size` bytes: folders(default)[0] if possible, otherwise a temporary folder.
 
-        content: the name of the content for messages, such as "the store". Raises UserError if the temporary folder
-        has too little room as well.
+        content: the name of the content for messages, such as "the store". Raises UserError if no temporary folder can
+        be created, or if it has too little room as well.
         """
         folder = self.folders(default)[0]
         cause = why_not_writable(folder) or _too_small(folder, size)

@@ -34,7 +34,7 @@ MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
 def ignore_variables(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Remove variables that would change results, for this process and its children, and print their names."""
+    """Remove variables that would change results, and print their names. Child processes do not inherit them."""
     names = sorted(name for name in environ if name.startswith(IGNORED_PREFIX) or name in IGNORED)
     for name in names:
         del environ[name]
@@ -52,7 +52,7 @@ def launched_processes(environ: MutableMapping[str, str] = os.environ) -> int:
 
 
 def check_launch(environ: MutableMapping[str, str] = os.environ) -> None:
-    """Raise UserError in a distributed launch in which some of the variables that torchrun sets are missing."""
+    """Raise UserError for a distributed launch that lacks some of the variables that torchrun sets."""
     sizes = {name: environ[name] for name in ("WORLD_SIZE", *MPI) if environ.get(name, "1") != "1"}
     if "LOCAL_RANK" not in environ and not sizes:
         return

@@ -15,7 +15,7 @@ class UserError(Exception):
 class ResourceError(UserError):
     """This machine has run out of a resource: open files, shared memory or processes.
 
-    Under torchrun it may occur in a single process that is not rank 0, so each process prints its own.
+    Under torchrun it may occur in a single process that is not rank 0, so each process prints its own message.
     """
 
 

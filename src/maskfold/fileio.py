@@ -21,7 +21,7 @@ SECONDS_TO_REACH_DISK = 120
 # A zip file may unpack to MAX_EXPANSION times its size, or to MIN_UNPACKED_BYTES if that is more. np.savez and
 # torch.save do not compress, and other writers compress little.
 MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
-# The errors for a folder that cannot be written: the disk is full or read-only, or the folder belongs to another user.
+# errno values for a folder that cannot be written to: the disk is full or read-only, or access is not permitted.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -106,17 +106,20 @@ def read_json_or_none(path: Path) -> dict | None:
 
 
 def nearest_existing(path: Path) -> Path:
-    """The path, or the nearest one above it that exists."""
+    """The path if it exists, otherwise its nearest existing parent folder."""
     return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 def file_in_the_way(folder: Path) -> Path | None:
-    """The file that stands in the place of a folder, or of a folder above it; None if the folder can be created."""
+    """The file at the path of a folder or of one of its parents; None if there is no such file."""
     return None if (existing := nearest_existing(folder)).is_dir() else existing
 
 
 def why_not_writable(folder: Path) -> str | None:
-    """Why no file can be written into a folder, or into the nearest existing folder above it; None if one can."""
+    """Why files cannot be written into a folder; None if they can.
+
+    For a folder that does not exist, its nearest existing parent is tested.
+    """
     if file := file_in_the_way(folder):
         return f"{file} is not a folder"
     try:
@@ -127,9 +130,9 @@ def why_not_writable(folder: Path) -> str | None:
 
 
 def check_output(folder: Path, flag: str, file: Path | None = None) -> None:
-    """Raise UserError if no file can be written into a folder. Call it before computing the content.
+    """Raise UserError if no file can be written into a folder. Call this before computing the content.
 
-    flag: the flag that chooses another place. file: a file in the folder that will be written.
+    flag: the flag that chooses another place. file: the file that will be written into the folder.
     """
     cause = why_not_writable(folder) or (f"{file} is a folder" if file is not None and file.is_dir() else None)
     if cause is not None:
@@ -137,7 +140,7 @@ def check_output(folder: Path, flag: str, file: Path | None = None) -> None:
 
 
 def check_expansion(path: Path) -> None:
-    """Raise ValueError for a zip file that would fill the memory when it is unpacked."""
+    """Raise ValueError for a zip file that unpacks to more than the limit above, because it could fill the memory."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size):
@@ -151,7 +154,10 @@ def sha256(path: Path) -> str:
 
 
 def check_readable(path: Path) -> None:
-    """Raise UserError if a file cannot be read because of the disk or its permissions, not because of its content."""
+    """Raise UserError if a file cannot be read because of the disk or its permissions. A missing file is accepted.
+
+    Called after a file could not be parsed, to distinguish such causes from damaged content.
+    """
     try:
         sha256(path)
     except FileNotFoundError:

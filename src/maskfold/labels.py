@@ -1,7 +1,7 @@
 """The 18 classes. Only this module knows how a label is composed.
 
 label = mask * 6 + gender * 3 + age group, with
-mask 0 worn, 1 incorrect, 2 not worn; gender 0 male, 1 female; age group 0 under 30, 1 from 30 to 59, 2 from 60 on.
+mask 0 worn, 1 incorrect, 2 not worn; gender 0 male, 1 female; age group 0 under 30, 1 from 30 to 59, 2 at least 60.
 """
 
 from itertools import pairwise
@@ -27,7 +27,7 @@ MIN_AGE, MAX_AGE = 18, AGE_BORDERS[-1]
 
 
 def age_group(age):
-    """Age in years (int or array) -> age group: 0 under 30, 1 from 30 to 59, 2 from 60 on."""
+    """Age in years (int or array) -> age group: 0 under 30, 1 from 30 to 59, 2 at least 60."""
     return np.digitize(age, AGE_BORDERS)
 
 
@@ -63,10 +63,10 @@ def is_old(label):
 
 
 def age_bins(years: int) -> np.ndarray:
-    """First age of each bin, int [A]. The bins cover 18 to 60+ in steps of `years` and cross no border of age groups.
+    """First age of each bin, int [A]. The bins cover 18 to 60+ in steps of `years`.
 
-    The first bin also holds all younger ages, the last bin all older ones. years=1 gives 43 bins, years=30 the three
-    age groups.
+    No bin crosses a border between age groups. The first bin also holds all younger ages, the last bin all older ones.
+    years=1 gives 43 bins, years=30 the three age groups.
     """
     borders = (MIN_AGE, *AGE_BORDERS)
     starts = [np.arange(low, high, years) for low, high in pairwise(borders)]
@@ -76,7 +76,7 @@ def age_bins(years: int) -> np.ndarray:
 def joint_log_probs(mask, gender, age):
     """Log-probabilities of mask [N, 3], gender [N, 2] and age group [N, 3] -> log-probabilities of classes, [N, 18].
 
-    The axes are treated as independent, so their log-probabilities are added. numpy or torch.
+    The axes are treated as independent, so their log-probabilities are added. Accepts numpy arrays and torch tensors.
     """
     return (mask[:, :, None, None] + gender[:, None, :, None] + age[:, None, None, :]).reshape(-1, NUM_CLASSES)
 

@@ -30,9 +30,9 @@ def enable_locks(enabled: bool) -> None:
 def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
     """Lock `folder` against other processes; the folder is created if it is missing.
 
-    The lock ends with the process, even if the process is killed. While another process holds the lock, this function
-    waits if `busy` is None, and otherwise raises LockedError(busy). Raises UserError if the file system has no locks.
-    After --no-lock, nothing is locked.
+    The lock is held until the `with` block ends or the process is killed. While another process holds the lock, this
+    function waits if `busy` is None, and otherwise raises LockedError(busy). Raises UserError if the file system has no
+    locks. After --no-lock, nothing is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not locks_enabled:
@@ -53,7 +53,7 @@ def locked(folder: Path, busy: str | None = None) -> Iterator[None]:
 
 
 def check_locks(folder: Path) -> None:
-    """Raise UserError if the file system of a folder, which need not exist yet, has no locks."""
+    """Raise UserError if the file system of a folder has no locks. The folder need not exist yet."""
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=nearest_existing(folder)) as file:
         try:
             if locks_enabled:
@@ -92,7 +92,10 @@ def hold(path: Path) -> BinaryIO | None:
 
 @contextmanager
 def unused(path: Path) -> Iterator[None]:
-    """Keep other processes from opening a file with hold(). Raises LockedError if a process holds the file."""
+    """Within the block, keep other processes from opening a file with hold().
+
+    Raises LockedError if a process holds the file, and UserError if the file system has no locks.
+    """
     if not locks_enabled or not path.exists():
         yield
         return

@@ -37,7 +37,7 @@ def raise_file_limit() -> None:
 
 
 def exhausted_resource(nbytes: int = SPARE_BYTES) -> ResourceError | None:
-    """Return an error if open files have run out, or if shared memory has no room for `nbytes`; otherwise None.
+    """Return an error if file descriptors have run out, or if shared memory has no room for `nbytes`; otherwise None.
 
     The resources themselves are tested, because the text of another library's error is not reliable.
     """

@@ -45,7 +45,7 @@ def is_found(path: Path) -> bool:
 def absolute(path: Path) -> Path:
     """The absolute path without `..`.
 
-    Symbolic links are resolved only up to the last `..`, because `..` after a link means the parent of the target.
+    Symbolic links are resolved only up to the last `..`, because `..` after a link means the parent of its target.
     """
     path = path.absolute()
     if ".." not in path.parts:

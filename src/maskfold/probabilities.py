@@ -23,8 +23,9 @@ class Predictions:
     """Class probabilities of photos.
 
     image_id: text [N]; probs: float32 [N, 18], each row sums to 1. Out-of-fold predictions also have label and fold,
-    int [N], and person_id, text [N]. source: hashes of the checkpoints and the eval photos, text, to recognise a stale
-    cache. fold_probs: the probabilities of the eval photos by the model of each finished fold, float32 [K, N, 18].
+    int [N], and person_id, text [N]. source: hashes of the checkpoints and the eval photos, as text, by which a stale
+    cache is recognised. fold_probs: float32 [K, N, 18], the probabilities of the eval photos, predicted by the model of
+    each of the K finished folds.
     """
 
     image_id: np.ndarray
@@ -44,7 +45,7 @@ class Predictions:
         arrays = {name: value for name, value in vars(self).items() if value is not None}
         for name in ("image_id", "person_id", "source"):
             if name in arrays:
-                # Text instead of dtype object, which numpy would pickle.
+                # numpy would pickle an array of dtype object.
                 arrays[name] = np.asarray(arrays[name], dtype=np.str_)
         for name in ("probs", "fold_probs"):
             if name in arrays:

@@ -17,7 +17,7 @@ MAX_CHUNK = 16
 
 
 def report(line: str, shown: bool = True) -> None:
-    """Print a line on stderr immediately. shown: False in all but one of several processes that report the same."""
+    """Print a line on stderr immediately. shown: False in all but one of the processes that report the same line."""
     if shown:
         print(line, file=sys.stderr, flush=True)
 
@@ -72,7 +72,7 @@ def progress(task: str, total: int, unit: str, shown: bool = True) -> Iterator[C
 def parallel_map(function: Callable, items: Sequence, task: str, unit: str) -> Iterator:
     """Yield function(item) for each item in order. One thread per core computes the results; the progress is shown.
 
-    Use it for functions that release the GIL, such as OpenCV's. After an error or a signal no thread starts another
+    Use it for functions that release the GIL, such as OpenCV's. After an error or a signal, no thread starts another
     chunk.
     """
     pool = ThreadPoolExecutor(num_cores())

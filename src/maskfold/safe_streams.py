@@ -43,7 +43,7 @@ def make_streams_safe() -> None:
 
 
 def _writes_to(stream: TextIO, descriptor: int) -> bool:
-    """Whether a stream writes to the descriptor directly. The replacement streams of notebooks and tests do not."""
+    """Whether a stream writes to the descriptor directly, not through _Sink. Streams of notebooks and tests do not."""
     try:
         return stream.fileno() == descriptor and not isinstance(getattr(stream.buffer, "raw", None), _Sink)
     except (AttributeError, OSError, ValueError):

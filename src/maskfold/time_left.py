@@ -1,4 +1,4 @@
-"""An estimate of the time a run still needs, from the speed of its first updates; durations as text."""
+"""Estimate the time that a run still needs, from the speed of its first updates; format and parse durations."""
 
 import re
 import sys
@@ -26,10 +26,10 @@ class TimeLeft:
         self._measured, self._start = -1, 0.0
 
     def after_update(self, part: str, num_updates: int, val_ratio: float, shown: bool = True) -> None:
-        """Call this after each update.
+        """Count an update; after enough of them, print the estimate. Call this after each update.
 
         num_updates: updates of the part so far, including those before it was resumed. val_ratio: number of validation
-        photos per training photo.
+        photos per training photo. shown: False in processes that must not print.
         """
         self._measured += 1
         if self._measured == 0:
@@ -39,7 +39,7 @@ class TimeLeft:
         seconds_per_update = (time.perf_counter() - self._start) / UPDATES_TO_MEASURE
         seconds_per_update *= 1 + COST_OF_PREDICTING * val_ratio
         names = list(self.updates)
-        # The parts before this one are finished, or other processes are training them.
+        # The parts that `updates` lists before this one are finished.
         later_updates = sum(self.updates[name] for name in names[names.index(part) + 1 :])
         seconds = seconds_per_update * (self.updates[part] - num_updates + later_updates / self.parts_at_once)
         if shown:
@@ -63,7 +63,10 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_duration(text: str, flag: str) -> float:
-    """Parse `8h`, `90m`, `1h30m`, `1.5h`, `2d` or `45s` into seconds. Raises UserError that names `flag`."""
+    """Parse a duration such as `8h`, `90m`, `1h30m`, `1.5h`, `2d` or `45s`; return seconds.
+
+    Raises UserError, with `flag` in its message, if `text` is not a duration above 0.
+    """
     compact = text.strip().lower().replace(" ", "")
     parts = re.findall(r"(\d+(?:\.\d+)?)(d|h|min|m|s)", compact)
     if not parts or "".join(number + unit for number, unit in parts) != compact:

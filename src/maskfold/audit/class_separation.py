@@ -4,23 +4,24 @@ import numpy as np
 
 # Minimum recall of the models in each class that is compared.
 MIN_RECALL = 0.5
-# Minimum number of people per fold. With fewer, the median is so uncertain that it varies more than the folds differ.
+# Minimum number of people in each fold, for scaling. With fewer, the sampling error of a fold's median is larger than
+# the differences between folds.
 MIN_PEOPLE_TO_SCALE = 20
-# Absolute margins are clipped to this many medians. Otherwise a few very confident predictions would increase the
-# standard deviation so much that well separated classes would seem poorly separated.
+# Absolute margins are clipped to this multiple of their median. Otherwise a few very confident predictions would
+# increase the standard deviation so much that well separated classes would seem poorly separated.
 MAX_MEDIANS = 2.0
 # Minimum of separation(). For margins from a single normal distribution around 0, which has no separate classes,
 # separation() is 1.6. For two normal distributions, it is 1.8 if their means are three standard deviations apart, and
-# 2.1 if they are four apart. The minimum is the value for 3.1 standard deviations. Models below it had confident errors
-# on many correct labels, which look like wrong labels.
+# 2.1 if they are four apart. The minimum is the value for 3.1 standard deviations. Models below it made confident
+# errors on many correct labels, and such errors look like wrong labels.
 MIN_SEPARATION = 1.83
 
 
 def low_recall(labels: np.ndarray, predicted: np.ndarray, names: dict[int, str], unit: str) -> str:
-    """Return a clause on the class that is absent or has the lowest recall; empty if all recalls reach MIN_RECALL.
+    """Return a clause that names the absent classes, or the class with the lowest recall if it is below MIN_RECALL.
 
-    labels, predicted: int [N]; names: class index -> name, for the compared classes; unit: what the rows are, "people"
-    or "photos".
+    The result is empty if all classes are present and reach MIN_RECALL. labels, predicted: int [N]; names: class index
+    -> name, for the compared classes; unit: what is labelled, "people" or "photos".
     """
     if absent := [name for index, name in names.items() if index not in labels]:
         return f"no {unit} are labelled {' or '.join(absent)}"

@@ -10,8 +10,8 @@ from scipy.special import expit, logit
 
 from maskfold.metrics.calibration import MIN_PROB
 
-# Critical value of the likelihood-ratio test of rate = 0 at the 5 % level. A rate of 0 is at the boundary of its range
-# (Self & Liang 1987).
+# Critical value of the likelihood-ratio test of rate = 0 at the 5 % level. It is lower than that of the chi-squared
+# distribution with one degree of freedom, because a rate of 0 is at the boundary of its range (Self & Liang 1987).
 MIN_EVIDENCE = 2.706
 # The fitted slope differs from normal_slope() by at most this factor. With a much smaller slope, a confident prediction
 # that contradicts a label would be explained by uncertainty of the models, not by a label error. On correct labels, the
@@ -31,8 +31,8 @@ class Contamination:
 
     slope: factor that calibrates the margins, an inverse temperature; rate: estimated share of wrong labels, 0 to 0.5;
     evidence: likelihood-ratio statistic against a rate of 0, >= 0. unfitted_reason: empty after a fit; otherwise a
-    clause that says why wrong labels cannot be distinguished from errors of the models. Nothing was fitted then: slope
-    and rate are NaN, and evidence is 0.
+    clause that says why wrong labels cannot be distinguished from errors of the models. Without a fit, slope and rate
+    are NaN, and evidence is 0.
     """
 
     slope: float
@@ -41,7 +41,7 @@ class Contamination:
     unfitted_reason: str = ""
 
     def p_wrong(self, margins: np.ndarray) -> np.ndarray:
-        """Probability that each label is wrong, float [P]; NaN without a fit. margins: those of fit_contamination()."""
+        """Probability that each label is wrong, float [P]; NaN without a fit. margins: see fit_contamination()."""
         return expit(logit(self.rate) - self.slope * margins)
 
 
@@ -75,7 +75,7 @@ def normal_slope(margins: np.ndarray) -> float:
     """
     absolute = np.abs(margins)
     mean = max(float(absolute.mean()), MIN_PROB)
-    # Equal margins have the variance 0, and any large slope fits them.
+    # If all absolute margins are equal, their variance is 0, and any large slope fits them.
     return 2 * mean / max(float(absolute.var()), (mean / 100) ** 2)
 
 
@@ -95,9 +95,10 @@ def _search(margins: np.ndarray, with_label_errors: bool) -> tuple[float, float,
 
 
 def _best_rates(p_label: np.ndarray) -> np.ndarray:
-    """Return the most likely rate for each slope, float [S]; p_label: float [S, P].
+    """Return the most likely rate for each slope, float [S].
 
-    The derivative of the log-likelihood falls as the rate grows, so bisection finds its zero or an end of the range.
+    p_label: float [S, P], the sigmoid of slope * margin for each slope and person. The derivative of the log-likelihood
+    falls as the rate grows, so bisection finds its zero or an end of the range.
     """
     low, high = np.zeros(len(p_label)), np.full(len(p_label), MAX_RATE)
     gain = 1 - 2 * p_label

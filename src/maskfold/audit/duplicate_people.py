@@ -15,20 +15,21 @@ from maskfold.progress import parallel_map
 
 # Height and width in pixels at which photos are compared.
 SIZE = (384, 288)
-# Each bit of the perceptual hash tells whether one of the lowest frequencies of the cosine transform is above their
-# median (Zauner 2010). Windows of the photo are hashed too, because one of two copies may be cropped. WINDOW_SCALES:
-# side of a window / side of the photo.
+# Each bit of the perceptual hash tells whether a low-frequency coefficient of the cosine transform is above the median
+# of these coefficients (Zauner 2010). Windows of the photo are hashed too, because one of two copies may be cropped.
+# HASH_SIDE: side of the photo before the transform, in pixels. NUM_FREQUENCIES: frequencies per direction.
+# WINDOW_SCALES: side of a window / side of the photo.
 HASH_SIDE, NUM_FREQUENCIES = 32, 12
 WINDOW_SCALES = (0.93, 0.86, 0.8, 0.74)
 # Each person has this many candidates by hash, and as many by embedding.
 NUM_NEIGHBOURS = 5
-# MAX_KEYPOINTS: keypoints that are detected in each photo. The other constants are the minimum values of a duplicate.
-# MIN_POINTS: number of keypoints that agree on one rotation, zoom and shift. MIN_LIKENESS and MIN_DETAILS: correlation
-# of the aligned photos in each colour channel, and in their details. The minimum values were tested with copies of real
-# portraits that were cropped by 3 to 25 % of their sides, saved at JPEG quality 30 to 80, or rotated, zoomed and relit.
-# The copies had at least 37 such keypoints, and correlations of at least 0.997 in the colours and 0.83 in the details.
-# No pair of portraits of 600 different people came near these values. Some pairs of 600 synthetic portraits had 0.95 in
-# the details, but none more than 0.90 in the colours.
+# MAX_KEYPOINTS: maximum number of keypoints that are detected in each photo. The other constants are the minimum values
+# of a duplicate. MIN_POINTS: number of keypoints that agree on one rotation, zoom and shift. MIN_LIKENESS: correlation
+# of the aligned photos in each colour channel. MIN_DETAILS: correlation of their details. The minimum values were
+# tested with copies of real portraits that were cropped by 3 to 25 % of their sides, saved at JPEG quality 30 to 80, or
+# rotated, zoomed and relit. The copies had at least 37 such keypoints, and correlations of at least 0.997 in the
+# colours and 0.83 in the details. No pair of portraits of 600 different people came near these values. Some pairs of
+# 600 synthetic portraits had a correlation of 0.95 in the details, but none more than 0.90 in the colours.
 MAX_KEYPOINTS, MIN_POINTS, MIN_LIKENESS, MIN_DETAILS = 400, 12, 0.95, 0.6
 # Ratio test (Lowe 2004): a match counts if its distance is below this share of the distance of the second-best match.
 MAX_DISTANCE_RATIO = 0.8
@@ -119,9 +120,10 @@ def _neighbours(similarity: np.ndarray) -> set[tuple[int, int]]:
 
 
 def _similarity(one: np.ndarray, other: np.ndarray, keypoints: tuple, others: tuple) -> tuple[float, float, int]:
-    """Return (likeness, details, points) of two photos after alignment; zeros if they cannot be aligned.
+    """Return (likeness, details, points) of two photos after alignment.
 
-    keypoints, others: (keypoints, descriptors) of `one` and of `other` from cv2.SIFT.
+    All three are 0 if the photos cannot be aligned or overlap too little. keypoints, others: (keypoints, descriptors)
+    of `one` and of `other` from cv2.SIFT.
     """
     (points, descriptors), (other_points, other_descriptors) = keypoints, others
     if min(len(points), len(other_points)) < 2:

@@ -45,12 +45,13 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     margin: log P(label) - log P(other class), averaged over the person's photos; the other class is the one with the
     highest mean log P. On the mask axis, margin is the sum over the incorrect_mask and normal photos, and the other
     class is that of the other photo. Margins are scaled so that the median of their absolute values is the same in all
-    folds (see scaled_by_fold). field, value: the correction; value is empty if the middle age group is suggested, which
-    gives no single age. proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above
-    0.5. Ages are only ranked, because the models are systematically wrong near the borders of age groups, and the fit
-    would report this as wrong labels. If the models do not separate the classes of an axis, nothing is fitted, p_wrong
-    is NaN and no correction is proposed. confident_learning: whether cleanlab reports the label as wrong (Northcutt et
-    al. 2021); None if cleanlab is not installed or a class is absent.
+    folds (see scaled_by_fold). field, value: the correction; on the age axis, value is 29 for the young group, 60 for
+    the old group and empty for the middle group. proposed: true on gender and mask if the axis has evidence of wrong
+    labels and p_wrong is above 0.5. Ages are only ranked and their p_wrong is NaN, because the models are
+    systematically wrong near the borders of age groups, and the fit would report these errors as wrong labels. If the
+    models do not separate the classes of an axis, nothing is fitted, p_wrong is NaN and no correction is proposed.
+    confident_learning: whether cleanlab (Northcutt et al. 2021) reports the label as wrong, or on the mask axis the
+    labels of both photos; None if cleanlab is not installed or a class is absent.
     fits: {axis: the fit}.
     """
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)
@@ -97,9 +98,10 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
 
 
 def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
-    """Return the rows of the mask axis, on whether a person's incorrect_mask and normal photos are exchanged.
+    """Return the rows of the mask axis. The margin is low if incorrect_mask and normal seem to be exchanged.
 
-    Only people with both photos have a row.
+    Only people with both photos have a row. people: person_ids [P]; of_photo: index in `people` of the person of each
+    photo, int [N]; probs: probabilities of the mask classes, float [N, 3].
     """
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
     mask = decode_label(oof.label)[0]
@@ -148,7 +150,7 @@ def confident_learning(labels: np.ndarray, probs: np.ndarray) -> np.ndarray | No
 
 
 def _age_of_group(group: int) -> str:
-    """Return the last age of the young group or the first age of the old group as text; "" for the middle group."""
+    """Return the highest age of the young group or the lowest age of the old group as text; "" for the middle group."""
     return {0: str(AGE_BORDERS[0] - 1), len(AGE_GROUPS) - 1: str(AGE_BORDERS[-1])}.get(int(group), "")
 
 

@@ -1,4 +1,4 @@
-"""The console command: `maskfold NAME ...` of an installed wheel is the same as `python scripts/NAME.py ...`."""
+"""The console command of an installed wheel: `maskfold NAME ...` is the same as `python scripts/NAME.py ...`."""
 
 import importlib
 import sys

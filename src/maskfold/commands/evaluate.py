@@ -1,8 +1,8 @@
 """Score and compare runs by their out-of-fold predictions, or score a submission against true labels.
 
-Several runs are compared with the first one. If they are repeats of one experiment, which differ only in the seed or
-the folds, their mean score, its spread over repeats, its interval over people and seeds, and an estimate of the gain
-from averaging the fold models are printed too.
+Several runs are compared with the first one. Repeats of one experiment differ only in the seed or the folds. For
+repeats, the output also contains their mean score, its spread over repeats, its interval over people and seeds, and an
+estimate of the gain from averaging the fold models.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""List the submissions on record with their expected and their leaderboard scores, the best expected one first.
+"""List the submissions on record with their expected and leaderboard scores, the highest expected score first.
 
-With --final K, choose the K submissions to select for the private leaderboard, where the best of them counts.
+With --final K, choose the K final submissions for the private leaderboard, where only the best of them counts.
 """
 
 from pathlib import Path

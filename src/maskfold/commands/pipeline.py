@@ -83,7 +83,7 @@ def _prepare(data: Data) -> bool:
         folder = data.prepared or default_folder(find_layout(data.root))
         meta = read_meta(folder) if (folder / META_FILE).exists() else {}
         if meta.get("skipped") or (meta.get("corrections") and data.corrections is None):
-            # The flags of prepare.py with which the folder was prepared are not in the configuration.
+            # The folder was prepared with flags of prepare.py that are not in the configuration.
             print(f"prepared: {folder} is kept, because it has corrections or lacks photos; prepare.py can change it")
         else:
             if meta and data.corrections is not None:

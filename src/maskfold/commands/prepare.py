@@ -43,7 +43,10 @@ def main() -> None:
 
 
 def run_prepare(data: Path | None, out: Path | None, options: PrepareOptions, out_flag: str = "--out") -> None:
-    """Prepare the raw data folder `data` and describe the prepared folder. out_flag: the flag that chooses `out`."""
+    """Prepare the raw data folder `data`, and print a description of the prepared folder.
+
+    out_flag: the flag that chooses `out`.
+    """
     from maskfold.data.images_table import META_FILE, describe
     from maskfold.data.prepared_folder import prepare
     from maskfold.data.raw_layout import default_folder, find_layout

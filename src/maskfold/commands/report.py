@@ -34,7 +34,10 @@ def main() -> None:
 
 
 def run_report(paths: Sequence[Path], places: Places, out: Path | None = None) -> None:
-    """Write the pages of runs whose inputs have changed. paths: run folders, or names under runs/; out: see --out."""
+    """Write the pages of runs, except pages that are up to date.
+
+    paths: run folders, or names under runs/; out: see --out.
+    """
     from maskfold.report.page_record import COMPARISON_FILE, REPORT_FILE
     from maskfold.runs.run_folder import RunFolder, check_distinct_names, find_run
 
@@ -54,7 +57,7 @@ def run_report(paths: Sequence[Path], places: Places, out: Path | None = None) -
 
 
 def _write_page(runs: "Sequence[RunFolder]", path: Path) -> None:
-    """Write the report of a run or the comparison of several runs, unless the page shows it already."""
+    """Write the report of a run or the comparison of several runs, unless the page is up to date."""
     from maskfold.inference.unchanged_inputs import report_inputs
     from maskfold.report.page_record import is_current_page
 
@@ -62,7 +65,7 @@ def _write_page(runs: "Sequence[RunFolder]", path: Path) -> None:
     if is_current_page(path, report_inputs(runs)):
         print(f"{name}: {path} is up to date")
         return
-    # Imported only here, because matplotlib and torch take seconds.
+    # Imported only here, because matplotlib and torch take seconds to import.
     from maskfold.report.comparison_page import write_comparison
     from maskfold.report.run_report import write_report
 

@@ -1,6 +1,6 @@
 """Blend runs into a submission: average probabilities over fold models, TTA views and runs, then choose labels.
 
-It can also rebuild a submission from its manifest (--from), or record a leaderboard score (--record NAME SCORE).
+With --from, rebuild a submission from its manifest instead. With --record NAME SCORE, record a leaderboard score.
 """
 
 from collections.abc import Sequence
@@ -90,7 +90,7 @@ class BlendOptions:
 
 
 def run_submit(paths: Sequence[Path], places: Places, out: Path | None, options: BlendOptions) -> Path:
-    """Write the submission of runs, unless it would be the one that is there; return its path.
+    """Write the submission of runs, unless the existing one is up to date; return its path.
 
     paths: run folders, or names under runs/. out: the CSV, None for submissions/<runs>.csv.
     """

@@ -71,7 +71,7 @@ def main() -> None:
     _check_seeds(args.seeds or [])
     from maskfold.time_left import parse_duration
 
-    # --stop-after limits the time of the whole command, so the time starts here.
+    # --stop-after limits the time of the whole command, so the clock starts before the configuration is read.
     deadline = None if args.stop_after is None else time.time() + parse_duration(args.stop_after, "--stop-after")
     config = load_config(args.file, config_overrides(args))
     from maskfold.training.fold_job import TrainRequest
@@ -93,7 +93,7 @@ def run_train(config: "Config", name: str, request: "TrainRequest") -> Path:
 
     finished = finished_run(config, name, request)
     if finished is None:
-        # Imported only here, because torch and what training needs take seconds.
+        # Imported only here, because torch and the other imports of training take seconds.
         from maskfold.training.fit import fit_run
 
         run, summary = fit_run(config, name, request)

@@ -50,7 +50,7 @@ class Choice:
         return tuple(names) if self.without is None else (self.without, *names)
 
     def check(self, value: Any) -> Any:
-        """Return a valid name unchanged. Raises ValueError for other values, worded like pydantic's own errors."""
+        """Return a valid name unchanged. Raises ValueError for other values, with a message like pydantic's own."""
         if value not in self.names:
             *others, last = map(repr, self.names)
             raise ValueError(f"input should be {', '.join(others)} or {last}")

@@ -94,8 +94,8 @@ def run(main: Callable[[], None]) -> NoReturn:
     """Call main, then exit with a status.
 
     0: success; 1: internal error; 2: an error that the user can fix; 129, 130 and 143: stopped by SIGHUP, SIGINT and
-    SIGTERM. Child processes of multiprocessing are ended as well. A closed pipe on stdout or stderr does not change the
-    status.
+    SIGTERM. Child processes of multiprocessing are killed before the exit. A closed pipe on stdout or stderr does not
+    change the status.
     """
     use_utf8()
     make_streams_safe()
@@ -104,7 +104,7 @@ def run(main: Callable[[], None]) -> NoReturn:
         # nohup starts a program with SIGHUP ignored, and the signal must stay ignored.
         if signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, _terminate)
-    # Shells start background jobs with SIGINT ignored, but a script must save and end on SIGINT everywhere.
+    # Shells start background jobs with SIGINT ignored, but a script must save and exit on SIGINT in the background too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = _status_of(main)
@@ -145,7 +145,7 @@ def _status_of(main: Callable[[], None]) -> int | str | None:
     except OSError as fault:
         if fault.errno in (errno.EMFILE, errno.ENFILE):
             print(f"error: {too_many_files_error()}", file=sys.stderr)
-        # An OSError that is not in CANNOT_WRITE and has no file name is an internal error.
+        # An OSError without a file name is an internal error, unless its errno is in CANNOT_WRITE.
         elif fault.errno not in CANNOT_WRITE and fault.filename is None:
             raise
         else:

@@ -89,7 +89,10 @@ KEYS = tuple(flatten(Config().model_dump()))
 
 
 def fixed_values(config: Config) -> dict[str, Any]:
-    """{dotted key: JSON value} of the keys that must not change when a run is resumed; only the names of paths."""
+    """Return {dotted key: JSON value} for the keys that must not change when a run is resumed.
+
+    DATA_PATHS are left out. Other paths are shortened to their last part, because files and folders may be moved.
+    """
     flat = flatten(config.model_dump(mode="json"))
     values = {key: value for key, value in flat.items() if key not in MAY_CHANGE_ON_RESUME + DATA_PATHS}
     values["model.weights"] = values["model.weights"] and PurePath(values["model.weights"]).name

@@ -39,7 +39,7 @@ def add_cache_flags(parser: Parser, cache_help: str | None = CACHE_HELP) -> None
 def places_of(args: argparse.Namespace) -> Places:
     """Return the places that the flags of add_data_flags and add_cache_flags give. --no-lock disables locks.
 
-    Raises UserError if --cache is not a folder. A read-only folder is allowed.
+    Raises UserError if the path of --cache or of one of its parents is a file. The folder may be missing or read-only.
     """
     enable_locks(not args.no_lock)
     flags = vars(args)

@@ -31,7 +31,10 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict:
-    """Read a YAML mapping. Raises UserError if the file is missing or does not contain a mapping in plain YAML."""
+    """Read a YAML mapping; an empty file gives {}.
+
+    Raises UserError if the file is missing, too large, or not a mapping in plain YAML.
+    """
     try:
         text = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -62,7 +65,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def _check_size(root: yaml.Node) -> None:
-    """Raise ValueError for too many values or levels. An alias counts each time it is used."""
+    """Raise ValueError for too many values or levels. The values of an alias count each time it is used."""
     size_by_id: dict[int, int] = {}
 
     def size(node: yaml.Node, level: int) -> int:

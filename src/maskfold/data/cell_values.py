@@ -13,7 +13,7 @@ def whole_number(cell: str) -> int | None:
 
 
 def decimal_number(cell: str) -> float | None:
-    """Parse a cell such as `0.75`, `7.5e-1` or `0,75`. Return NaN for a blank cell, None if it is not a number."""
+    """Parse a cell such as `0.75`, `7.5e-1` or `0,75`. Return NaN for a blank cell, None for any other text."""
     match = re.fullmatch(r"([+-]?[0-9]{1,18})(?:[.,]([0-9]{1,30}))?(?:[eE]([+-]?[0-9]{1,2}))?", cell.strip())
     if match:
         return float(f"{match[1]}.{match[2] or 0}e{match[3] or 0}")

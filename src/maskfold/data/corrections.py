@@ -18,10 +18,10 @@ SWAPS = ("incorrect_mask|normal", "normal|incorrect_mask")
 def apply_corrections(people: pd.DataFrame, path: Path) -> tuple[pd.DataFrame, set[str], dict]:
     """Apply the corrections of the CSV at `path`.
 
-    A row's person_id is the name of the person's folder, or the id in train.csv if only one person has that id. people:
-    Catalog.people. Returns (corrected people, swapped, report). swapped: the person_ids of the people whose
-    incorrect_mask and normal photos are exchanged. report: the file, the changes, the number of corrections that were
-    already correct, and the person_ids that are not in the data. Raises UserError, whose message lists all faults.
+    people: Catalog.people. A person_id in the CSV is the name of the person's folder, or the id in train.csv if only
+    one person has that id. Returns (corrected people, swapped, report). swapped: the person_ids of the people whose
+    incorrect_mask and normal photos are exchanged. report: the file, the changes, the number of corrections that change
+    nothing, and the person_ids that are not in the data. Raises UserError with a list of all faults.
     """
     faults: list[str] = []
     changes: dict[tuple[str, str], tuple[str | int | None, int]] = {}
@@ -82,14 +82,14 @@ def _read_value(field: str, cell: str) -> tuple[str | int | None, str]:
 
 
 class PersonIds:
-    """Finds people by the person_ids of a corrections file, which are folders or ids of train.csv."""
+    """Find people by the person_id in a corrections file: the name of a folder, or an id in train.csv."""
 
     def __init__(self, people: pd.DataFrame):
         self._by_folder, self._by_id = Names(people.person_id), Names(people.id)
         self._folders_by_id = people.groupby("id").person_id.apply(list).to_dict()
 
     def folders(self, name: str) -> list[str]:
-        """Return a list: the folder with this name, or the folders of all people with this id, or nothing.
+        """Return the folder with this name, or else the folders of all people with this id, as a list; it may be empty.
 
         Names are matched by Names.find, so they may differ in Unicode form, case or spaces.
         """

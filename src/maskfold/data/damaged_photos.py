@@ -13,7 +13,8 @@ from maskfold.progress import parallel_map
 if TYPE_CHECKING:
     import pandas as pd
 
-# What decides whether a photo can be read. Increase the number when inspect_photo refuses other photos.
+# The versions of the check and of OpenCV, which decide whether a photo can be read. Increase the check number when
+# inspect_photo accepts or rejects other photos than before.
 CHECKED_BY = f"check 1, opencv {cv2.__version__}"
 SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
 # The hint if an existing folds.csv contains people who would be left out.
@@ -21,7 +22,10 @@ SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; use it with another --out, because existing
 
 
 class CheckedPhotos(NamedTuple):
-    """A table of photos, the sha1 of each file (hashes), and what is wrong with each photo, or None (faults)."""
+    """A table of photos and the result of their check.
+
+    hashes: the sha1 of each file. faults: for each photo, what is wrong with it, or None.
+    """
 
     table: pd.DataFrame
     hashes: list[str]

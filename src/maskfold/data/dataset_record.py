@@ -76,6 +76,9 @@ def fingerprint(table: "pd.DataFrame", hashes: Sequence[str]) -> str:
 
 
 def data_identity(fingerprint: str, fold_by_person: Mapping[str, int | str]) -> str:
-    """Hash of photos, labels and people's folds: 16 hex digits. fingerprint: that of dataset.json."""
+    """Hash the photos, the labels and each person's fold to 16 hex digits.
+
+    fingerprint: the value in dataset.json, a hash of photos and labels. fold_by_person: {person_id: fold}.
+    """
     lines = "\n".join(f"{person} {fold_by_person[person]}" for person in sorted(fold_by_person))
     return hashlib.sha256(f"{fingerprint}\n{lines}".encode()).hexdigest()[:16]

@@ -17,8 +17,8 @@ def make_folds(people: pd.DataFrame, folds: int, seed: int) -> tuple[pd.DataFram
     """Assign people to `folds` folds, stratified by gender x age group.
 
     Returns a table (person_id, gender, age, fold) and warnings. The sizes of the folds, in total and per gender x age
-    group, differ by at most one. They are those of sklearn's StratifiedKFold, but this function also works if every
-    group has fewer people than there are folds. Raises UserError for more folds than people.
+    group, differ by at most one. The sizes equal those of sklearn's StratifiedKFold, but this function also works if
+    every group has fewer people than there are folds. Raises UserError for more folds than people.
     """
     if folds > len(people):
         raise UserError(f"folds {folds}: there are only {len(people)} people; ask for fewer folds")
@@ -56,9 +56,9 @@ def assign_folds(bins: np.ndarray, folds: int, seed: int) -> np.ndarray:
 
 
 def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row numbers of training and of validation photos in `images` for a fold, two int arrays.
+    """Return (train, val): the row numbers in `images` of the training and the validation photos of a fold, int arrays.
 
-    Raises UserError if folds.csv does not contain exactly the people of images.csv, each once.
+    Raises UserError if folds.csv is not valid (see check_folds).
     """
     check_folds(images, folds)
     is_validation = images.person_id.map(folds.set_index("person_id").fold).to_numpy() == fold
@@ -72,7 +72,10 @@ def split(images: pd.DataFrame, folds: pd.DataFrame, fold: int) -> tuple[np.ndar
 
 
 def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
-    """Raise UserError if folds.csv repeats a person, has other people than images.csv, or folds other than 0, 1, ..."""
+    """Raise UserError if folds.csv is not valid.
+
+    It must list exactly the people of `images`, each once, and at least two folds, numbered 0, 1, ... without a gap.
+    """
     repeated = folds.person_id[folds.person_id.duplicated()]
     if len(repeated):
         raise UserError(

@@ -135,7 +135,7 @@ def read_meta(folder: Path) -> dict:
 
 
 def read_fold_by_person(folder: Path) -> dict[str, str]:
-    """Read folds.csv as {person_id: fold} without pandas and without checks; see data_identity."""
+    """Read folds.csv as {person_id: fold as text} for data_identity, without pandas and without checks."""
     with (folder / FOLDS_FILE).open(encoding="utf-8", newline="") as file:
         return {row["person_id"]: row["fold"] for row in csv.DictReader(file)}
 

@@ -85,7 +85,10 @@ class Names:
 
 
 class DiskNames:
-    """Find files and folders below a root by relative path. Names.find matches each part; a folder is listed once."""
+    """Find files and folders below a root by relative path.
+
+    Each part of a path is matched by Names.find. The content of each folder is listed only once.
+    """
 
     def __init__(self, root: Path):
         self.root = root
@@ -102,9 +105,9 @@ class DiskNames:
         return path
 
     def resolve(self, name: str) -> Path:
-        """Return the path of `name` as written if it exists or `find` finds nothing, else the path that `find` returns.
+        """Return the path of `name` as written if it exists, else the path that `find` returns.
 
-        No folder is listed if the path exists as written.
+        If `find` finds nothing either, the path as written is returned. If that path exists, no folder is listed.
         """
         path = self.root / name
         return path if is_found(path) else self.find(name) or path

@@ -71,8 +71,8 @@ def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptio
     is_other_folder = old_meta is not None and not is_recorded_folder(folder, layout)
     raw_paths = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
     if old_meta is not None and not is_other_folder:
-        # Relative paths stay as recorded, so that dataset.json is the same in every copy of the project and from every
-        # working directory.
+        # Relative paths stay as recorded, so that dataset.json is the same in every copy of the project and does not
+        # depend on the working directory.
         raw_paths |= {key: old_meta[key] for key in raw_paths if not Path(old_meta[key]).is_absolute()}
     catalog = read_catalog(layout)
     photos, eval_photos = check_changed_photos(catalog, layout, folder, None if is_other_folder else old_meta)
@@ -114,7 +114,7 @@ def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptio
             "corrections": applied,
             "skipped": skipped,
             "warnings": catalog.warnings + warnings,
-            # The hash of each file: train.py need not parse the tables to know that they are not damaged.
+            # With the hash of each file, train.py can tell that the tables are intact without parsing them.
             "tables": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items() if text},
         }
         if old_meta is not None and not options.may_change and not has_same_content(folder, old_meta, tables, meta):
@@ -129,8 +129,8 @@ def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -
     """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written."""
     changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
     if changed:
-        # dataset.json is deleted first. Otherwise, if the process were killed while the tables are replaced, new labels
-        # would have the old fingerprint.
+        # dataset.json is deleted first. Otherwise, if the process is killed while it replaces the tables, new labels
+        # have the old fingerprint.
         (folder / META_FILE).unlink(missing_ok=True)
     for name, text in changed.items():
         if text is None:
@@ -177,8 +177,8 @@ def _check_not_file(folder: Path) -> None:
 
 
 def _skip_hint(folder: Path, people: list[str]) -> str:
-    # An older version of maskfold may have accepted these photos. Then folds.csv contains the people, and finished runs
-    # need these folds, so the hint suggests another folder.
+    # An older version of maskfold may have accepted the photos of these people. Then folds.csv contains the people, and
+    # finished runs need these folds, so the hint suggests another folder.
     in_folds = (folder / FOLDS_FILE).exists() and read_prepared_table(folder, FOLDS_FILE).person_id.isin(people).any()
     return SKIP_ELSEWHERE_HINT if in_folds else SKIP_HINT
 
@@ -186,7 +186,10 @@ def _skip_hint(folder: Path, people: list[str]) -> str:
 def _make_or_keep_folds(
     folder: Path, people: pd.DataFrame, images: pd.DataFrame, folds: int | None, seed: int | None
 ) -> tuple[pd.DataFrame, int | None, list[str]]:
-    """Return (folds, seed, warnings) of folds.csv if it exists, else of new folds. seed: None if it is unknown."""
+    """Return (folds, seed, warnings) of folds.csv if it exists, else of new folds.
+
+    The returned seed is None if the seed of folds.csv is unknown.
+    """
     path = folder / FOLDS_FILE
     if not path.exists():
         seed = Config().data.fold_seed if seed is None else seed

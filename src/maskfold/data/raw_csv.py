@@ -28,16 +28,16 @@ def read_table(
     names_exist: Callable[[pd.DataFrame], bool] = lambda table: False,
     optional: tuple[str, ...] = (),
 ) -> pd.DataFrame:
-    """Read the columns `columns` of a CSV as text. The index is the line number at which a row begins, counted from 1.
+    """Read the columns `columns` of a CSV as text. The index is the number of the line in which a row begins, from 1.
 
-    The separator is the comma, semicolon or tab with which most of `columns` are found in the header. Rows of blank
-    cells and all other columns are left out. Text in a column without a name is a fault, except in the first column,
+    The separator is the comma, semicolon or tab, whichever finds the largest number of `columns` in the header. Blank
+    rows and all other columns are left out. Text in a column without a name is a fault, except in the first column,
     which may be an index. Cells that are missing at the end of a row are empty. Spaces around a cell are kept, because
     names may contain them.
 
     faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: takes the table
-    and returns whether all names in it exist; a file that is not UTF-8 is read as CP949 only if this is True.
-    optional: those of `columns` that may be missing; their cells are then empty.
+    and returns whether all names in it exist. A file that is not UTF-8 is read as CP949 only if names_exist returns
+    True. optional: those of `columns` that may be missing; their cells are then empty.
 
     Raises UserError if the file is not a CSV with these columns, or if it has no rows and may_be_empty is False.
     """
@@ -83,7 +83,10 @@ Records = Iterator[tuple[int, list[str]]]
 
 
 def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> tuple[int, list[str], Records]:
-    """Return (line of the header, header, other records), read with the separator that finds most of `columns`."""
+    """Return (line of the header, header, other records), read with the separator that finds the most of `columns`.
+
+    The line is counted from 1.
+    """
     # Some programs write a first line such as `sep=;`, which tells Excel the separator.
     start = re.match(r"\s*sep=[^\n]\n", text, re.IGNORECASE)
     first_line = text[: start.end()].count("\n") + 1 if start else 1

@@ -10,7 +10,7 @@ from maskfold.data.name_matching import DiskNames
 from maskfold.errors import UserError
 from maskfold.places import Places, is_found, possible_paths
 
-# The default folder for prepared folders.
+# The default parent folder of prepared folders.
 PREPARED_FOLDERS = Path("data/prepared")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class _UnreadableError(OSError):
-    """A file cannot be read, but not because too many files are open."""
+    """A file cannot be read for a reason other than too many open files."""
 
 
 def is_recorded_folder(folder: Path, layout: Layout) -> bool:
@@ -93,7 +93,7 @@ def check_same_data(folder: Path, layout: Layout) -> None:
 
 
 def hash_photos(catalog: Catalog, root: Path) -> tuple[CheckedPhotos, CheckedPhotos]:
-    """Read the training and the eval photos without decoding them."""
+    """Hash the training and the eval photos without decoding them. All returned faults are None."""
     train, evaluation = (
         CheckedPhotos(table, _hashes([root / path for path in table.path], root), [None] * len(table))
         for table in (catalog.images, catalog.eval_table)
@@ -106,10 +106,11 @@ def check_changed_photos(
 ) -> tuple[CheckedPhotos, CheckedPhotos]:
     """Check the training and the eval photos. They are not decoded again if their bytes are those of the last check.
 
-    old_meta: dataset.json of the prepared folder, None if it is new or was prepared from another raw data folder.
+    old_meta: dataset.json of the prepared folder; None if the folder is new or was prepared from other raw data.
     """
     if old_meta is not None and old_meta.get("checked_by") == CHECKED_BY and old_meta.get("skipped") is None:
-        # A damaged images.csv is written again, and check_photos lists all photos that cannot be read.
+        # These errors are not reported here: a damaged images.csv is written again later, and check_photos lists all
+        # photos that cannot be read.
         with suppress(UserError, KeyError, _UnreadableError):
             hashed = hash_photos(catalog, layout.root)
             if has_same_photos(folder, *hashed):
@@ -154,7 +155,7 @@ def _sha1(path: Path) -> str:
 
 
 def has_same_content(folder: Path, old_meta: dict, tables: dict[str, pd.DataFrame | None], meta: dict) -> bool:
-    """Whether the new content of a prepared folder differs from its present content only in paths and warnings.
+    """Whether the new and present contents of a prepared folder are equal, apart from paths, warnings and checked_by.
 
     old_meta, meta: the old and the new dataset.json. tables: the new tables by file name.
     """

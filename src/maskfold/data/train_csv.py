@@ -42,7 +42,7 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
         else:
             folder = str(PurePosixPath(row.path if num_spellings[row.path.strip()] > 1 else row.path.strip()))
             path = disk.find(row.path)
-            # Two spellings of one folder on disk are duplicates. If the folder is missing, only equal paths are found.
+            # Two spellings of one folder on disk are duplicates. For a missing folder, only equal paths are duplicates.
             first_line = line_by_folder.setdefault(path or folder, row.Index)
             if first_line != row.Index:
                 faults.append(f"{where}: folder {folder} is already listed in line {first_line}; keep one of them")

@@ -12,9 +12,9 @@ from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import class_table
 from maskfold.probabilities import OutOfFold
 
-# Number of classes and number of people that are listed: those with the largest differences.
+# This many classes and this many people are listed: those with the largest differences.
 NUM_LISTED = 5
-# The number of additional people needed is printed only if it is at most this many times the number of people.
+# The number of additional people needed is printed only if it is at most this many times the number of people compared.
 MAX_PEOPLE_RATIO = 100
 
 
@@ -29,7 +29,7 @@ def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> 
     """Return sentences: which run is better, then the classes and people that differ most.
 
     The runs are compared on the photos that both predict. If the labels of the runs differ because of corrections, the
-    runs are compared twice, on the labels of each. Raises UserError if the runs have no photo in common.
+    runs are compared twice, on the labels of each run. Raises UserError if the runs have no photo in common.
     """
     second_ids = set(second.image_id)
     ids = [name for name in first.image_id if name in second_ids]

@@ -27,8 +27,8 @@ OTHER_PHOTOS = "its ImageIDs are not those of the other submissions"
 class ComparableSubmissions:
     """Submissions with different labels for the same photos.
 
-    table: their rows in the index, the best expected score first. labels: int [n, N], the predicted labels of the
-    photos, in one order. messages: which submissions are left out, and why.
+    table: their rows in the index, the best expected score first. labels: int [n, N], the labels that n submissions
+    predict for N photos, which are in the same order for all. messages: which submissions are left out, and why.
     """
 
     table: pd.DataFrame
@@ -44,9 +44,10 @@ class ComparableSubmissions:
 
 
 def submissions_on_record(folder: Path) -> pd.DataFrame:
-    """Read the index of a folder, the best expected score first; submissions of older versions, which have none, last.
+    """Read the index of a folder, sorted by expected score, the best first.
 
-    Raises UserError if the index is damaged or lists no submission.
+    Submissions without an expected score, such as those of older versions, come last. Raises UserError if the index is
+    damaged or lists no submission.
     """
     table = read_index(folder)
     if table.empty:
@@ -61,8 +62,9 @@ def submissions_on_record(folder: Path) -> pd.DataFrame:
 def comparable_submissions(folder: Path) -> ComparableSubmissions:
     """Read the submissions of a folder that can be compared.
 
-    Left out are submissions without a valid expected score, those whose CSV is missing or has changed, those with other
-    ImageIDs than most, and all but one of those with the same labels. Raises UserError if none is left.
+    Submissions are left out if they have no valid expected score, if their CSV is missing, invalid or has changed, or
+    if their ImageIDs are not those of most submissions. Of submissions with the same labels, only one is kept. Raises
+    UserError if none is left.
     """
     table = submissions_on_record(folder)
     names_by_reason: dict[str, list[str]] = defaultdict(list)
@@ -81,7 +83,7 @@ def comparable_submissions(folder: Path) -> ComparableSubmissions:
                 labels_by_row[row.Index] = submission.ans.to_numpy()
         if reason is not None:
             names_by_reason[reason].append(row.name)
-    # Of two eval sets with equally many submissions, the one of the newest submission.
+    # If two sets of ImageIDs have equally many submissions, the set of the newest submission is chosen.
     comparable = max(rows_by_ids.values(), key=lambda rows: (len(rows), table.created[rows].max()), default=[])
     if others := [row for row in labels_by_row if row not in comparable]:
         names_by_reason[OTHER_PHOTOS] += table["name"][others].tolist()
@@ -112,7 +114,7 @@ def _score_fault(row: Any) -> str | None:
 
 
 def _file_fault(path: Path, csv_sha256: str) -> str | None:
-    """Why a CSV is not the one that was submitted; None if it is."""
+    """Why a CSV is not the file that submit.py wrote; None if it is."""
     try:
         if not can_be_path(path) or not path.is_file():
             return MISSING
@@ -124,7 +126,7 @@ def _file_fault(path: Path, csv_sha256: str) -> str | None:
 def _without_equal_labels(table: pd.DataFrame, labels_by_row: dict[int, np.ndarray]) -> tuple[list[int], list[str]]:
     """Return (one row of each group with the same labels, notes on the others).
 
-    A row with a leaderboard score is kept, and of several the newest.
+    A row with a leaderboard score is preferred. Of several such rows, or if there is none, the newest row is kept.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row, labels in labels_by_row.items():

@@ -1,4 +1,7 @@
-"""Find out whether a run is finished and unchanged, without importing torch or pandas: train.py then only shows it."""
+"""Find out whether a run is finished and unchanged, without importing torch or pandas.
+
+For such a run, train.py only shows the results.
+"""
 
 import csv
 import os
@@ -18,16 +21,16 @@ from maskfold.training.fold_job import TrainRequest, check_request, print_finish
 
 
 class _OtherDataError(Exception):
-    """The prepared folder is damaged, or not that of this raw data folder or of these corrections."""
+    """The prepared folder is damaged, or was not made from this raw data folder with these corrections."""
 
 
 def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunFolder, dict] | None:
-    """Return what fit_run would return for a run that has nothing left to train or to write, and print its lines.
+    """Return and print what fit_run would return and print for a run that has nothing left to train or to write.
 
-    None for all other runs, and for all that is unusual or wrong: fit_run has the checks and the messages.
+    Returns None for all other runs, and if anything is unusual or wrong: fit_run has the checks and the messages.
     """
     run = RunFolder(request.out or runs_root() / name)
-    # Under torchrun all processes must take the same way.
+    # Under torchrun, all processes must take the same branch, so all of them call fit_run.
     if request.fresh or "LOCAL_RANK" in os.environ or not run.started:
         return None
     try:
@@ -43,7 +46,10 @@ def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunF
 
 
 def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> list[str] | None:
-    """The names of the requested parts if all are finished and neither the configuration nor the data has changed."""
+    """Return the requested parts if all are finished and the configuration and data are unchanged, else None.
+
+    A part is a fold or the refit.
+    """
     check_request(config, request)
     run.check_unedited()
     meta, fold_by_person = _read_data(config.data)
@@ -65,9 +71,9 @@ def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> li
 
 
 def _read_data(data: Data) -> tuple[dict, dict[str, str]]:
-    """Read dataset.json and {person: fold} of the prepared folder; the raw data stays unread.
+    """Read dataset.json and {person_id: fold} of the prepared folder, but not the raw data.
 
-    Raises an error unless the folder exists, is intact, and was made from this raw data folder with these corrections.
+    Raises an error if the folder is missing, damaged, or made from another raw data folder or with other corrections.
     """
     if data.root is None and data.prepared is not None and (data.prepared / META_FILE).exists():
         folder = data.prepared
@@ -79,7 +85,8 @@ def _read_data(data: Data) -> tuple[dict, dict[str, str]]:
     meta = read_meta(folder)
     if data.corrections is not None and (meta["corrections"] or {}).get("sha256") != sha256(data.corrections):
         raise _OtherDataError
-    # fit_run parses the tables: its errors name what is damaged. Older versions did not record the hashes.
+    # If a hash is missing or differs, fit_run parses the tables, and its errors name what is damaged. Older versions
+    # did not record hashes.
     names, recorded = [IMAGES_FILE, FOLDS_FILE] + [EVAL_FILE] * bool(meta["counts"]["eval_images"]), meta.get("tables")
     if recorded is None or any(recorded.get(name) != sha256(folder / name) for name in names):
         raise _OtherDataError

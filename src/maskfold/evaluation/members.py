@@ -33,7 +33,7 @@ def leave_one_out(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) 
 
 
 def member_correlation(crossed: CrossFitted, labels: np.ndarray) -> np.ndarray:
-    """Pearson correlation of the members' probabilities of the true class, [M, M]."""
+    """Pearson correlation of the probabilities that M members give to the true class, float [M, M]."""
     return np.corrcoef(crossed.calibrated[:, np.arange(len(labels)), labels])
 
 

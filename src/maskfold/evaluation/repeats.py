@@ -17,7 +17,7 @@ from maskfold.runs.summary import SELECTED
 def print_repeats(runs: Sequence[RunFolder], oofs: Sequence[OutOfFold], console: Console | None = None) -> None:
     """Print the metrics of each repeat, their mean, spread and interval, and the gain from averaging the fold models.
 
-    The repeats are scored on the photos that all of them predict. The gain is written to gain.json, see record_gain.
+    The repeats are scored on the photos that all of them predict. The gain is written to gain.json (see record_gain).
     oofs: the out-of-fold predictions of the runs, with equal labels. Raises UserError if the runs have no photo in
     common.
     """

@@ -28,13 +28,16 @@ FIGURE = "reliability.png"
 
 
 def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Path | None = None) -> None:
-    """Print scores, classes and calibration of each run; for several runs also comparisons and print_members.
+    """Print the scores, classes and calibration of each run, and the warnings of check_shift.
 
-    For repeats of one experiment, print_repeats also prints their mean and spread, and records the gain from averaging
-    the fold models. corrections: a file whose effect on each run's score is printed too. out: folder for the
-    reliability diagrams, with a subfolder for each run if there are several; None for the folder of each run, if it can
-    be written. Raises UserError if a run has no out-of-fold predictions, runs have no photo in common, the corrections
-    have errors, or --data.root or --data.prepared is not the data of a run.
+    For several runs, also print how the first run compares with each of the others and, if their labels are equal, what
+    each run contributes to the mean of all. For repeats of one experiment, print_repeats also prints their mean and
+    spread, and records the gain from averaging the fold models.
+
+    corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, with
+    a subfolder for each run if there are several; None for the folder of each run, if it can be written. Raises
+    UserError if a run has no out-of-fold predictions, if runs have no photo in common, if the corrections have errors,
+    or if --data.root or --data.prepared is not the data of a run.
     """
     if out is not None:
         check_output(out, "--out")

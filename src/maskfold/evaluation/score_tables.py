@@ -70,7 +70,7 @@ def print_summary(
 
 
 def submission_sentence(expected: dict) -> str:
-    """Return a sentence on the expected score of a submission; expected: that key of its manifest."""
+    """Return a sentence on the expected score of a submission; expected: the key `expected` of its manifest."""
     submission = expected["submission"]
     if submission is None:
         return "expected leaderboard score of this submission: unknown, since the eval set has too few photos"
@@ -85,7 +85,8 @@ def submission_sentence(expected: dict) -> str:
 def expected_sentence(expected: dict) -> str:
     """Return a sentence on the expected scores of one fold's model.
 
-    expected: contains the intervals board95 and board_half95, each [low, high] or None.
+    expected: contains the 95 % intervals of the score on the eval set (board95) and on half of it (board_half95), each
+    [low, high] or None.
     """
     return (
         f"one fold's model alone on the eval set: board95 {ci_text(expected['board95'])}; on half of it: board_half95 "
@@ -107,7 +108,7 @@ def gain_sentence(gain: dict | None, folds: int) -> str:
 
 
 def print_classes(oof: OutOfFold, console: Console | None = None) -> None:
-    """Print number of photos, precision, recall, and F1 with its 95 % interval, for each of the 18 classes."""
+    """For each of the 18 classes, print the number of photos, precision, recall, and F1 with its 95 % interval."""
     console = console or wide_console()
     table = terminal_table("classes: out-of-fold", "class", "photos", "precision", "recall", "F1 [95 %]")
     bounds = class_intervals(oof.label, oof.pred_labels, oof.person_id)

@@ -79,7 +79,7 @@ def most_frequent(_inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, va
 
 
 def nearest_mean(inputs: np.ndarray, labels: np.ndarray, train: np.ndarray, val: np.ndarray) -> np.ndarray:
-    """Predict the class whose mean training image is nearest, by the squared distance of pixels."""
+    """Predict the class whose mean training image is nearest by squared Euclidean distance."""
     present = np.unique(labels[train])
     means = np.stack([inputs[train][labels[train] == label].mean(0) for label in present])
     distances = (means**2).sum(1) - 2 * inputs[val] @ means.T

@@ -23,7 +23,7 @@ def print_submissions(folder: Path) -> None:
         expected, bounds = _cell(row.expected_submission), (row.submission_low, row.submission_high)
         if not np.isnan(bounds).any():
             expected += f" {ci_text(bounds, 3)}"
-        # 2026-11-27T21:38:52+00:00 without seconds and time zone.
+        # Leave out the seconds and the time zone of a time such as 2026-11-27T21:38:52+00:00.
         created = row.created[:16].replace("T", " ")
         words = map(escape, (row.name, created, row.members, row.tta))
         table.add_row(*words, expected, _cell(row.board_score))
@@ -33,7 +33,7 @@ def print_submissions(folder: Path) -> None:
 
 
 def print_final_choice(folder: Path, count: int) -> None:
-    """Print what to expect of each submission on the private leaderboard, and which `count` of them to select."""
+    """Print each submission's expected score on the private leaderboard, and the `count` submissions to select."""
     submissions = comparable_submissions(folder)
     rows = submissions.table
     choice = choose_final(submissions.known_scores, submissions.labels, count)
@@ -61,7 +61,7 @@ def print_final_choice(folder: Path, count: int) -> None:
 
 
 def final_sentence(names: list[str], choice: FinalChoice) -> str:
-    """Return a sentence on the submissions to select; names: those of all submissions that were compared."""
+    """Return a sentence on the submissions to select. names: the names of all submissions that were compared."""
     selected = [names[index] for index in choice.selected]
     chances = [_percent(choice.best_probs[index]) for index in choice.selected]
     score = f"expected to score {choice.expected_best:.4f}"

@@ -20,13 +20,13 @@ from maskfold.runs.run_folder import RunFolder
 class Blend:
     """The predictions of an ensemble.
 
-    eval_predictions, pred_labels: the probabilities and labels of the eval set. fold_probs, fold_pred_labels: float [K,
-    E, 18] and int [K, E]: for each of the K folds that all members have finished, the probabilities and labels of the E
-    eval photos if only the models of this fold are blended. oof: the first member's predictions of the photos that all
-    members predict out-of-fold; member_probs: float [M, N, 18], the probabilities of all members for these photos.
-    cross_fitted: the blend's predictions of these photos, with parameters fitted on other people; their score is that
-    of one fold's models, not of the mean over all folds. params: the parameters fitted on all people. decision_gain:
-    the gain of the decision over the most probable label; None for the decision argmax.
+    eval_predictions, pred_labels: the probabilities and labels of the E eval photos. fold_probs: float [K, E, 18], the
+    probabilities of the eval photos when only the models of one fold are blended, for each of the K folds that all
+    members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: the first member's
+    predictions of the N photos that all members predict out-of-fold; member_probs: float [M, N, 18], the probabilities
+    of all M members for these photos. cross_fitted: the blend's predictions of these photos, with parameters fitted on
+    other people; its score is that of one fold's models, not of the mean over all folds. params: the parameters fitted
+    on all people. decision_gain: the gain of the decision over the most probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions

@@ -43,10 +43,10 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class _Request:
-    """A request for cached predictions of a run. source: see _source.
+    """A request for cached predictions of a run. source: the result of _source.
 
-    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: the end of
-    a note about damaged predictions, which tells what happens next.
+    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: the words
+    that end a note about damaged predictions and say what happens next.
     """
 
     run: RunFolder
@@ -60,12 +60,12 @@ class _Request:
 def predict_runs(
     runs: Sequence[RunFolder], datasets: Sequence[Prepared], views: tuple[str, ...], need_folds: bool = False
 ) -> list[tuple[Predictions, OutOfFold]]:
-    """Return the (eval, out-of-fold) predictions of each run, by all its finished parts with these TTA views.
+    """Return (eval, out-of-fold) predictions for each run, made by all its finished parts with these TTA views.
 
-    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if the current checkpoints made
-    these files; otherwise they are computed and written there. need_folds: whether the eval predictions must have
-    fold_probs. If so, files of older versions, which lack them, are computed again. Raises UserError if the data has no
-    eval set.
+    They are read from eval-<tta>.npz and oof-<tta>.npz, in --cache or the run folder, if these files were made from the
+    current checkpoints and eval photos; otherwise they are computed and written there. need_folds: whether the eval
+    predictions must have fold_probs. If so, files of older versions that lack fold_probs are made again. Raises
+    UserError if the data has no eval set or a run has no weights.
     """
     pairs = zip(runs, datasets, strict=True)
     requests = [_Request(run, prepared, views, _source(run, prepared), need_folds) for run, prepared in pairs]
@@ -99,20 +99,23 @@ def read_cached_predictions(
 
 
 def prediction_paths(run: RunFolder, views: tuple[str, ...]) -> tuple[list[Path], list[Path]]:
-    """Return the possible paths of the eval and of the out-of-fold predictions; new files get the first path."""
+    """Return the possible paths of the eval predictions, and those of the out-of-fold predictions.
+
+    New files get the first path of each list.
+    """
     tta = "+".join(views)
     return run.cache_paths(f"eval-{tta}.npz"), run.cache_paths(f"oof-{tta}.npz")
 
 
 def _source(run: RunFolder, prepared: Prepared) -> np.ndarray:
-    """Return text [1 + P]: the fingerprint of the eval photos, then the hash of the checkpoint of each of P parts."""
+    """Return text [1 + P]: the fingerprint of the eval photos, then the checkpoint hash of each of P finished parts."""
     _ = prepared.eval_table  # raises UserError without an eval set
     fingerprint = f"eval:{prepared.meta['eval_fingerprint']}"
     return np.array([fingerprint] + [f"{part}:{digest}" for part, digest in checkpoint_hashes(run).items()])
 
 
 def _read_cached(request: _Request) -> tuple[Predictions, OutOfFold] | None:
-    """Return the cached predictions; None if they are missing, damaged or made by other checkpoints."""
+    """Return the cached predictions; None if they are missing, damaged or out of date."""
     pairs = (_read_pair(paths, request) for paths in zip(*prediction_paths(request.run, request.views), strict=True))
     return next((pair for pair in pairs if pair is not None), None)
 

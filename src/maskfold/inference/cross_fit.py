@@ -22,7 +22,7 @@ TOLERATED_LOSS = 0.005
 class BlendParams:
     """The parameters of a blend.
 
-    temperatures, weights (sum 1): one per member; factors: see decision.py, None to predict the most probable label.
+    temperatures, weights (sum 1): one per member. factors: see decision.py; None to predict the most probable label.
     """
 
     temperatures: list[float]
@@ -41,7 +41,7 @@ class BlendParams:
 
 
 def fit(members: np.ndarray, labels: np.ndarray, people: np.ndarray, blend: str, decision: str) -> BlendParams:
-    """Fit each member's temperature, then the weights of the calibrated members, then the factors for their mean.
+    """Fit each member's temperature, then the weights of the calibrated members, then the factors for the blend.
 
     members: float [M, N, 18] out-of-fold probabilities; labels, people: [N]; blend: a key of BLENDS; decision: a key of
     DECISIONS.
@@ -96,10 +96,10 @@ def assign_groups(labels: np.ndarray, people: np.ndarray) -> np.ndarray:
 
 
 def decision_gain(crossed: CrossFitted, labels: np.ndarray, people: np.ndarray) -> Comparison:
-    """Macro F1 of the cross-fitted decision minus that of the most probable label, with its paired interval."""
+    """Macro F1 of the cross-fitted decision minus that of the most probable label, with its paired 95 % interval."""
     return compare(labels, crossed.pred_labels, crossed.probs.argmax(1), people)
 
 
 def accepts_decision(gain: Comparison) -> bool:
-    """Whether a decision gains on average and is unlikely to lose more than TOLERATED_LOSS."""
+    """Whether a decision raises macro F1 on average and is unlikely to lose more than TOLERATED_LOSS."""
     return gain.ci95[0] > -TOLERATED_LOSS and gain.difference > 0

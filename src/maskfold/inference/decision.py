@@ -1,4 +1,4 @@
-"""Choose labels for macro F1: multiply probabilities by a factor for each class of each axis, take the largest product.
+"""Choose labels for macro F1: multiply probabilities by factors for mask, gender and age; take the largest product.
 
 Choosing the most probable label maximises accuracy. The best decision for F1 predicts rare classes more often (Lipton,
 Elkan & Narayanaswamy 2014, Optimal thresholding of classifiers to maximize F1). The factors make this possible; they
@@ -13,9 +13,9 @@ from maskfold.labels import AXES, NUM_CLASSES, joint_log_probs
 from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 
-# STEPS and MAX_LOG_FACTOR are values of a factor's logarithm. PENALTY times the sum of the squared logarithms is
-# subtracted from macro F1. This penalty, and the mean over resampled people, shrink the factors towards 1. If all
-# factors are 1, the decision is argmax.
+# Each sweep tries to change the logarithm of a factor by each of STEPS. MAX_LOG_FACTOR limits this logarithm.
+# PENALTY times the sum of the squared logarithms is subtracted from macro F1. This penalty, and the mean over resampled
+# people, shrink the factors towards 1. If all factors are 1, the decision is argmax.
 STEPS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 MAX_LOG_FACTOR, PENALTY = 1.5, 0.01
 NUM_FACTOR_BAGS, NUM_SWEEPS = 6, 5
@@ -27,7 +27,7 @@ Factors = dict[str, list[float]]
 def decide(probs: np.ndarray, factors: Factors | None) -> np.ndarray:
     """Return the labels with the largest product of probability and factors, int [N]; probs: [N, 18].
 
-    Without factors these are the most probable labels.
+    Without factors, these are the most probable labels.
     """
     if factors is None:
         return probs.argmax(1)
@@ -45,7 +45,7 @@ def fit_factors(probs: np.ndarray, labels: np.ndarray, people: np.ndarray, seed:
     return {axis: np.exp(values).tolist() for axis, values in zip(AXES, means, strict=True)}
 
 
-# Values of --decision: (probabilities float [N, 18], labels [N], people [N]) -> factors; None: most probable label.
+# Values of --decision: (probabilities float [N, 18], labels [N], people [N]) -> factors, or None for argmax.
 DECISIONS: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], Factors | None]] = {
     "argmax": lambda probs, labels, people: None,
     "macro-f1": fit_factors,

@@ -36,7 +36,7 @@ class Gain(JsonRecord):
 
 
 def are_repeats(runs: Sequence[RunFolder]) -> bool:
-    """Whether the runs are repeats: equal experiments but for REPEAT_KEYS, no two with the same seed and folds."""
+    """Whether the runs are repeats: they differ only in REPEAT_KEYS, and no two have the same seed and folds."""
     values = [fixed_values(run.config) for run in runs]
     settings = [{key: value for key, value in each.items() if key not in REPEAT_KEYS} for each in values]
     seeds = {(each["seed"], run.provenance["identity"]) for run, each in zip(runs, values, strict=True)}
@@ -44,7 +44,7 @@ def are_repeats(runs: Sequence[RunFolder]) -> bool:
 
 
 def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
-    """Return {gain, ci95}: how much higher the macro F1 of the mean of `folds` models is than that of one model.
+    """Return {gain: macro F1 of the mean of `folds` models minus that of one model, ci95: its 95 % interval}.
 
     oofs: the out-of-fold predictions of the repeats.
     """
@@ -81,9 +81,9 @@ def record_gain(runs: Sequence[RunFolder]) -> dict:
 def load_gain(runs: Sequence[RunFolder]) -> dict | None:
     """Return the recorded gain for a blend of these runs.
 
-    Returns None if a run has no recorded gain, or if a repeat has been trained again since then. The out-of-fold
-    score of a blend of R runs is already that of a mean of R models, so averaging over the folds adds only 1/R of what
-    it adds for a single run.
+    Returns None if a run has no recorded gain, or if a repeat has been trained again since the gain was recorded. The
+    out-of-fold score of a blend of R runs is already that of a mean of R models, so averaging over the folds adds only
+    1/R of what it adds for a single run.
     """
     estimates = []
     for run in runs:

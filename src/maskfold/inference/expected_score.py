@@ -1,16 +1,17 @@
 """Estimate the score of a submission, with an interval, without further training.
 
 The out-of-fold score is that of one fold's models; a submission averages the models of all folds. The gain from this
-average is estimated on the eval photos, because all models predict every eval photo: it is the macro F1 of the
-submission minus the mean macro F1 of single folds' models, both under the posterior of metrics/eval_posterior.py. The
-estimate is the out-of-fold score plus this gain. The interval has the spread of an out-of-fold score on a new set of
-people: the training people are resampled, and a set as large as the eval set is sampled from each resample. The
-standard error of the gain is added to this spread in quadrature. If repeats of the experiment give another estimate of
-the gain (ensemble_gain.py), the two estimates are averaged with inverse-variance weights.
+average is estimated on the eval photos, because all models predict every eval photo. This gain is the macro F1 of the
+submission minus the macro F1 of one fold's models, averaged over the folds; both are computed under the posterior of
+metrics/eval_posterior.py. The estimate is the out-of-fold score plus this gain. The interval has the spread of an
+out-of-fold score on a new set of people: the training people are resampled, and a set as large as the eval set is
+sampled from each resample. The standard error of the gain is added to this spread in quadrature. If repeats of the
+experiment give another estimate of the gain (ensemble_gain.py), the two estimates are averaged with inverse-variance
+weights.
 
 Assumptions: the eval people come from the population of the training people (the shift warning tests this, and the
 estimate fails otherwise); the folds' models are equally good; the mean of their log-probabilities contains all that
-they know about the true labels; a model for all people (--refit) is about as good as a fold's model.
+they know about the true labels; a model trained on all people (--refit) is about as good as a fold's model.
 """
 
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class LabelledPredictions:
 class EvalPredictions:
     """Predictions of the eval photos.
 
-    fold_probs: float [K, E, 18], the probabilities by the models of each fold; fold_pred_labels: int [K, E], the labels
-    chosen from fold_probs; pred_labels: int [E], the labels of the submission.
+    fold_probs: float [K, E, 18], the probabilities predicted by the models of each fold; fold_pred_labels: int [K, E],
+    the labels chosen from fold_probs; pred_labels: int [E], the labels of the submission.
     """
 
     fold_probs: np.ndarray
@@ -78,7 +79,8 @@ class FoldGain:
 class ExpectedScore:
     """The expected macro F1 of a submission. It includes `gain`, the gain over one fold's models.
 
-    interval95: the 95 % interval [low, high]; half95: the interval on half of the eval set; None for a single person.
+    interval95: the 95 % interval [low, high]. half95: the interval on half of the eval set; None if the eval set has
+    only one person.
     """
 
     macro_f1: float
@@ -89,9 +91,9 @@ class ExpectedScore:
 
 
 def expect_blend(blended: Blend, repeats: dict | None) -> dict:
-    """Return the keys submission and submission_half95 of a manifest; both are None if the eval set has no people.
+    """Return the keys submission and submission_half95 of `expected` in a manifest; both are None without eval people.
 
-    repeats: the gain that was estimated from repeats, as load_gain returns it.
+    repeats: the gain that was estimated from repeats, as load_gain returns it, or None.
     """
     eval_people = blended.prepared.num_eval_people
     if not eval_people:
@@ -108,7 +110,7 @@ def expect_blend(blended: Blend, repeats: dict | None) -> dict:
 
 
 def expect_from_cache(run: RunFolder, prepared: Prepared) -> dict | None:
-    """Return expect_blend of one run without TTA, or None if its cached predictions can't be used for a submission."""
+    """Return the result of expect_blend for one run without TTA; None if it has no valid cached predictions."""
     try:
         predicted = read_cached_predictions(run, prepared, ("none",))
         if predicted is None:
@@ -125,7 +127,7 @@ def gain_of_repeats(repeats: dict) -> FoldGain:
 
 
 def combine_gains(first: FoldGain, second: FoldGain) -> FoldGain:
-    """Average two independent estimates, weighted by inverse variance. An estimate without error is returned as is."""
+    """Average two independent estimates with inverse-variance weights. One with standard error 0 is returned as is."""
     variances = np.square([first.std_error, second.std_error])
     if not variances.all():
         return min(first, second, key=lambda estimate: estimate.std_error)
@@ -163,7 +165,8 @@ def estimate_fold_gain(
 ) -> FoldGain:
     """Estimate the gain on the eval photos under the posterior.
 
-    Its temperature is the one at which the expected accuracy of single folds equals their accuracy on `oof`.
+    The temperature of the posterior is the one at which the expected accuracy of one fold's models, averaged over the
+    folds, equals their accuracy on `oof`.
     """
     log_prior = learnt_log_prior(log_probs_of(oof.probs), oof.labels)
     family = PosteriorFamily(log_probs_of(unlabelled.fold_probs).mean(0) - log_prior, np.log(class_shares(oof.labels)))

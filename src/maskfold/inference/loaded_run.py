@@ -69,7 +69,7 @@ class RunModel:
             yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, torch.tensor(rows))
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
-        """Crop and resize the photo as in training, uint8 [*image_size, 3]. number: the index of the photo."""
+        """Crop and resize a photo as for validation, uint8 [*image_size, 3]. number: its index, for messages."""
         data = self.config.data
         if isinstance(image, str | Path):
             photo = read_stored_photo(Path(image), data, check_damage=True)

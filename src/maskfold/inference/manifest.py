@@ -23,7 +23,7 @@ class MemberRecord(JsonRecord):
 
 
 class SubmissionExpectation(JsonRecord):
-    """The expected score of the submission itself, its interval, and the gain over one fold's models in this score."""
+    """The expected score of the submission itself. It includes `gain`, the gain over one fold's models."""
 
     macro_f1: float
     interval95: Interval
@@ -47,7 +47,7 @@ class ExpectedOnly(JsonRecord):
 
 
 class Manifest(ExpectedOnly):
-    """The keys of a manifest that are read, besides factors."""
+    """The keys that read_manifest needs, except `factors`, which it checks itself."""
 
     name: str
     members: Annotated[list[MemberRecord], Field(min_length=1)]

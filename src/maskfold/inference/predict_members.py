@@ -54,7 +54,7 @@ def predict_members(members: Sequence[Member], views: tuple[str, ...]) -> list[t
 
 
 def _requests(member: Member) -> list[PartRows]:
-    """Return the requests of a run: the eval photos for each part, then each fold's validation photos for its model."""
+    """Requests of a run: the eval photos for each part, then each fold's validation photos for this fold's model."""
     run, config, prepared = member.run, member.config, member.prepared
     hardware = prediction_hardware(config.run)
     stores = [open_store(prepared, table, config.data) for table in (prepared.eval_table, prepared.images)]
@@ -67,8 +67,8 @@ def _requests(member: Member) -> list[PartRows]:
 def _collect(member: Member, probs: Sequence[np.ndarray]) -> tuple[Predictions, OutOfFold]:
     """Return (eval predictions, out-of-fold predictions). The eval predictions are the mean over the parts.
 
-    probs: one array for each request of _requests. fold_probs of the eval predictions leaves out the refit, because no
-    fold measures its score.
+    probs: one array for each request of _requests. The fold_probs of the eval predictions do not include the refit,
+    because it has no validation fold that would measure its score.
     """
     run, prepared, images = member.run, member.prepared, member.prepared.images
     num_parts = len(run.finished_parts)

@@ -20,9 +20,9 @@ def rebuild(
 ) -> Path:
     """Make a submission again with the weights, temperatures and factors of its manifest; the CSV has the same bytes.
 
-    Returns the path of the CSV. out: this path; None for the path next to the manifest. runs_folder: the folder that
-    contains the runs; None to find them by the paths in the manifest. Raises UserError, before the CSV is written, if a
-    run is missing, if a checkpoint or the data has changed, or if the predicted labels differ.
+    Returns the path of the CSV. out: where to write it; None to write it next to the manifest. runs_folder: the folder
+    that contains the runs; None to find them by the paths in the manifest. Raises UserError, before the CSV is written,
+    if a run is missing, if a checkpoint or the data has changed, or if the predicted labels differ.
     """
     manifest = read_manifest(manifest_path)
     out = manifest_path.with_suffix(".csv") if out is None else out
@@ -74,7 +74,7 @@ def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path
 
 
 def _check_checkpoints(run: RunFolder, member: dict, manifest: Path) -> None:
-    """Raise UserError if a run's weights are not those of the manifest."""
+    """Raise UserError if a run's weights are not those recorded in the manifest."""
     hashes, recorded = checkpoint_hashes(run), member["checkpoints"]
     for part in sorted(hashes.keys() | recorded.keys()):
         if hashes.get(part) == recorded.get(part):

@@ -87,7 +87,8 @@ def make_submission(
     # Everything that is likely to fail comes before this, so that a CSV never lacks its manifest.
     write_submission(out, table, info)
     manifest["csv_sha256"] = sha256(out)
-    # A submission without inputs is always made again, as one whose models were trained again while they predicted.
+    # Without the key inputs, a submission is always made again. This is needed if models were trained again while they
+    # predicted.
     if inputs is not None and [member["checkpoints"] for member in members] == hashes:
         manifest["inputs"] = inputs_record(inputs, manifest)
     write_json(out.with_suffix(".json"), manifest)

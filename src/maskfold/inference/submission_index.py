@@ -112,7 +112,7 @@ def _row_of(manifest: dict) -> dict[str, Any]:
 def has_valid_row(folder: Path, manifest: dict) -> bool:
     """Whether the index has the row that add_to_index would write, and is not damaged elsewhere.
 
-    pandas is not imported. False for a valid index that another program has written: it may have rounded the numbers.
+    Does not import pandas. Returns False also if another program has saved the index with rounded numbers.
     """
     try:
         with (folder / INDEX_FILE).open(encoding="utf-8", newline="") as file:
@@ -144,7 +144,7 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
         value = np.nan
     if not 0 <= value <= 1:
         raise UserError(f"--record {name} {score}: not a macro F1; give a number from 0 to 1, for example 0.7751")
-    # Check the name before locking, because `locked` would create a folder whose name is mistyped.
+    # Check the name of the submission before locking: if `folder` is mistyped, `locked` would create it.
     names = list(read_index(folder)["name"])
     if name not in names:
         raise UserError(f"--record {name}: {folder / INDEX_FILE} has no such submission{did_you_mean(name, names)}")

@@ -12,7 +12,7 @@ from maskfold.inference.manifest import manifests_in
 from maskfold.inference.submission_csv import read_submission
 from maskfold.labels import AXES, KIND_MASK, PHOTOS_PER_PERSON, decode_label
 
-# By chance, one correct submission in a thousand has a smaller p-value on an axis.
+# On each axis, one correct submission in a thousand has a smaller p-value by chance.
 MIN_P_VALUE = 0.001
 # Share of equal labels from which two submissions are reported as nearly the same.
 NEAR_IDENTICAL = 0.995
@@ -47,7 +47,10 @@ def unlikely_shares(pred_labels: np.ndarray, prepared: Prepared) -> list[str]:
 
 
 def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
-    """Return (name, share of equal labels) of other submissions of the same photos in the folder, the largest first."""
+    """Compare `out` with the other submissions in its folder that predict the same photos.
+
+    Returns (name, share of equal labels) of each of them, the largest share first.
+    """
     labels, shares = read_submission(out).set_index("ImageID").ans, []
     for path, manifest in manifests_in(out.parent).items():
         csv = path.with_suffix(".csv")

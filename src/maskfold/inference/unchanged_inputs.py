@@ -1,7 +1,7 @@
-"""The hash of all that a submission or a report is made from, computed without reading photos and importing pandas.
+"""A hash of everything that a submission or report is made from, computed without reading photos or importing pandas.
 
-The files of a run and of its prepared folder, the code and the versions of the libraries are hashed, not what they
-contain, so that nothing that a page or a submission shows can be forgotten.
+Whole files of a run and of its prepared folder are hashed instead of selected values in them, so that nothing that a
+page or a submission shows can be missed. The code and the versions of the libraries are hashed too.
 """
 
 import csv
@@ -78,7 +78,7 @@ def report_inputs(runs: Sequence[RunFolder]) -> str | None:
 
 
 def _hash_of(inputs: Any) -> str | None:
-    """Hash what inputs() returns, the code and the versions. None if inputs() raises an error."""
+    """Hash the result of inputs(), the code and the library versions. Return None if inputs() raises an error."""
     try:
         content = [inputs(), code_hash(), package_versions(LIBRARIES)]
     except (UserError, OSError, KeyError, TypeError, ValueError, StopIteration, csv.Error):
@@ -87,7 +87,10 @@ def _hash_of(inputs: Any) -> str | None:
 
 
 def _run_files(run: RunFolder, views: Sequence[str], with_eval: bool) -> list:
-    """Names and hashes of the files of a run and its data. with_eval: the predictions and info.csv must exist."""
+    """The name of a run, its TTA views, and the hashes of its files and of its data.
+
+    with_eval: also hash the files of the eval set, and raise an error if cached predictions are missing.
+    """
     run.check_unedited()
     files = [run.folder / name for name in ("config.yaml", "provenance.json", "oof.npz")]
     files += [run.part_dir(part) / "metrics.jsonl" for part in run.finished_parts]
@@ -101,12 +104,15 @@ def _run_files(run: RunFolder, views: Sequence[str], with_eval: bool) -> list:
 
 
 def _data_hashes(run: RunFolder, with_eval: bool) -> list:
-    """Hashes of the prepared folder and of info.csv. Raises StopIteration if the prepared folder is not found."""
+    """The metadata of the prepared folder and the hashes of its files. with_eval: also hash eval.csv and info.csv.
+
+    Raises StopIteration if the prepared folder is not found.
+    """
     identity = run.provenance["identity"]
     folder = next(folder for folder in prepared_candidates(run) if _identity_of(folder) == identity)
     files = [folder / name for name in (IMAGES_FILE, FOLDS_FILE)]
     files += [folder / EVAL_FILE, _find_info(run, folder)] if with_eval else []
-    # A moved project has other paths, but the same results.
+    # Keys without an effect on the results are left out: for example, a moved project has other paths.
     meta = {
         key: value for key, value in read_meta(folder).items() if key not in ("root", "eval", "checked_by", "tables")
     }

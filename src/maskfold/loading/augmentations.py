@@ -26,12 +26,14 @@ def pipeline(data: Data) -> Transforms:
 
 
 def compose(data: Data) -> A.Compose:
-    """The transforms of data.augment as one. Raises UserError as pipeline does."""
+    """Return the transforms of data.augment, combined into one. Raises UserError as pipeline does."""
     return A.Compose(pipeline(data), strict=True)
 
 
 def _random_crop(data: Data, min_area: float) -> A.RandomResizedCrop:
-    """Return a random crop of at least `min_area` of the stored photo's area, resized to the input size.
+    """Return a transform that crops a random part of the stored photo and resizes it to the input size.
+
+    min_area: the smallest share of the photo's area that the crop may have.
 
     Bilinear interpolation does not alias here, since stored photos are only a little larger than the input.
     """
@@ -96,7 +98,7 @@ def _from_list(data: Data) -> Transforms:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
     transforms = [_make_transform(entry, f"data.augment[{index}]") for index, entry in enumerate(data.augment)]
     photo = np.zeros((*store_size(data), 3), np.uint8)
-    # Test each chain with p=1. Otherwise a transform that is rarely applied could first fail in the middle of training.
+    # Test each chain with p=1. Otherwise, a transform that is rarely applied might fail only in the middle of training.
     for number in range(_num_chains(transforms)):
         image, chain = photo, _chain(transforms, number)
         for transform in chain:
@@ -121,7 +123,7 @@ def _num_chains(transforms: Transforms) -> int:
 
 
 def _chain(transforms: Transforms, number: int) -> list[A.BasicTransform]:
-    """Return one possible sequence of transforms; `number` selects one transform of each OneOf, SomeOf, OneOrOther."""
+    """One possible sequence of transforms; `number` selects one transform of each OneOf, SomeOf or OneOrOther."""
     chain = []
     for each in transforms:
         if not isinstance(each, A.BaseCompose):

@@ -62,8 +62,8 @@ def _face_window(size: PhotoSize, data: Data, reduced: int, face: Box | None) ->
 class Crop(NamedTuple):
     """A kind of crop.
 
-    window: function (size of the decoded photo, data, factor by which decoding has shrunk it, face or None) -> crop
-    window. keys: the keys of data on which the window depends; if one of them changes, the store is built again.
+    window: function (size of the decoded photo, data, factor by which decoding has shrunk the photo, face or None) ->
+    crop window. keys: the keys of data on which the window depends; if one of them changes, the store is built again.
     has_crop_size: whether the window is at most data.crop_size, so that a larger stored photo would add no detail.
     needs_face: whether a face must first be detected in the whole photo.
     """
@@ -96,7 +96,7 @@ def store_size(data: Data) -> PhotoSize:
 
 
 def reduction(size: PhotoSize, data: Data) -> int:
-    """Return the factor, 1, 2, 4 or 8, by which decoding may shrink a photo of `size`.
+    """Return the largest factor, 1, 2, 4 or 8, by which decoding may shrink a photo of `size`.
 
     Shrinking must not make the crop smaller than a stored photo.
     """

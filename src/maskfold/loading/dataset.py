@@ -30,7 +30,7 @@ class Batch(NamedTuple):
 class PhotoDataset(Dataset):
     """Dataset that loads the photos of a list of SampleKeys as one Batch.
 
-    Images are in the memory format channels_last. Each is augmented with a seed that depends on (seed, epoch, row,
+    Images are in the channels_last memory format. Each is augmented with a seed that depends on (seed, epoch, row,
     visit). labels: int [N], or None for photos without labels. transform: function (stored photo, seed) -> image.
     """
 

@@ -27,7 +27,7 @@ _thread = threading.local()
 
 
 def find_face(image: np.ndarray) -> Box | None:
-    """Return the largest face in RGB uint8 [H, W, 3]: (left, top, width, height) in pixels, or None without a face."""
+    """Return the largest face in RGB uint8 [H, W, 3]: (left, top, width, height) in pixels; None if none is found."""
     scale = min(1.0, DETECT_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) if scale < 1 else image

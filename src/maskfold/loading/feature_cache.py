@@ -32,9 +32,9 @@ class Features:
         self._cached: dict[str, np.ndarray] = {}
 
     def view(self, name: str, hardware: Hardware) -> np.ndarray:
-        """Features of a TTA view, float32 [N, F]. They are read from disk if the same weights and precision made them.
+        """Features of all photos in a TTA view, float32 [N, F].
 
-        Otherwise they are computed and saved.
+        They are read from the cache if it has them for the same weights and precision, else computed and saved.
         """
         return np.concatenate([self._store_features(store, name, hardware) for store in self.stores])
 
@@ -97,8 +97,8 @@ def _read(path: Path, store: Store) -> np.ndarray | None:
 class FeatureLoader:
     """Batches like those of a PhotoLoader, with features [B, F] in place of images.
 
-    With several TTA views, each row gets the features of a random view, which replaces the random flip of photos. The
-    view is seeded by (seed, epoch, row, visit); `visit` is explained in PhotoBatchSampler.
+    With several TTA views, each row gets the features of a randomly chosen view. This replaces the random flip of
+    photos. The choice is seeded by (seed, epoch, row, visit); `visit` is explained in PhotoBatchSampler.
     """
 
     def __init__(

@@ -33,10 +33,10 @@ class WorkerException:
 
 
 class WorkerDataset(Dataset):
-    """The dataset in a worker. It returns images as a tensor in shared memory, labels and rows as numpy arrays.
+    """The dataset in a worker. It returns images as a tensor in shared memory, and labels and rows as arrays.
 
-    Labels and rows are arrays because each tensor sent to the main process needs a file descriptor. An exception is
-    returned as a WorkerException.
+    Labels and rows are numpy arrays because each tensor sent to the main process needs a file descriptor. An exception
+    is returned as a WorkerException.
     """
 
     def __init__(self, dataset: PhotoDataset):
@@ -51,7 +51,10 @@ class WorkerDataset(Dataset):
 
 
 def _picklable(error: Exception) -> Exception:
-    """Return the exception with its traceback as a note, or a RuntimeError with that text if it can't be pickled."""
+    """Return the exception with its traceback as a note.
+
+    If the exception can't be pickled, return a RuntimeError whose message contains the traceback.
+    """
     error.add_note("".join(traceback.format_exception(error)))
     error.__cause__ = error.__context__ = error.__traceback__ = None
     try:
@@ -62,7 +65,10 @@ def _picklable(error: Exception) -> Exception:
 
 
 def init_worker(_worker: int) -> None:
-    """Make the worker exit if it can't send a batch: Python would drop the batch, and the main process would wait."""
+    """Make the worker exit if it can't send a batch.
+
+    By default, Python would drop the batch, and the main process would wait for it forever.
+    """
     # typeshed does not list this hook.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_exit_unsent)  # type: ignore[attr-defined]
     # The thread that passes file descriptors to the main process calls this hook after an error. By default, the thread
@@ -95,8 +101,8 @@ def exit_error(pid: int, status: int) -> Exception:
     if status == EXIT_NO_SHARED_MEMORY:
         return shared_memory_error()
     if status == -signal.SIGBUS:
-        # The worker accessed mapped memory that nothing backs: shared memory is full, or the store is shorter than its
-        # header says.
+        # The worker accessed a page of a memory map that has no storage: shared memory is full, or the store is shorter
+        # than its header says.
         return exhausted_resource() or ResourceError(
             f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
             "damaged; make /dev/shm larger (docker run --shm-size 2g), or delete the prepared folder's store/"

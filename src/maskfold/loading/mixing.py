@@ -1,4 +1,4 @@
-"""On the device, mix each training photo with a partner photo: mixup, CutMix and half-image CutMix.
+"""Mix each training photo with a partner photo on the device, by mixup, CutMix or half-image CutMix.
 
 The targets are mixed in the same proportion as the pixels.
 """
@@ -31,7 +31,7 @@ class Pairs:
     batch_size: int
 
 
-# Mixed photos [B, 3, H, W], and the partner's share of each, float32 [B].
+# Mixed photos [B, 3, H, W], and the share of each photo that comes from its partner, float32 [B].
 Mixed = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -91,10 +91,10 @@ class Mixer:
     def __call__(
         self, images: torch.Tensor, targets: Targets, epoch: int, batch: int, batch_size: int
     ) -> tuple[torch.Tensor, Targets]:
-        """Return the mixed images and targets, or the arguments unchanged if the batch has no partners.
+        """Return the mixed images and targets, or both unchanged if the batch has no partners.
 
         images: [B, 3, H, W], or [2B, 3, H, W] with partners, 0 to 255. batch: index of the batch in the epoch.
-        batch_size: photos in the whole batch, over all processes and without partners.
+        batch_size: number of photos in the whole batch, over all processes and without partners.
         """
         positions = np.arange(batch_size)[self.rank :: self.world_size]
         # A process whose part of the batch is empty has one photo without a label (see PhotoBatchSampler).

@@ -43,8 +43,8 @@ class OpenLoaders:
     def check_workers(self) -> None:
         """Raise an error if a worker of any open loader has died.
 
-        Raises ResourceError if it was killed or a resource ran out, else RuntimeError. All loaders are checked.
-        Otherwise the run would fail only at the next use of the dead worker's loader, perhaps an hour later.
+        Raises ResourceError if the worker was killed or a resource ran out, else RuntimeError. If only the current
+        loader were checked, the run would fail at the next use of the dead worker's loader, perhaps an hour later.
         """
         for loader in list(self.loaders):
             for worker in loader.worker_processes:
@@ -52,7 +52,10 @@ class OpenLoaders:
                     raise exit_error(worker.pid or 0, worker.exitcode or 0)
 
     def close_all(self) -> None:
-        """Close loaders that were left open, as in a notebook; Python would wait for their workers forever."""
+        """Close the loaders that were left open, for example in a notebook.
+
+        Otherwise Python would wait for their workers forever.
+        """
         for loader in list(self.loaders):
             loader.close()
 

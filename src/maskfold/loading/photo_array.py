@@ -33,7 +33,10 @@ class UnmappedPhotos:
 
 
 def open_photos(path: Path) -> np.ndarray | UnmappedPhotos:
-    """Open the photos with a shared memory map, else a private one, else no map. The pixels are always the same."""
+    """Open the photos with a shared memory map, else with a private one, else without a map.
+
+    The pixels are the same in all three cases.
+    """
     for mode in ("r", "c"):
         try:
             return np.load(path, mmap_mode=mode)

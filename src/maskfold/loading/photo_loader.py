@@ -100,7 +100,7 @@ class PhotoLoader:
 
     @contextmanager
     def _raising_cause(self) -> Iterator[None]:
-        """Replace torch's error by its cause.
+        """Replace torch's error with one that names the cause.
 
         torch raises the same error for a killed worker, full shared memory and too many open files.
         """
@@ -116,7 +116,7 @@ class PhotoLoader:
             raise
 
     def _start(self) -> Iterator:
-        """Start the workers, or a new pass over the data if they already run."""
+        """Start the workers, or only a new pass over the data if they are already running."""
         other_processes = set(multiprocessing.active_children())
         try:
             with stop_signals_blocked(), _ignore_warnings():
@@ -125,7 +125,8 @@ class PhotoLoader:
             kill_child_processes(other_processes)
             raise process_start_error(error, "a loader process", FEWER_WORKERS) from error
         finally:
-            # When a worker dies, torch's own handler raises at any point of the code, even during an optimiser update.
+            # Replace torch's handler. When a worker dies, that handler raises an error at any point of the code, even
+            # during an optimiser update.
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGCHLD, open_loaders.on_child_exit)
         open_loaders.loaders.add(self)

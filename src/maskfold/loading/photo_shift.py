@@ -1,4 +1,4 @@
-"""Check whether eval photos look different from training photos. Local scores may then not predict the leaderboard."""
+"""Check whether eval photos differ from training photos. If they do, local scores may not predict the leaderboard."""
 
 from collections.abc import Sequence
 from functools import partial

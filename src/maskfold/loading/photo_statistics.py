@@ -7,7 +7,7 @@ import numpy as np
 
 from maskfold.data.decode import read_photo
 
-# A photo is shrunk by 2, 4 or 8, but its longer side keeps at least this many pixels.
+# A photo is shrunk by 8, 4 or 2 if its longer side then still has at least this many pixels.
 MIN_SIDE = 1024
 JPEG_BLOCK = 8
 # A smaller mean response of a filter is a rounding error. It is replaced by this value, so that the logarithm is finite
@@ -45,8 +45,8 @@ def photo_statistics(image: np.ndarray, reduced: int = 1, by_decoder: bool = Fal
     """Compute the STATISTICS of a photo, float [len(STATISTICS)].
 
     image: RGB uint8 [H, W, 3]. reduced: factor by which the photo was shrunk. by_decoder: whether it was shrunk while
-    it was decoded, which is possible for a JPEG. area, aspect, detail, noise and jpeg_blocks are logarithms; the others
-    are in grey levels.
+    it was decoded, which is possible only for a JPEG. area, aspect, noise, jpeg_blocks and all statistics of detail are
+    logarithms; the others are in grey levels.
     """
     luma, red, blue = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))
     if by_decoder:
@@ -127,8 +127,9 @@ def _interpolated(plane: np.ndarray, reduced: int) -> np.ndarray:
 def _jpeg_blocks(plane: np.ndarray, block: int) -> float:
     """Log ratio of the mean step across JPEG block borders to the mean step inside blocks (Wang et al. 2002).
 
-    A step is the absolute difference of two horizontal neighbours. block: side of a block in pixels. Returns 0 if it is
-    below 2, as in photos that were shrunk by 8, or if the plane is not wider than one block.
+    A step is the absolute difference between two pixels that are horizontal neighbours. block: side of a block in
+    pixels. Returns 0 if `block` is below 2, as in photos that were shrunk by 8, or if the plane is not wider than one
+    block.
     """
     if block < 2 or plane.shape[1] <= block:
         return 0.0

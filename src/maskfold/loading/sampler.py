@@ -23,7 +23,8 @@ PARTNER_STREAM, MIX_STREAM = 1, 2
 class SampleKey(NamedTuple):
     """The key of a sample.
 
-    row: row of the photo in the store; a negative row means photo ~row without its label. visit: see PhotoBatchSampler.
+    row: row of the photo in the store; a negative `row` means the photo in row ~row, without its label. visit: see
+    PhotoBatchSampler.
     """
 
     epoch: int
@@ -60,7 +61,7 @@ class PhotoBatchSampler(Sampler):
     sample: function (rows, random generator) -> the N rows of a shuffled epoch, in order; None for a random permutation
     of rows.
     partners: function (random generator, rows of the whole batch) -> a partner for each row, or None if the batch is
-    not mixed. The share of a mixed batch lists its own rows first, then their partners.
+    not mixed. The share of a mixed batch lists this process's rows first, then their partners.
     """
 
     rows: np.ndarray
@@ -76,7 +77,10 @@ class PhotoBatchSampler(Sampler):
     first: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int, first: int = 0) -> None:
-        """Set the epoch. Call this before each pass over the data. first: index of the first batch, for a resume."""
+        """Set the epoch. Call this before each pass over the data.
+
+        first: index of the first batch to yield, above 0 if training resumes within an epoch.
+        """
         self.epoch, self.first = epoch, first
 
     def size(self, batch: int) -> int:
@@ -115,7 +119,7 @@ def train_batch_sampler(
 ) -> PhotoBatchSampler:
     """Return the sampler of the training photos `rows`, configured by data.sampling and mix.
 
-    labels: int [N], the labels of all photos. Raises UserError if photos are mixed with mix.partner `old`, but no
+    labels: int [N], the labels of all photos. Raises UserError if photos are mixed and mix.partner is `old`, but no
     training photo shows a person of 60 or more.
     """
     partners = None if config.mix.name == "none" else Partners(config.mix, rows, labels)
@@ -126,8 +130,8 @@ def train_batch_sampler(
 def sample_balanced(labels: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Sample len(rows) rows, class-balanced, in random order.
 
-    labels: int [N], the labels of all photos. The numbers of samples of the classes in `rows` differ by at most one. A
-    photo is repeated only after all photos of its class have been sampled.
+    labels: int [N], the labels of all photos. The classes that occur in `rows` are sampled equally often, up to a
+    difference of one. A photo is repeated only after all photos of its class have been sampled.
     """
     row_labels = labels[rows]
     classes = np.unique(row_labels)

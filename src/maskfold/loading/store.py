@@ -38,8 +38,9 @@ class Store:
     """The stored photos: store[row] is RGB uint8 [H, W, 3].
 
     Each process opens the file itself, at first use, because pickling a memory map would copy the photos. cache: the
-    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: an
-    open file that is closed when the store is deleted; while it is open, clean.py does not delete the store's file.
+    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: the
+    store's file, as opened by locks.hold. It is closed when this object is garbage-collected; until then, clean.py does
+    not delete the file.
     """
 
     def __init__(
@@ -103,9 +104,10 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
     """Open the store of the table's photos, in the order of the table; build the store if it is missing or damaged.
 
     The file name contains a hash of everything that the pixels depend on (photos, crop, sizes, decoder). An existing
-    file is used from --cache or from store/ in the prepared folder. A new file is written to --cache if it is given,
-    else to store/, or to a temporary folder if that folder cannot hold it. While one process builds, others wait.
-    Raises UserError if no folder has room, or if a photo is unreadable or has changed since the data was prepared.
+    file is looked up in --cache, then in store/ of the prepared folder. A new file is written to --cache if it is
+    given, else to store/. If that folder cannot hold it, it is written to a temporary folder. While one process builds
+    a store, others wait. Raises UserError if no folder has room, or if a photo is unreadable or has changed since the
+    data was prepared.
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
@@ -129,7 +131,7 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
     """Return the file name of a store. image_id: the ids of the photos in the order of the table."""
     size, keys = store_size(data), CROPS[data.crop].keys
-    # crop_size belongs to the entry `crop` below, so that the names of existing stores do not change.
+    # crop_size stays in the entry `crop` below, so that the names of existing stores do not change.
     other_values = [getattr(data, key) for key in keys if key != "crop_size"]
     preprocessing = {
         "version": VERSION,
@@ -186,12 +188,16 @@ def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, ex
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # Not flushed to disk, which would take a tenth of the building time: _is_usable rejects what may be incomplete.
+    # Flushing the file to disk would take a tenth of the building time. It is not necessary, because _is_usable rejects
+    # a file that may be incomplete.
     write_atomic(path, write, flush=False)
 
 
 def _report_faces(path: Path, table: "pd.DataFrame", has_face: tuple[bool, ...]) -> None:
-    """Print the share of photos with a face. Write it to `path`, with the ids of photos that got the centre crop."""
+    """Print the shares of photos with a face, and write them to `path`.
+
+    The file also lists the ids of the photos without a face, which get the centre crop.
+    """
     without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
     rates = face_rate_by_mask(table, has_face)
     write_json(path, {"found": rates, "center_crop": without_face})

@@ -41,9 +41,9 @@ def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) ->
 
 
 class _Random(random.Random):
-    """Python's random.Random on a numpy bit generator.
+    """A random.Random whose numbers come from a numpy bit generator.
 
-    albumentations uses both Python's and numpy's interface. With this class they share one state.
+    albumentations uses both Python's and numpy's random generators. With this class, the two share one state.
     """
 
     def __init__(self, bits: np.random.PCG64):
@@ -68,7 +68,7 @@ class TrainTransform:
     """Augment a photo and resize it to uint8 [*image_size, 3]. Equal seeds give equal results in every process."""
 
     def __init__(self, data: Data):
-        # Imported only here, because albumentations takes a second and predictions do not need it.
+        # Imported only here, because importing albumentations takes a second and predictions do not need it.
         from maskfold.loading import augmentations
 
         self.data, self.compose = data, augmentations.compose(data)

@@ -50,7 +50,7 @@ class People:
     def resample(self, rng: np.random.Generator, count: int) -> list[np.ndarray]:
         """Sample people with replacement, `count` times.
 
-        Returns one array per stratum: the sampled positions in it, int [count, size of the stratum].
+        Returns one array per stratum: the sampled positions within the stratum, int [count, size of the stratum].
         """
         return [rng.integers(len(group), size=(count, len(group))) for group in self.strata]
 
@@ -98,9 +98,9 @@ def score_intervals(
 
     labels, pred_labels: int [N]; people: [N], the person of each photo; eval_people: the number of people in the eval
     set, 0 without one.
-    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of new sets, one sampled from each
-    resample: board95 for as many people as the eval set has, and board_half95 for half as many. Each of the two is None
-    if its number of people is 0.
+    Returns <metric>_ci95 for each of METRICS, and two intervals for the macro F1 of a new set of people: board95 for as
+    many people as the eval set has, and board_half95 for half as many. A new set is sampled from each resample. Each of
+    the two intervals is None if its number of people is 0.
     """
     resampled_people = People(labels, people)
     tallies, rng = resampled_people.tally(labels, pred_labels), np.random.default_rng(resampling.seed)
@@ -120,10 +120,11 @@ def score_intervals(
 def new_set_scores(
     labels, pred_labels, people, new_people: int, resampling: Resampling = DEFAULT_RESAMPLING
 ) -> np.ndarray:
-    """Macro F1 of new sets of `new_people` people, one sampled from each resample of the people, float [resamples].
+    """Macro F1 of new sets of `new_people` people, float [resamples].
 
-    Unlike in score_intervals, people are resampled without strata, because the class frequencies of new sets vary too.
-    labels, pred_labels: int [N]; people: [N], the person of each photo.
+    One set is sampled from each resample of the people. Unlike in score_intervals, people are resampled without strata,
+    because the class frequencies of new sets vary too. labels, pred_labels: int [N]; people: [N], the person of each
+    photo.
     """
     resampled_people = People(labels, people)
     tallies, num_people = resampled_people.tally(labels, pred_labels), len(resampled_people)

@@ -29,15 +29,15 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
     """The temperature between 1/20 and 20 with the lowest log loss; probs float [N, C], labels int [N].
 
     The loss is convex in 1/T, so there is a single optimum. The optimum is at a bound if, for example, all labels are
-    predicted correctly. Returns 1, which changes nothing, in two cases: if all probabilities are uniform, so that all
-    temperatures give the same loss, and, with a warning, if the search does not converge. Raises ValueError if there
+    predicted correctly. Returns 1, which changes nothing, if all probabilities are uniform, because all temperatures
+    then give the same loss. Also returns 1, with a warning, if the search does not converge. Raises ValueError if there
     are no photos.
     """
     if not len(labels):
         raise ValueError("a temperature can't be fitted without photos")
     bound = np.log(MAX_TEMPERATURE)
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
-    # Each row is shifted so that its true class is 0. The loss is then the logarithm of a sum of exponentials.
+    # Shift each row so that the value of its true class is 0. Its loss is then the logarithm of a sum of exponentials.
     logs -= logs[np.arange(len(labels)), labels][:, None]
 
     def loss(log_temperature: float) -> float:
@@ -47,7 +47,7 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
 
     if not logs.any():
         return 1.0
-    # Imported here, since training needs other functions of this module only.
+    # Imported here, because training imports this module only for log_loss, which does not need scipy.
     from scipy.optimize import minimize_scalar
 
     result = minimize_scalar(loss, bounds=(-bound, bound), method="bounded")

@@ -12,7 +12,7 @@ MAX_ERRORS = 24
 def confusion_matrices(oof: OutOfFold) -> list[tuple[str, tuple[str, ...], list[list]]]:
     """Return (name, classes, rows) for the 18 classes and for each axis.
 
-    Each row has the name of a true class, then the numbers of its photos that were predicted as each class.
+    Each row is [name of a true class, number of its photos predicted as the first class, as the second class, ...].
     """
     labels_by_name = {"classes": (oof.label, oof.pred_labels, CLASS_NAMES)}
     pairs = zip(AXES.items(), decode_label(oof.label), decode_label(oof.pred_labels), strict=True)
@@ -34,7 +34,7 @@ def most_confident(oof: OutOfFold, wrong: bool) -> list[int]:
 
 
 def most_confident_errors(oof: OutOfFold, max_errors: int = MAX_ERRORS) -> list[tuple[int, str, str, str, float]]:
-    """The most confident errors, at most `max_errors`, the most confident first.
+    """Up to `max_errors` errors, the most confident first.
 
     Each is (row, image_id, true class, predicted class, probability of the predicted class).
     """

@@ -8,9 +8,9 @@ disagreement") describe the calibration that this needs. The posterior has exact
 models' log-probabilities are normally distributed around an error that all models share.
 
 Log-probabilities also contain the class frequencies that a model has learnt, and the temperature must not change these.
-The logarithm of these frequencies is therefore subtracted first, and that of the labelled photos' class frequencies is
-added after dividing by the temperature (Saerens, Latinne & Decaestecker 2002, Adjusting the outputs of a classifier to
-new a priori probabilities).
+The logarithm of the learnt frequencies is therefore subtracted before the division by the temperature, and the
+logarithm of the class frequencies of the labelled photos is added after it (Saerens, Latinne & Decaestecker 2002,
+Adjusting the outputs of a classifier to new a priori probabilities).
 """
 
 from dataclasses import dataclass
@@ -45,8 +45,9 @@ def class_shares(labels: np.ndarray) -> np.ndarray:
 def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Offsets float [18], mean 0, for which the mean of softmax(logits + offsets) over the photos is `shares`.
 
-    logits: float [N, 18]; shares: float [18], above 0, sum 1. The offsets minimise a convex function: up to a
-    constant, the mean log loss of any labels whose class shares are `shares`. They are unique up to a constant.
+    logits: float [N, 18]; shares: float [18], above 0, sum 1. The offsets minimise a convex function, which differs
+    only by a constant from the mean log loss of any labels whose class shares are `shares`. The offsets are unique up
+    to an added constant, so their mean is set to 0.
     """
 
     def objective(offsets: np.ndarray) -> float:

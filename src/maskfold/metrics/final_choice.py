@@ -6,20 +6,24 @@ where the best of the selected submissions counts. The scores of submissions 1..
     T ~ N(mu, sqrt(t_i t_j) rho_ij)                  score on all people of the population
     public = T + e, private = T + e'                 e, e' ~ N(0, 2 sqrt(s_i s_j) rho_ij), independent of each other
 
-mu: expected score; t: variance of its error; s: variance from sampling the people of the whole eval set, which half as
-many people double. Both follow from the variances of the intervals on the whole eval set, v = t + s, and on half of it,
-h = t + 2 s. The recorded public scores are observed: the joint normal distribution is conditioned on them (Bishop 2006,
-Pattern Recognition and Machine Learning, section 2.3.1), and the private scores are sampled from the result.
+mu: expected score; t: variance of its error; s: variance from sampling the people of the whole eval set (half as many
+people give 2 s); rho: correlation between submissions. t and s follow from the variances of the score's two intervals:
+v = t + s on the whole eval set, and h = t + 2 s on half of it. The joint normal distribution is conditioned on the
+recorded public scores (Bishop 2006, Pattern Recognition and Machine Learning, section 2.3.1), and the private scores
+are sampled from the result.
 
-The correlation follows from the labels. Whether a submission is correct on a photo has the variance a (1 - a), where a
-is its accuracy, and two submissions can differ in this only on the share d of the photos on which their labels differ.
-So rho is at least 1 - d / (2 a (1 - a)). This bound is used. Where two submissions make different errors on the same
-photos, it is too low: then the probabilities are closer to each other than they should be, and the expected maximum is
-a little too high.
+rho is estimated from the share d of the photos on which the labels of two submissions differ. Let a photo have the
+value 1 if its label is correct, else 0. If a submission has the accuracy a, its values have the variance a (1 - a). The
+values of two submissions differ at most on the share d of the photos, so rho is at least 1 - d / (2 a (1 - a)). This
+bound is used as rho. It is too low if the submissions make different errors on the same photos. The probabilities of
+being the best are then closer to each other than they should be, and the expected maximum is a little too high.
 
-Assumptions: nothing is known of T besides its expected score, so the best of many expected scores is not shrunk; macro
-F1 stands in for the accuracy; the correlation over photos is also that over people and of the errors of the expected
-scores; the public leaderboard scores half of the eval set.
+Assumptions:
+- Only the expected score and the variance of its error are known about each T. The best of many expected scores is
+  therefore not shrunk.
+- Macro F1 is used in place of the accuracy a.
+- The correlation over people, and that of the errors of the expected scores, equal the correlation over photos.
+- The public leaderboard scores half of the eval set.
 """
 
 from dataclasses import dataclass
@@ -31,11 +35,12 @@ from maskfold.metrics.bootstrap import Z_TWO_SIDED
 NUM_DRAWS = 20_000
 # Up to this number of submissions to select, all sets are compared.
 MAX_EXHAUSTIVE = 2
-# The accuracy in the bound of the correlation is limited to this range, since no difference fits into a (1 - a) = 0.
+# The accuracy in the bound on rho is clipped to this range, because the bound divides by a (1 - a).
 ACCURACY_RANGE = (0.05, 0.95)
-# Leaderboards show four digits. The variance of rounding also keeps equal submissions from making a matrix singular.
+# Leaderboards show four digits. The variance of this rounding also keeps the covariance matrix of the public scores
+# invertible if two submissions are equal.
 ROUNDING_VARIANCE = 1e-4**2 / 12
-# Two scores that differ by less are equal, since the decomposition of a singular matrix has rounding errors.
+# Scores that differ by less than this are tied, because the decomposition of a singular matrix has rounding errors.
 MAX_TIE_DIFFERENCE = 1e-6
 
 
@@ -57,9 +62,9 @@ class KnownScores:
 class FinalChoice:
     """What to expect of n submissions on the private leaderboard, and which of them to select.
 
-    expected: float [n], the expected private scores after the public ones; interval95: float [n, 2]. best_probs: float
-    [n], the probability that a submission is the best of all, sum 1. selected: the indices of the selected submissions;
-    expected_best: the expected score of the best of these.
+    expected: float [n], the expected private scores given the known public scores; interval95: float [n, 2], their 95 %
+    intervals. best_probs: float [n], the probability that a submission is the best of all, sum 1. selected: the indices
+    of the selected submissions; expected_best: the expected private score of the best of these.
     """
 
     expected: np.ndarray
@@ -72,13 +77,14 @@ class FinalChoice:
 def choose_final(known: KnownScores, labels: np.ndarray, count: int, seed: int = 0) -> FinalChoice:
     """Choose the submissions that have the largest expected maximum on the private leaderboard.
 
-    labels: int [n, N], the predicted labels of the eval photos; count: the number of submissions to select, at least 1;
-    of fewer submissions, all are selected. Up to two are compared exhaustively; further ones are added one by one.
+    labels: int [n, N], the predicted labels of the eval photos; count: the number of submissions to select, at least 1.
+    If there are fewer submissions, all are selected. A single submission or a pair is chosen from all possible ones;
+    further submissions are added one by one.
     """
     mean, covariance = private_scores(known, label_correlation(labels, known.expected))
     draws = draw_scores(mean, covariance, seed)
     half = Z_TWO_SIDED * np.sqrt(np.diag(covariance))
-    # Submissions that add equally little to the selected ones are tried in the order of their expected scores.
+    # select_best takes the first of equally good submissions, so they are sorted by their expected scores.
     order = np.argsort(-mean, kind="stable")
     selected, expected_best = select_best(draws[:, order], count)
     return FinalChoice(
@@ -91,24 +97,27 @@ def choose_final(known: KnownScores, labels: np.ndarray, count: int, seed: int =
 
 
 def variance_parts(known: KnownScores) -> tuple[np.ndarray, np.ndarray]:
-    """Return (t, s), float [n] each: variance of the error of the expected score, and of sampling the eval people.
+    """Return the variances (t, s) that the module docstring defines, float [n] each.
 
-    s = h - v and t = 2 v - h, at least 0, of the variances v and h of the two intervals.
+    t = 2 v - h and s = h - v, where v and h are the variances of the two intervals. Negative values become 0.
     """
     v, h = (_variance(known.expected, bounds) for bounds in (known.interval95, known.half95))
     return np.maximum(2 * v - h, 0), np.maximum(h - v, 0)
 
 
 def _variance(expected: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """The variance of an interval mean -+ z sd. An end may have been moved to 0 or 1, so the longer side counts."""
+    """Return sd ** 2 of the intervals expected -+ Z_TWO_SIDED * sd, float [n].
+
+    An end may have been clipped to 0 or 1, so the longer side of each interval is used.
+    """
     return (np.maximum(expected - bounds[:, 0], bounds[:, 1] - expected) / Z_TWO_SIDED) ** 2
 
 
 def label_correlation(labels: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """The correlation of the scores, float [n, n], 0..1, from the share of labels that differ.
 
-    labels: int [n, N]; expected: float [n], whose mean over two submissions stands in for their accuracy. Returns the
-    bound 1 - d / (2 a (1 - a)), at least 0, as a correlation matrix.
+    labels: int [n, N]; expected: float [n]. The mean of two expected scores is used as the accuracy a of both
+    submissions. Returns a correlation matrix near the bound 1 - d / (2 a (1 - a)), which is clipped to 0..1.
     """
     differing = np.array([(labels != row).mean(1) for row in labels])
     accuracy = np.clip((expected[:, None] + expected) / 2, *ACCURACY_RANGE)
@@ -116,7 +125,7 @@ def label_correlation(labels: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def nearest_correlation(matrix: np.ndarray) -> np.ndarray:
-    """A positive semidefinite matrix with diagonal 1 near a symmetric one with diagonal 1, float [n, n].
+    """Return a positive semidefinite matrix with diagonal 1 near a symmetric matrix with diagonal 1, float [n, n].
 
     Negative eigenvalues become 0; then rows and columns are scaled (the spectral method of Rebonato & Jaeckel 1999, The
     most general methodology to create a valid correlation matrix).
@@ -139,14 +148,17 @@ def private_scores(known: KnownScores, correlation: np.ndarray) -> tuple[np.ndar
     half_sampling = 2 * sampling
     seen = np.flatnonzero(~np.isnan(known.public))
     public = (estimation + half_sampling)[np.ix_(seen, seen)] + ROUNDING_VARIANCE * np.eye(len(seen))
-    # Rows: the observed public scores. Columns: what they say of each T.
+    # Coefficients of the regression of each T (columns) on the observed public scores (rows).
     gain = np.linalg.solve(public, estimation[seen])
     mean = known.expected + (known.public - known.expected)[seen] @ gain
     return mean, estimation - estimation[:, seen] @ gain + half_sampling
 
 
 def draw_scores(mean: np.ndarray, covariance: np.ndarray, seed: int = 0) -> np.ndarray:
-    """NUM_DRAWS samples of a normal distribution, float [draws, n]; half mirror the others, so `mean` is theirs."""
+    """NUM_DRAWS samples of a normal distribution, float [draws, n].
+
+    One half of the samples mirrors the other (antithetic sampling), so that the mean of all samples is `mean`.
+    """
     values, vectors = np.linalg.eigh(covariance)
     half = np.random.default_rng(seed).standard_normal((NUM_DRAWS // 2, len(mean)))
     deviations = half @ (vectors * np.sqrt(np.maximum(values, 0))).T
@@ -154,7 +166,7 @@ def draw_scores(mean: np.ndarray, covariance: np.ndarray, seed: int = 0) -> np.n
 
 
 def best_probabilities(draws: np.ndarray) -> np.ndarray:
-    """The share of draws in which each submission is the best, float [n]; k that tie get 1 / k each.
+    """The share of draws in which each submission is the best, float [n]. If k submissions tie, each counts 1 / k.
 
     draws: float [draws, n].
     """
@@ -165,8 +177,9 @@ def best_probabilities(draws: np.ndarray) -> np.ndarray:
 def select_best(draws: np.ndarray, count: int) -> tuple[list[int], float]:
     """Return (indices, expected maximum) of the `count` submissions with the largest expected maximum.
 
-    All pairs are compared. From the third on, the submission that adds most to those before it is added: the set may
-    then not be the best of its size. draws: float [draws, n]. Of equal ones the first counts.
+    A single submission or a pair is chosen from all possible ones. For a larger count, the submission that raises the
+    expected maximum most is added each time, so the result may not be the best set of its size. Of equally good sets,
+    the first is chosen. draws: float [draws, n].
     """
     scores = np.ascontiguousarray(draws.T)
     count = min(count, len(scores))

@@ -42,7 +42,10 @@ class Architecture:
         return self.cfg or timm.get_pretrained_cfg(self.name).to_dict()
 
     def with_weights(self) -> "Architecture":
-        """The architecture that timm would build if it loaded the weights itself. Use it to load weights afterwards."""
+        """The architecture that timm would build if it loaded the weights itself.
+
+        Use it if weights are loaded only after the model is built.
+        """
         args = ARGS_WITH_WEIGHTS.get(self.name.partition(".")[0], {})
         return replace(self, args={**args, **self.args})
 
@@ -156,7 +159,10 @@ def _is_plain_number(value: object) -> bool:
 
 
 def go_offline_without_network() -> None:
-    """Use only the local cache if the hub's host name can't be resolved. Otherwise retries take most of a minute."""
+    """Use only the local cache if the hub's host name can't be resolved.
+
+    Without this, huggingface_hub would retry for most of a minute.
+    """
     if any(name in os.environ for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
         return
     try:

@@ -19,8 +19,8 @@ from maskfold.models.weight_files import create_with_weights, find_weights_file,
 def build_backbone(model: Model, data: Data, architecture: Architecture | None = None) -> torch.nn.Module:
     """Build a timm model without its classifier: [B, 3, H, W] -> pooled features [B, head_hidden_size].
 
-    architecture: None for the one that model.backbone names. Raises UserError for an unknown name, weights that cannot
-    be loaded, and weights of another model.
+    architecture: if None, the architecture that model.backbone names. Raises UserError for an unknown name, weights
+    that cannot be loaded, and weights of another model.
     """
     architecture = architecture or find_architecture(model.backbone)
     options: dict[str, Any] = {"num_classes": 0}

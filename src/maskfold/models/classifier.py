@@ -11,14 +11,14 @@ from maskfold.models.architecture import Architecture, find_architecture
 from maskfold.models.backbone import build_backbone
 from maskfold.models.heads import HEADS, HeadOutput
 
-# The larger of oneDNN's two channel block sizes, which it uses with AVX-512. See _corrupts_memory.
+# oneDNN's channel block size with AVX-512, the larger of its two block sizes. See _corrupts_memory.
 MIN_CHANNELS_LAST = 16
 
 
 class Classifier(nn.Module):
-    """RGB images [B, 3, H, W], uint8 or (mixed) float, 0 to 255 -> log-probabilities float32 [B, 18].
+    """RGB images [B, 3, H, W], uint8 or float, 0 to 255 -> log-probabilities float32 [B, 18].
 
-    The first layer normalises with the backbone's own mean and std, so that no caller can omit this or do it twice.
+    The model normalises with the backbone's own mean and std, so that no caller can forget to normalise or do it twice.
     """
 
     def __init__(self, backbone: nn.Module, head: nn.Module):
@@ -56,9 +56,9 @@ class Classifier(nn.Module):
 
 
 def build_classifier(config: Config, architecture: Architecture | None = None) -> Classifier:
-    """Build the configured model on the CPU, initialised from torch's global random generator.
+    """Build the configured model on the CPU. Random weights come from torch's global random number generator.
 
-    architecture: the architecture of a finished model; None for the one that model.backbone names.
+    architecture: for example, that of a finished model; if None, the one that model.backbone names.
     """
     architecture = architecture or find_architecture(config.model.backbone)
     backbone = build_backbone(config.model, config.data, architecture)
@@ -76,7 +76,10 @@ def build_classifier(config: Config, architecture: Architecture | None = None) -
 
 
 def _channels_last(model: nn.Module) -> None:
-    """Convert 4-D tensors to channels_last, which is faster. torch can't convert 5-D tensors (timm's LambdaLayer)."""
+    """Convert 4-D tensors to channels_last for speed, except convolution weights for which this would corrupt memory.
+
+    This is a loop, because model.to(memory_format=torch.channels_last) fails on 5-D tensors (timm's LambdaLayer).
+    """
     for tensor in chain(model.parameters(), model.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)

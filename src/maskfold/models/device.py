@@ -1,4 +1,4 @@
-"""Choose device, precision, threads and loader processes by fixed rules, without measuring speed."""
+"""Choose the device, precision, threads and loader processes by fixed rules, without measuring speed."""
 
 import ctypes
 import gc
@@ -41,8 +41,8 @@ class Hardware:
 def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
     """Configure this process for predictions, and return their device and precision.
 
-    The CPU replaces a GPU that is missing or too old. precision: a key of DTYPES; None for run.predict_precision, which
-    must be resolved (not auto). On a CPU, fp32 replaces fp16.
+    If the GPU is missing or too old, the CPU is used. precision: a key of DTYPES; if None, run.predict_precision is
+    used, which must be resolved (not auto). On a CPU, fp32 is used instead of fp16.
     """
     gpu_error, precision = _gpu_error(run), precision or run.predict_precision
     device = pick_device(run) if gpu_error is None else torch.device("cpu")
@@ -62,7 +62,7 @@ def _note(message: str) -> None:
 
 
 def pick_device(run: Run) -> torch.device:
-    """The device that run.device names. Raises UserError for a GPU that is missing or too old for this torch."""
+    """The device that run.device selects. Raises UserError for a GPU that is missing or too old for this torch."""
     if (gpu_error := _gpu_error(run)) is not None:
         cause, fix = gpu_error
         raise UserError(f"run.device: {cause}; {fix}, or use --run.device cpu")
@@ -70,7 +70,7 @@ def pick_device(run: Run) -> torch.device:
 
 
 def _gpu_error(run: Run) -> tuple[str, str] | None:
-    """Return (cause, fix) if the GPU of run.device is missing or too old for this torch, else None."""
+    """Return (cause, fix) if run.device needs a missing GPU or selects a GPU too old for this torch, else None."""
     has_gpu = torch.cuda.is_available()
     if run.device == "cuda" and not has_gpu:
         return "cuda is set, but torch sees no GPU", "update the driver"
@@ -110,10 +110,9 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
 def configure_process(device: torch.device) -> None:
     """Configure this process for speed, whatever the environment variables say.
 
-    On a GPU, cuDNN benchmarks its algorithms for each shape, and float32 matrix products use TF32. On a CPU, the
-    allocator keeps freed memory, as with MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_ in the environment. Otherwise
-    glibc returns large blocks to the system and gets zeroed pages back, which takes a fifth of the time of a training
-    step.
+    On a GPU, cuDNN benchmarks its algorithms for each shape, and float32 matrix products use TF32. On a CPU, MALLOPT
+    makes glibc's allocator keep freed memory. By default, glibc returns large blocks to the system and gets zeroed
+    pages back, which takes a fifth of the time of a training step.
     """
     ignore_variables()
     # timm has read TIMM_FUSED_ATTN at import. This call overrides it: models read the setting when they are built.

@@ -6,7 +6,8 @@ from torch import nn
 from maskfold.config.experiment import Model
 from maskfold.labels import AGE_GROUPS, GENDERS, MASKS, NUM_CLASSES, age_bins, age_group, joint_log_probs
 
-# (log-probabilities of the classes [B, 18], log-probabilities of the age bins [B, A] or None without age bins).
+# (log-probabilities of the classes [B, 18], log-probabilities of the A age bins [B, A]). The second element is None if
+# the head has no age bins.
 HeadOutput = tuple[torch.Tensor, torch.Tensor | None]
 
 

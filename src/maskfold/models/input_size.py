@@ -1,4 +1,4 @@
-"""Check that a model sees the whole photo: a patch size or stride that does not divide the size leaves out a border."""
+"""Check that a model sees the whole photo. A border is lost if the patch size or stride does not divide a side."""
 
 from collections.abc import Iterable
 from itertools import product
@@ -56,7 +56,7 @@ def seen_size(model: Classifier, size: InputSize) -> InputSize:
 
 
 def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
-    """Return how many rows (axis 0) or columns (axis 1) the model sees, counted from the top or left, by bisection."""
+    """Find by bisection how many rows (axis 0) or columns (axis 1) the model sees, counted from the top or left."""
     low, high = 0, size[axis] - 1
     while low < high:
         middle = (low + high) // 2
@@ -69,8 +69,8 @@ def _seen_along(model: Classifier, size: InputSize, axis: int) -> int:
 def nearest_sizes(model: Classifier, config: Config, seen: InputSize | None = None) -> list[InputSize]:
     """Return up to four sizes near data.image_size at which the model sees the whole photo, the nearest first.
 
-    seen: the result of seen_size. It is None if the model fails at data.image_size; multiples of the patch size (or
-    stride) are then tried first, and multiples of 32 next.
+    seen: the result of seen_size, or None if the model fails at data.image_size. With None, multiples of the patch size
+    (or stride) are tried first, and multiples of 32 next.
     """
     size, steps = config.data.image_size, _steps(model)
     if seen is None:
@@ -111,7 +111,7 @@ def _first_seen(model: Classifier, config: Config, sizes: Iterable[InputSize]) -
 
 
 def _steps(model: Classifier) -> InputSize:
-    """Patch size of a ViT, else the stride of the first convolution."""
+    """Return the (height, width) of a ViT's patches, or the stride of another model's first convolution."""
     step = getattr(getattr(model.backbone, "patch_embed", None), "patch_size", None)
     if step is None:
         convs = (part for part in model.backbone.modules() if isinstance(part, torch.nn.Conv2d))

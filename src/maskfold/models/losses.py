@@ -15,7 +15,8 @@ from maskfold.models.targets import Targets
 class F1Sums(NamedTuple):
     """Sums over photos, float32 [18] each.
 
-    predicted: sums of the probabilities p. true: sums of the targets t. true_positive: sums of p * t.
+    p: probabilities. t: targets. w: the photo's weight, which is the sum of its targets. predicted: sums of w * p.
+    true: sums of t. true_positive: sums of p * t.
     """
 
     predicted: torch.Tensor
@@ -41,19 +42,19 @@ def focal(log_probs: torch.Tensor, targets: torch.Tensor, gamma: float) -> torch
 
 
 def f1_sums(log_probs: torch.Tensor, classes: torch.Tensor) -> F1Sums:
-    """F1Sums of log_probs and targets, [B, 18] each. The weight of a photo is the sum of its targets."""
+    """F1Sums of log_probs and the targets `classes`, [B, 18] each."""
     probs = log_probs.exp()
     return F1Sums((probs * classes.sum(1, keepdim=True)).sum(0), classes.sum(0), (probs * classes).sum(0))
 
 
 def soft_f1(micro: F1Sums, batch: F1Sums) -> torch.Tensor:
-    """A micro-batch's share of the loss 1 - mean over classes of (2 sum(p t) + 1) / (sum(p) + sum(t) + 1).
+    """A micro-batch's share of the loss 1 - mean over classes of (2 sum(p t) + 1) / (sum(w p) + sum(t) + 1).
 
-    The sums run over the photos of the whole batch: this is 1 - macro F1 with probabilities instead of predicted
-    labels. The added 1s matter for a class that is neither present nor predicted. Its score is then 1 instead of 0 / 0,
-    and the gradient penalises probability that is given to the class. F1 is not a sum over photos, but its gradient is,
-    if the sums of the batch are treated as constants. The gradients of the micro-batches therefore add up to the
-    gradient of the whole batch.
+    p, t and w are explained in F1Sums. The sums run over the photos of the whole batch: this is 1 - macro F1 with
+    probabilities instead of predicted labels. The added 1s matter for a class that is neither present nor predicted.
+    Its score is then 1 instead of 0 / 0, and the gradient penalises probability that is given to the class. F1 is not a
+    sum over photos, but its gradient is, if the sums of the batch are treated as constants. The gradients of the
+    micro-batches therefore add up to the gradient of the whole batch.
     """
     denominator = (batch.predicted + batch.true + 1).detach()
     score = ((2 * batch.true_positive + 1) / denominator).detach()

@@ -28,10 +28,10 @@ def predict(
     """Return the rows of the photos, int64 [N], and the outputs of the M models, float32 [M, N, C].
 
     Both are in the order of the batches. batches: (images, labels, rows), read once for all models. views: TTA views,
-    whose outputs are averaged. output: a key of OUTPUTS.
+    whose outputs are averaged. output: a key of OUTPUTS. C is 18 for probs, and the number of features for features.
     """
     for model in models:
-        # For features, only the backbone is set to eval mode, because the head may be training at this time.
+        # For features, only the backbone is set to eval mode, because the head may be in the middle of training.
         (model.backbone if output == "features" else model).eval()
     views, compute = tuple(views), OUTPUTS[output]
     rows, outputs = [], []
@@ -48,7 +48,7 @@ def predict(
 
 
 def reporting(batches: Iterable, on_batch: Callable[[int], object], num_models: int = 1) -> Iterator:
-    """Yield the batches, and call on_batch after each one with its number of photos times the number of models."""
+    """Yield the batches. After each batch, call on_batch(number of its photos * num_models)."""
     for images, labels, rows in batches:
         yield images, labels, rows
         on_batch(len(rows) * num_models)

@@ -14,8 +14,8 @@ UNKNOWN_AGE = 0
 class Targets(NamedTuple):
     """The targets of a batch.
 
-    classes: float32 [B, 18]; a row sums to the photo's weight, and is 0 for a photo that does not count. ages: float32
-    [B, A], the same for the age bins; a row is also 0 if the age is unknown.
+    classes: float32 [B, 18]; a row sums to the photo's weight, and is 0 for a photo without a label. ages: float32
+    [B, A], the same for the A age bins; a row is also 0 if the age is unknown.
     """
 
     classes: torch.Tensor
@@ -62,7 +62,10 @@ class TargetEncoder:
         self.age_targets = torch.tensor(bins, device=device)
 
     def __call__(self, labels: torch.Tensor, rows: torch.Tensor) -> Targets:
-        """Return the Targets. labels: int64 [B], -1 for a photo that does not count; rows: int64 [B]."""
+        """Return the Targets of a batch.
+
+        labels: int64 [B], -1 for a photo without a label. rows: int64 [B], indices into `ages` and `weights`.
+        """
         weights = (self.weights[rows] * (labels >= 0))[:, None]
         classes = torch.nn.functional.one_hot(labels.clamp(min=0), NUM_CLASSES)
         return Targets(classes * weights, self.age_targets[self.ages[rows]] * weights)

@@ -1,7 +1,8 @@
-"""The parts of timm that this package uses, imported without the libraries that only timm's training scripts need.
+"""The parts of timm that this package uses, imported without libraries that this package does not need.
 
-timm imports torchvision, which imports the compiler of torch (torch._dynamo), for a class that is not created here,
-and W&B for a function that is never called here. Together they take longer to import than torch and timm.
+timm imports torchvision for a class that this package does not create, and torchvision imports torch's compiler
+(torch._dynamo). timm also imports W&B for a function that this package never calls. Importing these three takes longer
+than importing torch and timm.
 """
 
 import importlib
@@ -14,20 +15,21 @@ from typing import Any
 
 import torch
 
-# Modules that timm finds missing while it is imported; it then leaves out the functions that need them.
+# Modules that are hidden from timm while it is imported. timm then leaves out the functions that need them.
 OPTIONAL = ("wandb", "torchvision.models.feature_extraction", "torch.distributed.tensor")
 COMPILER = "torch._dynamo"
 TORCHVISION_LAYERS = "torchvision.ops.misc"
 
 
 class _Compiler:
-    """Stands for torch._dynamo: keeps the settings that timm's optimiser kron makes when it is imported."""
+    """Stands in for torch._dynamo, and keeps the settings that timm's optimiser kron changes when it is imported."""
 
     def __init__(self) -> None:
         self.config = SimpleNamespace()
 
     def __getattr__(self, name: str) -> Any:
-        # Another version of timm may import the compiler; while that happens, its parts look for each other here.
+        # Another version of timm may import the compiler. During that import, the compiler's submodules look each other
+        # up as attributes of torch._dynamo, which is this object.
         if (part := sys.modules.get(f"{COMPILER}.{name}")) is None:
             raise AttributeError(name)
         return part
@@ -37,7 +39,7 @@ _compiler = _Compiler()
 
 
 class _StandInType(type):
-    """The type of a class that stands for a class of torchvision: layers of the real class are its instances, too."""
+    """Metaclass of a stand-in for a torchvision class: isinstance is true for instances of the real class."""
 
     def __instancecheck__(cls, instance: object) -> bool:
         real = getattr(sys.modules.get(TORCHVISION_LAYERS), cls.__name__, cls)
@@ -45,7 +47,7 @@ class _StandInType(type):
 
 
 class FrozenBatchNorm2d(torch.nn.Module, metaclass=_StandInType):
-    """Stands for torchvision's layer of this name, which a call of this class imports and creates."""
+    """Stands in for torchvision's layer of this name. A call imports torchvision and returns the real layer."""
 
     def __new__(cls, *args: Any, **options: Any) -> Any:
         return importlib.import_module(TORCHVISION_LAYERS).FrozenBatchNorm2d(*args, **options)
@@ -53,15 +55,15 @@ class FrozenBatchNorm2d(torch.nn.Module, metaclass=_StandInType):
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Replace what timm imports and a model does not need; the real modules can be imported afterwards as usual."""
+    """Replace modules that timm imports but models do not need. After the block, the real ones can be imported."""
     misc = ModuleType(TORCHVISION_LAYERS)
-    # timm's models only ask whether a layer is one of these.
+    # The timm code that this package calls uses this class only in isinstance checks.
     vars(misc)["FrozenBatchNorm2d"] = FrozenBatchNorm2d
     stand_ins = {TORCHVISION_LAYERS: misc, "timm.data": _timm_constants(), **dict.fromkeys(OPTIONAL)}
-    # What is imported already costs nothing.
+    # Modules that are already imported are not replaced, because they cost nothing.
     inserted = {name: module for name, module in stand_ins.items() if name not in sys.modules}
     modules: dict[str, Any] = sys.modules
-    # None makes the import of a module raise ImportError.
+    # A module that is None in sys.modules raises ImportError when it is imported.
     modules.update(inserted)
     disable, has_compiler = torch.compiler.disable, COMPILER in sys.modules
     if not has_compiler:
@@ -78,18 +80,18 @@ def _stand_ins() -> Iterator[None]:
 
 
 def _disable_when_called(fn: Any = None, recursive: bool = True, **_: Any) -> Any:
-    """torch.compiler.disable, but the compiler is imported when the function is called, not when it is defined."""
+    """Like torch.compiler.disable, but import the compiler when `fn` is called, not when it is defined."""
     return torch._disable_dynamo(fn, recursive)
 
 
 def prepare_compiler() -> None:
-    """Give torch's compiler the settings of timm; call it before anything is compiled."""
+    """Apply timm's settings to torch's compiler. Call this before anything is compiled."""
     for name, value in vars(_compiler.config).items():
         setattr(torch._dynamo.config, name, value)
 
 
 def _timm_constants() -> ModuleType:
-    """A module with the constants of timm.data, which are all that timm's models take from it."""
+    """A module with the constants of timm.data. timm's models need nothing else from timm.data."""
     spec = importlib.util.find_spec("timm")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -103,7 +105,7 @@ def _timm_constants() -> ModuleType:
 
 
 def _import_timm() -> Any:
-    """Import timm without the libraries above, or with them if another version of timm needs more of them."""
+    """Import timm with the stand-ins. If this fails, because another version of timm needs more, import it as usual."""
     try:
         with _stand_ins():
             return _import_parts()
@@ -123,7 +125,7 @@ def _import_parts() -> Any:
 
 
 def _import_data(name: str) -> ModuleType:
-    """Import timm.data, which a usual import of timm loads, as soon as somebody reads this attribute of timm."""
+    """Import timm.data when this attribute of timm is first read. A usual import of timm loads it at once."""
     if name != "data":
         raise AttributeError(f"module 'timm' has no attribute {name!r}")
     return importlib.import_module("timm.data")

@@ -17,7 +17,8 @@ BLOCK_SIZE = 2**20
 def load_torch_file(path: Path) -> Any:
     """Return the content of a torch.save file, with tensors on the CPU.
 
-    Raises ValueError for content that is not allowed. A damaged file can raise an exception of nearly any type.
+    Raises ValueError for FORBIDDEN content, and for a zip file that would fill the memory. torch.load raises
+    UnpicklingError for other objects that are not allowed. A damaged file can raise an exception of nearly any type.
     """
     if any(FORBIDDEN in text for text in _pickled(path)):
         raise ValueError("it contains objects other than tensors, numbers and strings")
@@ -25,9 +26,9 @@ def load_torch_file(path: Path) -> Any:
 
 
 def _pickled(path: Path) -> Iterator[bytes]:
-    """Yield the pickle of a file in the zip format, or the content of a file in the old format, block by block.
+    """Yield the whole pickle of a file in the zip format, or the content of a file in the old format in blocks.
 
-    The blocks overlap, so that FORBIDDEN is found even across two of them.
+    The blocks overlap, so that FORBIDDEN is found even if it spans two blocks.
     """
     if zipfile.is_zipfile(path):
         check_expansion(path)

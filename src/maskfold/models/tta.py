@@ -8,7 +8,7 @@ from maskfold.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import torch
 
-# Fractions of a photo's sides: the part that five_crop and zoom_in keep, and the distance that shift moves.
+# Fractions of a photo's sides: five_crop and zoom_in keep the part KEPT, and shift moves the photo by SHIFT.
 KEPT, SHIFT = 0.9, 0.04
 
 View = Callable[["torch.Tensor"], "list[torch.Tensor]"]

@@ -55,8 +55,8 @@ def read_state_dict(path: Path, key: str) -> StateDict:
     try:
         with path.open("rb") as file:
             first_bytes = file.read(9)
-        # A safetensors file begins with eight bytes for the length of its header, which may look like TORCH_MAGIC. The
-        # header is JSON, so the ninth byte is a brace.
+        # A safetensors file begins with the length of its header in eight bytes, and these may look like TORCH_MAGIC.
+        # The ninth byte is then a brace, because the header is JSON.
         is_torch = first_bytes.startswith(TORCH_MAGIC) and first_bytes[8:] != b"{"
         return _read_torch(path) if is_torch else read_safetensors(path)[0]
     except Exception as error:
@@ -68,9 +68,9 @@ def read_state_dict(path: Path, key: str) -> StateDict:
 
 
 def _read_torch(path: Path) -> StateDict:
-    """Return the state dict in a torch.save file; if it contains one of the EMA, return that one, as timm does.
+    """Return the state dict in a torch.save file. If it also contains the EMA's state dict, return that, as timm does.
 
-    No code in it is run.
+    No code in the file is run. Raises ValueError if the file contains no tensors.
     """
     content = load_torch_file(path)
     if not isinstance(content, dict):
@@ -95,7 +95,7 @@ def find_weights_file(folder: Path) -> Path:
 
 
 def read_hub_state_dict(repository: str) -> StateDict:
-    """Read the weights of a Hugging Face hub repository, or its cached copy. Raises UserError if there are none."""
+    """Read the weights of a Hugging Face hub repository, or their cached copy. Raises UserError if there are none."""
     go_offline_without_network()
     try:
         return load_state_dict_from_hf(repository, weights_only=True)
@@ -106,9 +106,9 @@ def read_hub_state_dict(repository: str) -> StateDict:
 def create_with_weights(architecture: Architecture, options: dict, state: StateDict, origin: str) -> nn.Module:
     """Build a timm model without a classifier (`options` has num_classes 0) and load `state`.
 
-    timm loads the tensors: it translates the names of other projects and resizes position embeddings to the input size.
-    origin: the source of the weights, with which error messages begin. Raises UserError if `state` lacks a tensor of
-    the model, or has one that the model lacks, except those of a classifier.
+    timm translates the tensor names of other projects, and resizes position embeddings to the input size.
+    origin: the source of the weights, for the start of error messages. Raises UserError if `state` lacks a tensor of
+    the model, or if it has a tensor that belongs neither to the model nor to a classifier.
     """
     try:
         expected = architecture.create(options).state_dict()
@@ -146,7 +146,7 @@ def _classifier_tensors(architecture: Architecture, options: dict, without_class
 def _recording_load_results() -> Iterator[list[Any]]:
     """Within the block, collect the result of each load_state_dict call: (missing keys, unexpected keys).
 
-    timm does not return these keys. It only logs them if it does not load strictly.
+    timm does not return these keys. It only logs them, and only if it does not load strictly.
     """
     results, original = [], nn.Module.load_state_dict
 

@@ -14,9 +14,9 @@ from maskfold.metrics.calibration import NUM_BINS, Reliability
 BLUE, ORANGE, GREY = "#2f5d8a", "#c8641c", "#9a9a9a"
 # Each line has its own combination of marker and dash, so that lines can be distinguished without colour.
 LINE_STYLES = [(marker, dash) for dash in ("-", "--", ":", "-.") for marker in "osD^vXP*"]
-# {key of metrics.jsonl: title of its panel}: the learning curves of every run.
+# The learning curves that every run has: key of metrics.jsonl -> title of its panel.
 CURVES = {"train_loss": "training loss", "val_loss": "validation log loss", "macro_f1": "validation macro F1"}
-# A confusion matrix of more classes is larger and has smaller text.
+# A confusion matrix of more classes than this is larger and has smaller text.
 MAX_SMALL_MATRIX = 6
 
 
@@ -32,7 +32,10 @@ def image_figure(pixels: np.ndarray) -> Figure:
 
 
 def reliability_diagram(before: Reliability, after: Reliability | None, temperature: float) -> Figure:
-    """Accuracy by confidence, before and, unless `after` is None, after temperature scaling; below it, photo counts."""
+    """Plot accuracy by confidence, before and after temperature scaling, above the number of photos by confidence.
+
+    after: if None, only `before` is plotted.
+    """
     figure = Figure(figsize=(5.6, 4.8), layout="constrained")
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
     top.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect calibration")

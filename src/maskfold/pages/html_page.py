@@ -18,14 +18,14 @@ PHOTO_NOTICE = "This page contains photographs of people. Share it only with peo
 PERSON_ID_NOTICE = "This page contains ids of people. Share it only with people who may have the data itself."
 # Row headers of fewer characters stay on one line.
 MAX_NOWRAP = 25
-# CSS pixels per inch, and the minimum scale of a figure: at this scale, labels of 8 pt are still legible. If the screen
-# is too narrow for it, the figure scrolls.
+# CSS pixels per inch, and the minimum scale of a figure: at this scale, labels of 8 pt are still legible. On a screen
+# that is too narrow for this scale, the figure scrolls.
 DPI, MIN_FIGURE_SCALE = 96, 0.75
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with a heading. body: HTML; hint: one plain-text sentence on how to read it, or empty."""
+    """A part of a page with a heading. body: HTML; hint: one plain-text sentence on how to read the body, or empty."""
 
     title: str
     body: str
@@ -54,7 +54,7 @@ def page(title: str, sections: Sequence[Section], notice: str = PHOTO_NOTICE) ->
 
 
 def metric_name(key: str) -> str:
-    """The name by which tables show a key of summary.json: "macro F1" for "macro_f1"."""
+    """The name that tables show for a key of summary.json: "macro F1" for "macro_f1"."""
     return key.replace("_", " ").replace("f1", "F1")
 
 

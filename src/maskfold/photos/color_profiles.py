@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # A profile that changes no colour by more than this many levels is treated as sRGB: the pixels are not converted.
 MAX_SRGB_DIFFERENCE = 2
-# Each profile is tested on a grid of colours with this many values per channel.
+# An RGB profile is tested on a grid of colours with this many values per channel.
 GRID = 9
 
 

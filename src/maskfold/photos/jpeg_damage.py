@@ -24,17 +24,17 @@ READ_AHEAD = 8
 # The blocks of a Samsung trailer and the boxes of an MP4 movie begin with two zero bytes. Other bytes in place of the
 # end marker are a sign that the marker and a part of the data were overwritten.
 TRAILER_START = bytes(2)
-# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless the code of only 0 bits
-# means "end of block".
+# A run of this many zero bytes decodes to more than forty equal coefficients in a row, unless the Huffman code that has
+# only 0 bits means "end of block".
 ZERO_RUN = bytes(16)
 
 
 def read_jpeg(content: bytes) -> tuple[JpegHeader | None, str | None]:
     """Read the header of a JPEG. Return (header, fault); fault: what is wrong with the file and what to do, or None.
 
-    The data is decoded only if no end marker follows the start of the scan. If the data of a single scan is not
-    directly followed by an end marker but, for example, by a trailer, header.content is a copy in which an end marker
-    replaces everything after the data.
+    The data is decoded only if no end marker follows the start of the scan. If no end marker directly follows the data
+    of a single scan, for example because of a trailer, header.content is a copy in which an end marker replaces
+    everything after the data.
     """
     header = read_jpeg_header(content)
     if header is not None and header.scan_start is not None:
@@ -55,7 +55,7 @@ def _header_fault(header: JpegHeader | None, content: bytes) -> str | None:
         return f"has {pixels:,} pixels, more than {MAX_PIXELS:,}; make it smaller"
     if not pixels or pixels > MAX_PIXELS_PER_BYTE * size:
         return f"is damaged ({size:,} bytes cannot hold {header.width} x {header.height} pixels); {REPLACE}"
-    # In the data of a scan 0xFF is always escaped, so an end marker after the start of the scan is genuine.
+    # In the data of a scan, 0xFF is always escaped, so an end marker after the start of the scan is genuine.
     # endswith is tried first, because most files end with the marker and the search takes longer than all other checks.
     has_end = content.endswith(END, header.scan_start) or content.find(END, header.scan_start) >= 0
     if not has_end and (header.has_end or data_fault(header)):
@@ -75,7 +75,8 @@ def data_fault(header: JpegHeader) -> str | None:
         if decode_plain(header.content, 8) is None:
             return f"cannot be decoded; {REPLACE}"
     elif warning:
-        # libjpeg reports only the first warning, perhaps about metadata or bytes between segments; the copy lacks both.
+        # libjpeg reports only the first warning, which may be about metadata or bytes between segments. The copy lacks
+        # both, so its warning is about the data.
         copy = decoded_copy(header)
         warning = _warning(copy)
         num_unused = _num_unused(warning, copy, header) if warning else 0
@@ -144,9 +145,9 @@ def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
 
 
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:
-    """Whether the code of only 0 bits means "end of block" in the first component, or the code is unknown.
+    """Whether the Huffman code of only 0 bits means "end of block" in the first component, or its meaning is unknown.
 
-    If it does, intact flat pictures contain runs of zero bytes, so such a run is no sign of damage.
+    If it means that, intact pictures with flat areas can contain runs of zero bytes, so a run is no sign of damage.
     """
     table = header.content[scan_header + 2] & 15
     first_symbol = None

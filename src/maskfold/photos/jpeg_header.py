@@ -7,13 +7,13 @@ from functools import cached_property
 
 from maskfold.photos.file_kinds import JPEG
 
-# The second bytes of markers; the first byte is always 0xFF. All of 0xC0 to 0xCF except three begin a frame.
+# The second bytes of markers; the first byte is always 0xFF. All markers from 0xC0 to 0xCF except three begin a frame.
 FRAMES = {0xC0 + n for n in range(16)} - {0xC4, 0xC8, 0xCC}
 HUFFMAN_TABLES, END_OF_IMAGE, SCAN, QUANTISATION_TABLES, RESTART_INTERVAL, APP2 = 0xC4, 0xD9, 0xDA, 0xDB, 0xDD, 0xE2
 # Markers without a length and content: TEM and SOI. The restart markers belong to the data of a scan.
 BARE = {0x01, 0xD8}
 RESTARTS = range(0xD0, 0xD8)
-# 0xFF may be repeated before a marker. In the data of a scan 0xFF is followed by 0, unless it begins a marker.
+# 0xFF may be repeated before a marker. In the data of a scan, 0xFF is followed by 0, unless it begins a marker.
 MARKER, MARKER_OR_RESTART = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])"), re.compile(rb"\xff([^\x00\xff])")
 ICC = b"ICC_PROFILE\0"
 
@@ -23,9 +23,9 @@ class JpegHeader:
     """The segments of a JPEG up to its first scan, and the values in its frame header.
 
     frame: the second byte of the start-of-frame marker. component_ids, samplings: one byte for each colour component,
-    from the frame header. segments: (marker, start of content, end of content) of each segment up to the first scan
-    header, as offsets. scan_start: the offset of the first scan's data; None if there is no scan. has_end: False if
-    with_end_marker has added the end marker.
+    from the frame header. segments: (marker, start of content, end of content) of each segment up to and including the
+    first scan header, as offsets. scan_start: the offset of the first scan's data; None if there is no scan. has_end:
+    False if with_end_marker has added the end marker.
     """
 
     content: bytes
@@ -93,7 +93,7 @@ def read_jpeg_header(content: bytes) -> JpegHeader | None:
 def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int]]:
     """Yield (marker, start of content, end of content) of each segment from `position` to the end marker.
 
-    The data of scans and bytes between segments are skipped, as by a decoder. A truncated segment ends the iteration.
+    Like a decoder, skip the data of scans and bytes between segments. A truncated segment ends the iteration.
     """
     while match := MARKER.search(content, position):
         marker, position = match[1][0], match.end()
@@ -108,7 +108,7 @@ def iter_segments(content: bytes, position: int) -> Iterator[tuple[int, int, int
 
 
 def find_data_end(content: bytes, start: int) -> int:
-    """Return the offset at which scan data that begins at `start` ends: the next marker, or the end of the file."""
+    """Return the end of the scan data that begins at `start`: the offset of the next marker, or the end of the file."""
     match = MARKER.search(content, start)
     return len(content) if match is None else match.start()
 

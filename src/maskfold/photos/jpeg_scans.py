@@ -28,8 +28,7 @@ def has_single_scan(header: JpegHeader) -> bool:
 
 
 def with_end_marker(header: JpegHeader) -> JpegHeader:
-    """If the data of a single scan is not directly followed by an end marker, replace everything after the data with an
-    end marker.
+    """If no end marker directly follows the data of a single scan, replace everything after the data with one.
 
     Samsung panoramas have a trailer with a movie right after the data. Viewers show these photos, because they decode
     all pixels before they look for the end marker. If the file is truncated, jpeg_damage.data_fault finds that data is
@@ -42,7 +41,7 @@ def with_end_marker(header: JpegHeader) -> JpegHeader:
 
 
 def decoded_copy(header: JpegHeader) -> bytes:
-    """Return a copy with only frame header, tables and scans, so that every warning of a decoder concerns the data."""
+    """Return a copy with only the frame header, tables and scans, so that every decoder warning concerns the data."""
     content, parts = header.content, [JPEG]
     for marker, start, end in iter_segments(content, len(JPEG)):
         if marker == SCAN:

@@ -38,7 +38,7 @@ def decode_plain(content: bytes, reduced: int = 1) -> np.ndarray | None:
 
 
 def decode_jpeg(header: JpegHeader, reduced: int = 1) -> np.ndarray | None:
-    """Decode a JPEG to uint8 sRGB [H, W, 3]. Return None if it cannot be decoded."""
+    """Decode a JPEG to uint8 sRGB [H, W, 3]. Return None if it cannot be decoded. reduced: see decode_plain."""
     profile = header.icc_profile
     if profile is not None and header.components == 4:
         image = _decode_cmyk(header, profile, reduced)
@@ -61,7 +61,7 @@ def decode_png(content: bytes, header: PngHeader) -> np.ndarray | None:
 
 
 def _decode_transparent(content: bytes, header: PngHeader) -> np.ndarray | None:
-    """Decode a PNG with transparent parts, which are shown on white as in most viewers and on web pages."""
+    """Decode a PNG with transparent parts. They are shown on white, as in most viewers and on web pages."""
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:

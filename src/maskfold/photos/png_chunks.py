@@ -91,10 +91,10 @@ def _size_fault(header: PngHeader, size: int) -> str | None:
 
 
 def _profile(chunk: bytes) -> bytes | None:
-    """Decompress the profile in an iCCP chunk; it follows the profile name, a zero byte and the compression method."""
+    """Decompress the profile in an iCCP chunk. The profile follows its name, a zero byte and the compression method."""
     _, _, compressed = chunk.partition(b"\0")
     try:
-        # Profiles of displays and cameras have some kilobytes; the limit keeps damaged data from filling the memory.
+        # Profiles of displays and cameras have a few kilobytes; the limit keeps damaged data from filling the memory.
         return zlib.decompressobj().decompress(compressed[1:], 2**24) or None
     except zlib.error:
         return None

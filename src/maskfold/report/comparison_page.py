@@ -1,6 +1,6 @@
 """The page that compares several runs.
 
-In figures, a letter marks each run: every font has letters, and they distinguish runs without colour.
+In figures, each run has its own letter, because every font has letters and they distinguish runs without colour.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ SCORES_HINT = (
 
 
 def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
-    """Write the page for 2 to 26 runs on the same photos. Raises UserError if the runs cannot be compared."""
+    """Write the page for 2 to 26 runs that have photos in common. Raises UserError if they cannot be compared."""
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise UserError(
             f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
@@ -104,7 +104,7 @@ def _scores(letters: str, summaries: Sequence[dict], oofs: Sequence[OutOfFold]) 
 
 
 def _mean_history(run: RunFolder) -> list[dict]:
-    """Return the mean of each key of CURVES by epoch, over the folds that have this epoch and key."""
+    """Return one row per epoch: the mean of each key of CURVES over the folds that have this key in this epoch."""
     histories = [run.read_metrics(fold_name(fold)) for fold in run.finished_folds]
     rows = []
     for index in range(max(map(len, histories))):

@@ -37,12 +37,12 @@ def photo_sizes(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def channel_means(store: Store, rows: Sequence[int]) -> np.ndarray:
-    """Mean of the red, green and blue channels of the given photos in the store, float [N, 3] from 0 to 255."""
+    """Mean of the red, green and blue channel of each photo in these rows of the store: float [N, 3] from 0 to 255."""
     return np.array([store[row].mean((0, 1)) for row in rows])
 
 
 def channel_figure(means: dict[str, np.ndarray]) -> Figure:
-    """Median and quartiles of the channel means; means: name of a group of photos -> float [N, 3]."""
+    """Median and quartiles of the channel means in each group. means: name of a group of photos -> float [N, 3]."""
     figure = Figure(figsize=(8, 0.5 * len(means) + 1), layout="constrained")
     axes = figure.subplots()
     for group, values in enumerate(means.values()):
@@ -95,8 +95,10 @@ def age_figure(people: pd.DataFrame) -> Figure:
 def nearest_neighbour_leakage(prepared: Prepared, store: Store) -> pd.DataFrame:
     """Out-of-fold predictions of a nearest-neighbour classifier, with folds over photos and with folds over people.
 
-    Folds over photos leak, because photos of one person are in training and validation. The classifier predicts the
-    label of the nearest training thumbnail. Columns, int [N] each: label, "folds over photos", "folds over people".
+    Folds over photos leak, because photos of the same person are in both training and validation. The classifier
+    predicts the label of the nearest training thumbnail.
+
+    Columns, int [N] each: label, "folds over photos", "folds over people".
     """
     images, inputs = prepared.images, thumbnails(store)
     labels = images.label.to_numpy()

@@ -18,12 +18,13 @@ BATCH_SIZE = 4
 
 
 class GradcamModel(nn.Module):
-    """A classifier, and the layer from whose output Grad-CAM computes a heat map.
+    """A classifier, and the layer whose output Grad-CAM turns into a heat map.
 
-    In a convolutional network, `layer` passes on the last feature map [B, C, h, w]. A vision transformer predicts from
-    its first token alone, so the other tokens have no gradient after the last attention. `layer` is then the
-    normalisation before that attention, and `as_map` arranges its tokens as a map. Raises ValueError for a backbone
-    without a feature map.
+    In a convolutional network, `layer` passes on the last feature map [B, C, h, w]. A vision transformer may predict
+    from its class token alone, and then its other tokens have no gradient after the last attention. In a transformer,
+    `layer` is therefore the normalisation before this attention, and `as_map` arranges its patch tokens as a map.
+
+    size: (height, width) of the input. Raises ValueError for a backbone without a feature map.
     """
 
     def __init__(self, classifier: Classifier, size: tuple[int, int]):
@@ -58,7 +59,7 @@ class GradcamModel(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """RGB [B, 3, H, W] from 0 to 255 -> log-probabilities [B, 18]."""
         model = self.classifier
-        # Without tokens, gradients are needed only down to the feature map, so the backbone needs none.
+        # Without tokens, Grad-CAM needs gradients of the feature map but not of the backbone.
         with torch.set_grad_enabled(self.tokens):
             features = model.backbone.forward_features(model.normalise(images))
         if not self.tokens:
@@ -81,11 +82,11 @@ class LogOdds:
 
 
 def heatmaps(run: RunFolder, requests: Iterable[tuple[int, np.ndarray, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (model input uint8 [H, W, 3], heat map float32 [H, W] from 0 to 1) of each request, in order.
+    """Return (model input uint8 [H, W, 3], heat map float32 [H, W] from 0 to 1) for each request, in order.
 
     requests: (fold of the photo's person, stored photo in uint8 RGB, class index). The model of this fold, which was
     not trained on the person, is explained. Raises ImportError if the extra `explain` is not installed, ValueError for
-    a backbone without a feature map.
+    a backbone without a feature map, UserError if the weights of a fold are missing.
     """
     from pytorch_grad_cam import GradCAM
 

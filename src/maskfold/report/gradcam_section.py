@@ -32,15 +32,15 @@ class GradcamExample:
 
     @property
     def overlay(self) -> np.ndarray:
-        """The photo, dark where the heat map is low. Colour-blind people can read it, unlike a colour map."""
+        """The photo, dark where the heat map is low. Unlike a colour map, it is readable for colour-blind people."""
         return (self.pixels * (MIN_BRIGHTNESS + (1 - MIN_BRIGHTNESS) * self.heat[..., None])).astype(np.uint8)
 
 
 def error_pairs(oof: OutOfFold) -> list[tuple[int, int]]:
-    """Return rows (incorrect, correct): the most confident errors, each with a confident correct prediction.
+    """Return at most MAX_PAIRS pairs (row of an error, row of a correct prediction), most confident errors first.
 
-    Both rows of a pair have the same true class, and all rows are of different people. Errors of a class without a
-    correct prediction are left out.
+    Both rows of a pair have the same true class, and all rows are of different people. Errors for which there is no
+    such correct prediction are left out.
     """
     rows: list[tuple[int, int]] = []
     people: set[str] = set()
@@ -60,7 +60,7 @@ def error_pairs(oof: OutOfFold) -> list[tuple[int, int]]:
 
 
 def gradcam_examples(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: Store) -> list[GradcamExample]:
-    """Explain incorrect and correct predictions in turn, each with the model of its own fold.
+    """Explain the predictions of error_pairs() in order, each with the fold model that made it.
 
     Raises ImportError if the extra `explain` is not installed, ValueError for a backbone without a feature map,
     UserError if the weights of a fold are missing.

@@ -14,8 +14,8 @@ from maskfold.loading.store import Store
 from maskfold.probabilities import OutOfFold
 from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
-# A possible cause is reported if a group differs from all other people by more than this: in the share of wrong labels
-# (0 to 1), and in mean brightness or sharpness (in standard deviations over all people).
+# Minimum difference between a group and all other people for a possible cause to be reported: in the share of wrong
+# labels (0 to 1), and in mean brightness or sharpness (in standard deviations over all people).
 MIN_LABEL_ERROR_DIFFERENCE, MIN_PHOTO_DIFFERENCE = 0.02, 0.5
 # A group is reported as small if it has fewer people than this fraction of the mean size of the groups of its kind.
 MAX_SMALL_SHARE = 0.5
@@ -25,8 +25,8 @@ MAX_SMALL_SHARE = 0.5
 class PossibleCauses:
     """Measurements per person that may explain a lower accuracy, [P] each.
 
-    p_wrong: probability that the label is wrong; photo_means: "brightness" and "sharpness", the mean over the person's
-    photos.
+    p_wrong: probability that at least one label is wrong; photo_means: "brightness" and "sharpness" -> the mean over
+    the person's photos.
     """
 
     person_id: np.ndarray
@@ -37,9 +37,9 @@ class PossibleCauses:
 def possible_causes(
     suspects: pd.DataFrame, fits: dict[str, Contamination], prepared: Prepared, store: Store
 ) -> PossibleCauses:
-    """Measure the possible causes: p_wrong from the tables of find_suspects(), photo_means from the stored photos.
+    """Measure the possible causes: p_wrong from the results of find_suspects(), photo_means from the stored photos.
 
-    p_wrong is the probability that at least one label is wrong, over the axes with evidence of wrong labels.
+    p_wrong covers only the axes with evidence of wrong labels.
     """
     has_evidence = suspects.axis.map(lambda axis: fits[axis].evidence > MIN_EVIDENCE)
     evident = suspects[has_evidence & suspects.p_wrong.notna()]
@@ -58,10 +58,11 @@ def possible_causes(
 
 
 def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
-    """One paragraph per group with significantly lower accuracy than all other people, by increasing gap_upper95.
+    """One paragraph per group with significantly lower accuracy than all other people, lowest gap_upper95 first.
 
     table: the result of scores_by_group. The accuracy is significantly lower if gap_upper95 is below 0. A combination
-    of gender and age that contains all people of its gender or age group is left out: that group is already reported.
+    of gender and age that contains all people of its gender or age group is left out, because the gender or age group
+    itself is reported.
     """
     worse = table[table.gap_upper95 < 0].sort_values("gap_upper95", kind="stable")
     names = [
@@ -74,12 +75,12 @@ def group_findings(table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) 
 
 
 def _parts(name: str) -> list[str]:
-    """Return the gender and the age group that a combined group consists of; an empty list for any other group."""
+    """Return the names of the gender and the age group of a combination; an empty list for any other group."""
     return name.split(", ") if ", " in name else []
 
 
 def most_predicted_group(name: str, oof: OutOfFold) -> str:
-    """Return the group, of the same kind as `name`, that incorrect predictions for `name` name most often."""
+    """Return the group that incorrect predictions for the group `name` fall into most often; it is of the same kind."""
     classes = classes_by_group()
     errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())
@@ -103,7 +104,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
 
 
 def reasons(name: str, table: pd.DataFrame, oof: OutOfFold, causes: PossibleCauses) -> list[str]:
-    """Return clauses on how a group differs from all other people in size, label errors and photos."""
+    """Return one clause per possible cause of a lower accuracy: few people, wrong labels, differences in the photos."""
     people, first = np.unique(oof.person_id, return_index=True)
     is_member = np.isin(stratum(oof.label[first]), _strata(name))
     rows = pd.Index(causes.person_id).get_indexer(people)

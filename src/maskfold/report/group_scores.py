@@ -11,7 +11,7 @@ from maskfold.metrics.calibration import reliability
 from maskfold.metrics.scores import TALLY_COLUMNS, f1_per_class
 from maskfold.probabilities import OutOfFold
 
-# The bootstrap interval of a group with fewer people is not reliable.
+# The bootstrap interval of a group with fewer people than this is not reliable.
 MIN_PEOPLE = 5
 ERRORS = ("mask_wrong", "gender_wrong", "too_young", "too_old")
 
@@ -45,11 +45,12 @@ def scores_by_group(oof: OutOfFold, resampling: Resampling = DEFAULT_RESAMPLING)
     - overconfidence: mean confidence minus accuracy; calibration_error: ECE
     - mask_wrong, gender_wrong, too_young, too_old: shares of the photos, 0 to 1; one prediction may count in several
     - <name>_ci95: [low, high] for accuracy, f1, gap and overconfidence, from a bootstrap over people within gender x
-      age; gap_ci95 is None if all people are in the group
+      age strata; gap_ci95 is None if all people are in the group
     - gap_upper95: upper bound of the gap; NaN for a group with fewer than MIN_PEOPLE people
 
-    The bounds gap_upper95 of all groups hold simultaneously with 95 % confidence: they use the largest bootstrap
-    deviation of any group, in standard errors (Westfall & Young 1993).
+    The bounds gap_upper95 of all groups hold simultaneously with 95 % confidence. Each is gap + c standard errors; c is
+    the 95 % quantile, over the resamples, of the largest absolute deviation of any group's gap in standard errors
+    (Westfall & Young 1993).
     """
     resampler = People(oof.label, oof.person_id)
     mask, gender, age = decode_label(oof.label)
@@ -95,7 +96,8 @@ def _statistics(
     """Compute each statistic by group, [..., G].
 
     sums: sums of each group, [..., G, columns]; whole: sums of all people, [..., 1, columns]; tallies: [..., 3, 18];
-    classes: the classes of each group.
+    classes: the classes of each group. The first three columns are the numbers of photos and of correct predictions,
+    and the sum of the confidences.
     """
     rest = whole - sums
     with np.errstate(invalid="ignore"):

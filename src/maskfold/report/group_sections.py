@@ -19,7 +19,7 @@ from maskfold.report.group_scores import ERRORS, scores_by_group
 
 
 def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
-    """Accuracy by age in years; by photo type (file stem), the accuracy of the class and of each axis."""
+    """HTML: accuracy by age in years, and accuracy of the class and of each axis by photo type (file stem)."""
     ages = prepared.images.age.to_numpy()[prepared.row_indices(oof.image_id)]
     is_correct = [
         true == pred for true, pred in zip(decode_label(oof.label), decode_label(oof.pred_labels), strict=True)
@@ -40,7 +40,7 @@ def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:
 
 
 def group_section(oof: OutOfFold, prepared: Prepared, store: Store, suspects: pd.DataFrame, fits: dict) -> str:
-    """Groups with significantly lower accuracy, and the scores of all groups; suspects, fits: from find_suspects()."""
+    """HTML: groups with significantly lower accuracy, and scores of all groups. suspects, fits: see find_suspects."""
     groups = scores_by_group(oof)
     findings = group_findings(groups, oof, possible_causes(suspects, fits, prepared, store))
     items = "".join(f"<li>{escape(finding)}</li>" for finding in findings)

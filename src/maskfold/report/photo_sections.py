@@ -100,5 +100,5 @@ def augmentation_section(config: Config, prepared: Prepared, store: Store, fold:
 
 
 def _photos(pixels: np.ndarray, alt: str) -> str:
-    """A wide image of several photos, with the same space below it as below a figure."""
+    """HTML: an image of several photos, in a container with the same space below it as below a figure."""
     return f"<div class='scroll'>{photo(pixels, alt)}</div>"

@@ -46,7 +46,7 @@ OPTIMISATION = {"lr": "learning rate", "grad_norm": "gradient norm", "images_per
 
 
 def write_report(run: RunFolder, path: Path | None = None) -> Path:
-    """Write the page, by default report.html in the folder of the run. Raises UserError if no fold is finished."""
+    """Write the page to `path`, by default report.html in the run folder. Raises UserError if no fold is finished."""
     path, inputs = path or run.folder / REPORT_FILE, report_inputs([run])
     check_output(path.parent, "--out", path)
     summary, prepared = summarise(run), prepared_of(run)

@@ -17,7 +17,7 @@ from maskfold.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class Cleanup:
-    """The deleted entries, notes on the folders and stores that were skipped because they are in use, and errors."""
+    """The result of delete(): the deleted entries, notes on what was skipped because it is in use, and errors."""
 
     deleted: list[DiskEntry] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Cleanup:
 
 
 def delete(folders: Sequence[FolderUsage], kinds: Iterable[str], yes: bool = False) -> Cleanup:
-    """Delete the entries of these kinds, except those that are in use. An error in one folder does not stop the others.
+    """Delete the entries of these kinds that are not in use. After an error in one folder, continue with the others.
 
     yes: also delete entries that can't be made again. If there are such entries and `yes` is False, raises UserError
     with a list of them before anything is deleted.

@@ -21,7 +21,7 @@ from maskfold.runs.run_folder import RunFolder, find_run, runs_root
 
 
 def list_folders(paths: list[Path], cache_folder: Path | None = None) -> tuple[list[FolderUsage], list[str]]:
-    """Return (folders with the entries that can be deleted, notes on the folders that are left alone).
+    """Return (the FolderUsage of each folder, notes on folders that are left alone or half deleted).
 
     paths: run folders, names of runs, or prepared folders; an empty list means all runs and all prepared folders in
     data/prepared. The prepared folders of the runs are always added. cache_folder: the folder that --cache names.

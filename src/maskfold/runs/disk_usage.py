@@ -22,7 +22,7 @@ STATE_NAME = re.compile(r"last\.pt|epoch-\d+\.safetensors")
 STORE_NAME = re.compile(r"[a-z_]+-\d+x\d+-[0-9a-f]{12}\.(npy|json)")
 FEATURES_NAME = re.compile(r"features-[0-9a-f]{16}\.npy")
 PREDICTIONS_NAME = re.compile(r"(?:eval|oof)-([a-z_+]+)\.npz")
-# Younger temporary files are not deleted: a process on another machine may still be writing them.
+# Temporary files younger than this are not deleted, because a process on another machine may still be writing them.
 MIN_TEMPORARY_SECONDS = 600
 # The prepared data of each run, or None if it is not found.
 RunData = Mapping[RunFolder, Prepared | None]
@@ -42,7 +42,7 @@ class DiskEntry:
 class FolderUsage:
     """The size in bytes and the entries of a run folder, a prepared folder or a cache folder (--cache).
 
-    `run` is set only for a run folder, whose entry of the kind WHOLE_RUN is the folder itself.
+    `run` is set only for a run folder. The entries of a run folder include the folder itself (kind WHOLE_RUN).
     """
 
     folder: Path
@@ -99,8 +99,8 @@ def cache_usage(folder: Path, runs: RunData) -> FolderUsage:
         for key, table in (("fingerprint", prepared.images), ("eval_fingerprint", prepared.evaluation)):
             if table is not None:
                 store = Path(store_name(run.config.data, prepared.meta[key], table.image_id)).stem
-                # Prepared folders may share a store. It is enough that one of them finds its photos, so min() prefers
-                # the empty cost.
+                # Prepared folders may share a store. The store can be built again if one of them finds its photos, so
+                # min() prefers the empty cost.
                 store_costs[store] = min(cost, store_costs.get(store, cost))
     features_cost = max(store_costs.values(), default=unknown)
     entries = _stored(folder, store_costs, unknown, features_cost)

@@ -21,7 +21,7 @@ from maskfold.runs.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class PartRows:
-    """A request to predict the photos in `rows`, int [N], of a store with the model of a finished part."""
+    """A request to predict photos of `store` with the model of a finished part. rows: int [N], the photos' rows."""
 
     run: RunFolder
     config: Config
@@ -37,9 +37,10 @@ class PartRows:
 
     @property
     def photos_key(self) -> tuple:
-        """A key of the photos, their preprocessing and the batches; requests with equal keys share one loader.
+        """A key that identifies the photos, their preprocessing and their batches.
 
-        The batch size is in the key because the last bits of a model's output depend on it.
+        Requests with equal keys share one loader. The batch size is in the key because the last bits of a model's
+        output depend on it.
         """
         config = self.config
         sizes = (config.data.image_size, config.optim.batch_size)
@@ -56,10 +57,10 @@ def predict_parts(
     output: str = "probs",
     on_batch: Callable[[int], object] = lambda photos: None,
 ) -> list[np.ndarray]:
-    """Return one array float32 [N, C] per request: the outputs of its model, averaged over the TTA views.
+    """Return one array, float32 [N, C], per request: the outputs of its model, averaged over the TTA views.
 
-    output: a key of OUTPUTS; C is 18 for probs, and the number of features for features. on_batch is called after each
-    batch with the number of photos times the number of models.
+    output: a key of OUTPUTS; C is 18 for `probs`, and the number of features for `features`. on_batch is called after
+    each batch; its argument is the number of photos times the number of models.
 
     Photos are read only once for all requests with the same photos_key. A model is loaded when it is first needed and
     freed after its last request.

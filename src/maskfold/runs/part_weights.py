@@ -26,7 +26,7 @@ Weights = dict[str, torch.Tensor]
 
 
 def write_weights(path: Path, weights: Weights, architecture: Architecture | None = None) -> None:
-    """Write tensors to a safetensors file; its metadata contains the architecture if that is not one of timm's own."""
+    """Write weights to a safetensors file, with the architecture in the metadata unless it is one of timm's own."""
     tensors, storages = {}, set()
     for name, tensor in weights.items():
         tensor = tensor.cpu().contiguous()
@@ -44,7 +44,7 @@ def finished_model(run: RunFolder, config: Config, part: str, device: torch.devi
     Raises UserError if the weights are missing or do not fit the model.
     """
     offline_config = replaced(config, model={"pretrained": False, "weights": None})
-    # The model is built inside this block because the metadata may hold arguments that the architecture does not take.
+    # The model is built inside this block so that invalid arguments in the metadata cause a UserError.
     with _weights_of(run, part) as (weights, metadata):
         architecture = architecture_from_metadata(metadata) or find_architecture(config.model.backbone)
         if config.model.pretrained or config.model.weights is not None:

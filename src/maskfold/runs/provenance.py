@@ -13,7 +13,7 @@ from maskfold.runs.run_records import Provenance
 
 
 def read_provenance(folder: Path) -> dict:
-    """Read what a run was started with: hashes of data and config, eval people, git commit, versions and threads.
+    """Read provenance.json: data and config hashes, number of eval people, git commit, versions and threads.
 
     Read this file before the other files of a run, because it contains the format version. Raises UserError if it is
     missing, damaged or of a newer format.
@@ -36,7 +36,7 @@ def provenance_of(config: Config, text: str, prepared: Prepared, threads: int) -
 
 
 def weights_hashes(config: Config) -> dict[str, str]:
-    """{key: SHA-256} of the files of model.weights and a local-dir backbone; config_hash covers only their names."""
+    """{key: SHA-256} of the model.weights file and of a local-dir backbone's files; config_hash covers only names."""
     hashes = {}
     if config.model.weights is not None and config.model.weights.is_file():
         hashes["model.weights"] = sha256(config.model.weights)

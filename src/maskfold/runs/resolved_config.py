@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def resolve_config(
     config: Config, run_folder: Path, prepared: Prepared, device: torch.device, recorded: Config | None = None
 ) -> Config:
-    """Return the config with the paths of the data, the folds and seed of folds.csv, and precisions instead of auto.
+    """Return the config with the paths of the data, the number and the seed of the folds, and resolved precisions.
 
     recorded: the resolved config with which a run was started; its precisions and its optim.accum_steps replace `auto`
-    in `config`. Without it, optim.accum_steps may stay auto: training measures it.
+    in `config`. Without `recorded`, optim.accum_steps may stay `auto`; resolve_accum_steps() replaces it later.
     """
     from maskfold.models.device import pick_precisions
 

@@ -1,4 +1,4 @@
-"""Find the prepared folder of a run, which may have been moved, copied or prepared again elsewhere."""
+"""Find the prepared folder of a run. The folder may have been moved, copied or prepared again elsewhere."""
 
 import shlex
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) 
 
     load: the function that reads a prepared folder; None means load_prepared with the places of the run. Raises
     UserError if config.yaml was edited, if no prepared folder is found, or if those found are damaged or have other
-    data or other folds.
+    data or other folds. Raises PermissionError if this user may not read the folder that is found.
     """
     # Checked first, because an edited config may no longer contain the path of the prepared folder.
     run.check_unedited()

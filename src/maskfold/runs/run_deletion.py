@@ -1,4 +1,4 @@
-"""Delete a run, so that it can start again. Other folders are refused. A killed deletion can be completed."""
+"""Delete a run, so that it can start again. Only run folders are deleted. A killed deletion can be completed."""
 
 import shutil
 from contextlib import nullcontext

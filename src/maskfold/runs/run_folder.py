@@ -1,4 +1,7 @@
-"""The run folder: its files, its lock, and the checks before a run is resumed."""
+"""The run folder: its files, its lock, and the checks before a run is resumed.
+
+A run consists of parts: its folds (fold0, fold1, ...) and, with --refit, the refit on all people (full).
+"""
 
 import json
 import os
@@ -56,8 +59,8 @@ def find_run(path: Path) -> Path:
 def check_distinct_names(runs: "Sequence[RunFolder]", flag: str, other_names: Sequence[str] = ()) -> None:
     """Raise UserError if two outputs would have the same name, so that one would overwrite the other.
 
-    runs: each run has an output with its name; other_names: the names of other outputs; flag: the flag that sets the
-    folder of the outputs.
+    runs: the runs, each with an output that is named after it; other_names: the names of other outputs; flag: the flag
+    that sets the folder of the outputs.
     """
     names = [*other_names, *(run.name for run in runs)]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -88,7 +91,7 @@ class RunFolder:
         return load_config(self.folder / "config.yaml")
 
     def cache_paths(self, name: str) -> list[Path]:
-        """The possible paths of a cached file; a new file gets the first. In --cache, each run has its own folder."""
+        """The possible paths of a cached file; a new file is written to the first. --cache has one folder per run."""
         folder = self.places.cache.folder
         return ([] if folder is None else [folder / self.cache_key / name]) + [self.folder / name]
 
@@ -123,7 +126,7 @@ class RunFolder:
         return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
-        """Raise UserError if the run was started with another configuration or other data; paths may differ."""
+        """Raise UserError if the run was started with other data, other weights files or other fixed_values()."""
         self.check_unedited()
         fix = "give another --name, or delete the run and start again with --fresh"
         old, new = fixed_values(self.config), fixed_values(config)

@@ -27,7 +27,7 @@ class Provenance(JsonRecord):
 
 
 class EpochRow(JsonRecord):
-    """A row of metrics.jsonl. All its values are numbers; a metric that diverged is NaN."""
+    """A row of metrics.jsonl. All its values are numbers; metrics are NaN or infinite if the training diverged."""
 
     __pydantic_extra__: dict[str, Annotated[float, Field(allow_inf_nan=True)]]
 

@@ -42,7 +42,10 @@ def write_summary(run: RunFolder, prepared: Prepared) -> dict:
 
 
 def written_summary(run: RunFolder) -> dict | None:
-    """The content of summary.json; None if it or oof.npz is missing or not that of the finished folds."""
+    """The content of summary.json; None if it is missing, or if it or oof.npz does not match the finished folds.
+
+    Raises UserError if a file that the summary is computed from is missing or damaged.
+    """
     oof, written = _joined_folds(run), load_predictions(run.folder / "oof.npz", out_of_fold=True)
     if set(oof.image_id) != set(written.image_id):
         return None

@@ -29,7 +29,7 @@ from maskfold.runs.wandb_settings import (
     wanted_mode,
 )
 
-# By default W&B waits for its server for minutes. With these limits it takes about 20 s (then see UNREACHED).
+# By default W&B waits for its server for minutes. With these limits it gives up after about 20 s; see UNREACHED.
 SECONDS_TO_CONNECT = SECONDS_TO_FINISH = 15
 # This file in the run folder marks W&B as unreachable, so that the other folds do not wait for it. The next start of
 # the run deletes the file.
@@ -39,10 +39,10 @@ SECONDS = ("seconds", "start_seconds")
 
 
 class WandbLogger:
-    """Logs each fold, and the refit, as one W&B run, grouped by the run's name. With silent=True, nothing is logged.
+    """Logs one part of a run as one W&B run, in a group with the name of the run. With silent=True, nothing is logged.
 
-    wandb.json in the part's folder records the id of the W&B run, with which a resumed part continues that run. It also
-    records the folder of an offline run, the seconds that the start of W&B took, and those of all other calls.
+    wandb.json in the part's folder records the id of the W&B run, so that a resumed part continues the same W&B run. It
+    also records the folder of an offline run, the seconds spent in starting W&B, and the seconds in all other calls.
     """
 
     def __init__(self, config: Config, folder: Path, part: str, history: Sequence[dict] = (), silent: bool = False):
@@ -80,7 +80,7 @@ class WandbLogger:
         # An absolute path, because W&B's service process may have another working directory.
         options |= {"dir": str(folder.absolute()), "id": self._record["id"], "resume": "allow"}
         options["settings"] = init_settings(SECONDS_TO_CONNECT, SECONDS_TO_FINISH)
-        # Restarts the service if it was started in another environment.
+        # session_settings restarts the service if it was started in another environment.
         session_settings()
         try:
             self._run = wandb.init(mode=mode, **options)
@@ -176,13 +176,13 @@ class WandbLogger:
                 self._record["offline"] = self._run_dir
                 self._mark()
             self._run = None
-            # The epochs of the last seconds before the failure may be missing as well as all later ones.
+            # Besides all later epochs, those of the last seconds before the failure may be missing.
             missing = f"the W&B run may lack epochs of {self._path.parent.name}; metrics.jsonl has all of them"
             print(f"W&B: {first_line(fault)}; training continues without W&B; {missing}", file=sys.stderr)
             restart_service()
         with contextlib.suppress(OSError):
             write_json(self._path, self._record)
-        # This includes the time of write_json above. The next call saves it.
+        # The time includes write_json above, so it is saved only by the next call.
         self._record[seconds_key] += time.perf_counter() - start
 
     def _mark(self) -> None:
@@ -191,7 +191,7 @@ class WandbLogger:
 
 
 def offline_runs(folder: Path) -> list[Path]:
-    """Return the folders of a run's W&B runs with data that was not uploaded, sorted by the names of the parts."""
+    """Return the folders of the W&B runs whose data was not uploaded, sorted by part. folder: the run folder."""
     values = [(read_json_or_none(record) or {}).get("offline") for record in sorted(folder.glob(f"*/{RECORD}"))]
     recorded = [Path(value) for value in values if isinstance(value, str) and can_be_path(value)]
     # Older versions recorded an absolute path, which is wrong if the run has been moved since.

@@ -50,7 +50,7 @@ def hide_unknown_variables() -> Iterator[None]:
 
 @contextlib.contextmanager
 def staging_dir(folder: Path) -> Iterator[None]:
-    """Let W&B keep copies of the files of artifacts in `folder` until they are sent, unless WANDB_DATA_DIR is set.
+    """Let W&B keep its copies of artifact files in `folder` until they are sent, unless WANDB_DATA_DIR is set.
 
     By default W&B keeps the copies in the home directory, where photos would remain after the run folder is deleted.
     """
@@ -65,7 +65,10 @@ def staging_dir(folder: Path) -> Iterator[None]:
 
 
 def session_settings() -> Any:
-    """Return W&B's settings in this process, from the settings files of W&B and the current environment."""
+    """Return W&B's settings in this process, read from W&B's settings files and the current environment.
+
+    If the environment has changed since W&B read it, the service is restarted first, except during a W&B run.
+    """
     import wandb
     from wandb.sdk import wandb_setup
 
@@ -120,9 +123,9 @@ def _mode_from_settings_files() -> str:
 def wanted_mode(run: Run) -> str:
     """Return the mode: online, offline or disabled.
 
-    `disabled` in the configuration or in a variable takes precedence. `auto` means WANDB_MODE if it is set, otherwise
-    the mode in W&B's settings files, which is online by default; without a key, this online mode becomes offline. With
-    `auto`, an invalid WANDB_MODE disables W&B, with a message.
+    `disabled` in run.wandb or WANDB_MODE, or a true WANDB_DISABLED, takes precedence. `auto` means WANDB_MODE if it is
+    set, otherwise the mode in W&B's settings files, which is online by default; without a key, this online mode becomes
+    offline. With `auto`, an invalid WANDB_MODE disables W&B, with a message.
     """
     variable = os.environ.get("WANDB_MODE", "").strip().lower()
     switched_off = os.environ.get("WANDB_DISABLED", "").strip().lower() in ("true", "1", "yes", "on")

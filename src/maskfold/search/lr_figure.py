@@ -5,13 +5,13 @@ from matplotlib.figure import Figure
 from maskfold.pages.figures import BLUE, GREY, ORANGE, hide_upper_right_spines
 from maskfold.search.lr_suggestion import LrCurve, LrSuggestion
 
-# Space above and below the fall of the smoothed loss, as a share of it. A diverging loss is cut off, because nothing
-# else would be visible next to it.
+# The y axis spans the range through which the smoothed loss falls, and this share of that range above and below it. A
+# diverging loss is cut off, because otherwise nothing else would be visible.
 MARGIN = 0.5
 
 
 def lr_figure(curve: LrCurve, suggestion: LrSuggestion, title: str) -> Figure:
-    """Plot the losses and the smoothed loss over the learning rate, and mark the suggestion."""
+    """Plot the losses and the smoothed loss against the learning rate, and mark the suggested learning rate."""
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
     smoothed = curve.smoothed

@@ -33,7 +33,10 @@ from maskfold.training.train_state import make_train_state, set_frozen
 
 @dataclass(frozen=True)
 class LrRange:
-    """The learning rates of a test: `updates` of them, from min_lr to max_lr, with equal ratios. fold: its number."""
+    """The learning rates of a range test, and the number of the fold to train on.
+
+    The test uses `updates` learning rates from min_lr to max_lr, evenly spaced on a log scale.
+    """
 
     min_lr: float
     max_lr: float
@@ -47,7 +50,7 @@ class LrRange:
 
 
 def lr_range_test(config: Config, lr_range: LrRange, cache: CacheFolder | None = None) -> LrCurve:
-    """Train the fold's model from the start, with the training step of train.py; nothing is saved.
+    """Train a new model on the training photos of a fold, with the training step of train.py; nothing is saved.
 
     The learning rates of the head and of the layers keep their ratio to optim.lr. optim.schedule and the warm-up are
     not used, nor are pseudo-labels. The test ends early if the loss diverges. Raises UserError for a range, fold or
@@ -91,14 +94,15 @@ def _check_range(lr_range: LrRange) -> None:
 def _train(config: Config, prepared: Prepared, store: Store, lr_range: LrRange, accelerator: Accelerator) -> LrCurve:
     [part] = requested_parts(prepared, [lr_range.fold], refit=False)
     photos = TrainingPhotos.of_part(prepared, store, part)
-    # The seeds, and so the batches, augmentation and dropout, are those of the first updates of train.py.
+    # The seeds are those of train.py, so the batches, augmentation and dropout are those of its first updates.
     torch.manual_seed(config.seed)
     classifier = build_classifier(config)
     check_input_size(classifier, config)
     classifier.to(accelerator.device)
     data = FoldData(config, photos, classifier, accelerator)
     state = make_train_state(config, classifier, photos, accelerator)
-    # The layers that the last epoch trains, because optim.lr is the peak learning rate of the backbone.
+    # Train the layers that train.py trains in the last epoch: optim.lr is the peak learning rate of the backbone, which
+    # may be frozen in the first epochs.
     set_frozen(config.optim.epochs, config, classifier, state)
     state.wrapped_model.train()
     sums, losses = EpochSums.zeros(accelerator.device), list[float]()
@@ -118,7 +122,7 @@ def _train(config: Config, prepared: Prepared, store: Store, lr_range: LrRange, 
 
 
 def _batches(data: FoldData, config: Config) -> Iterator[tuple[Update, Batch]]:
-    """Yield the updates and batches of epoch 1, 2, ... without end."""
+    """Yield each update with its batch, for epochs 1, 2, ... without end."""
     sampler = data.train_loader.batch_sampler
     for epoch in count(1):
         sampler.set_epoch(epoch)

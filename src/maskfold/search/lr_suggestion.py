@@ -1,7 +1,8 @@
 """The losses of a learning-rate range test: smoothing, divergence, and the learning rate that they suggest.
 
 The test is that of Smith 2017, Cyclical Learning Rates for Training Neural Networks, section 3.3. The rules for the end
-of the test and for the suggestion are those of fastai and Lightning, with a smoothing that does not lag behind.
+of the test and for the suggestion are those of fastai and Lightning, but the losses are smoothed with a centred mean,
+which does not lag behind.
 """
 
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ import numpy as np
 
 from maskfold.errors import UserError
 
-# A smoothed loss is the mean of the losses of up to this number of updates before and after it.
+# The smoothed loss of an update is the mean loss of this update and of up to this number of updates on each side.
 HALF_WINDOW = 5
 WINDOW = 2 * HALF_WINDOW + 1
-# The loss has diverged if its mean over the last updates is this many times the lowest such mean.
+# The loss has diverged if its mean over the last WINDOW updates is more than this many times the lowest mean over any
+# WINDOW consecutive updates.
 DIVERGENCE_FACTOR = 4.0
 # The learning rate with the lowest loss is already too high, so a tenth of it is suggested.
 MIN_LOSS_FACTOR = 0.1
@@ -21,7 +23,7 @@ MIN_LOSS_FACTOR = 0.1
 
 @dataclass(frozen=True)
 class LrCurve:
-    """The result of a range test. lrs, losses: float64 [N], without losses that are not finite.
+    """The result of a range test. lrs, losses: float64 [N], one value per update whose loss is finite.
 
     diverged: whether the test ended because the loss diverged.
     """
@@ -39,7 +41,7 @@ class LrCurve:
 
 
 def has_diverged(losses: list[float]) -> bool:
-    """Whether the last loss is not finite, or the losses of the last WINDOW updates are too high."""
+    """Whether the last loss is not finite, or the mean of the last WINDOW losses is too high."""
     if losses and not np.isfinite(losses[-1]):
         return True
     if len(losses) < WINDOW:
@@ -50,14 +52,14 @@ def has_diverged(losses: list[float]) -> bool:
 
 @dataclass(frozen=True)
 class LrSuggestion:
-    """Learning rates of a range test. lowest: with the lowest smoothed loss; steepest: where it falls fastest."""
+    """Two learning rates of a range test: the smoothed loss is lowest at `lowest` and falls fastest at `steepest`."""
 
     lowest: float
     steepest: float
 
     @property
     def lr(self) -> float:
-        """The smaller one of `steepest` and a tenth of `lowest`, since a low learning rate is the safer mistake."""
+        """The smaller of `steepest` and a tenth of `lowest`: a low learning rate does less harm than a high one."""
         return min(self.steepest, MIN_LOSS_FACTOR * self.lowest)
 
     @property
@@ -71,7 +73,7 @@ class LrSuggestion:
 def suggest_lr(curve: LrCurve) -> LrSuggestion:
     """Suggest a learning rate. Raises UserError if the loss never falls.
 
-    The slope is that of the smoothed loss over log(learning rate), up to the lowest smoothed loss.
+    `steepest` is where the slope of the smoothed loss against log(learning rate) is most negative, up to `lowest`.
     """
     smoothed = curve.smoothed if len(curve.losses) else np.zeros(1)
     lowest = int(smoothed.argmin())

@@ -28,7 +28,8 @@ NUM_REAL_PEOPLE = {
     ("female", 1): 817,
     ("female", 2): 109,
 }
-# By age group: ages in years and their weights, similar to the real data, where everybody in the oldest group is 60.
+# Ages in years and their sampling weights, by age group. They are similar to the real data, in which everybody in the
+# oldest group is 60.
 AGES = {
     0: (range(18, 30), (6, 10, 9, 8, 8, 7, 6, 5, 4, 1, 1, 1)),
     1: (range(30, 60), (1,) * 15 + (4,) * 15),
@@ -39,8 +40,9 @@ AGES = {
 def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
     """Render the dataset into `out`; the same arguments give the same photos.
 
-    Returns False if `out` already holds this dataset. Raises UserError if a count is below the number of gender x age
-    groups, if the seed is negative, or if `out` holds anything else.
+    Returns False if `out` already holds this dataset, and otherwise True. Raises UserError if `people` or `eval_people`
+    is below the number of combinations of gender and age group, if the seed is negative, or if `out` holds anything
+    else.
     """
     for flag, count in (("--people", people), ("--eval-people", eval_people)):
         if count < len(NUM_REAL_PEOPLE):
@@ -106,7 +108,7 @@ def _write(out: Path, people: int, eval_people: int, seed: int) -> None:
         jobs.append((person.gender, person.age, files, [seed, 1, number]))
     for _ in parallel_map(lambda job: _render_person(*job), jobs, "rendering people", "people"):
         pass
-    # Metadata files of macOS, as in the real archive.
+    # Add metadata files of macOS, because the real archive has some too.
     first = out / "train" / "images" / train.path[0]
     for path in (
         first.with_name(f"._{first.name}"),

@@ -1,4 +1,4 @@
-"""Draw the parts of a synthetic person. Each function draws into the given photo, RGB uint8 [512, 384, 3]."""
+"""Draw the parts of a synthetic person. The draw_* functions draw into the given photo, RGB uint8 [512, 384, 3]."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,11 @@ CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person have in common: colours (RGB, 0 to 255), lengths in pixels, and shares."""
+    """What the photos of one person have in common.
+
+    skin, hair, cloth: RGB, 0 to 255. face_width (half of the width), brow (thickness) and eye (size) are in pixels. The
+    other float fields range from 0 to about 1.
+    """
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
@@ -29,7 +33,7 @@ class Appearance:
     wrinkles: float
     glasses: int  # 0 none, 1 round, 2 square
     cloth: tuple[float, float, float]
-    collar: int
+    collar: int  # 0 none, 1 V-neck, 2 shirt collar
 
 
 def _fill(image, points, colour):
@@ -54,7 +58,7 @@ def _ellipse(image, centre, axes, colour, start=0, end=360, thickness=-1):
 
 
 def _outline(person: Appearance, n: int = 48) -> np.ndarray:
-    """Contour of the head, float [n, 2]: half an ellipse above the eyes, a jaw below; a higher `jaw` is squarer."""
+    """Contour of the head, float [n, 2] (x, y): half an ellipse above the eyes, and below them a jaw."""
     t = np.linspace(0, 2 * np.pi, n, endpoint=False)
     x, y = np.sin(t), -np.cos(t)
     power = np.where(y > 0, 0.95 - 0.35 * person.jaw, 1.0)

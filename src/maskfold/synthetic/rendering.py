@@ -18,7 +18,7 @@ def sample_appearance(female: bool, age: int, rng: np.random.Generator) -> Appea
     def by_gender(male_mean: float, female_mean: float, std: float) -> float:
         return float(rng.normal(female_mean if female else male_mean, std))
 
-    # Half of the people aged 40 or more have no grey hair, and some young people bleach theirs, so that the hair colour
+    # Half of the people aged 40 or more have no grey hair, and some people have bleached hair, so that the hair colour
     # does not determine the age.
     grey = rng.uniform(0.15, 0.9) if age >= 40 and rng.random() < 0.5 else 0.0
     tones = BLEACHED if rng.random() < (0.3 if age < 40 else 0.1) else HAIR
@@ -45,9 +45,9 @@ def sample_appearance(female: bool, age: int, rng: np.random.Generator) -> Appea
 
 
 def render_photo(person: Appearance, wearing: str, rng: np.random.Generator) -> np.ndarray:
-    """One photo, RGB uint8 [512, 384, 3].
+    """Render one photo of a person, RGB uint8 [512, 384, 3].
 
-    wearing: "correct", "nose" (nose uncovered), "chin" (mouth uncovered) or "none".
+    wearing: how the mask is worn: "correct", "nose" (nose uncovered), "chin" (nose and mouth uncovered) or "none".
     """
     image = _background(rng)
     portrait.draw_hair_behind(image, person)

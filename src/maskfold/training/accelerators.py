@@ -1,4 +1,4 @@
-"""Create an Accelerator for each part of a run (a fold or the refit), and free its memory after the training."""
+"""Create an Accelerator for each part of a run (a fold or the refit), and free memory after the part is trained."""
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -9,7 +9,7 @@ from maskfold.models.device import pick_device
 
 
 def process_state(device: torch.device) -> PartialState:
-    """Return Accelerate's PartialState, which has the rank and the number of processes, for this type of device."""
+    """Return Accelerate's PartialState (rank and number of processes) for this type of device."""
     state = PartialState(cpu=device.type == "cpu")
     if state.device.type != device.type and state.num_processes == 1:
         # Accelerate keeps the first device that a process uses, but a notebook may change run.device later.

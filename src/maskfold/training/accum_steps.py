@@ -1,4 +1,7 @@
-"""optim.accum_steps auto: find the largest micro-batches that fit on the GPU, with real updates of random weights."""
+"""optim.accum_steps auto: find the largest micro-batches that fit into the GPU's memory.
+
+Numbers of micro-batches are tried with real updates of a model with random weights.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,20 +24,20 @@ from maskfold.training.engine import EpochSums, Update, training_step
 from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.train_state import make_train_state
 
-# Share of the free memory that a micro-batch may use. The rest is for fragmentation and the loader's next batch.
+# Share of the free memory that training may use. The rest is for fragmentation and the loader's next batch.
 USABLE_MEMORY = 0.9
 # The optimiser allocates its state in the first update, so the second one needs the most memory.
 NUM_UPDATES = 2
-# In fp16 the gradient scaler skips the first updates until its scale is small enough.
+# In fp16 the gradient scaler skips updates until its scale is small enough, so NUM_UPDATES steps may not be enough.
 MAX_TRIES = 20
 
 
 def resolve_accum_steps(config: Config, device: torch.device, num_parallel: int = 1) -> Config:
-    """Return the config with a number in optim.accum_steps. Its precision must be resolved (not auto).
+    """Return the config with a number in optim.accum_steps. The config's precisions must be resolved (not auto).
 
-    `auto` is measured on a GPU. It is 1 on a CPU, and with cached features, which need little memory. num_parallel:
-    number of folds that are trained at once and share the GPUs. Raises UserError if not even one photo fits, or if a
-    batch does not fit in the prediction.
+    On a GPU, the value of `auto` is measured. It is 1 on a CPU, and also with cached features, because training on them
+    needs little memory. num_parallel: number of folds that are trained at once and share the GPUs. Raises UserError if
+    the memory is too small to train with micro-batches of one photo, or to predict a batch.
     """
     if config.optim.accum_steps != "auto":
         return config
@@ -46,7 +49,7 @@ def resolve_accum_steps(config: Config, device: torch.device, num_parallel: int 
 
 
 def is_measured(config: Config, device: torch.device) -> bool:
-    """Whether the memory of the device decides about optim.accum_steps auto."""
+    """Whether optim.accum_steps auto is measured; otherwise it is 1."""
     return device.type == "cuda" and not config.uses_cached_features
 
 
@@ -54,8 +57,8 @@ def find_accum_steps(config: Config, device: torch.device) -> int:
     """The smallest number of equal micro-batches that fit into the device's memory.
 
     The numbers that divide this process's share of the batch are tried in ascending order. Under torchrun only one
-    process calls this function. Raises UserError if not even micro-batches of one photo fit, or if
-    a batch does not fit in the prediction.
+    process calls this function. Raises UserError if the memory is too small to train with micro-batches of one photo,
+    or to predict a batch.
     """
     share = -(-config.optim.batch_size // process_state(device).num_processes)
     for accum_steps in (number for number in range(1, share + 1) if share % number == 0):
@@ -72,7 +75,7 @@ def find_accum_steps(config: Config, device: torch.device) -> int:
 
 @contextmanager
 def _limited_memory(num_parallel: int) -> Iterator[None]:
-    """Limit this process to its share of the free GPU memory. num_parallel: processes that share all GPUs."""
+    """Limit this process to its share of the free GPU memory. num_parallel: number of processes that share all GPUs."""
     free, total = torch.cuda.mem_get_info()
     per_gpu = -(-num_parallel // torch.cuda.device_count())
     torch.cuda.set_per_process_memory_fraction(USABLE_MEMORY * free / total / per_gpu)
@@ -84,7 +87,7 @@ def _limited_memory(num_parallel: int) -> Iterator[None]:
 
 def _fits(config: Config, share: int) -> bool:
     """Whether updates on batches of `share` photos fit into the memory."""
-    # Not reused for the next try, because the gradient scaler may stop in the middle of an update.
+    # Make a new Accelerator for each try, because after an error its gradient scaler may be in the middle of an update.
     accelerator = make_accelerator(config)
     try:
         _make_updates(config, accelerator, share)
@@ -92,17 +95,17 @@ def _fits(config: Config, share: int) -> bool:
         fits = False
     else:
         fits = True
-    # After the except clause, because the traceback of the exception keeps tensors alive.
+    # Free memory only after the except clause, because the traceback of the exception keeps tensors alive.
     free_memory(accelerator, compiled=False)
     return fits
 
 
 def _make_updates(config: Config, accelerator: Accelerator, share: int) -> None:
-    """Make NUM_UPDATES updates of the whole model on random photos, then predict a batch.
+    """Make NUM_UPDATES updates on random photos, then predict a batch.
 
     DistributedDataParallel and compilation are not used.
     """
-    # The loss needs nearly no memory, but soft F1 would wait for the other processes.
+    # Replace the configured loss: losses need nearly no memory, but soft F1 would wait for the other processes.
     loss = {"name": "cross_entropy", "plus": None}
     config = replaced(config, model={"pretrained": False, "weights": None}, loss=loss)
     device, classes = accelerator.device, np.arange(NUM_CLASSES)
@@ -110,14 +113,14 @@ def _make_updates(config: Config, accelerator: Accelerator, share: int) -> None:
     photos = TrainingPhotos((), classes, ages, weights, train_rows=classes, val_rows=classes[:0])
     classifier = build_classifier(config).to(device)
     state = make_train_state(config, classifier, photos, accelerator)
-    # The backbone is trained in the last epoch, except if it is always frozen.
+    # Freeze the backbone only if the last epoch does so too, because training the backbone needs the most memory.
     frozen_epochs = config.model.frozen_epochs
     classifier.freeze_backbone(frozen_epochs == "all" or frozen_epochs >= config.optim.epochs)
     classifier.train()
-    # DistributedDataParallel keeps a second copy of the gradients.
+    # DistributedDataParallel keeps a second copy of the gradients, so reserve memory for it.
     trained = [parameter for parameter in classifier.parameters() if parameter.requires_grad]
     second_copy = [torch.empty_like(parameter) for parameter in trained if accelerator.num_processes > 1]
-    # With mixing, the partners of the photos follow them.
+    # With mixing, a batch holds the photos, followed by the partners for mixing.
     num_photos = share if config.mix.name == "none" else 2 * share
     images = torch.randint(0, 256, (num_photos, *config.data.image_size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     labels = torch.arange(num_photos) % NUM_CLASSES
@@ -132,7 +135,7 @@ def _make_updates(config: Config, accelerator: Accelerator, share: int) -> None:
 
 
 def _predict_batch(config: Config, classifier: Classifier, device: torch.device) -> None:
-    """Predict a batch of black photos, as the validation does. Raises UserError if the memory is too small for it."""
+    """Predict one batch of black photos, of the size that validation uses. Raises UserError if it does not fit."""
     (height, width), batch_size = config.data.image_size, config.optim.batch_size
     photos = torch.zeros((batch_size, 3, height, width), dtype=torch.uint8)
     try:

@@ -33,7 +33,11 @@ class EpochSums:
         return cls(torch.zeros(3, device=device))
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, num_photos: int, add_norm: bool) -> None:
-        """Add one update. add_norm: True in one process only, because all processes have the same gradient norm."""
+        """Add one update.
+
+        loss: what training_step returns. num_photos: photos of all processes. add_norm: True in one process only,
+        because all processes have the same gradient norm.
+        """
         is_added = norm.isfinite() & add_norm
         self.values = self.values + torch.stack([loss * num_photos, torch.where(is_added, norm, 0), is_added.float()])
 
@@ -66,7 +70,8 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
 
     batch: this process's share of the whole batch. Its photos are mixed, then split into `accum_steps` micro-batches.
     Losses are divided by the size of the whole batch, so that the accumulated gradient equals the gradient of the
-    unsplit batch, even for the last batch of an epoch, which may be smaller. sums: this update is added to them.
+    unsplit batch. This also holds for the last batch of an epoch, which may be smaller. sums: this update is added to
+    them.
     """
     accelerator, model = state.accelerator, state.wrapped_model
     _set_seed(update.dropout_seed)
@@ -100,7 +105,7 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
 
 
 def _forward(model: torch.nn.Module, images: torch.Tensor) -> HeadOutput:
-    """Call the model. Raises UserError if batch norm gets only one value per channel and thus has no variance."""
+    """Call the model. Raises UserError if batch norm gets one value per channel, too few to compute a variance."""
     try:
         return model(images, with_ages=True)
     except ValueError as error:
@@ -117,7 +122,7 @@ def _has_training_batch_norm(model: torch.nn.Module) -> bool:
 
 
 def dropout_seed(seed: int, epoch: int, step: int, process: int) -> int:
-    """The seed for the dropout of one update. It is the same after a resume."""
+    """The seed for the dropout of one update, the same after a resume. epoch and step are counted from 0."""
     return int(np.random.SeedSequence((seed, epoch, step, process)).generate_state(1)[0])
 
 

@@ -143,13 +143,13 @@ def fit_repeats(
         report(f"run {number} of {len(seeds)}: {run_name}", processes.is_main_process)
         is_new = request.fresh or not runs[number - 1].started
         if number > 1 and is_new and config.optim.accum_steps == "auto":
-            # Not measured again, because repeats differ only in their seeds.
+            # Do not measure again, because repeats differ only in their seeds.
             seeded = replaced(seeded, optim={"accum_steps": runs[0].config.optim.accum_steps})
         yield fit_run(seeded, run_name, request)
 
 
 def _check_model(config: Config) -> None:
-    """Build augmentation, model and optimiser, and predict blank photos. Raises UserError if one of these fails."""
+    """Build the augmentation, model and optimiser, and predict blank photos. Raises UserError if one of these fails."""
     make_train_transform(config.data)
     model = build_classifier(config)
     make_optimizer(model, config.optim)

@@ -26,8 +26,8 @@ class TrainingPhotos:
     """The photos of a part: one or more stores, whose rows are numbered consecutively.
 
     labels, ages (in years) and weights (in the loss): [N] each, one value per row of the stores. train_rows, val_rows:
-    int, the rows for training and for validation. pseudo_hash: the hash of the list of pseudo-labels; empty if there
-    are none.
+    int, the rows for training and for validation. pseudo_hash: the SHA-256 of the part's pseudo.csv; empty if
+    pseudo.runs is not set.
     """
 
     stores: tuple[Store, ...]

@@ -93,13 +93,13 @@ def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refi
 
 
 def print_finished(parts: Sequence[str]) -> None:
-    """Name the parts that are not trained because they are finished."""
+    """Print the names of the parts that are not trained because they are finished."""
     for part in parts:
         print(f"{part}: already finished", file=sys.stderr)
 
 
 def print_offline_runs(run: RunFolder) -> None:
-    """Print the command that uploads the W&B runs which were kept offline, if there are any."""
+    """Print the command that uploads the W&B runs that were kept offline, if there are any."""
     if offline := offline_runs(run.folder):
         print(f"W&B runs are kept offline; to upload them: wandb sync {shlex.join(map(str, offline))}", file=sys.stderr)
 

@@ -71,7 +71,10 @@ def write_results(
 
 
 def memory_error(part: str, config: Config, start_again: str = "start again (--fresh)") -> UserError:
-    """Return the error for a part for which the GPU has too little memory."""
+    """Return the error to raise if the GPU has too little memory to train a part.
+
+    start_again: the words of the message that say how to repeat the command.
+    """
     steps = config.optim.accum_steps
     return UserError(
         f"optim.accum_steps: the GPU has too little memory to train {part} with {steps} micro-batches per batch; "

@@ -104,7 +104,7 @@ class FoldTrainer:
             save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """Save a checkpoint after an error. During an update or with several processes, return False without saving."""
+        """Save a checkpoint after an error; return False without saving during an update or with several processes."""
         # The sums of several processes can't be reduced after an error.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
@@ -159,7 +159,7 @@ class FoldTrainer:
         self.history.append(row | {"seconds": time.perf_counter() - start, "images_per_second": images_per_second})
         self.step, self.sums = 0, EpochSums.zeros(self.accelerator.device)
         if self.is_main:
-            # Write metrics.jsonl before the checkpoint, because it must never lack an epoch of the checkpoint.
+            # Write metrics.jsonl before the checkpoint, so that it never lacks an epoch that the checkpoint contains.
             self.run.write_metrics(self.name, self.history)
         self.kept.add(self.history, current_weights(self.classifier, self.state))
         self.save(None)

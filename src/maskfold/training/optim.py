@@ -1,4 +1,4 @@
-"""Optimiser and learning rate schedule. The schedule has no state: the rate follows from update number and scores."""
+"""Optimiser and learning-rate schedule. The schedule is a pure function of the update number and the scores."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -41,7 +41,7 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
     groups += [group | {"lr": head_lr} for group in param_groups_weight_decay(model.head, optim.weight_decay)]
     groups = [group for group in groups if group["params"]]
     if optim.name == "kron":
-        # timm's only optimiser that compiles a part of itself.
+        # This is timm's only optimiser that compiles a part of itself.
         prepare_compiler()
     try:
         # A fused optimiser updates all parameters in one kernel; not every optimiser has this option.
@@ -58,19 +58,20 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
 
 
 def _create_without_compiler() -> None:
-    """Let torch's optimisers be created without importing torch's compiler, which takes as long as importing torch.
+    """Keep torch from importing its compiler for an optimiser; the import takes as long as importing torch itself.
 
-    torch imports it to exclude methods of optimisers from what is compiled, but here only models are compiled.
+    torch imports the compiler to exclude the optimisers' methods from compilation, but here only models are compiled.
     """
     for method in vars(torch.optim.Optimizer).values():
         inner = getattr(method, "__wrapped__", None)
-        # The name under which torch._disable_dynamo keeps what it calls after the first time.
+        # The first call of a function that torch._disable_dynamo wraps imports the compiler, unless this attribute
+        # already holds the function to call.
         if inner is not None and not hasattr(inner, "__dynamo_disable"):
             inner.__dynamo_disable = inner
 
 
 def _step_without_compiler(optimizer_type: type[torch.optim.Optimizer]) -> None:
-    """Replace torch's wrapper of step(), which imports the compiler, by the same one without marks for the compiler."""
+    """Replace torch's wrapper of step(), which imports the compiler, with one that does the same in eager mode."""
     wrapper: Any = getattr(optimizer_type.step, "__wrapped__", None)
     if getattr(wrapper, "__code__", _create_without_compiler.__code__).co_name != "_use_grad":
         return
@@ -82,7 +83,7 @@ def _step_without_compiler(optimizer_type: type[torch.optim.Optimizer]) -> None:
             return step(self, *args, **kwargs)
 
     hooked = torch.optim.Optimizer.profile_hook_step(step_eagerly)
-    # torch's mark that the profiler's hook is in place.
+    # This attribute tells torch that the profiler's hook is already in place.
     hooked.hooked = True
     optimizer_type.step = hooked
 
@@ -130,7 +131,7 @@ def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequenc
 
 
 def num_plateau_reductions(scores: Sequence[float], patience: int) -> int:
-    """Return how often the learning rate was reduced so far, by the rule of torch's ReduceLROnPlateau.
+    """Return how many times the learning rate has been reduced so far, by the rule of torch's ReduceLROnPlateau.
 
     The rate is reduced after more than `patience` epochs in a row without a better score.
     """
@@ -144,7 +145,7 @@ def num_plateau_reductions(scores: Sequence[float], patience: int) -> int:
 
 
 def should_stop_early(scores: Sequence[float], patience: int) -> bool:
-    """Whether none of the last `patience` epochs improved the best score; always False with patience 0."""
+    """Whether none of the last `patience` epochs improved on the best earlier score; always False with patience 0."""
     return 0 < patience < len(scores) and max(scores[-patience:]) <= max(scores[:-patience])
 
 

@@ -81,8 +81,8 @@ def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[
     """Train each part in a process of its own, up to `slots` at the same time.
 
     A signal is passed on to the children, which save a checkpoint and end. If a child raises UserError or is killed,
-    the other children save and end too; then UserError is raised here. updates: {part: number of its optimiser
-    updates}, for the estimate of the time left.
+    the other children save and end too; then UserError is raised here. For any other exception in a child, SystemExit
+    is raised. updates: {part: number of its optimiser updates}, for the estimate of the time left.
     """
     stop, run = context.stop, context.run
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))

@@ -38,8 +38,8 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
     """Return the photos of a part, and add pseudo-labelled eval photos if pseudo.runs is set.
 
     The rows of the eval photos follow those of the training photos; train_rows gets only the eval photos with a
-    confident label. These are selected once. The part's folder then contains pseudo.csv, with the photos and labels,
-    and pseudo.json, with the models that predicted the labels.
+    confident label. They are selected once and recorded in the part's folder: pseudo.csv contains the photos and
+    labels, and pseudo.json the models that predicted the labels.
     """
     context, part = job.context, job.part
     photos = TrainingPhotos.of_part(context.prepared, context.store, part)
@@ -99,7 +99,7 @@ def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarra
 
 
 def _label_eval_photos(context: TrainContext, part: str, accelerator: Accelerator) -> None:
-    """Predict the eval photos with the mean probability of the sources; save the photos that reach the threshold.
+    """Average the sources' predictions for the eval photos; save the photos whose confidence reaches the threshold.
 
     Each process predicts its share of the photos; the main process writes the files.
     """
@@ -150,7 +150,7 @@ def _record(
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
-    """Return a request to predict rows of the eval photos with one model, as its run preprocesses and predicts them."""
+    """Request predictions of one model for `rows` of the eval photos, with its run's preprocessing and precision."""
     config = source.config
     store = open_store(prepared, prepared.evaluation, config.data)
     return PartRows(source, config, part, store, rows, Hardware.of(device, config.run.predict_precision))

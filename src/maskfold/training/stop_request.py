@@ -76,7 +76,7 @@ class StopRequest:
         return reason <= DEADLINE
 
     def wait_and_raise(self, accelerator: Accelerator) -> None:
-        """Wait until the main process has saved, then raise as raise_if_requested does."""
+        """Wait until the main process has saved its checkpoint, then raise as raise_if_requested does."""
         accelerator.wait_for_everyone()
         self.raise_if_requested()
 

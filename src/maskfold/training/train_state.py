@@ -23,8 +23,9 @@ from maskfold.training.optim import make_optimizer
 class TrainState:
     """What a training step reads and updates.
 
-    model: the module whose parameters are optimised and saved. wrapped_model: the same module, as the training step
-    calls it: wrapped in DistributedDataParallel if there are several processes, and compiled if run.compile is set.
+    model: the module whose parameters are optimised and saved. wrapped_model: `model`, wrapped in
+    DistributedDataParallel if there are several processes, and compiled if run.compile is set; the training step calls
+    it. is_wrapped: False until set_frozen() has set wrapped_model.
     """
 
     accelerator: Accelerator

@@ -49,7 +49,7 @@ SELECTIONS = {
 
 
 class KeptWeights:
-    """The weights of a part's epochs on disk, saved as long as run.keep may need them. Only the main process writes."""
+    """The weights of a part's epochs, kept on disk as long as run.keep may need them. Only the main process writes."""
 
     def __init__(self, run: RunFolder, part: str, config: Run, is_main: bool):
         self.folder, self.config, self.is_main = run.state_path(part).parent, config, is_main
@@ -89,7 +89,10 @@ class KeptWeights:
         return self._mean(epochs)
 
     def _greedy_soup(self, epochs: Sequence[int], best: float, score: Callable[[Weights], float]) -> list[int]:
-        """From the best epoch down, add epochs that do not make the mean worse (Wortsman et al. 2022, Model soups)."""
+        """Return the epochs that, added one by one, do not make the mean worse (Wortsman et al. 2022, Model soups).
+
+        epochs: sorted by macro F1, the best first. best: the macro F1 of the first.
+        """
         soup = [epochs[0]]
         for epoch in epochs[1:]:
             macro_f1 = score(self._mean([*soup, epoch]))
