@@ -87,6 +87,13 @@ def train_one_epoch(train_state: TrainState, loader, after=lambda: None) -> tupl
     return sums.means(train_state.accelerator, len(batches.rows))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def objects_of_earlier_modules():
+    """Leave out the objects that exist already when garbage is collected, which otherwise takes ever longer."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def own_accelerator():
     """Reset Accelerate's state, which is per process: scripts run in their own processes, tests share one."""
@@ -198,6 +205,13 @@ def tiny_config(raw: Path, *more: object) -> Config:
     add_config_flags(parser)
     config, *flags = map(str, tiny_args(raw, *more))
     return load_config(Path(config), config_overrides(parser.parse_args(flags)))
+
+
+def first_quick(*values: object) -> list:
+    """Values for parametrize: `make test` runs only the first one, `make test-all` all of them."""
+    first, *others = values
+    sets = [other if isinstance(other, tuple) else (other,) for other in others]
+    return [first, *(pytest.param(*values, marks=pytest.mark.slow) for values in sets)]
 
 
 def refused(result: SimpleNamespace, *words: str) -> None:

@@ -93,6 +93,7 @@ def is_killed(context, record):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_sections_that_fail_are_recorded_with_their_values(tmp_path):
     context = Context("cpu", True, tmp_path)
     results = Results(tmp_path / "gpu.json", {"device": "a CPU"}, {"wandb": "not used"})

@@ -94,6 +94,7 @@ def test_what_has_changed_is_made_again(script, run):
     assert "is up to date" not in script("submit", run, "--out", "a.csv").out
 
 
+@pytest.mark.slow
 def test_a_prepared_folder_with_corrections_is_kept(script, raw, tmp_path):
     corrections = tmp_path / "c.csv"
     person = next((raw / "train" / "images").iterdir()).name

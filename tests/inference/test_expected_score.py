@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import refused
+from conftest import first_quick, refused
 from simulated_members import simulate_people, simulate_probs, softmax
 from support import line_with
 
@@ -221,7 +221,7 @@ def test_an_index_of_an_older_version_is_kept(script, run, other):
     refused(script("submit", "--record", "subs/old", "0.9"), "board_low", "missing")
 
 
-@pytest.mark.parametrize("fold_probs", ["missing", "of fewer folds"])
+@pytest.mark.parametrize("fold_probs", first_quick("missing", "of fewer folds"))
 def test_cached_predictions_without_all_folds_are_computed_again(script, run, fold_probs):
     assert script("submit", run, "--out", "a.csv").code == 0
     path = run / "eval-none.npz"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import refused, tiny_args
+from conftest import first_quick, refused, tiny_args
 from sklearn.metrics import f1_score
 from support import line_with
 
@@ -20,7 +20,7 @@ from maskfold.probabilities import load_predictions
 from maskfold.runs.summary import SELECTED
 
 
-@pytest.mark.parametrize("damage", ["cut", "other photos", "unreadable"])
+@pytest.mark.parametrize("damage", first_quick("cut", "other photos", "unreadable"))
 def test_damaged_cached_predictions_are_computed_again(script, run, damage):
     assert script("submit", run, "--out", "a.csv").code == 0
     path = run / "eval-none.npz"

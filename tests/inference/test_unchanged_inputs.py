@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import refused
+from conftest import first_quick, refused
 
 from maskfold.inference import submission
 from maskfold.inference.blend import blend_runs
@@ -28,7 +28,7 @@ def test_another_version_of_a_library_changes_the_inputs(run, trained, monkeypat
     assert report_inputs(runs) != before
 
 
-@pytest.mark.parametrize("members", [None, 1, "tiny", {"run": "tiny"}, [1]])
+@pytest.mark.parametrize("members", first_quick({"run": "tiny"}, None, 1, "tiny", [1]))
 def test_damaged_members_of_a_manifest_are_written_again(script, run, members):
     assert script("submit", run, "--out", "a.csv").code == 0
     manifest = json.loads(Path("a.json").read_text())
@@ -64,6 +64,7 @@ def test_a_renamed_submission_is_made_again(script, run):
     assert "is up to date" in script("submit", run, "--out", "b.csv").out
 
 
+@pytest.mark.slow
 def test_a_submission_whose_checkpoints_changed_meanwhile_is_made_again(script, run, monkeypatch):
     def blend_and_train(*args):
         blend = blend_runs(*args)
@@ -81,7 +82,10 @@ def test_a_submission_whose_checkpoints_changed_meanwhile_is_made_again(script, 
 
 
 @pytest.mark.parametrize(
-    "change", [{"weights": [0.5]}, {"temperatures": []}, {"factors": {}}, {"expected": {}}, {"tta": 1}, {"shift": 0.9}]
+    "change",
+    first_quick(
+        {"weights": [0.5]}, {"temperatures": []}, {"factors": {}}, {"expected": {}}, {"tta": 1}, {"shift": 0.9}
+    ),
 )
 def test_an_edited_manifest_is_written_again(script, run, change):
     assert script("submit", run, "--out", "a.csv").code == 0
@@ -94,7 +98,7 @@ def test_an_edited_manifest_is_written_again(script, run, change):
     assert all(again[key] == manifest[key] for key in manifest if key not in ("created", "inputs"))
 
 
-@pytest.mark.parametrize("damage", ["number", "text", "cells", "twice"])
+@pytest.mark.parametrize("damage", first_quick("number", "text", "cells", "twice"))
 def test_a_damaged_row_of_the_index_is_written_again(script, run, damage):
     assert script("submit", run, "--out", "a.csv").code == 0
     path, before = Path("index.csv"), read_index(Path()).drop(columns="created")

@@ -139,6 +139,7 @@ def test_a_test_without_divergence_says_so(script, synthetic):
     assert Path("deep/er.png").exists()
 
 
+@pytest.mark.slow
 def test_the_suggestion_names_the_rate_of_the_head_if_it_has_its_own(script, synthetic):
     done = script("find_lr", *tiny_args(synthetic, *SHORT, "--optim.lr", 1e-3, "--optim.head_lr", 1e-2))
     assert done.code == 0, done.err

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import refused, tiny_args, tiny_config
+from conftest import first_quick, refused, tiny_args, tiny_config
 from support import same_run
 
 from maskfold.errors import UserError
@@ -51,7 +51,7 @@ def resolved(raw, *more):
 
 @pytest.mark.parametrize(
     ("batch_size", "limit", "expected"),
-    [(12, 12, 1), (12, 11, 2), (12, 5, 3), (12, 4, 3), (12, 3, 4), (12, 1, 12), (7, 6, 7), (1, 1, 1)],
+    first_quick((12, 5, 3), (12, 12, 1), (12, 11, 2), (12, 4, 3), (12, 3, 4), (12, 1, 12), (7, 6, 7), (1, 1, 1)),
 )
 def test_the_fewest_equal_micro_batches_that_fit(synthetic, memory, batch_size, limit, expected):
     """12 photos can be split into micro-batches of 12, 6, 4, 3, 2 and 1; 7 photos into one or seven."""
@@ -173,6 +173,7 @@ def test_repeats_have_the_number_of_the_first_run(script, synthetic, measured, m
     assert [config.optim.accum_steps for config in configs] == [2, 2]
 
 
+@pytest.mark.slow
 def test_nothing_is_deleted_if_the_model_does_not_fit(script, synthetic, memory, measured):
     args = tiny_args(synthetic, "--name", "kept", "--folds", 0, "--optim.epochs", 1)
     assert script("train", *args).code == 0

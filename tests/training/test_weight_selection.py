@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import refused, tiny_args
+from conftest import first_quick, refused, tiny_args
 from safetensors.torch import load_file
 
 from maskfold.config.experiment import Run
@@ -85,7 +85,7 @@ def equal_weights(one, other) -> bool:
 EXPECTED = {("soup", 4), ("best", 2)}
 
 
-@pytest.mark.parametrize("keep", ["mean", "soup", "best"])
+@pytest.mark.parametrize("keep", first_quick("soup", "mean", "best"))
 def test_a_run_ends_with_the_weights_it_keeps(script, synthetic, keep, monkeypatch):
     """Compare with the weights of each epoch as they were written; the predictions are those of the kept weights."""
     written, real = {}, KeptWeights.add

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from maskfold.fileio import write_text
 from maskfold.json_record import Count, JsonRecord, PathText
 
 if TYPE_CHECKING:
@@ -82,3 +84,27 @@ def data_identity(fingerprint: str, fold_by_person: Mapping[str, int | str]) -> 
     """
     lines = "\n".join(f"{person} {fold_by_person[person]}" for person in sorted(fold_by_person))
     return hashlib.sha256(f"{fingerprint}\n{lines}".encode()).hexdigest()[:16]
+
+
+def write_changed(texts: dict[Path, str | None], record: Path, record_text: str) -> None:
+    """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written.
+
+    texts: by path. record: the path of dataset.json.
+    """
+    changed = {path: text for path, text in texts.items() if not _has_text(path, text)}
+    if changed:
+        # dataset.json is deleted first. Otherwise, if the process were killed while the tables are replaced, new labels
+        # would have the old fingerprint.
+        record.unlink(missing_ok=True)
+    for path, text in changed.items():
+        if text is None:
+            path.unlink()
+        else:
+            write_text(path, text)
+    # dataset.json is written last: if it exists, the tables are complete.
+    if not _has_text(record, record_text):
+        write_text(record, record_text)
+
+
+def _has_text(path: Path, text: str | None) -> bool:
+    return not path.exists() if text is None else path.is_file() and path.read_bytes() == text.encode()

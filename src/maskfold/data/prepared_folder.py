@@ -13,7 +13,7 @@ from maskfold.config.experiment import Config, Data
 from maskfold.data.catalog import raise_faults, read_catalog, with_labels
 from maskfold.data.corrections import apply_corrections, check_corrections
 from maskfold.data.damaged_photos import CHECKED_BY, SKIP_ELSEWHERE_HINT, SKIP_HINT, leave_out
-from maskfold.data.dataset_record import fingerprint
+from maskfold.data.dataset_record import fingerprint, write_changed
 from maskfold.data.folds import check_folds, fold_warnings, make_folds
 from maskfold.data.images_table import (
     EVAL_FILE,
@@ -36,7 +36,7 @@ from maskfold.data.same_data import (
     is_recorded_folder,
 )
 from maskfold.errors import UserError
-from maskfold.fileio import check_output, json_text, sha256, why_not_writable, write_text
+from maskfold.fileio import check_output, json_text, sha256, why_not_writable
 from maskfold.format_version import KEY, PREPARED
 from maskfold.locks import locked
 from maskfold.places import Places, recorded_path
@@ -121,29 +121,8 @@ def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptio
             raise changed_data_error(folder, layout)
         # A folder that cannot be written stays valid if the data was only moved.
         if is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta):
-            _write_changed(folder, texts, json_text(meta))
+            write_changed({folder / name: text for name, text in texts.items()}, folder / META_FILE, json_text(meta))
     return Prepared(folder, images, fold_table, evaluation, meta, Places(root=layout.root))
-
-
-def _write_changed(folder: Path, texts: dict[str, str | None], meta_text: str) -> None:
-    """Write the tables (None: delete the file), then dataset.json. A file that already has its text is not written."""
-    changed = {name: text for name, text in texts.items() if not _has_text(folder / name, text)}
-    if changed:
-        # dataset.json is deleted first. Otherwise, if the process is killed while it replaces the tables, new labels
-        # have the old fingerprint.
-        (folder / META_FILE).unlink(missing_ok=True)
-    for name, text in changed.items():
-        if text is None:
-            (folder / name).unlink()
-        else:
-            write_text(folder / name, text)
-    # dataset.json is written last: if it exists, the tables are complete.
-    if not _has_text(folder / META_FILE, meta_text):
-        write_text(folder / META_FILE, meta_text)
-
-
-def _has_text(path: Path, text: str | None) -> bool:
-    return not path.exists() if text is None else path.is_file() and path.read_bytes() == text.encode()
 
 
 def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:

@@ -39,8 +39,7 @@ class Store:
 
     Each process opens the file itself, at first use, because pickling a memory map would copy the photos. cache: the
     cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: the
-    store's file, as opened by locks.hold. It is closed when this object is garbage-collected; until then, clean.py does
-    not delete the file.
+    open file of the store; until this object is deleted, it is open and clean.py does not delete the file.
     """
 
     def __init__(
@@ -105,9 +104,8 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
 
     The file name contains a hash of everything that the pixels depend on (photos, crop, sizes, decoder). An existing
     file is looked up in --cache, then in store/ of the prepared folder. A new file is written to --cache if it is
-    given, else to store/. If that folder cannot hold it, it is written to a temporary folder. While one process builds
-    a store, others wait. Raises UserError if no folder has room, or if a photo is unreadable or has changed since the
-    data was prepared.
+    given, else to store/, or to a temporary folder if that folder cannot hold it. While one process builds, others
+    wait. Raises UserError if no folder has room, or if a photo is unreadable or has changed since it was prepared.
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]
     name, cache_folder = store_name(data, expected, table.image_id), prepared.places.cache
@@ -188,16 +186,12 @@ def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, ex
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # Flushing the file to disk would take a tenth of the building time. It is not necessary, because _is_usable rejects
-    # a file that may be incomplete.
+    # The file is not flushed to disk, which takes long: _is_usable rejects an incomplete file.
     write_atomic(path, write, flush=False)
 
 
 def _report_faces(path: Path, table: "pd.DataFrame", has_face: tuple[bool, ...]) -> None:
-    """Print the shares of photos with a face, and write them to `path`.
-
-    The file also lists the ids of the photos without a face, which get the centre crop.
-    """
+    """Print the shares of photos with a face. Write them and the ids of photos without a face to `path`."""
     without_face = [name for name, flag in zip(table.image_id, has_face, strict=True) if not flag]
     rates = face_rate_by_mask(table, has_face)
     write_json(path, {"found": rates, "center_crop": without_face})

@@ -13,11 +13,7 @@ CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person have in common.
-
-    skin, hair, cloth: RGB, 0 to 255. face_width (half of the width), brow (thickness) and eye (size) are in pixels. The
-    other float fields range from 0 to about 1.
-    """
+    """What the photos of one person have in common: colours (RGB, 0 to 255), lengths in pixels, and shares."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]
