@@ -15,7 +15,7 @@ from maskfold.pages.html_page import Section, note, page, photo
 
 # Number of people shown per axis. If more corrections are proposed, all people with a proposal are shown.
 MIN_SHOWN = 12
-# File stems: the photo without a mask, one with a mask, and the two photos that may be exchanged.
+# File stems: the photo without a mask, one with a mask, and the two photos whose names are sometimes swapped.
 PORTRAIT = next(kind for kind, mask in KIND_MASK.items() if MASKS[mask] == "not worn")
 MASKED = next(iter(KIND_MASK))
 SWAPPABLE_KINDS = tuple(kind for kind, mask in KIND_MASK.items() if mask)
@@ -24,7 +24,7 @@ RANKING_HINT = "People are sorted by how strongly the out-of-fold predictions co
 SUSPECTS_HINT = {
     "gender": RANKING_HINT + "look at the photos before you accept a correction.",
     "age": RANKING_HINT + "a photo does not show the exact age, so decide only clear cases.",
-    "mask": RANKING_HINT + "each person is shown with the two photos whose file names may be exchanged.",
+    "mask": RANKING_HINT + "each person is shown with the two photos whose file names have possibly been swapped.",
 }
 DUPLICATES_HINT = (
     "Each pair shows two person ids with the same portrait, the most similar first; a pair in different folds puts one "

@@ -32,7 +32,7 @@ class Photo(NamedTuple):
 def _read_header(content: bytes) -> tuple[JpegHeader | PngHeader | None, str | None]:
     """Return (header, fault). fault: what is wrong with the file and what to do, or None.
 
-    Only a JPEG without an end marker is decoded.
+    The pixels are not decoded, except to check a JPEG that has no end marker.
     """
     if fault := kind_fault(content):
         return None, fault
@@ -54,7 +54,7 @@ def photo_fault(content: bytes) -> str | None:
         fault = data_fault(header)
         if header.icc_profile is None:
             return fault
-    # data_fault does not run the code for colour profiles, which may fail. A PNG can only be checked by decoding it.
+    # data_fault does not convert colours, and an invalid colour profile can fail. A PNG is checked by decoding it.
     if fault is None and _decode(content, header, 8) is None:
         fault = CANNOT_DECODE
     return fault

@@ -1,4 +1,4 @@
-"""Read CSV tables as programs and spreadsheets write them. All columns are text."""
+"""Read CSV tables in the variants that programs and spreadsheets write. All columns are text."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def read_table(
     names may contain them.
 
     faults: the list to which faults of rows are appended; None to raise them as an error. names_exist: takes the table
-    and returns whether all names in it exist. A file that is not UTF-8 is read as CP949 only if names_exist returns
-    True. optional: those of `columns` that may be missing; their cells are then empty.
+    and returns whether every file or person that it names exists. A file that is not UTF-8 is read as CP949 only if
+    names_exist returns True. optional: those of `columns` that may be missing; their cells are then empty.
 
     Raises UserError if the file is not a CSV with these columns, or if it has no rows and may_be_empty is False.
     """
@@ -111,7 +111,8 @@ def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> t
 def _find_columns(
     header: list[str], columns: tuple[str, ...], optional: tuple[str, ...], where: str, fix: str
 ) -> list[int]:
-    """Return the position of each of `columns` in the header: that of the equal name, or else of a near match.
+    """Return the position of each of `columns` in the header: that of the column with exactly
+    this name, or else of a near match.
 
     A near match differs only in Unicode form, case or spaces. A missing column of `optional` gets the position after
     the last column. Raises UserError if another column is missing, or if a column occurs twice.

@@ -10,8 +10,8 @@ from maskfold.data.decode import read_photo
 # A photo is shrunk by 8, 4 or 2 if its longer side then still has at least this many pixels.
 MIN_SIDE = 1024
 JPEG_BLOCK = 8
-# A smaller mean response of a filter is a rounding error. It is replaced by this value, so that the logarithm is finite
-# even for flat photos.
+# Mean filter responses below this value are only rounding errors. They are replaced by this value, so that the
+# logarithm is finite even for flat photos.
 MIN_RESPONSE = 0.05
 # The kernel of Immerkaer's noise estimate (1996), which hardly responds to edges and ramps.
 NOISE_KERNEL = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)

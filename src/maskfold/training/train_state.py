@@ -1,4 +1,4 @@
-"""The state of a part's training: model or head, optimiser, loss and EMA; freezing and unfreezing of the backbone."""
+"""The training state of one part (a fold or the refit): the model or head, optimiser, loss, EMA and frozen backbone."""
 
 from dataclasses import dataclass
 
