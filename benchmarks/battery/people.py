@@ -7,7 +7,7 @@ import pandas as pd
 
 from battery.context import Context
 from battery.section_runner import Recorder
-from maskfold.data.prepared_folder import prepare
+from maskfold.data.prepared_folder import PrepareOptions, prepare
 from maskfold.data.raw_layout import find_layout
 from maskfold.synthetic.demo_data import make_demo
 
@@ -23,7 +23,7 @@ def make_data(context: Context, record: Recorder) -> None:
     make_demo(context.scratch / "data", people, EVAL_PEOPLE, seed=0)
     copy_people(context.scratch / "data", context.scratch / "large", copies)
     for data in ("data", "large"):
-        prepared = prepare(find_layout(context.scratch / data), context.prepared_folder(data), FOLDS)
+        prepared = prepare(find_layout(context.scratch / data), context.prepared_folder(data), PrepareOptions(FOLDS))
         record.row(f"training photos in {data}/", len(prepared.images), "photos")
 
 
