@@ -13,7 +13,7 @@ import pytest
 from conftest import refused
 
 from maskfold.config.experiment import Config
-from maskfold.data import prepared_folder
+from maskfold.data import dataset_record, prepared_folder
 from maskfold.data.images_table import load_prepared
 from maskfold.data.label_changes import relabelled
 from maskfold.errors import UserError
@@ -318,7 +318,7 @@ def test_a_moved_project_is_prepared_to_the_same_bytes(script, raw, tmp_path, mo
     assert {path.name: path.read_bytes() for path in prepared.iterdir()} == content
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(prepared_folder, "why_not_writable", lambda folder: "read-only")
-    monkeypatch.setattr(prepared_folder, "write_text", None)
+    monkeypatch.setattr(dataset_record, "write_text", None)
     done = script("prepare", "--data", after / "data" / "demo", "--out", prepared)
     assert done.code == 0, done.err
     assert {path.name: path.read_bytes() for path in prepared.iterdir()} == content
@@ -365,7 +365,7 @@ def test_a_prepared_folder_that_cannot_be_written_is_prepared_after_a_move(scrip
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 
     monkeypatch.setattr(prepared_folder, "why_not_writable", lambda folder: os.strerror(errno.EROFS))
-    monkeypatch.setattr(prepared_folder, "write_text", refuse)
+    monkeypatch.setattr(dataset_record, "write_text", refuse)
     done = script("prepare", "--data", moved, "--out", out, "--corrections", fixes, "--folds", 2)
     assert done.code == 0, done.err
     assert "3 folds and is kept" in done.out
@@ -466,7 +466,7 @@ def test_a_kill_while_preparing_again_leaves_no_valid_folder(script, raw, monkey
     assert script("prepare", "--data", raw, "--folds", 3).code == 0
     table = table_of(raw)
     Path("fix.csv").write_text(f"person_id,field,value,reason\n{table.path[0]},age,61,so\n")
-    write = prepared_folder.write_text
+    write = dataset_record.write_text
 
     def killed_at_meta(path, text):
         if path.name == "dataset.json":
@@ -475,7 +475,7 @@ def test_a_kill_while_preparing_again_leaves_no_valid_folder(script, raw, monkey
 
     before = (OUT / "images.csv").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(prepared_folder, "write_text", killed_at_meta)
+        patch.setattr(dataset_record, "write_text", killed_at_meta)
         assert script("prepare", "--data", raw, "--corrections", "fix.csv").code == 130
     assert (OUT / "images.csv").read_bytes() != before
     with pytest.raises(UserError, match=r"dataset\.json"):

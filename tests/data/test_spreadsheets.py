@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from conftest import refused
 
-from maskfold.data import prepared_folder
+from maskfold.data import dataset_record, prepared_folder
 from maskfold.data.images_table import load_prepared
 from maskfold.labels import KIND_MASK
 from maskfold.places import Places
@@ -250,7 +250,7 @@ def test_a_prepared_folder_is_used_on_a_disk_that_writes_names_in_another_form(s
     assert all(path.is_file() for path in load_prepared(Path("p")).photo_paths(prepared.images))
     # Names on disk are no content: a folder that cannot be written stays as it is.
     monkeypatch.setattr(prepared_folder, "why_not_writable", lambda folder: "read-only")
-    monkeypatch.setattr(prepared_folder, "write_text", None)
+    monkeypatch.setattr(dataset_record, "write_text", None)
     done = script("prepare", "--data", root, "--out", "p")
     assert done.code == 0, done.err
     assert {path.name: path.read_bytes() for path in Path("p").iterdir()} == before
