@@ -68,4 +68,7 @@ def check_compile_variables(environ: MutableMapping[str, str] = os.environ) -> N
     """Raise UserError if a variable changes the behaviour of torch.compile."""
     names = [name for name in environ if name.startswith(COMPILE_PREFIXES) and not name.endswith(COMPILE_HARMLESS)]
     if names:
-        raise UserError(f"run.compile: {', '.join(sorted(names))} changes the behaviour of torch.compile; unset it")
+        raise UserError(
+            "run.compile: environment variables that change the behaviour of torch.compile are set: "
+            f"{', '.join(sorted(names))}; unset them"
+        )

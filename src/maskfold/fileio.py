@@ -144,7 +144,7 @@ def check_expansion(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size):
-        raise ValueError(f"unpacked, it would have {unpacked:,} bytes")
+        raise ValueError(f"it would unpack to {unpacked:,} bytes")
 
 
 def sha256(path: Path) -> str:

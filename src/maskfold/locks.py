@@ -104,7 +104,7 @@ def unused(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LockedError(f"{path}: another process is using it") from None
+            raise LockedError(f"{path}: another process is using this file") from None
         except OSError as error:
             raise _no_lock_error(path.parent, error) from None
         yield

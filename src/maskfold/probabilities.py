@@ -117,8 +117,10 @@ def _check_texts(predictions: Predictions) -> None:
 
 def _format_fault(predictions: Predictions, out_of_fold: bool) -> str | None:
     n, probs = len(predictions.image_id), predictions.probs
-    if predictions.image_id.ndim != 1 or n == 0 or predictions.image_id.dtype.kind != "U" or probs.dtype.kind != "f":
-        return "it does not contain rows of text ids and float probs"
+    if predictions.image_id.ndim != 1 or n == 0 or predictions.image_id.dtype.kind != "U":
+        return "image_id is not a non-empty 1-D array of text"
+    if probs.dtype.kind != "f":
+        return f"the dtype of probs is {probs.dtype}, not float"
     if probs.shape != (n, NUM_CLASSES):
         return f"the shape of probs is {probs.shape}, not {(n, NUM_CLASSES)}"
     if not _are_probabilities(probs):

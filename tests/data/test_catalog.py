@@ -447,7 +447,7 @@ def test_changed_data_may_be_other_data(script, raw, tmp_path):
     ):
         with pytest.raises(
             UserError,
-            match=r"(changed|labelled differently) .*mine .*was prepared.* from with --data\.root, or prepare the",
+            match=r"(changed|labelled differently) .*set --data\.root to .* from which mine was prepared, or prepare the",
         ):
             call()
 

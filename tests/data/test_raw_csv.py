@@ -84,6 +84,10 @@ REFUSED = {
     "XLSX": (b"PK\x03\x04\x14\0\x06\0xl/workbook.xml", ["XLSX"]),
     "XLS": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", ["XLS"]),
     "PDF": (b"%PDF-1.4\n", ["PDF"]),
+    "Git LFS pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+        ["is a Git LFS pointer, not the file itself; download", "`git lfs pull`, or give"],
+    ),
     "HTML": ("\n<!DOCTYPE html><table>", ["HTML"]),
     "empty": ("", ["empty"]),
     "blank": (" \n,,\n\n", ["empty"]),

@@ -43,7 +43,7 @@ def test_a_store_is_in_use_until_it_is_closed(prepared):
     path = store.path
     # What loader processes get does not keep it: they end with the process that opened it.
     copy = pickle.loads(pickle.dumps(store))
-    with pytest.raises(LockedError, match="using it"), unused(path):
+    with pytest.raises(LockedError, match="using this file"), unused(path):
         pass
     other = opened(prepared)
     np.testing.assert_array_equal(copy[3], store[3])

@@ -37,8 +37,9 @@ def test_missing_hardware_is_a_user_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"run\.device.*no GPU"):
         devices.pick_device(Run(device="cuda"))
-    with pytest.raises(UserError, match="fp16 needs a GPU"):
-        devices.pick_precisions(Run(precision="fp16"), torch.device("cpu"))
+    for key in ("precision", "predict_precision"):
+        with pytest.raises(UserError, match=rf"run\.{key}: fp16 needs a GPU"):
+            devices.pick_precisions(Run(**{key: "fp16"}), torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 0))
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_120a"])

@@ -149,8 +149,8 @@ def test_planted_label_errors_are_the_first_finding_with_their_cause(name):
     findings = group_findings(scores_by_group(biased), biased, PossibleCauses(people_ids, p_wrong, {}))
     assert findings[0].startswith(f"{name}: ")
     assert "error is gender" in findings[0]
-    assert f" in error is {name.replace('fe', '') if 'fe' in name else 'fe' + name}." in findings[0]
-    assert "of its labels are wrong" in findings[0]
+    assert f" into the group {name.replace('fe', '') if 'fe' in name else 'fe' + name}." in findings[0]
+    assert "of its people have a wrong label" in findings[0]
 
 
 @pytest.mark.parametrize("name", ["female, 30-59", "male, <30", "female"])
@@ -160,7 +160,7 @@ def test_finding_names_the_true_group_of_wrong_labels(name):
     ids = np.unique(oof.person_id[members(oof, name)])
     biased = turned(oof, genders=ids[: round(len(ids) / 10)])
     findings = group_findings(scores_by_group(biased), biased, no_causes(biased))
-    assert f" in error is {name}." in findings[0]
+    assert f" into the group {name}." in findings[0]
 
 
 def test_small_groups_and_dark_photos_are_possible_causes():

@@ -166,7 +166,7 @@ def test_a_submission_does_not_need_the_training_photos(script, moved, monkeypat
     for args in (("submit", moved, "--out", "a.csv"), ("evaluate", moved)):
         done = script(*args)
         assert done.code == 0, done.err
-        assert "note: train and eval photos are not compared" in done.out
+        assert "note: skipped the comparison of training and eval photos" in done.out
     assert json.loads(Path("a.json").read_text())["shift"] is None
 
 

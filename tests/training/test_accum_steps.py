@@ -113,7 +113,7 @@ def test_a_batch_that_does_not_fit_in_the_prediction_is_an_error(synthetic, monk
 
     monkeypatch.setattr(Classifier, "forward", forward)
     assert find_accum_steps(resolved(synthetic, "--optim.batch_size", 4), CPU) == 1
-    with pytest.raises(UserError, match=r"optim\.batch_size.*test_convnext.*5 photos of 32x32"):
+    with pytest.raises(UserError, match=r"optim\.batch_size.*5 photos of 32x32 with test_convnext"):
         find_accum_steps(resolved(synthetic, "--optim.batch_size", 5), CPU)
     assert sizes == [4, 5]
 

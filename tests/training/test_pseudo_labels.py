@@ -216,7 +216,7 @@ def test_models_that_know_validation_people_are_an_error(script, synthetic, firs
         script("train", *tiny_args(synthetic, "--data.prepared", "q", "--data.fold_seed", 7, "--name", "other")).code
         == 0
     )
-    refused(pseudo(script, synthetic, "e", "--pseudo.runs", "other"), "pseudo.runs", "other", "p: ")
+    refused(pseudo(script, synthetic, "e", "--pseudo.runs", "other"), "pseudo.runs", "other", "folds of p, so")
     assert not Path("runs/e").exists()
 
 
@@ -261,3 +261,20 @@ def test_a_damaged_record_of_sources_is_an_error(trained, tmp_path, content):
     config = replaced(trained.config, pseudo={"runs": [str(run)]})
     with pytest.raises(UserError, match=r"pseudo\.json"):
         find_sources(RunFolder(tmp_path / "runs" / "b"), config, load_prepared(trained.prepared), "fold0")
+
+
+def test_the_error_names_what_a_run_lacks(trained, tmp_path):
+    """The refit needs a finished fold. A finished fold may lack its weights; it is not called unfinished then."""
+    run = Path(shutil.copytree(trained.run.folder, tmp_path / "runs" / "a"))
+    config = replaced(trained.config, pseudo={"runs": [str(run)]})
+    prepared, other = load_prepared(trained.prepared), RunFolder(tmp_path / "runs" / "b")
+    (run / "fold0" / "model.safetensors").unlink()
+    for part in ("fold0", FULL):
+        with pytest.raises(UserError, match=r"fold0/model\.safetensors: not found; delete .*fold0 and train fold0"):
+            find_sources(other, config, prepared, part)
+    for path in run.glob("*/oof.npz"):
+        path.unlink()
+    with pytest.raises(UserError, match="has no finished fold0"):
+        find_sources(other, config, prepared, "fold0")
+    with pytest.raises(UserError, match="has no finished fold;"):
+        find_sources(other, config, prepared, FULL)

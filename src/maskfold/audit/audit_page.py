@@ -41,7 +41,7 @@ def evidence(row) -> str:
 def _support(row) -> str:
     text = "" if np.isnan(row.p_wrong) else f"; probability {row.p_wrong:.2f}"
     if row.confident_learning is not None:
-        text += "; confident learning " + ("agrees" if row.confident_learning else "does not")
+        text += "; confident learning " + ("agrees" if row.confident_learning else "disagrees")
     return text
 
 

@@ -24,7 +24,9 @@ def main() -> None:
         parser.add_argument(f"--{kind}", action="store_true", help=f"delete {meaning} (default: no)")
     parser.add_argument("--runs", action="store_true", help="delete the named runs themselves (default: no)")
     parser.add_argument("--yes", action="store_true", help="also delete what can't be made again (default: no)")
-    add_cache_flags(parser, "also list or clean this folder of --cache (default: none)")
+    add_cache_flags(
+        parser, "also list or clean this folder, which you gave as --cache to other commands (default: none)"
+    )
     args = parser.parse_args()
     cache_folder = places_of(args).cache.folder
     kinds = [kind for kind in (*KINDS, WHOLE_RUN) if getattr(args, kind)]

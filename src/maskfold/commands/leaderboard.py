@@ -20,7 +20,7 @@ def main() -> None:
         "--final",
         type=int,
         metavar="K",
-        help="choose the K submissions to select for the private leaderboard, usually 2 (default: none)",
+        help="choose the K final submissions for the private leaderboard, usually 2 (default: none)",
     )
     args = parser.parse_args()
     if args.final is not None and args.final < 1:

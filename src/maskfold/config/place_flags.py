@@ -19,8 +19,8 @@ def add_data_flags(parser: Parser) -> None:
 
 
 CACHE_HELP = (
-    "folder for decoded photos, predictions and features (default: in the prepared folder and the run; where these "
-    "cannot be written, a temporary folder or none)"
+    "folder for decoded photos, predictions and features (default: the prepared folder and the run folder; if these "
+    "are not writable, photos and features go into a temporary folder and predictions are not kept)"
 )
 
 

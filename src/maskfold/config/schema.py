@@ -88,7 +88,9 @@ class Loss(ConfigSection):
     age_sigma: Float = Field(
         2.0, ge=0, le=20, description="with age_weight: standard deviation of the target in years; 0: only one bin"
     )
-    age_truncated: bool = Field(False, description="with age_weight; true: no weight below 60 for people aged 60+")
+    age_truncated: bool = Field(
+        False, description="with age_weight; true: the target of people aged 60+ has no weight on ages below 60"
+    )
 
 
 class Mix(ConfigSection):
@@ -142,13 +144,19 @@ class Optim(ConfigSection):
     ema_decay: Float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0: no average")
     schedule: Annotated[str, Choice("training/optim.py", "SCHEDULES")] = Field(
         "cosine",
-        description="learning rate after the warm-up; plateau: reduced when macro F1 on its own validation fold stalls",
+        description="learning rate after the warm-up; plateau: reduced when macro F1 on the validation photos of the "
+        "fold stalls",
     )
     schedule_by: Literal["update", "epoch"] = Field(
         "update", description="whether warm-up, cosine and step change the rate at each update or each epoch"
     )
     step_epochs: Float = Field(20.0, gt=0, description="with schedule step: epochs between two reductions")
-    step_gamma: Float = Field(0.5, gt=0, lt=1, description="with schedule step or plateau: factor of a reduction")
+    step_gamma: Float = Field(
+        0.5,
+        gt=0,
+        lt=1,
+        description="with schedule step or plateau: factor by which a reduction multiplies the learning rate",
+    )
     plateau_patience: Int = Field(
         2, ge=0, description="with schedule plateau: epochs without improvement before a reduction"
     )
@@ -195,6 +203,6 @@ class Run(ConfigSection):
         "last",
         description="weights to save; last: of the last epoch; best: of the epoch with the best macro F1; mean: mean "
         "of the last keep_epochs epochs; soup: greedy soup of these epochs (without those that lower macro F1); best "
-        "and soup are selected on their own validation fold",
+        "and soup are selected on the validation fold that also gives the score",
     )
     keep_epochs: Int = Field(3, ge=1, description="with keep mean or soup: how many of the last epochs are used")

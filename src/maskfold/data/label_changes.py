@@ -64,7 +64,7 @@ def _raw(prepared: Prepared) -> Catalog:
     if changed:
         raise UserError(
             f"{layout.train_csv}: {len(changed)} photos, for example {min(changed)}, are missing, new or labelled "
-            f"differently since {prepared.folder} was prepared, or this is other data; give the data folder that it "
-            "was prepared from with --data.root, or prepare the data again (scripts/prepare.py)"
+            "differently since the data was prepared, or this is a different data set; set --data.root to the data "
+            f"folder from which {prepared.folder} was prepared, or prepare the data again (scripts/prepare.py)"
         )
     return catalog

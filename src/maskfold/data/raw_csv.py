@@ -180,8 +180,8 @@ def _records(text: str, separator: str, path: Path, line: int, fix: str) -> Reco
                 cell = text[begin:end]
                 if cell.lstrip().startswith('"'):
                     raise UserError(
-                        f"{path} line {line}: the quote of cell {len(cells) + 1} is not closed before a separator; "
-                        f"delete the quote, or double a quote inside a cell; {fix}"
+                        f"{path} line {line}: the double quote that opens cell {len(cells) + 1} is not closed before a "
+                        f"separator; delete it, or write each double quote inside a cell twice; {fix}"
                     )
                 cells.append(cell)
         yield line, cells

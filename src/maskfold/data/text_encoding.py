@@ -26,8 +26,8 @@ OTHER_FORMATS = {
     b"PAR1": "a Parquet file",
     b"{\\rtf": "an RTF document",
     b"bplist": "an Apple property list",
-    b"version https://git-lfs": "a Git LFS pointer; download the file itself with `git lfs pull`",
 }
+LFS_POINTER = b"version https://git-lfs"
 
 
 def read_text(path: Path, fix: str) -> tuple[str, int | None]:
@@ -96,9 +96,13 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _check_other_formats(path: Path, content: bytes, fix: str) -> None:
-    """Raise UserError with the name of the format if the file is one of OTHER_FORMATS, HTML or XML."""
+    """Raise UserError with the name of the format for one of OTHER_FORMATS, a Git LFS pointer, HTML or XML."""
     for start, name in OTHER_FORMATS.items():
         if content.startswith(start):
             raise UserError(f"{path}: is {name}, not text; {fix}")
+    if content.startswith(LFS_POINTER):
+        raise UserError(
+            f"{path}: is a Git LFS pointer, not the file itself; download the file with `git lfs pull`, or {fix}"
+        )
     if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         raise UserError(f"{path}: is an HTML or XML page, not a table; {fix}")

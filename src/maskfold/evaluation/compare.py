@@ -41,9 +41,10 @@ def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> 
         return _differences(names, one, other)
     people = len(np.unique(one.person_id[differs]))
     return [
-        f"{differs.sum():,} photos of {people:,} people are labelled differently; on the labels of {names[0]}:",
+        f"{differs.sum():,} photos of {people:,} people have different labels in the two runs; comparison on the "
+        f"labels of {names[0]}:",
         *_differences(names, one, replace(other, label=one.label)),
-        f"on the labels of {names[1]}:",
+        f"comparison on the labels of {names[1]}:",
         *_differences(names, replace(one, label=other.label), other),
     ]
 

@@ -44,7 +44,7 @@ def print_corrected_scores(
     )
     absent = report["not_in_data"]
     console.print(
-        f"corrections: {len(report['changed'])} applied, {report['already_so']} that change nothing, {len(absent)} for "
+        f"corrections: {len(report['changed'])} applied, {report['already_so']} already correct, {len(absent)} for "
         "people who are not in the data" + (f" ({', '.join(absent)})" if absent else "")
     )
     console.print(

@@ -97,4 +97,4 @@ def decision_sentence(gain: Comparison) -> str:
     if accepts_decision(gain):
         return f"decision macro-f1 is used: it gains {size}"
     reason = "it gains nothing" if gain.difference <= 0 else f"it may lose more than {TOLERATED_LOSS}"
-    return f"decision macro-f1 is not used, the most probable label is kept: {reason} ({size})"
+    return f"decision macro-f1 is not used, so the most probable label is predicted: {reason} ({size})"

@@ -78,19 +78,22 @@ def submission_sentence(expected: dict) -> str:
     change = f"gains about {gain:.3f} over" if gain >= 0 else f"loses about {-gain:.3f} against"
     return (
         f"expected leaderboard score of this submission: macro F1 {submission['macro_f1']:.4f}, with 95 % probability "
-        f"between {low:.2f} and {high:.2f} (the fold models' mean {change} a single one)"
+        f"between {low:.2f} and {high:.2f} (the mean of the fold models {change} a single fold model)"
     )
 
 
 def expected_sentence(expected: dict) -> str:
-    """Return a sentence on the expected scores of one fold's model.
+    """Return a sentence on the expected scores of a single fold model.
 
     expected: contains the 95 % intervals of the score on the eval set (board95) and on half of it (board_half95), each
     [low, high] or None.
     """
+    text = "macro F1 to expect from a single fold model: "
+    if expected["board95"] is None:
+        return text + ci_text(None)
     return (
-        f"one fold's model alone on the eval set: board95 {ci_text(expected['board95'])}; on half of it: board_half95 "
-        f"{ci_text(expected['board_half95'])}"
+        f"{text}95 % interval {ci_text(expected['board95'])} on the eval set (board95), "
+        f"{ci_text(expected['board_half95'])} on half of it (board_half95)"
     )
 
 

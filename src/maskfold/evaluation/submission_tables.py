@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from rich.markup import escape
 
-from maskfold.evaluation.final_submissions import NO_SCORE, comparable_submissions, submissions_on_record
+from maskfold.evaluation.final_submissions import comparable_submissions, submissions_on_record
 from maskfold.evaluation.score_tables import terminal_table, wide_console
 from maskfold.metrics.final_choice import MAX_EXHAUSTIVE, FinalChoice, choose_final
 from maskfold.metrics.score_text import ci_text
@@ -29,7 +29,10 @@ def print_submissions(folder: Path) -> None:
         table.add_row(*words, expected, _cell(row.board_score))
     wide_console().print(table)
     if rows.expected_submission.isna().any():
-        print(f"note: submissions {NO_SCORE}; make them again with submit.py")
+        print(
+            "note: some submissions have no expected score (an older version made them, or the eval set has too few "
+            "photos); make them again with submit.py"
+        )
 
 
 def print_final_choice(folder: Path, count: int) -> None:
@@ -56,7 +59,10 @@ def print_final_choice(folder: Path, count: int) -> None:
     if count > len(rows):
         print(f"note: --final {count}: only {len(rows)} can be compared, so all are selected")
     elif count > MAX_EXHAUSTIVE:
-        print(f"note: --final {count}: the first two are the best pair; each other one adds most to those before it")
+        print(
+            f"note: --final {count}: the first two are the best pair; each further submission is the one that adds "
+            "most to those before it"
+        )
     print(final_sentence(rows["name"].tolist(), choice))
 
 

@@ -96,10 +96,10 @@ def make_submission(
     messages += [f"warning: {line}" for line in unlikely_shares(table.ans.to_numpy(), prepared)]
     if skipped := manifest["skipped"]:
         ids = skipped["image_id"]
-        photos = "1 eval photo" if len(ids) == 1 else f"{len(ids)} eval photos"
+        photos, verb = ("1 eval photo", "is") if len(ids) == 1 else (f"{len(ids)} eval photos", "are")
         messages.append(
-            f"warning: {photos} that cannot be read ({', '.join(ids[:MAX_NAMES])}{', ...' * (len(ids) > MAX_NAMES)}) "
-            f"get label {skipped['ans']}, the most frequent class of the training photos"
+            f"warning: {photos} cannot be read ({', '.join(ids[:MAX_NAMES])}{', ...' * (len(ids) > MAX_NAMES)}) and "
+            f"{verb} given label {skipped['ans']}, the most frequent class of the training photos"
         )
     for name, share in agreements(out, manifest["eval"]):
         prefix = "warning: nearly the same as" if share >= NEAR_IDENTICAL else "compared with"
@@ -126,8 +126,9 @@ def submission_table(image_id: np.ndarray, pred_labels: np.ndarray, prepared: Pr
         image_id = np.append(image_id, skipped["image_id"])
     if set(ids) != set(image_id):
         raise UserError(
-            f"{info}: its ids have changed since the data was prepared, or this is other data; give the data folder "
-            f"that {prepared.folder} was prepared from with --data.root, or prepare the data and train again"
+            f"{info}: its ids have changed since the data was prepared, or this is a different data set; set "
+            f"--data.root to the data folder from which {prepared.folder} was prepared, or prepare the data and train "
+            "again"
         )
     by_id = pd.Series(pred_labels, index=image_id)
     return pd.DataFrame({"ImageID": ids, "ans": by_id.loc[ids].to_numpy()}), info

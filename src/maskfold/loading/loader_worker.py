@@ -104,8 +104,9 @@ def exit_error(pid: int, status: int) -> Exception:
         # The worker accessed a page of a memory map that has no storage: shared memory is full, or the store is shorter
         # than its header says.
         return exhausted_resource() or ResourceError(
-            f"a loader process ({pid}) was killed by a bus error: /dev/shm was full for a moment, or the store is "
-            "damaged; make /dev/shm larger (docker run --shm-size 2g), or delete the prepared folder's store/"
+            f"a loader process ({pid}) was killed by a bus error: /dev/shm was briefly full, or the store is damaged; "
+            "make /dev/shm larger (docker run --shm-size 2g), or delete the store (in --cache, or in store/ of the "
+            "prepared folder) to build it again"
         )
     if status < 0:
         return ResourceError(

@@ -66,7 +66,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
         try:
             content = source | {"shift": _measure(prepared)}
         except UserError as error:
-            return None, [f"note: train and eval photos are not compared: {error}"]
+            return None, [f"note: skipped the comparison of training and eval photos: {error}"]
         cache.keep(paths[0], partial(write_json, content=content), "the comparison of train and eval photos")
     shift = content["shift"]
     return shift, [shift_warning(shift)] if shift is not None and shift["differs"] else []

@@ -179,8 +179,8 @@ def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, ex
             hashes, has_face = zip(*parallel_map(fill, range(len(paths)), "building the store", "photos"), strict=True)
         if fingerprint(table, hashes) != expected:
             raise UserError(
-                f"{prepared.root}: photos have changed since they were prepared, or this is other data; give the data "
-                f"folder that {prepared.folder} was prepared from with --data.root, or prepare the data again "
+                f"{prepared.root}: photos have changed since they were prepared, or this is a different data set; set "
+                f"--data.root to the data folder from which {prepared.folder} was prepared, or prepare the data again "
                 f"(scripts/prepare.py --out {prepared.folder})"
             )
         if CROPS[data.crop].needs_face:

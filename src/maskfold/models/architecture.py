@@ -89,7 +89,7 @@ def architecture_from_metadata(metadata: dict[str, str] | None) -> Architecture 
 def _from_timm(backbone: str) -> Architecture:
     name = backbone.partition(".")[0]
     if not timm.is_model(name):
-        hint = did_you_mean(name, timm.list_models(), n=5) or "; timm.list_models() lists all"
+        hint = did_you_mean(name, timm.list_models(), n=5) or "; call timm.list_models() for the names of all models"
         if "/" in backbone or ":" in backbone:
             hint = "; write hf-hub:OWNER/NAME for a model of the Hugging Face hub, local-dir:FOLDER for a folder"
         raise UserError(f"model.backbone: timm has no {backbone}{hint}")

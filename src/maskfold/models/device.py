@@ -47,10 +47,10 @@ def prediction_hardware(run: Run, precision: str | None = None) -> Hardware:
     gpu_error, precision = _gpu_error(run), precision or run.predict_precision
     device = pick_device(run) if gpu_error is None else torch.device("cpu")
     if gpu_error is not None:
-        _note(f"run.device: {gpu_error[0]}, so the CPU predicts")
+        _note(f"run.device: {gpu_error[0]}; predictions run on the CPU")
     if precision == "fp16" and device.type == "cpu":
         precision = "fp32"
-        _note("run.predict_precision: fp16 needs a GPU, so the CPU predicts with fp32")
+        _note("run.predict_precision: fp16 needs a GPU; predictions on the CPU use fp32")
     configure_process(device)
     return Hardware.of(device, precision)
 
@@ -102,8 +102,9 @@ def pick_precisions(run: Run, device: torch.device) -> tuple[str, str]:
         train = "fp32" if train == "auto" else train
         if predict == "auto":
             predict = "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"
-        if "fp16" in (train, predict):
-            raise UserError("run.precision: fp16 needs a GPU; use fp32 or bf16 on a CPU")
+        for key, precision in (("precision", train), ("predict_precision", predict)):
+            if precision == "fp16":
+                raise UserError(f"run.{key}: fp16 needs a GPU; use fp32 or bf16 on a CPU")
     return train, predict
 
 

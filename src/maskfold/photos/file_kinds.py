@@ -24,7 +24,8 @@ SIGNATURES = {
 BRANDS = dict.fromkeys((b"avif", b"avis"), "AVIF") | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"
 )
-# Files that are not pictures, by their first bytes: what they are, and what to do.
+VIDEOS = ("MP4", "AVI")
+# Files that are not pictures or videos, by their first bytes: what they are, and what to do.
 OTHERS = {
     b"version https://git-lfs": ("is a Git LFS pointer, not the photo itself", "fetch it with git lfs pull"),
     b"PK\x03\x04": ("is a ZIP archive, not a photo", "unpack it"),
@@ -41,7 +42,9 @@ def kind_fault(content: bytes) -> str | None:
     # OpenCV and most viewers recognise a JPEG only if another marker follows the first one.
     if content.startswith((JPEG + b"\xff", PNG)):
         return None
-    if kind := _picture_kind(content):
+    if kind := _media_kind(content):
+        if kind in VIDEOS:
+            return f"is a video ({kind}), not a photo; {REPLACE}"
         return f"is a {kind} file, not JPEG or PNG; {CONVERT}"
     for signature, (fault, fix) in OTHERS.items():
         if content.startswith(signature):
@@ -60,12 +63,13 @@ def kind_fault(content: bytes) -> str | None:
     return f"is not a JPEG or PNG image; {REPLACE}"
 
 
-def _picture_kind(content: bytes) -> str | None:
+def _media_kind(content: bytes) -> str | None:
+    """Return the format of a picture that is not a JPEG or PNG, or of a video; None for any other file."""
     if content[4:8] == b"ftyp":
         # The major brand of an AVIF file may be mif1; its compatible brands then contain an AVIF brand.
         brands = [content[8:12], *(content[start : start + 4] for start in range(16, min(content[3], 64), 4))]
         names = [BRANDS[brand] for brand in brands if brand in BRANDS]
-        return "AVIF" if "AVIF" in names else names[0] if names else "video (MP4)"
+        return "AVIF" if "AVIF" in names else names[0] if names else "MP4"
     if content.startswith(b"RIFF"):
-        return {b"WEBP": "WebP", b"AVI ": "video (AVI)"}.get(content[8:12])
+        return {b"WEBP": "WebP", b"AVI ": "AVI"}.get(content[8:12])
     return next((kind for signature, kind in SIGNATURES.items() if content.startswith(signature)), None)

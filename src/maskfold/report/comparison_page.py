@@ -34,7 +34,8 @@ def write_comparison(runs: Sequence[RunFolder], path: Path) -> Path:
     """Write the page for 2 to 26 runs that have photos in common. Raises UserError if they cannot be compared."""
     if not 2 <= len(runs) <= len(ascii_uppercase):
         raise UserError(
-            f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give fewer run folders"
+            f"{len(runs)} runs: a comparison page holds 2 to {len(ascii_uppercase)}; give 2 to {len(ascii_uppercase)} "
+            "run folders"
         )
     check_output(path.parent, "--out", path)
     inputs = report_inputs(runs)

@@ -53,13 +53,13 @@ def _origin(prepared: Prepared) -> list[str]:
         f"{counts['people']:,} people, {counts['images']:,} training photos and {counts['eval_images']:,} eval photos, "
         # Show only the folder's name, so that the page does not depend on where the data is.
         f"read from {PurePath(meta['root']).name}; fingerprint {meta['fingerprint']}.",
-        "The files do not say who took the photos, who made the labels, which licence applies, and whether the people "
+        "The files do not say who took the photos, who made the labels, which licence applies, or whether the people "
         "consented to this use. Ask the provider of the data before you share a photo, a report or a model.",
         f"Corrections applied: {len(corrections['changed'])} ({PurePath(corrections['file']).name})."
         if corrections
         else "No label was corrected.",
     ]
-    return lines + [f"Warning of prepare.py: {warning}" for warning in meta["warnings"]]
+    return lines + [f"Warning from prepare.py: {warning}" for warning in meta["warnings"]]
 
 
 def _label_limits(prepared: Prepared, error_rates: dict[str, float]) -> list[str]:
@@ -67,7 +67,7 @@ def _label_limits(prepared: Prepared, error_rates: dict[str, float]) -> list[str
     old = people.age[age_group(people.age) == len(AGE_GROUPS) - 1]
     young, oldest = AGE_BORDERS
     lines = [
-        "Gender has two values and was assigned by others. It does not describe a person's gender identity.",
+        "Gender has two values, which annotators assigned. It does not describe a person's gender identity.",
         f"Ages are whole years from {people.age.min()} to {people.age.max()}. At the borders {young} and {oldest} one "
         f"year changes the class: {(people.age - young).between(-1, 0).sum():,} people are {young - 1} or {young}, "
         f"{(people.age - oldest).between(-1, 0).sum():,} are {oldest - 1} or {oldest}. A photo can't show a difference "
@@ -79,6 +79,6 @@ def _label_limits(prepared: Prepared, error_rates: dict[str, float]) -> list[str
     if len(old) and (old == old.iloc[0]).all():
         lines.append(f"All people of the oldest group are {old.iloc[0]} years old: the data contains nobody older.")
     elif not len(old):
-        lines.append(f"The data contains nobody of {oldest} years or more.")
+        lines.append(f"Nobody in the data is {oldest} years old or older.")
     lines += [f"An estimated {rate:.1%} of the people have a wrong {axis} label." for axis, rate in error_rates.items()]
     return lines

@@ -93,7 +93,7 @@ def gradcam_section(run: RunFolder, oof: OutOfFold, prepared: Prepared, store: S
     except UserError as error:
         return note(f"Grad-CAM can't load a model: {error}")
     if not examples:
-        return note("There is no incorrect prediction with a correct prediction of the same class.")
+        return note("There is no pair of an incorrect and a correct prediction for two people of the same true class.")
     cells = [
         f"<figure class='pair'>{photo(each.pixels, each.image_id)}{photo(each.overlay, f'{each.image_id}, Grad-CAM')}"
         f"<figcaption><code>{escape(each.image_id)}</code><br>{escape(each.caption)}</figcaption></figure>"

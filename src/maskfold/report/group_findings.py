@@ -95,7 +95,7 @@ def _finding(name: str, row: pd.Series, other: str, causes: Sequence[str]) -> st
     )
     text += f" (95 % interval {-100 * high:.1f} to {-100 * low:.1f})."
     text += f" The most frequent error is {kinds[most_frequent]} ({row[most_frequent]:.1%} of the photos)."
-    text += "" if other == name else f" The group predicted most often in error is {other}."
+    text += "" if other == name else f" The incorrect predictions fall most often into the group {other}."
     if row.overconfidence_ci95[0] > 0:
         text += f" The models are overconfident by {100 * row.overconfidence:.1f} percentage points."
     if not causes:
@@ -117,7 +117,8 @@ def reasons(name: str, table: pd.DataFrame, oof: OutOfFold, causes: PossibleCaus
     inside, outside = p_wrong[is_member].mean(), p_wrong[~is_member].mean()
     if inside - outside > MIN_LABEL_ERROR_DIFFERENCE:
         clauses.append(
-            f"an estimated {inside:.1%} of its labels are wrong, compared with {outside:.1%} of all other labels"
+            f"an estimated {inside:.1%} of its people have a wrong label, compared with {outside:.1%} of all other "
+            "people"
         )
     for measure, means in causes.photo_means.items():
         values = means[rows]

@@ -94,7 +94,7 @@ def write_report(run: RunFolder, path: Path | None = None) -> Path:
             "Performance by group",
             group_section(oof, prepared, store, suspects, fits),
             "The list holds the groups with significantly lower accuracy than all other people, tested for all groups "
-            "at once; groups follow the labels of the data set, which may be wrong.",
+            "at once. The groups follow the labels of the data set, which may be wrong.",
         ),
         Section(
             "Most confident errors",
@@ -134,7 +134,8 @@ def _scores(summary: dict, expected: dict | None) -> str:
     """Scores as HTML. expected: the result of expect_from_cache."""
     whole, submission = summary["oof"], ""
     if expected is not None:
-        submission = f"<p>{escape(submission_sentence(expected))}; a submission of this run without TTA.</p>"
+        sentences = f"{submission_sentence(expected)}. This is for a submission of this run without TTA."
+        submission = f"<p>{escape(sentences)}</p>"
     rows = [[metric_name(name), f"{whole[name]:.4f}", ci_text(whole[f"{name}_ci95"])] for name in METRICS]
     leaderboard = ""
     if whole["board95"] is not None:

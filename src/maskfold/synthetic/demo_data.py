@@ -47,7 +47,8 @@ def make_demo(out: Path, people: int, eval_people: int, seed: int) -> bool:
     for flag, count in (("--people", people), ("--eval-people", eval_people)):
         if count < len(NUM_REAL_PEOPLE):
             raise UserError(
-                f"{flag} {count} is too small; give at least {len(NUM_REAL_PEOPLE)}, one per gender and age group"
+                f"{flag} {count} is too small; give at least {len(NUM_REAL_PEOPLE)}, one for each combination of "
+                "gender and age group"
             )
     if seed < 0:
         raise UserError(f"--seed {seed} is negative; give at least 0")

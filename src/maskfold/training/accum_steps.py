@@ -143,6 +143,7 @@ def _predict_batch(config: Config, classifier: Classifier, device: torch.device)
         predict([classifier], [(photos, None, torch.arange(batch_size))], hardware)
     except torch.OutOfMemoryError:
         raise UserError(
-            f"optim.batch_size: the GPU has too little memory for {config.model.backbone} to predict {batch_size} "
-            f"photos of {height}x{width} at once, which optim.accum_steps does not split; use a lower optim.batch_size"
+            f"optim.batch_size: the GPU has too little memory to predict a batch of {batch_size} photos of "
+            f"{height}x{width} with {config.model.backbone} (optim.accum_steps splits batches only in training); use a "
+            "lower optim.batch_size"
         ) from None

@@ -78,7 +78,7 @@ def memory_error(part: str, config: Config, start_again: str = "start again (--f
     steps = config.optim.accum_steps
     return UserError(
         f"optim.accum_steps: the GPU has too little memory to train {part} with {steps} micro-batches per batch; "
-        f"{start_again} with more micro-batches or with auto, which do not change the batch size"
+        f"{start_again} with a higher optim.accum_steps or with auto; the batch size stays the same"
     )
 
 

@@ -92,8 +92,8 @@ def read_pseudo_labels(path: Path, ids: pd.Index) -> tuple[np.ndarray, np.ndarra
     are_known = (rows >= 0).all() and len(set(rows)) == len(rows)
     if not are_known or not selected.label.isin([str(label) for label in range(NUM_CLASSES)]).all():
         raise UserError(
-            f"{path}: contains photos that are not in the eval set, a photo twice, or a label that is not 0 to "
-            f"{NUM_CLASSES - 1}; {fix}"
+            f"{path}: a photo is not in the eval set or is listed twice, or a label is not in 0 to {NUM_CLASSES - 1}; "
+            f"{fix}"
         )
     return rows, selected.label.astype(int).to_numpy()
 

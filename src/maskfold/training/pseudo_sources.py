@@ -64,8 +64,8 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
             raise UserError(f"pseudo.runs: {name} is the run that is being trained; name other, finished runs")
         if source.provenance["identity"] != prepared.identity:
             raise UserError(
-                f"pseudo.runs: {source.folder} was trained on other photos, labels or folds than {prepared.folder}: "
-                "its models may have been trained on people of a validation fold; name runs on the same folds"
+                f"pseudo.runs: {source.folder} was not trained on the photos, labels and folds of {prepared.folder}, "
+                "so its models may have been trained on people of a validation fold; name runs on the same folds"
             )
         if selects_on_validation(source.config):
             raise UserError(
@@ -74,13 +74,21 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
                 "that keeps the last epoch"
             )
         source_parts = [fold_name(fold) for fold in source.finished_folds] if part == FULL else [part]
-        are_finished = all(source.finished(name) and source.weights_path(name).exists() for name in source_parts)
-        if not source_parts or not are_finished:
-            raise UserError(f"pseudo.runs: {source.folder} has no finished {part}; train it first")
+        if not source_parts:
+            raise UserError(f"pseudo.runs: {source.folder} has no finished fold; train it first")
         for source_part in source_parts:
+            _check_finished(source, source_part)
             _check_ancestors(source, source_part)
         sources += [(source, source_part) for source_part in source_parts]
     return sources
+
+
+def _check_finished(source: RunFolder, part: str) -> None:
+    """Raise UserError if a model is not trained, or if its weights are missing."""
+    if not source.finished(part):
+        raise UserError(f"pseudo.runs: {source.folder} has no finished {part}; train it first")
+    if not (path := source.weights_path(part)).exists():
+        raise UserError(f"pseudo.runs: {path}: not found; delete {path.parent} and train {part} again")
 
 
 def _check_ancestors(source: RunFolder, part: str) -> None:
