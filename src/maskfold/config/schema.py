@@ -143,19 +143,14 @@ class Optim(ConfigSection):
     clip_norm: Float = Field(0.0, ge=0, description="maximum norm of the gradient; 0: no clipping")
     ema_decay: Float = Field(0.0, ge=0, lt=1, description="decay of the moving average of the weights; 0: no average")
     schedule: Annotated[str, Choice("training/optim.py", "SCHEDULES")] = Field(
-        "cosine",
-        description="learning rate after the warm-up; plateau: reduced when macro F1 on the validation photos of the "
-        "fold stalls",
+        "cosine", description="after the warm-up; plateau: reduced when macro F1 of the validation fold stalls"
     )
     schedule_by: Literal["update", "epoch"] = Field(
         "update", description="whether warm-up, cosine and step change the rate at each update or each epoch"
     )
     step_epochs: Float = Field(20.0, gt=0, description="with schedule step: epochs between two reductions")
     step_gamma: Float = Field(
-        0.5,
-        gt=0,
-        lt=1,
-        description="with schedule step or plateau: factor by which a reduction multiplies the learning rate",
+        0.5, gt=0, lt=1, description="with schedule step or plateau: learning rate after a reduction / before it"
     )
     plateau_patience: Int = Field(
         2, ge=0, description="with schedule plateau: epochs without improvement before a reduction"
@@ -193,16 +188,13 @@ class Run(ConfigSection):
     )
     wandb_photos: bool = Field(False, description="upload photos of the most confident errors, with their image ids")
     wandb_project: WandbName | None = Field(None, description="W&B project; none: WANDB_PROJECT, else maskfold")
-    wandb_entity: WandbName | None = Field(
-        None, description="W&B user or team; none: WANDB_ENTITY, else your default entity"
-    )
+    wandb_entity: WandbName | None = Field(None, description="W&B user or team; none: WANDB_ENTITY, else your default")
     wandb_tags: tuple[Annotated[str, Field(min_length=1, max_length=64)], ...] = Field(
         (), description="tags of the W&B runs; none: those in the variable WANDB_TAGS, separated by commas"
     )
     keep: Annotated[str, Choice("training/weight_selection.py", "SELECTIONS")] = Field(
         "last",
-        description="weights to save; last: of the last epoch; best: of the epoch with the best macro F1; mean: mean "
-        "of the last keep_epochs epochs; soup: greedy soup of these epochs (without those that lower macro F1); best "
-        "and soup are selected on the validation fold that also gives the score",
+        description="weights to save; last: of the last epoch; best: of the epoch with the best macro F1; mean: of "
+        "the last keep_epochs epochs; soup: greedy soup of these; best and soup use the fold that gives the score",
     )
     keep_epochs: Int = Field(3, ge=1, description="with keep mean or soup: how many of the last epochs are used")
