@@ -25,7 +25,7 @@ class JpegHeader:
     frame: the second byte of the start-of-frame marker. component_ids, samplings: one byte for each colour component,
     from the frame header. segments: (marker, start of content, end of content) of each segment up to and including the
     first scan header, as offsets. scan_start: the offset of the first scan's data; None if there is no scan. has_end:
-    False if with_end_marker has added the end marker.
+    False if the file has no end marker, so that jpeg_scans.with_end_marker has added it.
     """
 
     content: bytes

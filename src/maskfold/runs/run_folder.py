@@ -68,7 +68,7 @@ def check_distinct_names(runs: "Sequence[RunFolder]", flag: str, other_names: Se
 
 
 class RunFolder:
-    """One run on disk. places: the paths that the flags of the command give."""
+    """One run on disk. places: the paths that are set by flags of the command."""
 
     def __init__(self, folder: Path, places: Places | None = None):
         self.folder, self.places = folder, places or Places()
@@ -126,7 +126,7 @@ class RunFolder:
         return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
-        """Raise UserError if the run was started with other data, other weights files or other fixed_values()."""
+        """Raise UserError if the run was started with different data, weights files or fixed_values()."""
         self.check_unedited()
         fix = "give another --name, or delete the run and start again with --fresh"
         old, new = fixed_values(self.config), fixed_values(config)

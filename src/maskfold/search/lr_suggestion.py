@@ -17,7 +17,7 @@ WINDOW = 2 * HALF_WINDOW + 1
 # The loss has diverged if its mean over the last WINDOW updates is more than this many times the lowest mean over any
 # WINDOW consecutive updates.
 DIVERGENCE_FACTOR = 4.0
-# The learning rate with the lowest loss is already too high, so a tenth of it is suggested.
+# The learning rate with the lowest loss is already too high, so at most a tenth of it is suggested.
 MIN_LOSS_FACTOR = 0.1
 
 
