@@ -1,5 +1,7 @@
 """scripts/pipeline.py: the same results as the separate commands, resumed after kills, and nothing done twice."""
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -142,9 +144,36 @@ def test_data_without_an_eval_set_ends_with_the_report(script, raw, tmp_path):
     assert (tmp_path / "runs" / "lone" / "report.html").exists()
 
 
+def no_locks(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def test_the_folder_for_submissions_is_checked_before_training(script, synthetic, tmp_path):
+    Path("submissions").touch()
+    refused(script("pipeline", *tiny_args(synthetic)), "demo.csv: cannot be written", "--out")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flag", ["--out", "--truth"])
+def test_flags_of_a_submission_need_an_eval_set(script, raw, tmp_path, flag):
+    shutil.rmtree(raw / "eval")
+    path = {"--out": "s.csv", "--truth": raw / "answers.csv"}[flag]
+    refused(script("pipeline", *tiny_args(raw, flag, path)), f"{flag}: ", "no eval set")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_errors_come_before_the_first_stage(script, synthetic, tmp_path, monkeypatch):
     refused(script("pipeline", *tiny_args(synthetic, "--truth", "missing.csv")), "--truth", "missing.csv")
     refused(script("pipeline", *tiny_args(synthetic, "--optim.lr", "-1")), "--optim.lr")
+    refused(script("pipeline", *tiny_args(synthetic, "--name", "")), "--name ''", "a run name")
+    refused(script("pipeline", *tiny_args(synthetic, "--tta", "none", "hflp")), "--tta hflp", "did you mean hflip")
+    refused(script("pipeline", *tiny_args(synthetic, "--out", "sub.txt")), "--out sub.txt", "ends in .csv")
+    Path("file").touch()
+    refused(script("pipeline", *tiny_args(synthetic, "--out", "file/sub.csv")), "cannot be written", "--out")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", no_locks)
+        refused(script("pipeline", *tiny_args(synthetic, "--out", "a/sub.csv")), "cannot lock files", "--no-lock")
+    assert not (tmp_path / "data").exists()
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused(script("pipeline", *tiny_args(synthetic)), "one process", "train.py")
     assert not (tmp_path / "runs").exists()
