@@ -110,7 +110,7 @@ def _prepare(data: Data) -> bool:
             if meta and data.corrections is not None:
                 check_corrections(load_prepared(folder), data.corrections)
             # An existing folds.csv is kept, whatever the configuration says. Other runs may use the folder, so only
-            # prepare.py changes it.
+            # prepare.py changes its content.
             folds = None if (folder / FOLDS_FILE).exists() else data.folds
             options = PrepareOptions(folds, data.fold_seed, data.corrections, may_change=False)
             run_prepare(data.root, folder, options, "--data.prepared")
