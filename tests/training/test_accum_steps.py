@@ -13,7 +13,7 @@ from maskfold.errors import UserError
 from maskfold.models.classifier import Classifier
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import accum_steps
-from maskfold.training.accum_steps import find_accum_steps, resolve_accum_steps
+from maskfold.training.accum_steps import find_accum_steps, memory_limit, resolve_accum_steps
 
 CPU = torch.device("cpu")
 
@@ -159,6 +159,28 @@ def test_a_run_records_the_number_and_equals_one_with_that_number(script, synthe
         assert "accum_steps" not in done.err
     args = tiny_args(synthetic, *prepared, "--name", "auto", "--optim.accum_steps", 4)
     refused(script("train", *args), "optim.accum_steps", "started with 2", "now 4")
+
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "num_parallel", "num_gpus", "expected"),
+    [
+        # 90 % of the free memory, in addition to what the process has reserved.
+        (10, 0, 1, 1, 9),
+        (10, 2, 1, 1, 11),
+        (10, 0, 1, 8, 9),
+        # Two folds on one GPU have two more CUDA contexts of up to 1 GiB: 0.9 * (12 - 2) / 2.
+        (12, 0, 2, 1, 4.5),
+        # Five folds on two GPUs: three on the first one, 0.9 * (23 - 3) / 3.
+        (23, 1, 5, 2, 7),
+        (2, 0, 4, 1, 0),
+    ],
+)
+def test_the_memory_limit_of_a_process(free, reserved, num_parallel, num_gpus, expected):
+    limit = memory_limit(free * GIB, reserved * GIB, num_parallel, num_gpus)
+    assert limit == pytest.approx(expected * GIB)
 
 
 @pytest.mark.slow
