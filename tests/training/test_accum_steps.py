@@ -184,15 +184,17 @@ def test_the_memory_limit_of_a_process(free, reserved, num_parallel, num_gpus, e
 
 
 @pytest.mark.slow
-def test_repeats_have_the_number_of_the_first_run(script, synthetic, measured, monkeypatch):
+def test_repeats_have_the_number_of_the_run_that_was_started_first(script, synthetic, measured, monkeypatch):
     """The second measurement would give another number, and runs with different numbers are no repeats."""
     numbers = iter([2, 4])
     monkeypatch.setattr(accum_steps, "find_accum_steps", lambda *_: next(numbers))
-    args = tiny_args(synthetic, "--name", "r", "--optim.accum_steps", "auto", "--optim.epochs", 1, "--seeds", 1, 2)
-    done = script("train", *args)
-    assert done.code == 0, done.err
-    configs = [RunFolder(Path("runs") / f"r-s{seed}").config for seed in (1, 2)]
-    assert [config.optim.accum_steps for config in configs] == [2, 2]
+    args = tiny_args(synthetic, "--name", "r", "--optim.accum_steps", "auto", "--optim.epochs", 1, "--folds", 0)
+    # Seed 3 is new, and the first one of the second command.
+    for seeds in ((1, 2), (3, 1)):
+        done = script("train", *args, "--seeds", *seeds)
+        assert done.code == 0, done.err
+    configs = [RunFolder(Path("runs") / f"r-s{seed}").config for seed in (1, 2, 3)]
+    assert [config.optim.accum_steps for config in configs] == [2, 2, 2]
 
 
 @pytest.mark.slow

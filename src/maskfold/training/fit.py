@@ -140,10 +140,11 @@ def fit_repeats(
     for number, (run_name, seeded) in enumerate(configs.items(), 1):
         report(f"run {number} of {len(seeds)}: {run_name}", processes.is_main_process)
         is_new = request.fresh or not runs[number - 1].started
-        if number > 1 and is_new and config.optim.accum_steps == "auto":
+        if started and is_new and config.optim.accum_steps == "auto":
             # Do not measure again, because repeats differ only in their seeds.
-            seeded = replaced(seeded, optim={"accum_steps": runs[0].config.optim.accum_steps})
+            seeded = replaced(seeded, optim={"accum_steps": started[0].config.optim.accum_steps})
         yield fit_run(seeded, run_name, request)
+        started.append(runs[number - 1])
 
 
 def _check_model(config: Config) -> None:
