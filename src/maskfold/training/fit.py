@@ -32,6 +32,7 @@ from maskfold.training.fold_job import (
     check_request,
     print_finished,
     print_offline_runs,
+    repeat_configs,
     requested_parts,
     requested_run,
 )
@@ -125,7 +126,7 @@ def fit_repeats(
     A second call skips finished runs and resumes the unfinished one. Raises UserError as fit_run does. All started runs
     are checked before the first run is trained, so that a run that can't be resumed is reported at once.
     """
-    configs = {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
+    configs = repeat_configs(config, name, seeds)
     check_request(config, request)
     device = pick_device(config.run)
     configure_process(device)

@@ -66,6 +66,11 @@ def check_request(config: Config, request: TrainRequest) -> None:
         )
 
 
+def repeat_configs(config: Config, name: str, seeds: Sequence[int]) -> dict[str, Config]:
+    """The configuration of each repeat, by the name of its run: {NAME-s<seed>: config}."""
+    return {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
+
+
 def requested_run(name: str, request: TrainRequest) -> RunFolder:
     """The run that a command trains. Raises UserError if it is new and its name is not valid."""
     run = RunFolder(request.out or runs_root() / name)
