@@ -187,25 +187,58 @@ def start_pipeline(raw: Path, home: Path) -> subprocess.Popen:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(synthetic, tmp_path_factory) -> tuple[Path, float]:
+    """The folder of a pipeline that was not interrupted, and its seconds."""
+    home, begin = tmp_path_factory.mktemp("whole"), time.monotonic()
+    finish(start_pipeline(synthetic, home))
+    return home, time.monotonic() - begin
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Wait for a process that must succeed; returns what it printed on stderr."""
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return err
+
+
+def same_files(home: Path, other: Path) -> None:
+    same_results(home / "runs" / "tiny", home / "s.csv", other / "runs" / "tiny", other / "s.csv")
+    assert (home / "runs" / "tiny" / "report.html").exists()
+
+
+def stages_done(home: Path) -> int:
+    """The number of stages that have written their results: prepare, the two folds, train, submit."""
+    names = ("prepared/dataset.json", *(f"runs/tiny/fold{fold}/model.safetensors" for fold in (0, 1)))
+    return sum((home / name).exists() for name in (*names, "runs/tiny/summary.json", "s.csv"))
+
+
 @pytest.mark.slow
-def test_killed_pipelines_end_with_the_same_files(script, synthetic, tmp_path):
-    """SIGKILL at random moments of the whole command, then the same command to its end."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    begin = time.monotonic()
-    process = start_pipeline(synthetic, whole)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    seconds, rng = time.monotonic() - begin, random.Random(20)
-    for _ in range(10):
-        process = start_pipeline(synthetic, killed)
-        time.sleep(rng.uniform(0.1, 1) * seconds)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    process = start_pipeline(synthetic, killed)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    same_results(killed / "runs" / "tiny", killed / "s.csv", whole / "runs" / "tiny", whole / "s.csv")
-    assert (killed / "runs" / "tiny" / "report.html").exists()
+def test_killed_pipelines_end_with_the_same_files(synthetic, tmp_path, whole):
+    """Ten SIGKILLs at moments from the start to the end of the command, then the same command to its end."""
+    (unbroken, seconds), killed, rng, stages = whole, tmp_path / "killed", random.Random(20), []
+    moments = [(number + rng.random()) / 10 for number in range(10)]
+    rng.shuffle(moments)
+    for moment in moments:
+        process, is_killed = start_pipeline(synthetic, killed), False
+        while not is_killed:
+            try:
+                process.communicate(timeout=moment * seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+            is_killed = process.returncode == -signal.SIGKILL
+            if not is_killed:
+                # Little work was left. Begin again, and kill earlier in case the machine has become faster.
+                assert process.returncode == 0
+                same_files(killed, unbroken)
+                shutil.rmtree(killed)
+                process, moment = start_pipeline(synthetic, killed), 0.9 * moment
+        stages.append(stages_done(killed))
+    assert len(stages) == 10
+    assert len(set(stages)) >= 3, stages
+    finish(start_pipeline(synthetic, killed))
+    same_files(killed, unbroken)
     again = subprocess.run(
         list(map(str, [sys.executable, ROOT / "scripts" / "pipeline.py", *pipeline_args(synthetic, killed)])),
         cwd=killed,
@@ -217,16 +250,16 @@ def test_killed_pipelines_end_with_the_same_files(script, synthetic, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_pipeline_saves_and_resumes(synthetic, tmp_path, signum, status):
-    process = start_pipeline(synthetic, tmp_path / "home")
-    metrics = tmp_path / "home" / "runs" / "tiny" / "fold0" / "metrics.jsonl"
+def test_a_stopped_pipeline_saves_and_resumes(synthetic, tmp_path, whole, signum, status):
+    home = tmp_path / "home"
+    process = start_pipeline(synthetic, home)
+    metrics = home / "runs" / "tiny" / "fold0" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text()):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     os.kill(process.pid, signum)
     _, err = process.communicate()
     assert process.returncode == status, err
-    process = start_pipeline(synthetic, tmp_path / "home")
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert (tmp_path / "home" / "s.csv").exists()
+    assert list((home / "runs" / "tiny").rglob("last.pt"))
+    assert "resumes after" in finish(start_pipeline(synthetic, home))
+    same_files(home, whole[0])
