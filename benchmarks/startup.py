@@ -17,9 +17,12 @@ FINISHED = {
     "help": ("train", "--help"),
     "wrong_argument": ("train", "--no-such-flag"),
     "listing": ("clean",),
+    "leaderboard": ("leaderboard",),
+    "unchanged_prepare": ("prepare", "--data", "raw"),
     "finished_train": ("train", "CONFIG"),
     "cached_submit": ("submit", "runs/demo", "--out", "demo.csv"),
     "finished_report": ("report", "runs/demo"),
+    "finished_pipeline": ("pipeline", "CONFIG"),
     "evaluate": ("evaluate", "runs/demo"),
     # A time limit that is over at once: training saves and ends after its first update.
     "first_update": ("train", "CONFIG", "--name", "first", "--fresh", "--stop-after", "1s"),
@@ -50,7 +53,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         return [str(ROOT / "scripts" / f"{script}.py"), *flags]
 
     # Makes the run, the submission and the report that the commands find.
-    for name in ("finished_train", "cached_submit", "finished_report"):
+    for name in ("finished_train", "cached_submit", "finished_report", "finished_pipeline"):
         cpu_seconds(command_of(FINISHED[name]))
     functions = {
         name: lambda name=name, words=words: cpu_seconds(command_of(words), STATUS.get(name, 0))

@@ -8,15 +8,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT
 
 from maskfold.errors import UserError
 
 sys.path.append(str(ROOT / "benchmarks"))
 
-from battery import packages
+from battery import packages, recipes
 from battery.context import Context
 from battery.results import Results, Row, SectionResult
 from battery.schedule import SECTIONS, default_sections
@@ -115,6 +117,24 @@ def test_sections_that_fail_are_recorded_with_their_values(tmp_path):
     assert "| raises | failed: UserError: a.csv: broken; fix it |" in text
     assert "## Profile\n\n```\na table\n```" in text
     assert "Not installed: wandb (not used)." in text
+
+
+def test_a_recipe_that_does_not_fit_is_a_row_and_the_others_are_measured(tmp_path, monkeypatch):
+    errors = iter(
+        [UserError("optim.accum_steps: too little memory\nmore"), torch.OutOfMemoryError("CUDA out of memory")]
+    )
+
+    def fail(*_):
+        raise next(errors)
+
+    context, rows = Context("cpu", True, tmp_path), []
+    monkeypatch.setattr(recipes, "TrainingSetup", fail)
+    monkeypatch.setattr(Context, "recipes", lambda self: ["resnet18", "convnext_tiny"])
+    recipes.peak_memory(context, SimpleNamespace(row=lambda *values, note: rows.append((*values, note))))
+    assert [row[0].partition(":")[0] for row in rows] == ["resnet18", "convnext_tiny"]
+    assert [row[1] for row in rows] == [0, 0]
+    assert rows[0][-1].endswith("; optim.accum_steps: too little memory")
+    assert rows[1][-1].endswith("; does not fit into the memory")
 
 
 def test_targets():

@@ -7,6 +7,7 @@ from battery.context import LARGE_RECIPES, Context
 from battery.section_runner import Recorder
 from battery.training_setup import TrainingSetup
 from maskfold.config.experiment import Config
+from maskfold.errors import UserError
 
 UPDATES = 3
 
@@ -25,6 +26,9 @@ def peak_memory(context: Context, record: Recorder) -> None:
             peak = context.peak_mb()
         except torch.OutOfMemoryError:
             peak, note = 0.0, f"{note}; does not fit into the memory"
+        except UserError as error:
+            # optim.accum_steps auto raises it if the recipe does not fit into the memory.
+            peak, note = 0.0, f"{note}; {str(error).splitlines()[0]}"
         record.row(f"{name}: peak of the device memory", peak, "MB", UPDATES, note=note)
         setup = None
         context.free()

@@ -1,5 +1,7 @@
 """scripts/pipeline.py: the same results as the separate commands, resumed after kills, and nothing done twice."""
 
+import errno
+import fcntl
 import json
 import os
 import random
@@ -142,9 +144,36 @@ def test_data_without_an_eval_set_ends_with_the_report(script, raw, tmp_path):
     assert (tmp_path / "runs" / "lone" / "report.html").exists()
 
 
+def no_locks(*_):
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def test_the_folder_for_submissions_is_checked_before_training(script, synthetic, tmp_path):
+    Path("submissions").touch()
+    refused(script("pipeline", *tiny_args(synthetic)), "demo.csv: cannot be written", "--out")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("flag", ["--out", "--truth"])
+def test_flags_of_a_submission_need_an_eval_set(script, raw, tmp_path, flag):
+    shutil.rmtree(raw / "eval")
+    path = {"--out": "s.csv", "--truth": raw / "answers.csv"}[flag]
+    refused(script("pipeline", *tiny_args(raw, flag, path)), f"{flag}: ", "no eval set")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_errors_come_before_the_first_stage(script, synthetic, tmp_path, monkeypatch):
     refused(script("pipeline", *tiny_args(synthetic, "--truth", "missing.csv")), "--truth", "missing.csv")
     refused(script("pipeline", *tiny_args(synthetic, "--optim.lr", "-1")), "--optim.lr")
+    refused(script("pipeline", *tiny_args(synthetic, "--name", "")), "--name ''", "a run name")
+    refused(script("pipeline", *tiny_args(synthetic, "--tta", "none", "hflp")), "--tta hflp", "did you mean hflip")
+    refused(script("pipeline", *tiny_args(synthetic, "--out", "sub.txt")), "--out sub.txt", "ends in .csv")
+    Path("file").touch()
+    refused(script("pipeline", *tiny_args(synthetic, "--out", "file/sub.csv")), "cannot be written", "--out")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", no_locks)
+        refused(script("pipeline", *tiny_args(synthetic, "--out", "a/sub.csv")), "cannot lock files", "--no-lock")
+    assert not (tmp_path / "data").exists()
     monkeypatch.setenv("WORLD_SIZE", "2")
     refused(script("pipeline", *tiny_args(synthetic)), "one process", "train.py")
     assert not (tmp_path / "runs").exists()
@@ -158,25 +187,58 @@ def start_pipeline(raw: Path, home: Path) -> subprocess.Popen:
     )
 
 
+@pytest.fixture(scope="module")
+def whole(synthetic, tmp_path_factory) -> tuple[Path, float]:
+    """The folder of a pipeline that was not interrupted, and its seconds."""
+    home, begin = tmp_path_factory.mktemp("whole"), time.monotonic()
+    finish(start_pipeline(synthetic, home))
+    return home, time.monotonic() - begin
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Wait for a process that must succeed; returns what it printed on stderr."""
+    _, err = process.communicate()
+    assert process.returncode == 0, err
+    return err
+
+
+def same_files(home: Path, other: Path) -> None:
+    same_results(home / "runs" / "tiny", home / "s.csv", other / "runs" / "tiny", other / "s.csv")
+    assert (home / "runs" / "tiny" / "report.html").exists()
+
+
+def stages_done(home: Path) -> int:
+    """The number of stages that have written their results: prepare, the two folds, train, submit."""
+    names = ("prepared/dataset.json", *(f"runs/tiny/fold{fold}/model.safetensors" for fold in (0, 1)))
+    return sum((home / name).exists() for name in (*names, "runs/tiny/summary.json", "s.csv"))
+
+
 @pytest.mark.slow
-def test_killed_pipelines_end_with_the_same_files(script, synthetic, tmp_path):
-    """SIGKILL at random moments of the whole command, then the same command to its end."""
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    begin = time.monotonic()
-    process = start_pipeline(synthetic, whole)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    seconds, rng = time.monotonic() - begin, random.Random(20)
-    for _ in range(10):
-        process = start_pipeline(synthetic, killed)
-        time.sleep(rng.uniform(0.1, 1) * seconds)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    process = start_pipeline(synthetic, killed)
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    same_results(killed / "runs" / "tiny", killed / "s.csv", whole / "runs" / "tiny", whole / "s.csv")
-    assert (killed / "runs" / "tiny" / "report.html").exists()
+def test_killed_pipelines_end_with_the_same_files(synthetic, tmp_path, whole):
+    """Ten SIGKILLs at moments from the start to the end of the command, then the same command to its end."""
+    (unbroken, seconds), killed, rng, stages = whole, tmp_path / "killed", random.Random(20), []
+    moments = [(number + rng.random()) / 10 for number in range(10)]
+    rng.shuffle(moments)
+    for moment in moments:
+        process, is_killed = start_pipeline(synthetic, killed), False
+        while not is_killed:
+            try:
+                process.communicate(timeout=moment * seconds)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.communicate()
+            is_killed = process.returncode == -signal.SIGKILL
+            if not is_killed:
+                # Little work was left. Begin again, and kill earlier in case the machine has become faster.
+                assert process.returncode == 0
+                same_files(killed, unbroken)
+                shutil.rmtree(killed)
+                process, moment = start_pipeline(synthetic, killed), 0.9 * moment
+        stages.append(stages_done(killed))
+    assert len(stages) == 10
+    assert len(set(stages)) >= 3, stages
+    finish(start_pipeline(synthetic, killed))
+    same_files(killed, unbroken)
     again = subprocess.run(
         list(map(str, [sys.executable, ROOT / "scripts" / "pipeline.py", *pipeline_args(synthetic, killed)])),
         cwd=killed,
@@ -188,16 +250,16 @@ def test_killed_pipelines_end_with_the_same_files(script, synthetic, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_pipeline_saves_and_resumes(synthetic, tmp_path, signum, status):
-    process = start_pipeline(synthetic, tmp_path / "home")
-    metrics = tmp_path / "home" / "runs" / "tiny" / "fold0" / "metrics.jsonl"
+def test_a_stopped_pipeline_saves_and_resumes(synthetic, tmp_path, whole, signum, status):
+    home = tmp_path / "home"
+    process = start_pipeline(synthetic, home)
+    metrics = home / "runs" / "tiny" / "fold0" / "metrics.jsonl"
     while not (metrics.exists() and metrics.read_text()):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
     os.kill(process.pid, signum)
     _, err = process.communicate()
     assert process.returncode == status, err
-    process = start_pipeline(synthetic, tmp_path / "home")
-    _, err = process.communicate()
-    assert process.returncode == 0, err
-    assert (tmp_path / "home" / "s.csv").exists()
+    assert list((home / "runs" / "tiny").rglob("last.pt"))
+    assert "resumes after" in finish(start_pipeline(synthetic, home))
+    same_files(home, whole[0])

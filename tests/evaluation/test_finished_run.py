@@ -7,11 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_config
+from conftest import tiny_args, tiny_config
 
-from maskfold.evaluation.finished_run import finished_run
-from maskfold.fileio import sha256
+from maskfold.evaluation.finished_run import finished_repeats, finished_run
+from maskfold.fileio import sha256, write_json
 from maskfold.probabilities import load_predictions
+from maskfold.runs.run_folder import RunFolder
+from maskfold.runs.summary import summarise
+from maskfold.training import fit
+from maskfold.training.fit import fit_repeats
 from maskfold.training.fold_job import TrainRequest
 
 
@@ -36,6 +40,40 @@ def test_a_finished_run_is_recognised(request_of, run, trained, capsys):
     assert request_of("--data.num_workers", 2, "--run.precision", "fp32") is not None
     # The number that the run has recorded stands for auto.
     assert request_of("--optim.accum_steps", "auto") is not None
+
+
+def rename(folder: Path, name: str) -> None:
+    """Rename a run, also in its summary."""
+    renamed = folder.rename(folder.with_name(name))
+    write_json(renamed / "summary.json", summarise(RunFolder(renamed)))
+
+
+def test_finished_repeats_are_recognised(run, other, trained, monkeypatch, capsys):
+    """The same results and lines as those of fit_repeats; if one repeat is not finished, nothing is printed."""
+    monkeypatch.setenv("SM_MODEL_DIR", str(run.parent))
+    for folder, seed in ((run, 42), (other, 43)):
+        rename(folder, f"tiny-s{seed}")
+    config = tiny_config(trained.raw, "--data.prepared", trained.prepared)
+    finished = finished_repeats(config, "tiny", (42, 43), TrainRequest())
+    assert capsys.readouterr().err == ""
+    results, err = list(finished), capsys.readouterr().err
+    assert err.splitlines()[::3] == ["run 1 of 2: tiny-s42", "run 2 of 2: tiny-s43"]
+    expected = list(fit_repeats(config, "tiny", (42, 43), TrainRequest()))
+    assert [(folder.folder, summary) for folder, summary in results] == [
+        (folder.folder, summary) for folder, summary in expected
+    ]
+    assert capsys.readouterr().err == err
+    assert finished_repeats(config, "tiny", (42, 44), TrainRequest()) is None
+    assert capsys.readouterr().err == ""
+
+
+def test_finished_repeats_are_not_trained(script, run, trained, monkeypatch):
+    rename(run, "tiny-s42")
+    monkeypatch.setattr(fit, "fit_repeats", None)
+    words = tiny_args(trained.raw, "--data.prepared", trained.prepared, "--name", "tiny", "--seeds", 42)
+    done = script("train", *words)
+    assert done.code == 0, done.err
+    assert "tiny-s42: out-of-fold macro F1" in done.out
 
 
 def test_what_is_not_finished_or_differs_is_left_to_training(request_of, run, trained, monkeypatch):

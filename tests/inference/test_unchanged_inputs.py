@@ -52,6 +52,23 @@ def test_a_damaged_table_changes_the_inputs(run, trained, tmp_path, text):
     assert submission_inputs(runs, ("none",), "mean", "argmax") != before
 
 
+def test_a_report_depends_on_the_name_of_the_raw_folder(run, trained, tmp_path):
+    """The page shows this name, but not the folder above. A submission shows neither of them."""
+    prepared = Path(shutil.copytree(trained.prepared, tmp_path / "p"))
+    runs, path = [RunFolder(run, Places(trained.raw, prepared))], prepared / "dataset.json"
+    make_submission(runs, ["none"], tmp_path / "a.csv")
+
+    def inputs(root):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"root": str(root)}))
+        return report_inputs(runs), submission_inputs(runs, ("none",), "mean", "argmax")
+
+    before, moved, renamed = inputs("/one/raw"), inputs("/two/raw"), inputs("/one/other")
+    assert None not in before
+    assert moved == before
+    assert renamed[0] != before[0]
+    assert renamed[1] == before[1]
+
+
 def test_a_renamed_submission_is_made_again(script, run):
     assert script("submit", run, "--out", "a.csv").code == 0
     for suffix in (".csv", ".json"):

@@ -49,6 +49,29 @@ print(type(timm.layers.unfreeze_batch_norm_2d(layers)[0]).__name__)
 
 
 @pytest.mark.slow
+def test_functions_of_timm_that_need_the_hidden_modules_work():
+    """Features by name, the optimiser muon on sharded tensors, and the log to W&B."""
+    out = in_new_process("""
+from maskfold.models.timm_library import timm
+import sys, tempfile, types, torch
+hidden = ("torchvision.models.feature_extraction", "torch.distributed.tensor", "wandb")
+print([name for name in hidden if name in sys.modules])
+model = timm.create_model("test_resnet", features_only=True, feature_cls="fx")
+print(type(model).__name__, [feature.shape[1] for feature in model(torch.ones(1, 3, 64, 64))] == model.feature_info.channels())
+muon = sys.modules["timm.optim.muon"]
+print(muon.has_dtensor, isinstance(torch.ones(1), muon.DTensor))
+sys.modules["torch.distributed.tensor"] = types.SimpleNamespace(DTensor=torch.Tensor)
+print(isinstance(torch.ones(1), muon.DTensor))
+logged = []
+sys.modules["wandb"] = types.SimpleNamespace(log=logged.append)
+with tempfile.TemporaryDirectory() as folder:
+    timm.utils.update_summary(1, {}, {}, folder + "/summary.csv", log_wandb=True)
+print(logged[0]["epoch"])
+""")
+    assert out.splitlines() == ["[]", "FeatureGraphNet True", "True False", "True", "1"]
+
+
+@pytest.mark.slow
 def test_models_equal_those_of_a_usual_import():
     code = """
 import hashlib, {first}

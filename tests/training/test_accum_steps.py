@@ -13,7 +13,7 @@ from maskfold.errors import UserError
 from maskfold.models.classifier import Classifier
 from maskfold.runs.run_folder import RunFolder
 from maskfold.training import accum_steps
-from maskfold.training.accum_steps import find_accum_steps, resolve_accum_steps
+from maskfold.training.accum_steps import find_accum_steps, memory_limit, resolve_accum_steps
 
 CPU = torch.device("cpu")
 
@@ -161,16 +161,40 @@ def test_a_run_records_the_number_and_equals_one_with_that_number(script, synthe
     refused(script("train", *args), "optim.accum_steps", "started with 2", "now 4")
 
 
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("free", "reserved", "num_parallel", "num_gpus", "expected"),
+    [
+        # 90 % of the free memory, in addition to what the process has reserved.
+        (10, 0, 1, 1, 9),
+        (10, 2, 1, 1, 11),
+        (10, 0, 1, 8, 9),
+        # Two folds on one GPU have two more CUDA contexts of up to 1 GiB: 0.9 * (12 - 2) / 2.
+        (12, 0, 2, 1, 4.5),
+        # Five folds on two GPUs: three on the first one, 0.9 * (23 - 3) / 3.
+        (23, 1, 5, 2, 7),
+        (2, 0, 4, 1, 0),
+    ],
+)
+def test_the_memory_limit_of_a_process(free, reserved, num_parallel, num_gpus, expected):
+    limit = memory_limit(free * GIB, reserved * GIB, num_parallel, num_gpus)
+    assert limit == pytest.approx(expected * GIB)
+
+
 @pytest.mark.slow
-def test_repeats_have_the_number_of_the_first_run(script, synthetic, measured, monkeypatch):
+def test_repeats_have_the_number_of_the_run_that_was_started_first(script, synthetic, measured, monkeypatch):
     """The second measurement would give another number, and runs with different numbers are no repeats."""
     numbers = iter([2, 4])
     monkeypatch.setattr(accum_steps, "find_accum_steps", lambda *_: next(numbers))
-    args = tiny_args(synthetic, "--name", "r", "--optim.accum_steps", "auto", "--optim.epochs", 1, "--seeds", 1, 2)
-    done = script("train", *args)
-    assert done.code == 0, done.err
-    configs = [RunFolder(Path("runs") / f"r-s{seed}").config for seed in (1, 2)]
-    assert [config.optim.accum_steps for config in configs] == [2, 2]
+    args = tiny_args(synthetic, "--name", "r", "--optim.accum_steps", "auto", "--optim.epochs", 1, "--folds", 0)
+    # Seed 3 is new, and the first one of the second command.
+    for seeds in ((1, 2), (3, 1)):
+        done = script("train", *args, "--seeds", *seeds)
+        assert done.code == 0, done.err
+    configs = [RunFolder(Path("runs") / f"r-s{seed}").config for seed in (1, 2, 3)]
+    assert [config.optim.accum_steps for config in configs] == [2, 2, 2]
 
 
 @pytest.mark.slow

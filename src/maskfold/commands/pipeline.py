@@ -11,7 +11,7 @@ from pathlib import Path
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.experiment import Data
 from maskfold.config.place_flags import add_cache_flags, places_of
-from maskfold.environment import check_compile_variables, check_launch, launched_processes
+from maskfold.environment import launched_processes
 from maskfold.errors import UserError
 from maskfold.places import Places
 
@@ -43,29 +43,50 @@ def main() -> None:
         parser.error(f"--truth {args.truth}: no such file; give the CSV of the true labels")
     if launched_processes() > 1:
         raise UserError("pipeline.py runs in one process; train with torchrun and train.py first, then run it alone")
-    check_launch()
 
     from maskfold.commands.evaluate import run_evaluate, score_submission
     from maskfold.commands.report import run_report
     from maskfold.commands.submit import BlendOptions, run_submit
     from maskfold.commands.train import run_train
     from maskfold.config.yaml_file import load_config
-    from maskfold.training.fold_job import TrainRequest
+    from maskfold.inference.submission_index import submissions_root
+    from maskfold.models.tta import canonical_views
+    from maskfold.training.fold_job import TrainRequest, check_request, requested_run
 
     config = load_config(args.file, config_overrides(args))
-    if config.run.compile:
-        check_compile_variables()
     places = Places(config.data.root, config.data.prepared, cache)
+    name = args.file.stem if args.name is None else args.name
+    request = TrainRequest(args.folds, args.refit, cache=cache)
+    # Check the flags of the later stages now, because training may take hours.
+    check_request(config, request)
+    requested_run(name, request)
+    canonical_views(args.tta, "--tta")
+    if args.out is not None:
+        _check_new(args.out)
     has_eval_set = _prepare(config.data)
-    run = run_train(config, args.name or args.file.stem, TrainRequest(args.folds, args.refit, cache=cache))
+    out = args.out or submissions_root() / f"{name}.csv"
+    if has_eval_set:
+        _check_new(out)
+    for flag, path in (("--out", args.out), ("--truth", args.truth)):
+        if path is not None and not has_eval_set:
+            raise UserError(f"{flag}: the data has no eval set; remove {flag}, or use data with an eval set")
+    run = run_train(config, name, request)
     run_evaluate([run], places)
     if has_eval_set:
-        submission = run_submit([run], places, args.out, BlendOptions(args.tta))
+        run_submit([run], places, out, BlendOptions(args.tta))
         if args.truth is not None:
-            score_submission(submission, args.truth)
+            score_submission(out, args.truth)
     else:
         print("submission: none, because the data has no eval set")
     run_report([run], places)
+
+
+def _check_new(out: Path) -> None:
+    """Check that a submission can be written. An existing one may be up to date and on a read-only disk."""
+    from maskfold.inference.submission_csv import check_out
+
+    if out.suffix != ".csv" or not out.is_file():
+        check_out(out)
 
 
 def _prepare(data: Data) -> bool:
@@ -89,7 +110,7 @@ def _prepare(data: Data) -> bool:
             if meta and data.corrections is not None:
                 check_corrections(load_prepared(folder), data.corrections)
             # An existing folds.csv is kept, whatever the configuration says. Other runs may use the folder, so only
-            # prepare.py changes it.
+            # prepare.py changes its content.
             folds = None if (folder / FOLDS_FILE).exists() else data.folds
             options = PrepareOptions(folds, data.fold_seed, data.corrections, may_change=False)
             run_prepare(data.root, folder, options, "--data.prepared")

@@ -6,6 +6,7 @@ Every configuration key is also a flag: --section.key VALUE overrides the file.
 """
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from maskfold.places import absolute
 
 if TYPE_CHECKING:
     from maskfold.config.experiment import Config
+    from maskfold.runs.run_folder import RunFolder
     from maskfold.training.fold_job import TrainRequest
 
 
@@ -111,15 +113,29 @@ def _train_repeats(config: "Config", name: str, seeds: list[int], request: "Trai
     """Train one run per seed, and print the scores of each and of all together."""
     from maskfold.evaluation.repeats import print_repeats, repeat_line
     from maskfold.probabilities import load_predictions
-    from maskfold.training.fit import fit_repeats
 
     runs = []
-    for run, summary in fit_repeats(config, name, seeds, request):
+    for run, summary in _results_of_repeats(config, name, seeds, request):
         if summary is not None:
             print(repeat_line(summary, run), flush=True)
             runs.append(run)
     if len(runs) > 1:
         print_repeats(runs, [load_predictions(run.folder / "oof.npz", out_of_fold=True) for run in runs])
+
+
+def _results_of_repeats(
+    config: "Config", name: str, seeds: list[int], request: "TrainRequest"
+) -> "Iterator[tuple[RunFolder, dict | None]]":
+    """Yield the folder and the summary of each repeat, after its training."""
+    from maskfold.evaluation.finished_run import finished_repeats
+
+    finished = finished_repeats(config, name, seeds, request)
+    if finished is not None:
+        return finished
+    # Imported only here, because torch and the other imports of training take seconds.
+    from maskfold.training.fit import fit_repeats
+
+    return fit_repeats(config, name, seeds, request)
 
 
 def _check_seeds(seeds: list[int]) -> None:

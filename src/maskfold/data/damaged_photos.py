@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -13,9 +14,19 @@ from maskfold.progress import parallel_map
 if TYPE_CHECKING:
     import pandas as pd
 
-# The versions of the check and of OpenCV, which decide whether a photo can be read. Increase the check number when
+
+def _checked_by() -> str:
+    try:
+        simplejpeg = version("simplejpeg")
+    except PackageNotFoundError:
+        # Without it, JPEGs cannot be checked, but PNGs can.
+        simplejpeg = "none"
+    return f"check 1, opencv {cv2.__version__}, simplejpeg {simplejpeg}"
+
+
+# The versions of the check and of the libraries that decide whether a photo can be read. Increase the check number when
 # inspect_photo accepts or rejects other photos than before.
-CHECKED_BY = f"check 1, opencv {cv2.__version__}"
+CHECKED_BY = _checked_by()
 SKIP_HINT = "; prepare.py --skip-damaged leaves out photos that cannot be read"
 # The hint if an existing folds.csv contains people who would be left out.
 SKIP_ELSEWHERE_HINT = f"{SKIP_HINT}; use it with another --out, because existing folds are never changed"

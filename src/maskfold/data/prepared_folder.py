@@ -34,6 +34,7 @@ from maskfold.data.same_data import (
     check_same_photos,
     has_same_content,
     is_recorded_folder,
+    root_exists,
 )
 from maskfold.errors import UserError
 from maskfold.fileio import check_output, json_text, sha256, why_not_writable
@@ -48,7 +49,8 @@ class PrepareOptions:
 
     folds, seed: number and seed of new folds (None: the defaults of the schema). corrections: CSV of label corrections.
     skip_damaged: leave out unreadable eval photos and people with an unreadable photo, instead of raising an error.
-    may_change: whether the content of an existing prepared folder may change.
+    may_change: whether an existing prepared folder may change. If not, only the path of raw data that was moved is
+    replaced in it.
     """
 
     folds: int | None = None
@@ -69,11 +71,6 @@ def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptio
     # Reading the photos may take minutes, so a damaged dataset.json is reported before that.
     old_meta = read_meta(folder) if (folder / META_FILE).exists() else None
     is_other_folder = old_meta is not None and not is_recorded_folder(folder, layout)
-    raw_paths = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
-    if old_meta is not None and not is_other_folder:
-        # Relative paths stay as recorded, so that dataset.json is the same in every copy of the project and does not
-        # depend on the working directory.
-        raw_paths |= {key: old_meta[key] for key in raw_paths if not Path(old_meta[key]).is_absolute()}
     catalog = read_catalog(layout)
     photos, eval_photos = check_changed_photos(catalog, layout, folder, None if is_other_folder else old_meta)
     if not options.skip_damaged:
@@ -100,8 +97,10 @@ def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptio
         fold_table, seed, warnings = _make_or_keep_folds(folder, people, images, options.folds, options.seed)
         tables = {IMAGES_FILE: images, FOLDS_FILE: fold_table, EVAL_FILE: evaluation}
         texts = {name: None if table is None else table.to_csv(index=False) for name, table in tables.items()}
+        # Another process may have prepared the folder while this one read the photos.
+        old_meta = read_meta(folder) if (folder / META_FILE).exists() else None
         meta = {
-            **{KEY: PREPARED, "checked_by": CHECKED_BY, **raw_paths},
+            **{KEY: PREPARED, "checked_by": CHECKED_BY, **_raw_paths(folder, layout, old_meta)},
             "counts": {
                 "people": len(people),
                 "images": len(images),
@@ -117,10 +116,14 @@ def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptio
             # With the hash of each file, train.py can tell that the tables are intact without parsing them.
             "tables": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in texts.items() if text},
         }
-        if old_meta is not None and not options.may_change and not has_same_content(folder, old_meta, tables, meta):
+        if old_meta is None or options.may_change:
+            # A folder that cannot be written stays valid if the data was only moved.
+            writes = is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta)
+        elif has_same_content(folder, old_meta, tables, meta):
+            writes = is_writable and not root_exists(folder, old_meta)
+        else:
             raise changed_data_error(folder, layout)
-        # A folder that cannot be written stays valid if the data was only moved.
-        if is_writable or old_meta is None or not has_same_content(folder, old_meta, tables, meta):
+        if writes:
             write_changed({folder / name: text for name, text in texts.items()}, folder / META_FILE, json_text(meta))
     return Prepared(folder, images, fold_table, evaluation, meta, Places(root=layout.root))
 
@@ -148,6 +151,16 @@ def ensure_prepared(data: Data, cache: CacheFolder | None = None) -> Prepared:
     if data.corrections is not None:
         check_corrections(prepared, data.corrections)
     return prepared
+
+
+def _raw_paths(folder: Path, layout: Layout, old_meta: dict | None) -> dict[str, str]:
+    """The paths of the raw data that dataset.json records: {root, eval}."""
+    paths = {"root": str(recorded_path(layout.root, folder)), "eval": str(recorded_path(layout.eval_dir, folder))}
+    if old_meta is not None and is_recorded_folder(folder, layout):
+        # Relative paths stay as recorded, so that dataset.json is the same in every copy of the project and does not
+        # depend on the working directory.
+        paths |= {key: old_meta[key] for key in paths if not Path(old_meta[key]).is_absolute()}
+    return paths
 
 
 def _check_not_file(folder: Path) -> None:

@@ -49,6 +49,11 @@ def _is_recorded(path: Path, recorded: Path, folder: Path) -> bool:
     return any(path.samefile(possible) for possible in existing)
 
 
+def root_exists(folder: Path, meta: dict) -> bool:
+    """Whether the raw data folder that dataset.json records still exists, perhaps moved together with `folder`."""
+    return next(possible_paths(Path(meta["root"]), folder), None) is not None
+
+
 def check_same_photos(folder: Path, layout: Layout, photos: CheckedPhotos, eval_photos: CheckedPhotos) -> None:
     """Raise UserError if the photos of a prepared folder differ from those of a raw data folder."""
     if not has_same_photos(folder, photos, eval_photos):

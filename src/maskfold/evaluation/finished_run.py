@@ -5,6 +5,7 @@ For such a run, train.py only shows the results.
 
 import csv
 import os
+from collections.abc import Iterator, Sequence
 
 from maskfold.config.experiment import Config, Data, fixed_values, replaced
 from maskfold.data.dataset_record import data_identity
@@ -13,11 +14,12 @@ from maskfold.data.raw_layout import default_folder, find_layout
 from maskfold.data.same_data import is_recorded_folder
 from maskfold.errors import UserError
 from maskfold.fileio import sha256
+from maskfold.progress import report
 from maskfold.runs.provenance import changed_weights
 from maskfold.runs.resolved_config import with_recorded_values
 from maskfold.runs.run_folder import FULL, RunFolder, fold_name, runs_root
 from maskfold.runs.summary import written_summary
-from maskfold.training.fold_job import TrainRequest, check_request, print_finished, print_offline_runs
+from maskfold.training.fold_job import TrainRequest, check_request, print_finished, print_offline_runs, repeat_configs
 
 
 class _OtherDataError(Exception):
@@ -29,6 +31,39 @@ def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunF
 
     Returns None for all other runs, and if anything is unusual or wrong: fit_run has the checks and the messages.
     """
+    found = _find_finished(config, name, request)
+    return None if found is None else _show(*found)
+
+
+def finished_repeats(
+    config: Config, name: str, seeds: Sequence[int], request: TrainRequest
+) -> Iterator[tuple[RunFolder, dict]] | None:
+    """Yield and print what fit_repeats would yield and print for repeats that all have nothing left to train.
+
+    Returns None in all other cases, before anything is printed: fit_repeats has the checks and the messages.
+    """
+    found = []
+    for run_name, seeded in repeat_configs(config, name, seeds).items():
+        if (finished := _find_finished(seeded, run_name, request)) is None:
+            return None
+        found.append(finished)
+    return _show_repeats(found)
+
+
+def _show_repeats(found: list[tuple[RunFolder, dict, list[str]]]) -> Iterator[tuple[RunFolder, dict]]:
+    for number, (run, summary, parts) in enumerate(found, 1):
+        report(f"run {number} of {len(found)}: {run.name}")
+        yield _show(run, summary, parts)
+
+
+def _show(run: RunFolder, summary: dict, parts: list[str]) -> tuple[RunFolder, dict]:
+    print_finished(parts)
+    print_offline_runs(run)
+    return run, summary
+
+
+def _find_finished(config: Config, name: str, request: TrainRequest) -> tuple[RunFolder, dict, list[str]] | None:
+    """Return a run that has nothing left to train or to write, its summary and its requested parts, else None."""
     run = RunFolder(request.out or runs_root() / name)
     # Under torchrun, all processes must take the same branch, so all of them call fit_run.
     if request.fresh or "LOCAL_RANK" in os.environ or not run.started:
@@ -38,11 +73,7 @@ def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunF
         summary = None if parts is None else written_summary(run)
     except (_OtherDataError, UserError, OSError, KeyError, TypeError, ValueError, csv.Error):
         return None
-    if parts is None or summary is None:
-        return None
-    print_finished(parts)
-    print_offline_runs(run)
-    return run, summary
+    return None if parts is None or summary is None else (run, summary, parts)
 
 
 def _finished_parts(run: RunFolder, config: Config, request: TrainRequest) -> list[str] | None:

@@ -11,17 +11,16 @@ from maskfold.config.experiment import selects_on_validation
 from maskfold.data.catalog import read_info
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError
-from maskfold.fileio import check_output, sha256, write_atomic, write_json
+from maskfold.fileio import sha256, write_atomic, write_json
 from maskfold.inference.blend import Blend, blend_runs
 from maskfold.inference.cached_predictions import checkpoint_hashes
 from maskfold.inference.ensemble_gain import load_gain
 from maskfold.inference.expected_score import expect_blend
-from maskfold.inference.submission_csv import check_submission
+from maskfold.inference.submission_csv import check_out, check_submission
 from maskfold.inference.submission_index import add_to_index, read_index
 from maskfold.inference.suspicious_submission import NEAR_IDENTICAL, agreements, unlikely_shares
 from maskfold.inference.unchanged_inputs import inputs_record, submission_inputs
 from maskfold.loading.photo_shift import check_shift
-from maskfold.locks import check_locks
 from maskfold.metrics.bootstrap import score_intervals
 from maskfold.metrics.scores import macro_f1
 from maskfold.models.tta import canonical_views
@@ -43,14 +42,11 @@ def make_submission(
     score of the same blend with the same views, see expected_score.py. Raises UserError if members have different data
     or folds, or if info.csv has changed.
     """
-    if out.suffix != ".csv":
-        raise UserError(f"--out {out}: not a .csv file; give a name that ends in .csv")
+    # This check comes before the predictions, which may take an hour.
+    check_out(out)
     names = [run.folder.resolve() for run in runs]
     if len(set(names)) < len(names):
         raise UserError("a run is given twice; give each run once")
-    # These checks come before the predictions, which may take an hour.
-    check_output(out.parent, "--out", out)
-    check_locks(out.parent)
     views = canonical_views(tta, "--tta")
     hashes = [checkpoint_hashes(run) for run in runs]
     blended = blend_runs(runs, views, blend, decision)

@@ -10,7 +10,17 @@ from maskfold.data.cell_values import whole_number
 from maskfold.data.name_matching import Names
 from maskfold.data.raw_csv import EVAL_COLUMNS, raise_row_faults, read_table
 from maskfold.errors import UserError
+from maskfold.fileio import check_output
 from maskfold.labels import NUM_CLASSES
+from maskfold.locks import check_locks
+
+
+def check_out(out: Path) -> None:
+    """Raise UserError if no submission can be written to `out`. Call this before the predictions are computed."""
+    if out.suffix != ".csv":
+        raise UserError(f"--out {out}: not a .csv file; give a name that ends in .csv")
+    check_output(out.parent, "--out", out)
+    check_locks(out.parent)
 
 
 def check_submission(path: Path, info: Path) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 from maskfold.data.dataset_record import data_identity
@@ -112,11 +112,12 @@ def _data_hashes(run: RunFolder, with_eval: bool) -> list:
     folder = next(folder for folder in prepared_candidates(run) if _identity_of(folder) == identity)
     files = [folder / name for name in (IMAGES_FILE, FOLDS_FILE)]
     files += [folder / EVAL_FILE, _find_info(run, folder)] if with_eval else []
+    record = read_meta(folder)
     # Keys without an effect on the results are left out: for example, a moved project has other paths.
-    meta = {
-        key: value for key, value in read_meta(folder).items() if key not in ("root", "eval", "checked_by", "tables")
-    }
-    return [meta, [sha256(path) for path in files]]
+    meta = {key: value for key, value in record.items() if key not in ("root", "eval", "checked_by", "tables")}
+    # A report shows the name of the raw data folder.
+    shown = None if with_eval else PurePath(record["root"]).name
+    return [meta, shown, [sha256(path) for path in files]]
 
 
 def _identity_of(folder: Path) -> str:

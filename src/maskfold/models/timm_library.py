@@ -2,21 +2,22 @@
 
 timm imports torchvision for a class that this package does not create, and torchvision imports torch's compiler
 (torch._dynamo). timm also imports W&B for a function that this package never calls. Importing these three takes longer
-than importing torch and timm.
+than importing torch and timm. Other code in the same process can still use all of timm.
 """
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
 
-# Modules that are hidden from timm while it is imported. timm then leaves out the functions that need them.
-OPTIONAL = ("wandb", "torchvision.models.feature_extraction", "torch.distributed.tensor")
+# Modules that are hidden from timm while it is imported. Afterwards, _add_optional() gives timm what it needs of them.
+FEATURE_EXTRACTION, DISTRIBUTED_TENSOR = "torchvision.models.feature_extraction", "torch.distributed.tensor"
+OPTIONAL = ("wandb", FEATURE_EXTRACTION, DISTRIBUTED_TENSOR)
 COMPILER = "torch._dynamo"
 TORCHVISION_LAYERS = "torchvision.ops.misc"
 
@@ -39,18 +40,59 @@ _compiler = _Compiler()
 
 
 class _StandInType(type):
-    """Metaclass of a stand-in for a torchvision class: isinstance is true for instances of the real class."""
+    """Metaclass of a stand-in for a class of the module `module`: instances of the real class are its instances."""
+
+    module: str
 
     def __instancecheck__(cls, instance: object) -> bool:
-        real = getattr(sys.modules.get(TORCHVISION_LAYERS), cls.__name__, cls)
+        real = getattr(sys.modules.get(cls.module), cls.__name__, cls)
         return real is not cls and isinstance(instance, real)
 
 
 class FrozenBatchNorm2d(torch.nn.Module, metaclass=_StandInType):
     """Stands in for torchvision's layer of this name. A call imports torchvision and returns the real layer."""
 
+    module = TORCHVISION_LAYERS
+
     def __new__(cls, *args: Any, **options: Any) -> Any:
         return importlib.import_module(TORCHVISION_LAYERS).FrozenBatchNorm2d(*args, **options)
+
+
+class DTensor(metaclass=_StandInType):
+    """Stands in for torch's class of this name, which timm's optimiser muon uses only in isinstance checks."""
+
+    module = DISTRIBUTED_TENSOR
+
+
+class _LazyModule:
+    """Stands in for a module, which is imported when one of its attributes is read."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+def _lazy_function(module: str, name: str) -> Callable[..., Any]:
+    """A function that imports `module` and calls the module's function `name`."""
+    return lambda *args, **options: getattr(importlib.import_module(module), name)(*args, **options)
+
+
+def _add_optional() -> None:
+    """Give timm what it did not find in the hidden modules, for other code in this process.
+
+    The real modules are imported when the functions are called.
+    """
+    fx, muon, summary = (vars(sys.modules[f"timm.{name}"]) for name in ("layers._fx", "optim.muon", "utils.summary"))
+    if not fx["has_fx_feature_extraction"] and importlib.util.find_spec("torchvision"):
+        for name in ("create_feature_extractor", "get_graph_node_names"):
+            fx[f"_{name}"] = _lazy_function(FEATURE_EXTRACTION, name)
+        fx["has_fx_feature_extraction"] = True
+    if not muon["has_dtensor"] and torch.distributed.is_available():
+        muon |= {"DTensor": DTensor, "has_dtensor": True}
+    if "wandb" not in summary and importlib.util.find_spec("wandb"):
+        summary["wandb"] = _LazyModule("wandb")
 
 
 @contextmanager
@@ -108,11 +150,13 @@ def _import_timm() -> Any:
     """Import timm with the stand-ins. If this fails, because another version of timm needs more, import it as usual."""
     try:
         with _stand_ins():
-            return _import_parts()
-    except (ImportError, AttributeError, OSError):
+            library = _import_parts()
+        _add_optional()
+    except (ImportError, AttributeError, KeyError, OSError):
         for name in [name for name in sys.modules if name.partition(".")[0] == "timm"]:
             del sys.modules[name]
         return _import_parts()
+    return library
 
 
 def _import_parts() -> Any:

@@ -26,6 +26,8 @@ from maskfold.training.train_state import make_train_state
 
 # Share of the free memory that training may use. The rest is for fragmentation and the loader's next batch.
 USABLE_MEMORY = 0.9
+# More than the CUDA context of a process needs, with the kernels of PyTorch and cuDNN: 0.3 to 0.7 GiB.
+MAX_CONTEXT_BYTES = 2**30
 # The optimiser allocates its state in the first update, so the second one needs the most memory.
 NUM_UPDATES = 2
 # In fp16 the gradient scaler skips updates until its scale is small enough, so NUM_UPDATES steps may not be enough.
@@ -77,12 +79,24 @@ def find_accum_steps(config: Config, device: torch.device) -> int:
 def _limited_memory(num_parallel: int) -> Iterator[None]:
     """Limit this process to its share of the free GPU memory. num_parallel: number of processes that share all GPUs."""
     free, total = torch.cuda.mem_get_info()
-    per_gpu = -(-num_parallel // torch.cuda.device_count())
-    torch.cuda.set_per_process_memory_fraction(USABLE_MEMORY * free / total / per_gpu)
+    limit = memory_limit(free, torch.cuda.memory_reserved(), num_parallel, torch.cuda.device_count())
+    torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def memory_limit(free: int, reserved: int, num_parallel: int, num_gpus: int) -> float:
+    """The number of bytes that PyTorch may reserve in this process, so that the process uses its share of a GPU.
+
+    free: free bytes of the GPU. reserved: bytes that PyTorch has reserved in this process already; they are not free,
+    but the limit includes them. num_parallel: number of folds that are trained at once on num_gpus GPUs.
+    """
+    per_gpu = -(-num_parallel // num_gpus)
+    # Folds that are trained at once have their own processes. The context of this process is not free already.
+    contexts = per_gpu * MAX_CONTEXT_BYTES if num_parallel > 1 else 0
+    return reserved + USABLE_MEMORY * max(0, free - contexts) / per_gpu
 
 
 def _fits(config: Config, share: int) -> bool:

@@ -9,7 +9,6 @@ import torch
 from maskfold.config.experiment import Config, replaced
 from maskfold.data.images_table import Prepared
 from maskfold.data.prepared_folder import ensure_prepared
-from maskfold.errors import UserError
 from maskfold.fileio import check_output, why_not_writable
 from maskfold.loading.sampler import train_batch_sampler
 from maskfold.loading.store import open_store
@@ -20,7 +19,7 @@ from maskfold.models.input_size import check_input_size
 from maskfold.progress import report
 from maskfold.runs.resolved_config import resolve_config
 from maskfold.runs.run_deletion import delete_run
-from maskfold.runs.run_folder import NAME, RunFolder, read_provenance, runs_root
+from maskfold.runs.run_folder import RunFolder, read_provenance, runs_root
 from maskfold.runs.summary import write_summary
 from maskfold.runs.wandb_logger import UNREACHED
 from maskfold.time_left import TimeLeft
@@ -33,7 +32,9 @@ from maskfold.training.fold_job import (
     check_request,
     print_finished,
     print_offline_runs,
+    repeat_configs,
     requested_parts,
+    requested_run,
 )
 from maskfold.training.fold_trainer import run_job
 from maskfold.training.optim import make_optimizer
@@ -51,11 +52,9 @@ def fit_run(config: Config, name: str, request: TrainRequest | None = None) -> t
     """
     request = request or TrainRequest()
     check_request(config, request)
-    run, device = RunFolder(request.out or runs_root() / name), pick_device(config.run)
+    device = pick_device(config.run)
     configure_process(device)
-    if not run.started and not NAME.fullmatch(name):
-        flag, value = ("--name", name) if request.out is None else ("--out", str(request.out))
-        raise UserError(f"{flag} {value!r}: a run name has only letters, digits and . _ + -; give another {flag}")
+    run = requested_run(name, request)
     if request.fresh or not run.started:
         # Before anything is deleted or written, check that training can start.
         pick_precisions(config.run, device)
@@ -127,7 +126,7 @@ def fit_repeats(
     A second call skips finished runs and resumes the unfinished one. Raises UserError as fit_run does. All started runs
     are checked before the first run is trained, so that a run that can't be resumed is reported at once.
     """
-    configs = {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
+    configs = repeat_configs(config, name, seeds)
     check_request(config, request)
     device = pick_device(config.run)
     configure_process(device)
@@ -142,10 +141,11 @@ def fit_repeats(
     for number, (run_name, seeded) in enumerate(configs.items(), 1):
         report(f"run {number} of {len(seeds)}: {run_name}", processes.is_main_process)
         is_new = request.fresh or not runs[number - 1].started
-        if number > 1 and is_new and config.optim.accum_steps == "auto":
+        if started and is_new and config.optim.accum_steps == "auto":
             # Do not measure again, because repeats differ only in their seeds.
-            seeded = replaced(seeded, optim={"accum_steps": runs[0].config.optim.accum_steps})
+            seeded = replaced(seeded, optim={"accum_steps": started[0].config.optim.accum_steps})
         yield fit_run(seeded, run_name, request)
+        started.append(runs[number - 1])
 
 
 def _check_model(config: Config) -> None:

@@ -17,7 +17,7 @@ from maskfold.data.folds import split
 from maskfold.data.images_table import Prepared
 from maskfold.environment import check_compile_variables, check_launch, launched_processes
 from maskfold.errors import UserError
-from maskfold.runs.run_folder import FULL, RunFolder, fold_name
+from maskfold.runs.run_folder import FULL, NAME, RunFolder, fold_name, runs_root
 from maskfold.runs.wandb_logger import offline_runs
 from maskfold.time_left import TimeLeft
 from maskfold.training.stop_request import StopRequest
@@ -64,6 +64,20 @@ def check_request(config: Config, request: TrainRequest) -> None:
         raise UserError(
             "--refit: no people are left for validation, but run.keep soup needs a score; use run.keep mean"
         )
+
+
+def repeat_configs(config: Config, name: str, seeds: Sequence[int]) -> dict[str, Config]:
+    """The configuration of each repeat, by the name of its run: {NAME-s<seed>: config}."""
+    return {f"{name}-s{seed}": config.model_copy(update={"seed": seed}) for seed in seeds}
+
+
+def requested_run(name: str, request: TrainRequest) -> RunFolder:
+    """The run that a command trains. Raises UserError if it is new and its name is not valid."""
+    run = RunFolder(request.out or runs_root() / name)
+    if not run.started and not NAME.fullmatch(name):
+        flag, value = ("--name", name) if request.out is None else ("--out", str(request.out))
+        raise UserError(f"{flag} {value!r}: a run name has only letters, digits and . _ + -; give another {flag}")
+    return run
 
 
 @dataclass(frozen=True)
