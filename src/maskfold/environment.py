@@ -1,4 +1,4 @@
-"""Environment variables of other libraries. None of them may change a result without a message."""
+"""Remove or reject environment variables of other libraries that would change results without a message."""
 
 import os
 import sys
@@ -7,8 +7,8 @@ from collections.abc import MutableMapping
 from maskfold.errors import UserError
 
 # Variables that are removed before the libraries read them. Accelerate's variables override its arguments, such as
-# gradient accumulation, or choose a device, an optimiser wrapper or a number of threads. The others select other
-# kernels or a lower precision.
+# gradient accumulation, or choose a device, an optimiser wrapper or a number of threads. The variables in IGNORED
+# select different kernels or a lower precision.
 IGNORED_PREFIX = "ACCELERATE_"
 IGNORED = (
     "ATEN_CPU_CAPABILITY",

@@ -1,4 +1,4 @@
-"""Format versions of the folders on disk: a folder written by a newer maskfold is refused instead of misread."""
+"""Format versions of the folders on disk: a folder of a newer version is refused instead of misread."""
 
 from pathlib import Path
 

@@ -125,7 +125,7 @@ def _create_socket_folder() -> None:
 
 
 def kill_child_processes(keep: set | frozenset = frozenset()) -> None:
-    """Kill the processes that multiprocessing started, except those in `keep`, and wait until they have ended.
+    """Kill the processes that multiprocessing started, except those in `keep`; wait a few seconds for each to end.
 
     Loader processes ignore the SIGTERM that Python sends them at exit, so Python would wait for them forever.
     """

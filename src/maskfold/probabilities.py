@@ -53,7 +53,7 @@ class Predictions:
         write_atomic(path, lambda temporary: np.savez(temporary, **arrays))
 
     def aligned(self, image_id: Iterable[str]) -> Self:
-        """The predictions of these photos, in the order of `image_id`. Raises KeyError for an unknown id."""
+        """The predictions of the photos `image_id`, in the same order. Raises KeyError for an unknown id."""
         rows = {name: row for row, name in enumerate(self.image_id)}
         order = np.array([rows[name] for name in image_id], int)
         fields = {

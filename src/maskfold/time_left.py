@@ -16,9 +16,9 @@ COST_OF_PREDICTING = 1 / 3
 class TimeLeft:
     """Prints an estimate of the remaining time, once per process.
 
-    updates: {part: number of its optimiser updates from start to end}. parts_at_once: number of processes that train
-    parts; they are assumed to be as fast as this one. The first update is not measured, because it waits for the first
-    batch and for one-time preparations.
+    updates: {part (fold or refit): number of its optimiser updates from start to end}. parts_at_once: number of parts
+    that are trained at once; all are assumed to be as fast as this one. The first update is not measured, because it
+    waits for the first batch and for one-time preparations.
     """
 
     def __init__(self, updates: Mapping[str, int], parts_at_once: int = 1):

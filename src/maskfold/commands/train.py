@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def run_train(config: "Config", name: str, request: "TrainRequest") -> Path:
-    """Train the unfinished parts of a run, print its scores, and return its folder."""
+    """Train the unfinished folds and refit of a run, print its scores, and return its folder."""
     from maskfold.evaluation.finished_run import finished_run
 
     finished = finished_run(config, name, request)

@@ -89,8 +89,8 @@ def _use_one_of(names: list[str]) -> str:
 def load_config(path: Path, flags: dict[str, Any] | None = None) -> Config:
     """Read a configuration file, override its keys by `flags`, and check the result.
 
-    flags: {dotted key: text or list of texts}. Raises UserError if keys or values are wrong; its message names each
-    wrong key, the file or flag that it comes from, and the closest valid key.
+    flags: {dotted key: text or list of texts}. Raises UserError if the file cannot be read, or if keys or values are
+    wrong: the message names each such key, the file or flag that it comes from and, for an unknown key, similar keys.
     """
     content = read_yaml(path)
     flags = flags or {}

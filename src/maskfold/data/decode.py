@@ -54,7 +54,7 @@ def photo_fault(content: bytes) -> str | None:
         fault = data_fault(header)
         if header.icc_profile is None:
             return fault
-    # data_fault does not convert colours, and an invalid colour profile can fail. A PNG is checked by decoding it.
+    # data_fault skips the colour conversion, which can fail for an invalid profile. A PNG is checked by decoding it.
     if fault is None and _decode(content, header, 8) is None:
         fault = CANNOT_DECODE
     return fault

@@ -96,7 +96,7 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
 
 
 def largest_share_difference(images: pd.DataFrame, folds: pd.DataFrame) -> float:
-    """Return (max - min) / max of the shares of a class in the folds, for the class whose shares differ most."""
+    """Return the maximum over the classes of (max - min) / max of a class's shares in the folds."""
     fold = images.person_id.map(folds.set_index("person_id").fold)
     counts = np.zeros((fold.max() + 1, NUM_CLASSES))
     np.add.at(counts, (fold, images.label), 1)

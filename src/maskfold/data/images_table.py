@@ -114,7 +114,7 @@ class Prepared:
     def photo_paths(self, table: pd.DataFrame) -> list[Path]:
         """Return the paths of training photos or of eval photos; table: rows of `images` or `evaluation`.
 
-        After a copy to another file system, names on disk may differ from the recorded names in Unicode form or case.
+        A photo is found even if a copy to another file system has changed the Unicode form or case of its name.
         """
         if "person_id" in table:
             return list(map(DiskNames(self.root).resolve, table.path))
@@ -141,7 +141,7 @@ def read_fold_by_person(folder: Path) -> dict[str, str]:
 
 
 def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
-    """Read images.csv, folds.csv or eval.csv. Raises UserError if the file is missing, invalid or lacks a column."""
+    """Read images.csv, folds.csv or eval.csv. Raises UserError if the file is missing or invalid, or lacks a column."""
     path = folder / name
     try:
         table = read_table(path, PREPARED_COLUMNS[name]).reset_index(drop=True)
@@ -160,7 +160,7 @@ def read_prepared_table(folder: Path, name: str) -> pd.DataFrame:
 
 
 def load_prepared(folder: Path, places: Places | None = None) -> Prepared:
-    """Read and check a prepared folder. Raises UserError if a file is missing, invalid or contradicts another file."""
+    """Read and check a prepared folder. Raises UserError if files are missing, invalid or contradictory."""
     meta = read_meta(folder)
     evaluation = read_prepared_table(folder, EVAL_FILE) if meta["counts"].get("eval_images") else None
     images = read_prepared_table(folder, IMAGES_FILE)

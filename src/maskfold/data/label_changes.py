@@ -1,4 +1,4 @@
-"""Compute the labels of prepared photos with other corrections, without preparing the data again."""
+"""Compute the labels of prepared photos with a given corrections file, without preparing the data again."""
 
 from collections.abc import Collection
 from pathlib import Path

@@ -107,7 +107,7 @@ class DiskNames:
     def resolve(self, name: str) -> Path:
         """Return the path of `name` as written if it exists, else the path that `find` returns.
 
-        If `find` finds nothing either, the path as written is returned. If that path exists, no folder is listed.
+        If `find` returns None, return the path as written. If the path as written exists, no folder is listed.
         """
         path = self.root / name
         return path if is_found(path) else self.find(name) or path
@@ -163,7 +163,7 @@ def near_match_warning(near_matches: list[str], table: str) -> list[str]:
 
 
 def points_outside(name: str) -> bool:
-    """Whether a name is absolute, empty or contains `..`, under the rules of POSIX or Windows."""
+    """Whether a name is absolute or empty, or contains `..`, under the rules of POSIX or Windows."""
     windows = PureWindowsPath(name)
     return (
         not PurePosixPath(name.strip()).parts

@@ -111,11 +111,11 @@ def _find_header(text: str, path: Path, columns: tuple[str, ...], fix: str) -> t
 def _find_columns(
     header: list[str], columns: tuple[str, ...], optional: tuple[str, ...], where: str, fix: str
 ) -> list[int]:
-    """Return the position of each of `columns` in the header: that of the column with exactly
-    this name, or else of a near match.
+    """Return the position of each of `columns` in the header.
 
-    A near match differs only in Unicode form, case or spaces. A missing column of `optional` gets the position after
-    the last column. Raises UserError if another column is missing, or if a column occurs twice.
+    A column with exactly this name is preferred to a near match, which differs only in Unicode form, case or spaces. A
+    missing column of `optional` gets the position after the last column. Raises UserError if a column that is not
+    optional is missing, or if a column occurs twice.
     """
     names, keys = [name.strip() for name in header], list(map(name_key, header))
     positions, missing, repeated = [], [], []

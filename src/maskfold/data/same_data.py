@@ -28,7 +28,7 @@ class _UnreadableError(OSError):
 def is_recorded_folder(folder: Path, layout: Layout) -> bool:
     """Whether dataset.json in the prepared folder `folder` records the paths of this raw data folder.
 
-    Both folders may have been moved together, as parts of one project.
+    This is also true if both folders were moved together, as parts of one project.
     """
     meta = read_meta(folder)
     paths = {"root": layout.root, "eval": layout.eval_dir}
@@ -109,8 +109,9 @@ def hash_photos(catalog: Catalog, root: Path) -> tuple[CheckedPhotos, CheckedPho
 def check_changed_photos(
     catalog: Catalog, layout: Layout, folder: Path, old_meta: dict | None
 ) -> tuple[CheckedPhotos, CheckedPhotos]:
-    """Check the training and the eval photos. They are not decoded again if their bytes are those of the last check.
+    """Check the training and the eval photos. They are not decoded if the last check is still valid.
 
+    The last check is valid if it skipped no photo, and if neither the photos nor CHECKED_BY have changed since then.
     old_meta: dataset.json of the prepared folder; None if the folder is new or was prepared from other raw data.
     """
     if old_meta is not None and old_meta.get("checked_by") == CHECKED_BY and old_meta.get("skipped") is None:

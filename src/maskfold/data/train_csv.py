@@ -58,7 +58,7 @@ def read_people(layout: Layout, faults: list[str], warnings: list[str]) -> tuple
         if age is None:
             faults.append(f"{where}: {age_fault(row.age)}")
         if folder is not None:
-            # Rows with faults are kept, so that missing photos of these people are reported too.
+            # Rows with an invalid gender or age are kept, so that missing photos of these people are reported too.
             rows.append((row.id.strip(), folder, gender, -1 if age is None else age))
             folders[folder] = path
             if path is not None and not disk.is_exact(folder):

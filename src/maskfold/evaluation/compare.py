@@ -29,7 +29,7 @@ def differences(names: tuple[str, str], first: OutOfFold, second: OutOfFold) -> 
     """Return sentences: which run is better, then the classes and people that differ most.
 
     The runs are compared on the photos that both predict. If the labels of the runs differ because of corrections, the
-    runs are compared twice, on the labels of each run. Raises UserError if the runs have no photo in common.
+    runs are compared on the labels of each run in turn. Raises UserError if the runs have no photo in common.
     """
     second_ids = set(second.image_id)
     ids = [name for name in first.image_id if name in second_ids]

@@ -29,7 +29,8 @@ class _OtherDataError(Exception):
 def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunFolder, dict] | None:
     """Return and print what fit_run would return and print for a run that has nothing left to train or to write.
 
-    Returns None for all other runs, and if anything is unusual or wrong: fit_run has the checks and the messages.
+    Returns None for all other runs, and if anything is unusual or wrong. train.py then calls fit_run, which finishes
+    the run or reports the error.
     """
     found = _find_finished(config, name, request)
     return None if found is None else _show(*found)

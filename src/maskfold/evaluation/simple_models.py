@@ -1,4 +1,4 @@
-"""Simple baselines that a trained net should beat, scored on the same folds."""
+"""Simple baselines that a trained net should beat. They are scored on the same folds as the net."""
 
 import warnings
 from collections.abc import Callable

@@ -14,8 +14,8 @@ from maskfold.metrics.bootstrap import bootstrap_rows
 from maskfold.metrics.scores import quick_macro_f1
 
 # Each sweep tries to change the logarithm of a factor by each of STEPS. MAX_LOG_FACTOR limits this logarithm.
-# PENALTY times the sum of the squared logarithms is subtracted from macro F1. This penalty, and the mean over resampled
-# people, shrink the factors towards 1. If all factors are 1, the decision is argmax.
+# PENALTY times the sum of the squared logarithms is subtracted from macro F1. This penalty, and the mean over bootstrap
+# samples, shrink the factors towards 1. If all factors are 1, the decision is argmax.
 STEPS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 MAX_LOG_FACTOR, PENALTY = 1.5, 0.01
 NUM_FACTOR_BAGS, NUM_SWEEPS = 6, 5

@@ -33,7 +33,8 @@ Image = np.ndarray | str | Path
 class RunModel:
     """All finished models of a run. Their probabilities are averaged as for a submission.
 
-    Only the run folder is needed, no data. Raises UserError if the folder is not a run or has no finished part.
+    Only the run folder is needed, no data. Raises UserError if the folder is not a run, if its config.yaml was edited,
+    or if neither a fold nor the refit is finished.
     """
 
     def __init__(self, folder: str | Path):

@@ -15,7 +15,7 @@ REMAKE_SUBMISSION = "make the submission again from its runs"
 
 
 class MemberRecord(JsonRecord):
-    """A run of an ensemble: its name, its folder when the submission was made, and the hashes of its finished parts."""
+    """A run of an ensemble: its name, its folder when the submission was made, and the hash of each model's weights."""
 
     run: PathText
     folder: PathText = ""
@@ -32,7 +32,10 @@ class SubmissionExpectation(JsonRecord):
 
 
 class Expected(JsonRecord):
-    """The expected scores. board95 and submission are None without an eval set; older manifests have no submission."""
+    """The expected scores; board95 is the 95 % interval of the score on the eval set.
+
+    board95 and `submission` are None without an eval set. Older manifests have no `submission`.
+    """
 
     macro_f1: float
     board95: Interval | None

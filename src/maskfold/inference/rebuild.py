@@ -22,7 +22,7 @@ def rebuild(
 
     Returns the path of the CSV. out: where to write it; None to write it next to the manifest. runs_folder: the folder
     that contains the runs; None to find them by the paths in the manifest. Raises UserError, before the CSV is written,
-    if a run is missing, if a checkpoint or the data has changed, or if the predicted labels differ.
+    if a run is missing, if a checkpoint or the data has changed, or if the predicted labels are not the original ones.
     """
     manifest = read_manifest(manifest_path)
     out = manifest_path.with_suffix(".csv") if out is None else out
@@ -53,9 +53,9 @@ def rebuild(
 
 
 def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path:
-    """Find the run folder of a member: preferably one with the same checkpoints, else one with the same name.
+    """Find a member's run folder by its name in runs_folder, or by its path in the manifest if runs_folder is None.
 
-    Raises UserError if neither exists.
+    Of several folders that match the path, one with the same checkpoints is preferred. Raises UserError if none exists.
     """
     name = Path(member["run"])
     if runs_folder is not None:

@@ -1,7 +1,7 @@
 """A hash of everything that a submission or report is made from, computed without reading photos or importing pandas.
 
-Whole files of a run and of its prepared folder are hashed instead of selected values in them, so that nothing that a
-page or a submission shows can be missed. The code and the versions of the libraries are hashed too.
+Whole files of a run and of its prepared folder are hashed instead of selected values, so that no value that a page or
+submission shows is missed. The code and the versions of the libraries are hashed too.
 """
 
 import csv

@@ -50,7 +50,7 @@ def check_shift(prepared: Prepared) -> tuple[dict | None, list[str]]:
 
     result: {auc, threshold, differs, differences}, see measure_shift. It is None if there is no eval set, if there are
     too few people, or if the photos are not found or most of them can't be read. The result is kept in --cache or the
-    prepared folder. Raises UserError if the photos in --data.root are not those that the folder was prepared from.
+    prepared folder. A new comparison raises UserError if --data.root has other photos than those that were prepared.
     """
     if prepared.evaluation is None:
         return None, []

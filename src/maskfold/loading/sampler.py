@@ -1,6 +1,6 @@
-"""Order of the photos in an epoch, their batches, and the partners that mixing needs.
+"""Order of the photos in an epoch, their batches, and the partners with which photos are mixed.
 
-These depend only on seed, epoch and batch, so that a resumed run continues with the same batches.
+The random choices depend only on seed, epoch and batch, so that a resumed run continues with the same batches.
 """
 
 from collections.abc import Callable, Iterator, Sequence

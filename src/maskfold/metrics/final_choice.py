@@ -14,13 +14,13 @@ are sampled from the result.
 
 rho is estimated from the share d of the photos on which the labels of two submissions differ. Let a photo have the
 value 1 if its label is correct, else 0. If a submission has the accuracy a, its values have the variance a (1 - a). The
-values of two submissions differ at most on the share d of the photos, so rho is at least 1 - d / (2 a (1 - a)). This
+values of two submissions differ on at most the share d of the photos, so rho is at least 1 - d / (2 a (1 - a)). This
 bound is used as rho. It is too low if the submissions make different errors on the same photos. The probabilities of
 being the best are then closer to each other than they should be, and the expected maximum is a little too high.
 
 Assumptions:
 - Only the expected score and the variance of its error are known about each T. The best of many expected scores is
-  therefore not shrunk.
+  therefore not shrunk towards their mean.
 - Macro F1 is used in place of the accuracy a.
 - The correlation over people, and that of the errors of the expected scores, equal the correlation over photos.
 - The public leaderboard scores half of the eval set.

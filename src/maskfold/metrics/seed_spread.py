@@ -15,7 +15,7 @@ class SeedSpread:
     """One metric of several repeats.
 
     values: the metric of each repeat. mean: their mean. std: their standard deviation (ddof=1). interval95: the 95 %
-    interval [low, high] of the mean, for other people and other seeds.
+    interval [low, high] of the mean over all possible people and seeds.
     """
 
     values: list[float]
@@ -38,7 +38,7 @@ def seed_spread(
     Each resample has only S - 1 seeds. With S seeds, the variance of the mean would be too small by the factor
     (S - 1) / S (Rao & Wu 1988, JASA 83).
 
-    With two or three seeds, percentiles of the resamples are limited by the lowest and the highest seed. The interval
+    With two or three seeds, percentiles of the resamples are limited by the worst and the best seed. The interval
     is therefore mean -+ t * standard deviation of the resamples, clipped to 0..1. t is the 97.5 % quantile of Student's
     t distribution. Its degrees of freedom combine S - 1 for the seeds and P - 1 for the people, weighted by their
     variances (Satterthwaite 1946).

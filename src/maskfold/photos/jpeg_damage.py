@@ -147,7 +147,7 @@ def _has_zero_run(header: JpegHeader, num_unused: int) -> bool:
 def _zeros_end_blocks(header: JpegHeader, scan_header: int) -> bool:
     """Whether the Huffman code of only 0 bits means "end of block" in the first component, or its meaning is unknown.
 
-    If it means that, intact pictures with flat areas can contain runs of zero bytes, so a run is no sign of damage.
+    If the code means this, intact pictures with flat areas can contain runs of zeros, so a run is no sign of damage.
     """
     table = header.content[scan_header + 2] & 15
     first_symbol = None

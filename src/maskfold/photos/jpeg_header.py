@@ -25,7 +25,7 @@ class JpegHeader:
     frame: the second byte of the start-of-frame marker. component_ids, samplings: one byte for each colour component,
     from the frame header. segments: (marker, start of content, end of content) of each segment up to and including the
     first scan header, as offsets. scan_start: the offset of the first scan's data; None if there is no scan. has_end:
-    False if the file has no end marker, so that jpeg_scans.with_end_marker has added it.
+    False if jpeg_scans.with_end_marker has replaced everything after the data of the only scan with an end marker.
     """
 
     content: bytes
@@ -47,7 +47,7 @@ class JpegHeader:
     def data_end(self) -> int:
         """Offset of the end of the first scan's data, for a sequential JPEG whose first scan has all components."""
         for number, match in enumerate(MARKER_OR_RESTART.finditer(self.content, self.scan_start or 0)):
-            # After the last interval, bytes that look like a restart marker belong to what follows the data.
+            # After the last restart interval, bytes that look like a restart marker belong to what follows the data.
             if match[1][0] not in RESTARTS or number == self._num_restarts:
                 return match.start()
         return len(self.content)

@@ -1,6 +1,6 @@
 """The page that compares several runs.
 
-In figures, each run has its own letter, because every font has letters and they distinguish runs without colour.
+In figures, a letter marks each run: letters are in every font, and they distinguish runs without colour.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Groups with significantly lower accuracy, and possible causes, as plain sentences."""
+"""Groups with significantly lower accuracy than all other people, and possible causes, as plain sentences."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def _parts(name: str) -> list[str]:
 
 
 def most_predicted_group(name: str, oof: OutOfFold) -> str:
-    """Return the group that incorrect predictions for the group `name` fall into most often; it is of the same kind."""
+    """Return the group of the same kind as `name` into which incorrect predictions for `name` fall most often."""
     classes = classes_by_group()
     errors = oof.pred_labels[np.isin(oof.label, classes[name]) & (oof.pred_labels != oof.label)]
     return max(groups_of_same_kind(name), key=lambda other: np.isin(errors, classes[other]).sum())

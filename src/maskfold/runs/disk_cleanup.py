@@ -1,4 +1,4 @@
-"""Delete whole runs, or the files of given kinds in runs and prepared folders."""
+"""Delete whole runs, or the files of given kinds in run folders, prepared folders and cache folders."""
 
 import os
 import shutil

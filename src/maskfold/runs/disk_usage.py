@@ -1,4 +1,4 @@
-"""The disk space of runs and prepared folders. Files that may be deleted are recognised by their names."""
+"""The disk space of run, prepared and cache folders. Files that may be deleted are recognised by their names."""
 
 import os
 import re
@@ -78,7 +78,7 @@ def run_usage(run: RunFolder, prepared: Prepared | None) -> FolderUsage:
 
 
 def part_folders(folder: Path) -> list[Path]:
-    """The folders of the parts in a run folder."""
+    """The folders of the parts (folds and refit) in a run folder."""
     return [path for path in _folders(folder) if path.name == FULL or fold_of(path.name) is not None]
 
 

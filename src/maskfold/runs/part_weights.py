@@ -1,4 +1,4 @@
-"""Write and read the weights of finished parts, and build models from them."""
+"""Write and read the weights of finished parts (folds, refit), and build models from them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

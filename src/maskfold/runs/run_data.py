@@ -32,9 +32,9 @@ def prepared_candidates(run: RunFolder) -> Iterator[Path]:
 def prepared_of(run: RunFolder, load: Callable[[Path], Prepared] | None = None) -> Prepared:
     """Load the prepared folder that a run was trained on. It is recognised by its identity, not by its path.
 
-    load: the function that reads a prepared folder; None means load_prepared with the places of the run. Raises
-    UserError if config.yaml was edited, if no prepared folder is found, or if those found are damaged or have other
-    data or other folds. Raises PermissionError if this user may not read the folder that is found.
+    load: the function that reads a prepared folder; None means load_prepared with run.places. Raises UserError if
+    config.yaml was edited, if no prepared folder is found, or if each folder found is damaged or differs from the run
+    in its data or folds. Raises PermissionError if this user may not read the folder that is found.
     """
     # Checked first, because an edited config may no longer contain the path of the prepared folder.
     run.check_unedited()

@@ -33,7 +33,7 @@ def delete_run(run: RunFolder) -> None:
         raise UserError(f"{run.folder}: contains {min(other_names)} and is not a run folder; give another --name")
     for path in run.folder.iterdir():
         if path.is_dir() and not path.is_symlink():
-            # A training process that outlived its killed parent may still be saving into a part.
+            # A training process that outlived its killed parent may still be saving a fold or the refit.
             is_part = path.name == FULL or fold_of(path.name) is not None
             with locked(path) if is_part else nullcontext():
                 shutil.rmtree(path)

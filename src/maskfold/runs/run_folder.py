@@ -126,7 +126,7 @@ class RunFolder:
         return [fold_name(fold) for fold in self.finished_folds] + ([FULL] if self.finished(FULL) else [])
 
     def check_same(self, config: Config, prepared: Prepared) -> None:
-        """Raise UserError if the run was started with different data, weights files or fixed_values()."""
+        """Raise UserError if config.yaml was edited, or data, weights files or fixed_values() differ from the run's."""
         self.check_unedited()
         fix = "give another --name, or delete the run and start again with --fresh"
         old, new = fixed_values(self.config), fixed_values(config)

@@ -39,7 +39,7 @@ SECONDS = ("seconds", "start_seconds")
 
 
 class WandbLogger:
-    """Logs one part of a run as one W&B run, in a group with the name of the run. With silent=True, nothing is logged.
+    """Logs one fold or the refit as one W&B run, in a group named after the run. With silent=True, nothing is logged.
 
     wandb.json in the part's folder records the id of the W&B run, so that a resumed part continues the same W&B run. It
     also records the folder of an offline run, the seconds spent in starting W&B, and the seconds in all other calls.

@@ -1,4 +1,4 @@
-"""The checkpoint of an unfinished part: the state that does not follow from the config and the update number."""
+"""Checkpoint of an unfinished fold or refit: the state that does not follow from the config and the update number."""
 
 import io
 from collections.abc import Callable
@@ -33,7 +33,8 @@ CHECKPOINT_KEYS: dict[str, Callable[[Any], bool]] = {
 def pack_state(state: TrainState) -> dict:
     """Return the state dicts of model, optimiser, EMA and gradient scaler.
 
-    The order of the photos, the dropout noise and the learning rate are not saved: they follow from the update number.
+    The order of the photos, the dropout noise and the learning rate are not saved: they follow from the config, the
+    update number and the history.
     """
     modules = {"model": state.model, "optimizer": state.optimizer}
     if state.ema is not None:

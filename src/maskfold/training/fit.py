@@ -1,4 +1,4 @@
-"""Train a run, or repeats of it with other seeds: check the arguments, then train the parts (folds and refit)."""
+"""Train a run, or one run per seed: check the arguments, then train the parts (folds and refit)."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -157,7 +157,7 @@ def _check_model(config: Config) -> None:
 
 
 def _check_resumable(run: RunFolder, config: Config, prepared: Prepared, threads: int, device: torch.device) -> None:
-    """Check that a started run has the same config and data; on a CPU, warn if the number of threads is different."""
+    """Check that a run was started with this config and data; on a CPU, warn if its number of threads was different."""
     run.check_same(config, prepared)
     # Runs of earlier versions have no record of their threads.
     if (before := run.provenance.get("threads", threads)) != threads and device.type == "cpu":

@@ -93,7 +93,7 @@ class Part:
 
 
 def requested_parts(prepared: Prepared, fold_numbers: Sequence[int] | None, refit: bool) -> list[Part]:
-    """Return the folds in order (all for None), then the refit. Raises UserError for a fold that does not exist."""
+    """Return the folds in order (all for None), then the refit if asked. Raises UserError if a fold does not exist."""
     all_folds = range(prepared.num_folds)
     folds = all_folds if fold_numbers is None else sorted(set(fold_numbers))
     if unknown := [fold for fold in folds if fold not in all_folds]:

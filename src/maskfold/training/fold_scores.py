@@ -17,10 +17,11 @@ from maskfold.training.train_state import TrainState
 
 
 def validation_scores(data: FoldData, state: TrainState) -> dict[str, float]:
-    """Return val_loss and the metrics after an epoch; an empty dict for a part without validation photos.
+    """Return val_loss and the metrics after an epoch; an empty dict for the refit, which has no validation photos.
 
     With an EMA, these are the scores of the EMA weights. raw_val_loss and raw_macro_f1 are then the scores of the raw
-    weights, to show whether the EMA helps. val_loss is NaN if probabilities contain NaN or infinity.
+    weights, to show whether the EMA helps. If probabilities contain NaN or infinity, val_loss is NaN and the metrics
+    are missing.
     """
     if not len(data.photos.val_rows):
         return {}

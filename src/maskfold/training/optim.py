@@ -60,7 +60,7 @@ def make_optimizer(model: Classifier, optim: Optim) -> torch.optim.Optimizer:
 def _create_without_compiler() -> None:
     """Keep torch from importing its compiler for an optimiser; the import takes as long as importing torch itself.
 
-    torch imports the compiler to exclude the optimisers' methods from compilation, but here only models are compiled.
+    torch imports the compiler to exclude the optimisers' methods from compilation, but maskfold compiles only models.
     """
     for method in vars(torch.optim.Optimizer).values():
         inner = getattr(method, "__wrapped__", None)
@@ -131,7 +131,7 @@ def lr_factor(optim: Optim, update: int, updates_per_epoch: int, scores: Sequenc
 
 
 def num_plateau_reductions(scores: Sequence[float], patience: int) -> int:
-    """Return how many times the learning rate has been reduced so far, by the rule of torch's ReduceLROnPlateau.
+    """Return how many times torch's ReduceLROnPlateau with threshold 0 would have reduced the learning rate so far.
 
     The rate is reduced after more than `patience` epochs in a row without a better score.
     """

@@ -1,7 +1,7 @@
-"""Pseudo-labels: add eval photos, labelled by models of other runs, to the training photos of a part.
+"""Pseudo-labels: add eval photos, labelled by models of other runs, to the training photos of a fold or refit.
 
-The labels for fold k come only from the fold-k models of other runs. All other models were trained on the people of
-fold k. What they learnt about these people would leak into the model that is scored on the same people.
+The labels for fold k come only from the fold-k models of other runs. The models of all other folds were trained on the
+people of fold k. What they learnt about these people would leak into the model that is scored on the same people.
 """
 
 import sys
@@ -150,7 +150,7 @@ def _record(
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
-    """Request predictions of one model for `rows` of the eval photos, with its run's preprocessing and precision."""
+    """The request to predict `rows` of the eval photos with a model, and with its run's preprocessing and precision."""
     config = source.config
     store = open_store(prepared, prepared.evaluation, config.data)
     return PartRows(source, config, part, store, rows, Hardware.of(device, config.run.predict_precision))

@@ -54,8 +54,8 @@ def find_sources(run: RunFolder, config: Config, prepared: Prepared, part: str) 
     """Return (run, part) of each model that labels eval photos for a part's training.
 
     For a fold these are the models of the same fold; for the refit, which has no validation photos, those of all folds.
-    Raises UserError if a run is missing or unfinished, has other photos, labels or folds, was selected on its own
-    validation folds, or was trained on pseudo-labels of another fold's models.
+    Raises UserError if a run is missing, unfinished or `run` itself, has other photos, labels or folds than `prepared`,
+    was selected on its own validation folds, or was trained on pseudo-labels of another fold's models.
     """
     sources = []
     for name in dict.fromkeys(config.pseudo.runs):

@@ -23,8 +23,8 @@ class StopRequest:
 
     deadline: time.time() at which training stops, or None. has_trained: whether the training of a part has begun under
     this request. The first part makes at least one update even after the deadline, so that there is progress even if
-    the time limit is shorter than the start-up. Later parts (folds, refit), including those of
-    the following repeats of --seeds, do not begin after the deadline.
+    the time limit is shorter than the start-up. Later parts (folds, refit), including those of the following repeats of
+    --seeds, do not begin after the deadline.
     """
 
     def __init__(self, deadline: float | None = None):

@@ -1,4 +1,4 @@
-"""The final weights of a part: last epoch, best epoch, mean of the last epochs, or greedy soup."""
+"""The final weights of a fold or refit: last epoch, best epoch, mean of the last epochs, or greedy soup."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -101,7 +101,7 @@ class KeptWeights:
         return soup
 
     def _mean(self, epochs: Sequence[int]) -> Weights:
-        """Mean of each floating-point tensor; integer tensors (batch norm's counter) are those of the last epoch."""
+        """Mean of each float tensor; integer tensors (batch norm's counter) are those of the latest of `epochs`."""
         try:
             all_weights = [read_safetensors(self._path(epoch))[0] for epoch in sorted(epochs)]
             if len(all_weights) == 1:
