@@ -9,8 +9,10 @@ import matplotlib.pyplot as plt
 
 
 def draw(results: dict[str, dict], path: Path, machine: str) -> None:
-    """Plot the results in images/s; a ratio of 1 means equal speed."""
+    """Plot the results in images/s; a ratio of 1 means equal speed. Without such results, nothing is written."""
     rates = {name: result for name, result in results.items() if result["unit"] == "images/s"}
+    if not rates:
+        return
     names = list(rates)[::-1]
     ratios = [rates[name]["ratio"] for name in names]
     figure, axes = plt.subplots(figsize=(10, 0.5 * len(names) + 1.4), layout="constrained")

@@ -13,6 +13,7 @@ from maskfold.synthetic.demo_data import make_demo
 
 sys.path.append(str(ROOT / "benchmarks"))
 
+from figure import draw
 from startup import FINISHED
 
 SPEED = {
@@ -47,6 +48,11 @@ def test_speed_is_measured_and_plotted(synthetic, tmp_path):
         assert result["n"] == 1
         assert f"| {name.replace('_', ' ')} |" in done.stdout
     assert out.with_name("results.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_start_up_alone_has_no_figure(tmp_path):
+    draw({"help_vs_import_torch": {"unit": "CPU s", "ratio": 0.1, "ours": 0.3, "theirs": 3.0}}, tmp_path / "a.png", "")
+    assert not (tmp_path / "a.png").exists()
 
 
 @pytest.mark.slow
