@@ -16,7 +16,7 @@ __all__ = ["load_run"]
 def load_run(folder: "str | Path") -> "RunModel":
     """Load a finished run for prediction. folder: the run's folder, or its name under runs/.
 
-    Raises UserError if the folder is not a run or has no finished part.
+    Raises UserError if the folder is not a run, if its config.yaml was edited, or if no fold or refit is finished.
     """
     # Imported here because torch takes seconds to import, and `import maskfold` must stay fast.
     from maskfold.inference.loaded_run import RunModel

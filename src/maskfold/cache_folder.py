@@ -1,4 +1,4 @@
-"""The folder of caches: files that a command can compute again. Commands also work if no cache can be written."""
+"""The folder for caches, which are files that a command can compute again, and the fallback to a temporary folder."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ class CacheFolder:
     def folders(self, default: Path) -> list[Path]:
         """The folders that may contain a cache: a subfolder of --cache if it is given, then `default`.
 
-        New files go into the first one.
+        New files go into the first one if it can be written to.
         """
         return [default] if self.folder is None else [self.folder / default.name, default]
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SECONDS_TO_REACH_DISK = 120
-# A zip file may unpack to MAX_EXPANSION times its size, or to MIN_UNPACKED_BYTES if that is more. np.savez and
-# torch.save do not compress, and other writers compress little.
+# A zip file must not unpack to more than MAX_EXPANSION times its size, or MIN_UNPACKED_BYTES if that is more. np.savez
+# and torch.save do not compress, and other writers compress little.
 MAX_EXPANSION, MIN_UNPACKED_BYTES = 50, 50 * 2**20
 # errno values for a folder that cannot be written to: the disk is full or read-only, or access is not permitted.
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
@@ -140,7 +140,7 @@ def check_output(folder: Path, flag: str, file: Path | None = None) -> None:
 
 
 def check_expansion(path: Path) -> None:
-    """Raise ValueError for a zip file that unpacks to more than the limit above, because it could fill the memory."""
+    """Raise ValueError if a zip file unpacks to more than the limit (see MAX_EXPANSION): it could fill the memory."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
     if unpacked > max(MIN_UNPACKED_BYTES, MAX_EXPANSION * path.stat().st_size):
@@ -154,7 +154,7 @@ def sha256(path: Path) -> str:
 
 
 def check_readable(path: Path) -> None:
-    """Raise UserError if a file cannot be read because of the disk or its permissions. A missing file is accepted.
+    """Raise UserError if the disk or the permissions prevent reading a file. A missing file is accepted.
 
     Called after a file could not be parsed, to distinguish such causes from damaged content.
     """

@@ -22,7 +22,7 @@ COLUMNS += ("margin", "photos_against", "photos", "p_wrong", "confident_learning
 
 @dataclass(frozen=True)
 class Findings:
-    """The columns of one axis before it is ranked: each is an array [P], or one value for all people."""
+    """The columns of one axis before people are ranked: each is an array [P], or one value for all people."""
 
     axis: str
     person_id: np.ndarray
@@ -50,8 +50,8 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     evidence of wrong labels and p_wrong is above 0.5. Ages are only ranked and their p_wrong is NaN, because the models
     are systematically wrong near the borders of age groups, and the fit would report these errors as wrong labels. If
     the models do not separate the classes of an axis, nothing is fitted, p_wrong is NaN and no correction is proposed.
-    confident_learning: whether cleanlab (Northcutt et al. 2021) reports the label as wrong, or on the mask axis the
-    labels of both photos; None if cleanlab is not installed or a class is absent.
+    confident_learning: whether cleanlab (Northcutt et al. 2021) reports the label as wrong; on the mask axis, whether
+    it reports the labels of both photos; None if cleanlab is not installed or a class is absent.
     fits: {axis: the fit}.
     """
     people, first, of_photo = np.unique(oof.person_id, return_index=True, return_inverse=True)

@@ -41,7 +41,7 @@ def audit(runs: Sequence[RunFolder], out: Path | None = None) -> Path:
     earlier = applied_corrections(prepared)
     corrections = proposed_corrections(suspects, earlier)
     pairs = _with_labels(duplicate_pairs(runs[0], prepared, store), prepared)
-    # Everything is computed before the first file is written, so that an error leaves no partial audit.
+    # Everything is computed before the first file is written, so that a failed computation leaves no partial audit.
     html = audit_page(" + ".join(run.name for run in runs), suspects, fits, pairs, prepared, store)
     for name, table in (("suspects", suspects), ("corrections", corrections), ("duplicates", pairs)):
         write_csv(folder / f"{name}.csv", table)
@@ -79,7 +79,7 @@ def duplicate_pairs(run: RunFolder, prepared: Prepared, store: Store) -> pd.Data
 
 
 def _embeddings(run: RunFolder, store: Store, rows: np.ndarray) -> np.ndarray:
-    """Return the pooled backbone features of the photos in `rows`, float32 [N, F], by the first finished model."""
+    """Return the first finished model's pooled backbone features of the photos in `rows`, float32 [N, F]."""
     # Imported here because importing torch takes seconds; errors in the arguments are reported before that.
     from maskfold.models.device import prediction_hardware
     from maskfold.runs.part_predictions import PartRows, predict_parts

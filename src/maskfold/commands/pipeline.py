@@ -90,7 +90,7 @@ def _check_new(out: Path) -> None:
 
 
 def _prepare(data: Data) -> bool:
-    """Prepare the data, unless only a prepared folder is given; return whether the data has an eval set."""
+    """Prepare the data, unless an existing prepared folder is used as it is; return whether there is an eval set."""
     from maskfold.commands.prepare import run_prepare
     from maskfold.data.corrections import check_corrections
     from maskfold.data.images_table import FOLDS_FILE, META_FILE, load_prepared, read_meta

@@ -90,7 +90,7 @@ class BlendOptions:
 
 
 def run_submit(paths: Sequence[Path], places: Places, out: Path | None, options: BlendOptions) -> Path:
-    """Write the submission of runs, unless the existing one is up to date; return its path.
+    """Write the submission of runs and return its path. An up-to-date one is rewritten only for a TTA report.
 
     paths: run folders, or names under runs/. out: the CSV, None for submissions/<runs>.csv.
     """

@@ -122,8 +122,8 @@ def _command() -> list[str]:
 
 def _status_of(main: Callable[[], None]) -> int | str | None:
     """Call main and print the message of an error. Return the exit status; internal errors propagate."""
-    # Under torchrun every process raises the same UserError, so only rank 0 prints it. A ResourceError may occur in a
-    # single process, which prints it itself.
+    # Under torchrun every process raises the same UserError, so only rank 0 prints it. A ResourceError can occur in one
+    # process alone, so each process prints its own.
     is_rank_zero = "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0"
     try:
         main()

@@ -67,12 +67,12 @@ class Config(ConfigSection):
         return self
 
 
-# Keys that may change when a run is resumed. They do not change the result, but run.device may change its last digits.
+# Keys that may change when a run is resumed. Only run.device affects the result, and only its last digits.
 _WANDB = tuple(f"run.wandb{key}" for key in ("", "_oof", "_photos", "_project", "_entity", "_tags"))
 MAY_CHANGE_ON_RESUME = ("data.num_workers", "run.device", *_WANDB, "run.checkpoint_updates")
 
 
-# Keys whose values are paths of data. Fingerprints identify the data instead, so a run may be moved or copied.
+# Keys whose values are paths of data. Fingerprints identify the data instead, so data and runs can be moved.
 DATA_PATHS = ("data.root", "data.prepared", "data.corrections")
 
 

@@ -25,7 +25,7 @@ PHOTO_ENDINGS = {".jpg", ".jpeg", ".png"}
 
 @dataclass
 class Catalog:
-    """The people and photos of a raw data folder, and messages: train_faults and eval_faults (errors), and warnings.
+    """The people, photos, faults (train_faults and eval_faults) and warnings of a raw data folder.
 
     people has the columns id, person_id (the folder as train.csv writes it), gender and age in years. images has
     image_id, path, person_id and kind. evaluation has image_id and path, in the order of info.csv; it is None without
@@ -178,7 +178,7 @@ def _read_eval(layout: Layout, faults: list[str], warnings: list[str]) -> pd.Dat
 def read_info(info_csv: Path, eval_images: Path, faults: list[str] | None = None) -> pd.DataFrame:
     """Read info.csv; the ImageIDs are kept exactly as written. See read_table for `faults` and the errors raised.
 
-    eval_images: the folder of the eval photos. A file in CP949 is accepted only if its ImageIDs exist there.
+    eval_images: the folder of the eval photos. An info.csv in CP949 is accepted only if this folder has every ImageID.
     """
     disk = DiskNames(eval_images)
     return read_table(

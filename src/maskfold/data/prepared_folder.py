@@ -61,11 +61,11 @@ class PrepareOptions:
 
 
 def prepare(layout: Layout, folder: Path, options: PrepareOptions = PrepareOptions()) -> Prepared:
-    """Check all raw data and write the prepared folder. Each photo is read once. An existing folds.csv is kept.
+    """Check all raw data and write the prepared folder. An existing folds.csv is kept.
 
     Files whose content would not change are not written, so an existing prepared folder may be read-only. Raises
     UserError, before anything is written, if the data has faults (the message lists all of them), if the folder was
-    prepared from other photos, or if its content would change but may not.
+    prepared from other photos, or if its content would change although options.may_change is False.
     """
     _check_not_file(folder)
     # Reading the photos may take minutes, so a damaged dataset.json is reported before that.
@@ -180,7 +180,7 @@ def _make_or_keep_folds(
 ) -> tuple[pd.DataFrame, int | None, list[str]]:
     """Return (folds, seed, warnings) of folds.csv if it exists, else of new folds.
 
-    The returned seed is None if the seed of folds.csv is unknown.
+    Without dataset.json, the seed of an existing folds.csv is unknown, and the argument `seed` is returned.
     """
     path = folder / FOLDS_FILE
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Find the raw data, in a folder or by the environment variables of the organisers' server, even if it was moved."""
+"""Find the raw data, even after a move: in a given folder, or by environment variables of the organisers' server."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping

@@ -62,9 +62,9 @@ def submissions_on_record(folder: Path) -> pd.DataFrame:
 def comparable_submissions(folder: Path) -> ComparableSubmissions:
     """Read the submissions of a folder that can be compared.
 
-    Submissions are left out if they have no valid expected score, if their CSV is missing, invalid or has changed, or
-    if their ImageIDs are not those of most submissions. Of submissions with the same labels, only one is kept. Raises
-    UserError if none is left.
+    Submissions are left out if they have no expected score or an invalid score, if their CSV is missing, invalid or
+    changed, or if they do not have the most common set of ImageIDs. If several submissions have the same labels, only
+    one of them is kept. Raises UserError if none is left.
     """
     table = submissions_on_record(folder)
     names_by_reason: dict[str, list[str]] = defaultdict(list)
@@ -124,9 +124,9 @@ def _file_fault(path: Path, csv_sha256: str) -> str | None:
 
 
 def _without_equal_labels(table: pd.DataFrame, labels_by_row: dict[int, np.ndarray]) -> tuple[list[int], list[str]]:
-    """Return (one row of each group with the same labels, notes on the others).
+    """Return (one row of each group with the same labels, notes on the other rows).
 
-    A row with a leaderboard score is preferred. Of several such rows, or if there is none, the newest row is kept.
+    The newest row with a leaderboard score is kept, or the newest row if none has a leaderboard score.
     """
     groups: dict[bytes, list[int]] = defaultdict(list)
     for row, labels in labels_by_row.items():

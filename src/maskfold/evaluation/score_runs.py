@@ -35,9 +35,9 @@ def evaluate(runs: Sequence[RunFolder], corrections: Path | None = None, out: Pa
     spread, and records the gain from averaging the fold models.
 
     corrections: a file whose effect on each run's score is printed too. out: folder for the reliability diagrams, with
-    a subfolder for each run if there are several; None for the folder of each run, if it can be written. Raises
-    UserError if a run has no out-of-fold predictions, if runs have no photo in common, if the corrections have errors,
-    or if --data.root or --data.prepared is not the data of a run.
+    a subfolder for each run if there are several; None for the folder of each run, without a diagram if this folder
+    cannot be written. Raises UserError if a run has no out-of-fold predictions, if runs have no photo in common, if the
+    corrections have errors, or if --data.root or --data.prepared is not the data of a run.
     """
     if out is not None:
         check_output(out, "--out")

@@ -18,7 +18,7 @@ from maskfold.probabilities import OutOfFold
 
 
 def wide_console() -> Console:
-    """Return a console that prints up to 120 columns into a pipe, and lets the terminal wrap long sentences."""
+    """Return a console that does not wrap sentences and, in a pipe, prints tables up to 120 characters wide."""
     return Console(width=None if Console().is_terminal else 120, highlight=False, soft_wrap=True)
 
 

@@ -24,9 +24,9 @@ class Blend:
     probabilities of the eval photos when only the models of one fold are blended, for each of the K folds that all
     members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: the first member's
     predictions of the N photos that all members predict out-of-fold; member_probs: float [M, N, 18], the probabilities
-    of all M members for these photos. cross_fitted: the blend's predictions of these photos, with parameters fitted on
-    other people; its score is that of one fold's models, not of the mean over all folds. params: the parameters fitted
-    on all people. decision_gain: the gain of the decision over the most probable label; None for the decision argmax.
+    of all M members for these photos. cross_fitted: the blend's predictions of these photos, with parameters fitted
+    without the photo's person; its score is that of one fold's models, not of the mean of all folds. params: fitted on
+    all people. decision_gain: the gain of the decision over the most probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
@@ -46,8 +46,8 @@ def blend_runs(
 ) -> Blend:
     """Predict with each run, fit the parameters of `blend` and `decision` on out-of-fold predictions, and apply them.
 
-    A decision that may lose macro F1 is not used. In that case `params` has no factors, but `decision_gain` is still
-    set. Raises UserError if members have different data or folds; the message names the difference.
+    A decision that accepts_decision() rejects is not used. In that case `params` has no factors, but `decision_gain`
+    is still set. Raises UserError if members have different data or folds; the message names the difference.
     """
     datasets, predicted = _predict(runs, views, need_folds=True)
     return blend_predictions(runs, datasets[0], predicted, blend, decision)

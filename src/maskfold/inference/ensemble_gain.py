@@ -22,7 +22,7 @@ from maskfold.probabilities import OutOfFold, load_predictions, mean
 from maskfold.runs.run_folder import RunFolder
 
 GAIN_FILE = "gain.json"
-# The keys in which repeats may differ. Their folds may differ too.
+# The keys that can differ between repeats. The folds can differ too.
 REPEAT_KEYS = ("seed", "data.fold_seed")
 
 
@@ -64,7 +64,7 @@ def estimate_gain(oofs: Sequence[OutOfFold], folds: int, seed: int = 0) -> dict:
 
 
 def record_gain(runs: Sequence[RunFolder]) -> dict:
-    """Estimate the gain from repeats and write it to gain.json, in --cache or the folder of each run.
+    """Estimate the gain from repeats and write it to gain.json of each run: in --cache if given, else in its folder.
 
     The key `predictions` of gain.json has the hash of each repeat's oof.npz, so that load_gain can detect a change.
     """

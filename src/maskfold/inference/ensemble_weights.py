@@ -26,9 +26,9 @@ def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, 
 
     Forward selection with replacement (Caruana et al. 2004, Ensemble selection from libraries of models): each step
     adds the member that gives the best sum, and the best of all sums is kept. Each bag is a resample of the people, and
-    the weights are averaged over the bags. In the paper, a bag is a random half of a library of thousands of models;
-    here, with only a few members, chance would decide how many such bags contain each member. members: float
-    [M, N, 18]; labels, people: [N].
+    the weights are averaged over the bags. In the paper, a bag is a random half of thousands of models. With only a
+    few members, chance would put some of them into more of these bags than others. members: float [M, N, 18]; labels,
+    people: [N].
     """
     total = np.zeros(len(members))
     for rows in bootstrap_rows(people, NUM_WEIGHT_BAGS, seed):
@@ -38,7 +38,7 @@ def greedy_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray, 
 
 
 def _select(members: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Return the indices of the members whose sum has the best macro F1, in the order of selection, with repeats."""
+    """Return the indices of the members whose sum has the best macro F1, in the order of selection, with duplicates."""
     num_true, total = np.bincount(labels, minlength=NUM_CLASSES), np.zeros_like(members[0])
     chosen: list[int] = []
     best = (-1.0, 0)
@@ -74,7 +74,7 @@ def log_loss_weights(members: np.ndarray, labels: np.ndarray, people: np.ndarray
 
 
 def hard_vote(members: np.ndarray) -> np.ndarray:
-    """The label that most members predict, int [N]; of tied labels, the one with the largest mean probability."""
+    """The label that most members predict, int [N]; a tie goes to the label with the largest mean probability."""
     pred_labels = members.argmax(2)
     votes = np.stack([(pred_labels == label).sum(0) for label in range(members.shape[2])], 1)
     return (votes + members.mean(0) / 2).argmax(1)

@@ -9,8 +9,8 @@ sampled from each resample. The standard error of the gain is added to this spre
 experiment give another estimate of the gain (ensemble_gain.py), the two estimates are averaged with inverse-variance
 weights.
 
-Assumptions: the eval people come from the population of the training people (the shift warning tests this, and the
-estimate fails otherwise); the folds' models are equally good; the mean of their log-probabilities contains all that
+Assumptions: the eval people come from the population of the training people (loading/photo_shift.py tests this; the
+estimate is wrong otherwise); the folds' models are equally good; the mean of their log-probabilities contains all that
 they know about the true labels; a model trained on all people (--refit) is about as good as a fold's model.
 """
 

@@ -39,8 +39,8 @@ def make_submission(
     """Blend runs over folds and TTA views; write the CSV `out`, its manifest and the folder's index.
 
     Returns (manifest, blend, warnings and notes to print). The expected score starts from the cross-fitted out-of-fold
-    score of the same blend with the same views, see expected_score.py. Raises UserError if members have different data
-    or folds, or if info.csv has changed.
+    score of the same blend with the same views, see expected_score.py. Raises UserError if the runs have different
+    data or folds, or if info.csv has changed.
     """
     # This check comes before the predictions, which may take an hour.
     check_out(out)
@@ -80,11 +80,11 @@ def make_submission(
         "git_commit": code_state()["git_commit"],
     }
     read_index(out.parent)
-    # Everything that is likely to fail comes before this, so that a CSV never lacks its manifest.
+    # Everything that is likely to fail comes before this, so that hardly any failure leaves a CSV without its manifest.
     write_submission(out, table, info)
     manifest["csv_sha256"] = sha256(out)
-    # Without the key inputs, a submission is always made again. This is needed if models were trained again while they
-    # predicted.
+    # A submission whose manifest lacks the key `inputs` is always made again. This is needed if models were trained
+    # again during the prediction.
     if inputs is not None and [member["checkpoints"] for member in members] == hashes:
         manifest["inputs"] = inputs_record(inputs, manifest)
     write_json(out.with_suffix(".json"), manifest)

@@ -36,7 +36,7 @@ def read_submission(path: Path, as_uploaded: bool = False) -> pd.DataFrame:
     """Read a CSV of ImageID (text) and ans (int).
 
     as_uploaded: accept only labels that a leaderboard accepts, such as 3 but not 3.0. Raises UserError for duplicate
-    ids and labels other than 0..17; the message lists them.
+    ids and for labels other than 0..17; the message lists them.
     """
     faults: list[str] = []
     table = read_table(path, EVAL_COLUMNS, faults=faults, names_exist=_has_ascii_names)

@@ -52,7 +52,7 @@ def submissions_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """Read the index of a folder; empty if there is none yet. Raises UserError if the file is not an index."""
+    """Read a folder's index, or return an empty one if there is none. Raises UserError if the file is not an index."""
     import pandas as pd
 
     path = folder / INDEX_FILE
@@ -112,7 +112,7 @@ def _row_of(manifest: dict) -> dict[str, Any]:
 def has_valid_row(folder: Path, manifest: dict) -> bool:
     """Whether the index has the row that add_to_index would write, and is not damaged elsewhere.
 
-    Does not import pandas. Returns False also if another program has saved the index with rounded numbers.
+    Does not import pandas. Also returns False if a spreadsheet program has saved the index with rounded numbers.
     """
     try:
         with (folder / INDEX_FILE).open(encoding="utf-8", newline="") as file:
@@ -156,9 +156,9 @@ def record_score(folder: Path, name: str, score: str) -> list[str]:
 
 
 def score_history(table: pd.DataFrame) -> list[str]:
-    """Return lines: whether each leaderboard score is inside its interval, then the correlation with expected scores.
+    """Return a line per leaderboard score, with its interval; then the correlation and a warning, if they apply.
 
-    A public leaderboard scores half of the eval set, so its scores are compared with submission_half95, or with
+    A public leaderboard uses half of the eval set, so its scores are compared with submission_half95, or with
     board_half95 in rows of older versions.
     """
     recorded = table[table.board_score.notna()]
@@ -174,7 +174,7 @@ def score_history(table: pd.DataFrame) -> list[str]:
             outside += not inside
             where = f"{'inside' if inside else 'OUTSIDE'} {name} {ci_text(bounds)}"
         lines.append(f"{row.name}: expected {expected_score:.4f}, leaderboard {row.board_score:.4f}, {where}")
-    # Use one kind of expected score for all rows: in older versions it does not include the gain from averaging.
+    # Use one kind of expected score for all rows: rows of older versions lack the one with the gain from averaging.
     has_all = recorded.expected_submission.notna().all()
     expected, scores = recorded.expected_submission if has_all else recorded.expected_macro_f1, recorded.board_score
     if len(recorded) >= MIN_SCORES_FOR_CORRELATION and expected.std() > 0 and scores.std() > 0:

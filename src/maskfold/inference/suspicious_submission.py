@@ -57,11 +57,12 @@ def agreements(out: Path, eval_fingerprint: str) -> list[tuple[str, float]]:
         if csv == out or manifest.get("eval") != eval_fingerprint or not csv.exists():
             continue
         try:
+            # A CSV that was edited by hand is no longer the submission of its manifest.
             if sha256(csv) != manifest.get("csv_sha256"):
                 continue
             other_labels = read_submission(csv).set_index("ImageID").ans
         except UserError:
-            # A CSV that was edited by hand is no longer the submission of its manifest.
+            # The CSV was edited just after its hash was computed, or its manifest was edited too.
             continue
         if set(other_labels.index) == set(labels.index):
             shares.append((path.stem, float((other_labels[labels.index] == labels).mean())))

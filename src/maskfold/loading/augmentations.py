@@ -98,7 +98,7 @@ def _from_list(data: Data) -> Transforms:
         raise UserError("data.augment: the list is empty; write none for no augmentation")
     transforms = [_make_transform(entry, f"data.augment[{index}]") for index, entry in enumerate(data.augment)]
     photo = np.zeros((*store_size(data), 3), np.uint8)
-    # Test each chain with p=1. Otherwise, a transform that is rarely applied might fail only in the middle of training.
+    # Test each chain (see _chain) with p=1. Otherwise, a rarely applied transform might fail in the middle of training.
     for number in range(_num_chains(transforms)):
         image, chain = photo, _chain(transforms, number)
         for transform in chain:

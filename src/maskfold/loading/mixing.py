@@ -97,7 +97,7 @@ class Mixer:
         batch_size: number of photos in the whole batch, over all processes and without partners.
         """
         positions = np.arange(batch_size)[self.rank :: self.world_size]
-        # A process whose part of the batch is empty has one photo without a label (see PhotoBatchSampler).
+        # A process whose share of the batch is empty has one photo without a label (see PhotoBatchSampler).
         positions = positions if len(positions) else np.array([0])
         if len(images) == len(positions):
             return images, targets

@@ -39,7 +39,7 @@ class Store:
 
     Each process opens the file itself, at first use, because pickling a memory map would copy the photos. cache: the
     cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: the
-    open file of the store; until this object is deleted, it is open and clean.py does not delete the file.
+    open file of the store. It stays open until this object is deleted; clean.py does not delete the file before that.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, ex
         if CROPS[data.crop].needs_face:
             _report_faces(path.with_suffix(".json"), table, has_face)
 
-    # The file is not flushed to disk, which takes long: _is_usable rejects an incomplete file.
+    # Flushing the file to disk would take long and is not needed, because _is_usable rejects an incomplete file.
     write_atomic(path, write, flush=False)
 
 

@@ -1,4 +1,4 @@
-"""Read a photo at its stored size, for training, prediction and notebooks: decode, find a face, crop, resize."""
+"""Read a photo as the store keeps it, for training, prediction and notebooks: decode, find a face, crop, resize."""
 
 from collections.abc import Callable
 from pathlib import Path

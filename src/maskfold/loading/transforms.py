@@ -1,6 +1,6 @@
 """Transforms from a stored photo to the model's input: RGB uint8 in, RGB uint8 out.
 
-They do not normalise, because the model's first layer does so on the device.
+They do not normalise, because the model does so on the device.
 """
 
 import random
@@ -26,8 +26,9 @@ class EvalTransform:
 def sample_seeds(seed: int, epoch: int, rows: np.ndarray, visits: np.ndarray) -> list[Seed]:
     """Return a seed, two 64-bit numbers, for each row. It depends only on (seed, epoch, row, visit).
 
-    numpy's SeedSequence hashes seed and epoch into two keys. For each key, one pass of splitmix64 (Steele, Lea & Flood
-    2014) hashes the rows and visits of the whole batch, so that neighbouring rows get unrelated seeds.
+    `visit` is explained in PhotoBatchSampler. numpy's SeedSequence hashes seed and epoch into two keys. For each key,
+    one pass of splitmix64 (Steele, Lea & Flood 2014) hashes the rows and visits of the whole batch, so that
+    neighbouring rows get unrelated seeds.
     """
     keys = np.random.SeedSequence((seed, epoch)).generate_state(2, np.uint64)
     numbers = np.asarray(rows).astype(np.uint64) + (np.asarray(visits).astype(np.uint64) << np.uint64(32))

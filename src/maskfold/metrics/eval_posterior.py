@@ -4,7 +4,7 @@ Where the models disagree, the true class is uncertain. Their log-probabilities 
 temperature; the result is the logarithm of the posterior, up to normalisation. The temperature is chosen so that a
 single model is as accurate under this posterior as it was on people whose labels are known (Jiang et al. 2022,
 Assessing generalization of SGD via disagreement). Kirsch & Gal 2022 (A note on "Assessing generalization of SGD via
-disagreement") describe the calibration that this needs. The posterior has exactly this form if the errors of the
+disagreement") describe the calibration that this choice needs. The posterior has exactly this form if the errors of the
 models' log-probabilities are normally distributed around an error that all models share.
 
 Log-probabilities also contain the class frequencies that a model has learnt, and the temperature must not change these.
@@ -72,9 +72,9 @@ def share_offsets(logits: np.ndarray, shares: np.ndarray) -> np.ndarray:
 def learnt_log_prior(log_probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Logarithm of the class frequencies that models have learnt, float [18], up to a constant.
 
-    log_probs: float [N, 18], of models that were not trained on these people; labels: int [N]. The result is subtracted
-    from log_probs, see PosteriorFamily. At the temperature with the lowest log loss, the mean of the posterior then
-    equals the class shares of the labels.
+    log_probs: float [N, 18], of models that were not trained on the people in these photos; labels: int [N]. The result
+    is subtracted from log_probs, see PosteriorFamily. At the temperature with the lowest log loss, the mean of the
+    posterior then equals the class shares of the labels.
     """
     shares, rows = class_shares(labels), np.arange(len(labels))
 

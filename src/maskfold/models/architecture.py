@@ -159,7 +159,7 @@ def _is_plain_number(value: object) -> bool:
 
 
 def go_offline_without_network() -> None:
-    """Use only the local cache if the hub's host name can't be resolved.
+    """Use only the local cache if no proxy is set and the hub's host name can't be resolved.
 
     Without this, huggingface_hub would retry for most of a minute.
     """

@@ -33,7 +33,7 @@ def age_targets(bin_years: int, sigma: float, truncated: bool = False) -> np.nda
 
     bin_years: years per bin. sigma: standard deviation in years; 0 puts all weight on the age's own bin. truncated:
     whether ages in the last bin have all their weight in it. If not, an age of 60 has .4 of its weight below 60 at
-    sigma 2, although a recorded age of 60 may stand for any age above it.
+    sigma 2, although a recorded age of 60 can also stand for any higher age.
     """
     starts = age_bins(bin_years)
     if sigma == 0:

@@ -9,7 +9,7 @@ import torch
 
 from maskfold.fileio import check_expansion
 
-# Of the functions that weights_only allows in a pickle, only this one allocates as many bytes as its argument says.
+# The only function allowed by weights_only in a pickle that allocates as many bytes as its argument says.
 FORBIDDEN = b"bytearray"
 BLOCK_SIZE = 2**20
 

@@ -1,4 +1,4 @@
-"""TTA views: transformations of a batch [B, 3, H, W] at test time. File names list the views in the order of VIEWS."""
+"""TTA views: transformations of a batch [B, 3, H, W] at test time."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -36,6 +36,7 @@ def _five_crop(images: "torch.Tensor") -> "list[torch.Tensor]":
 
 
 # A view returns one or more batches, whose outputs are averaged. Each view has the same weight in the final average.
+# The names of cached predictions list the views in this order.
 VIEWS: dict[str, View] = {
     "none": lambda images: [images],
     "hflip": lambda images: [images.flip(-1)],

@@ -32,7 +32,7 @@ def image_figure(pixels: np.ndarray) -> Figure:
 
 
 def reliability_diagram(before: Reliability, after: Reliability | None, temperature: float) -> Figure:
-    """Plot accuracy by confidence, before and after temperature scaling, above the number of photos by confidence.
+    """Plot accuracy by confidence, before and after temperature scaling; a lower panel shows the number of photos.
 
     after: if None, only `before` is plotted.
     """
@@ -152,7 +152,7 @@ def class_f1_dots(tables: Mapping[str, Sequence[dict]]) -> Figure:
 
 
 def accuracy_by_age(ages: np.ndarray, is_correct: np.ndarray, is_age_correct: np.ndarray) -> Figure:
-    """Accuracy of the class and of the age group by age in years, above the number of photos.
+    """Accuracy of the class and of the age group by age in years; a lower panel shows the number of photos.
 
     ages: int [N]; is_correct, is_age_correct: bool [N]. Dotted lines mark the borders of the age groups.
     """

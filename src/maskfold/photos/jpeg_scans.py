@@ -28,7 +28,7 @@ def has_single_scan(header: JpegHeader) -> bool:
 
 
 def with_end_marker(header: JpegHeader) -> JpegHeader:
-    """If no end marker directly follows the data of a single scan, replace everything after the data with one.
+    """Replace everything after the data of a single scan with an end marker, unless an end marker follows directly.
 
     Samsung panoramas have a trailer with a movie right after the data. Viewers show these photos, because they decode
     all pixels before they look for the end marker. If the file is truncated, jpeg_damage.data_fault finds that data is

@@ -1,4 +1,4 @@
-"""Predict photos of a store with the models of finished parts, for inference, pseudo-labels and the audit."""
+"""Predict stored photos with models of finished parts (fold or refit), for inference, pseudo-labels and the audit."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -20,9 +20,9 @@ MODES = {
     "disabled": "disabled",
 }
 DEFAULT_PROJECT = "maskfold"
-# The variables that W&B may read: the user's identity, the connection to the server, and the folders of W&B's own
-# files. Other variables could merge the folds into one run (WANDB_RUN_ID), lengthen a wait (WANDB_INIT_TIMEOUT) or send
-# source code (WANDB_SAVE_CODE).
+# The variables that are not hidden from W&B: the user's identity, the connection to the server, the folders of W&B's
+# own files, notes and debugging. Other variables could merge the folds into one run (WANDB_RUN_ID), lengthen a wait
+# (WANDB_INIT_TIMEOUT) or send source code (WANDB_SAVE_CODE).
 ALLOWED_VARIABLES = frozenset(
     f"WANDB_{name}"
     for name in (
@@ -50,7 +50,7 @@ def hide_unknown_variables() -> Iterator[None]:
 
 @contextlib.contextmanager
 def staging_dir(folder: Path) -> Iterator[None]:
-    """Let W&B keep its copies of artifact files in `folder` until they are sent, unless WANDB_DATA_DIR is set.
+    """Let W&B keep its copies of artifact files, until they are sent, in WANDB_DATA_DIR if it is set, else in `folder`.
 
     By default W&B keeps the copies in the home directory, where photos would remain after the run folder is deleted.
     """
@@ -67,7 +67,7 @@ def staging_dir(folder: Path) -> Iterator[None]:
 def session_settings() -> Any:
     """Return W&B's settings in this process, read from W&B's settings files and the current environment.
 
-    If the environment has changed since W&B read it, the service is restarted first, except during a W&B run.
+    After a change of the environment, W&B's service is restarted first; during a W&B run, the old settings stay.
     """
     import wandb
     from wandb.sdk import wandb_setup

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from maskfold.pages.figures import BLUE, GREY, ORANGE, hide_upper_right_spines
 from maskfold.search.lr_suggestion import LrCurve, LrSuggestion
 
-# The y axis spans the range through which the smoothed loss falls, and this share of that range above and below it. A
+# The y axis covers the range through which the smoothed loss falls, extended at both ends by this share of the range. A
 # diverging loss is cut off, because otherwise nothing else would be visible.
 MARGIN = 0.5
 

@@ -71,7 +71,7 @@ class LrSuggestion:
 
 
 def suggest_lr(curve: LrCurve) -> LrSuggestion:
-    """Suggest a learning rate. Raises UserError if the loss never falls.
+    """Suggest a learning rate. Raises UserError if the smoothed loss never falls below its first value.
 
     `steepest` is where the slope of the smoothed loss against log(learning rate) is most negative, up to `lowest`.
     """

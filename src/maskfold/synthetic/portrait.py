@@ -13,7 +13,7 @@ CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 @dataclass(frozen=True)
 class Appearance:
-    """What the photos of one person have in common: colours (RGB, 0 to 255), lengths in pixels, and shares."""
+    """What all photos of a person share: colours (RGB, 0 to 255), lengths in pixels, and amounts from 0 to about 1."""
 
     skin: tuple[float, float, float]
     hair: tuple[float, float, float]

@@ -1,6 +1,6 @@
 """optim.accum_steps auto: find the largest micro-batches that fit into the GPU's memory.
 
-More and more micro-batches are tried, each time with real updates of a model with random weights, until one fits.
+More and more micro-batches are tried, each with real updates of a model with random weights, until the updates fit.
 """
 
 from collections.abc import Iterator

@@ -82,7 +82,7 @@ def training_step(state: TrainState, batch: Batch, update: Update, sums: EpochSu
     batch_sums = None
     if state.loss_fn.needs_f1_sums and (len(micro_batches) > 1 or accelerator.num_processes > 1):
         batch_sums = _f1_sums_of_batch(state, micro_batches)
-        # The training pass below must use the same dropout masks.
+        # The training pass below must use the same dropout masks as the extra pass above.
         _set_seed(update.dropout_seed)
     batch_loss = torch.zeros((), device=accelerator.device)
     for micro_step, (micro_images, micro_targets) in enumerate(micro_batches, 1):

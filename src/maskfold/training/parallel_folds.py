@@ -35,8 +35,8 @@ from maskfold.training.fold_trainer import run_job
 class _Slot:
     """The number of a training process, 0 to slots - 1, and the settings that the process gets from its parent.
 
-    slots: the number of processes that run at once. threads: CPU threads of the process. start_method: how the process
-    starts its data loader processes. has_locks: False after --no-lock.
+    slots: the largest number of processes that run at once. threads: CPU threads of the process. start_method: how the
+    process starts its data loader processes. has_locks: False after --no-lock.
     """
 
     number: int
@@ -69,7 +69,7 @@ class _Child:
     error: UserError | None = None
 
     def receive_error(self) -> None:
-        """Read the error if the child has sent one. Call this while the child runs, because a full pipe blocks it."""
+        """Read the error if the child has sent one. Call this while the child runs, as a full pipe blocks the child."""
         if not self.errors.closed and self.errors.poll():
             # recv raises EOFError if the child has ended without an error.
             with contextlib.suppress(EOFError):
@@ -80,9 +80,9 @@ class _Child:
 def fit_parallel(context: TrainContext, parts: Sequence[Part], updates: Mapping[str, int], slots: int) -> None:
     """Train each part in a process of its own, up to `slots` at the same time.
 
-    A signal is passed on to the children, which save a checkpoint and end. If a child raises UserError or is killed,
-    the other children save and end too; then UserError is raised here. For any other exception in a child, SystemExit
-    is raised. updates: {part: number of its optimiser updates}, for the estimate of the time left.
+    A signal is passed on to the children, which save a checkpoint and end. If a child fails, the other children save
+    and end too. Then UserError is raised here if the failed child raised it or was killed, otherwise SystemExit is
+    raised. updates: {part: number of its optimiser updates}, for the estimate of the time left.
     """
     stop, run = context.stop, context.run
     spawn, waiting, free_slots = multiprocessing.get_context("spawn"), list(parts), list(range(slots))
