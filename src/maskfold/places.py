@@ -45,7 +45,7 @@ def is_found(path: Path) -> bool:
 def absolute(path: Path) -> Path:
     """The absolute path without `..`.
 
-    Symbolic links are resolved only up to the last `..`, because `..` after a link means the parent of its target.
+    `link/..` means the parent of the link's target, so links before the last `..` are resolved. Later links are kept.
     """
     path = path.absolute()
     if ".." not in path.parts:
@@ -75,9 +75,9 @@ def _in_working_directory(path: Path) -> Path | None:
 def possible_paths(recorded: Path, holder: Path) -> Iterator[Path]:
     """Yield the existing paths that a recorded path may mean now, the most likely first.
 
-    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then each ending of
-    the path, from the whole path down to its name, is appended to each folder above the holder and to the working
-    directory. The parts before the ending may have been renamed or may belong to another machine. Paths to which this
+    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then the
+    path is tried with more and more of its first folders removed (a/b/c, b/c, c), in each folder above the holder and
+    in the working directory. The removed folders may have been renamed or may belong to another machine. Paths to which this
     user has no access are left out.
     """
     above = [folder for path in (absolute(holder), holder.resolve()) for folder in path.parents]

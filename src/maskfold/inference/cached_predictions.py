@@ -45,8 +45,8 @@ def checkpoint_hashes(run: RunFolder) -> dict[str, str]:
 class _Request:
     """A request for cached predictions of a run. source: the result of _source.
 
-    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: the words
-    that end a note about damaged predictions and say what happens next.
+    need_folds: whether the eval predictions must have fold_probs, which files of older versions lack. fix: the last
+    part of a note about damaged predictions, which says what happens next.
     """
 
     run: RunFolder

@@ -83,8 +83,8 @@ def make_submission(
     # Everything that is likely to fail comes before this, so that hardly any failure leaves a CSV without its manifest.
     write_submission(out, table, info)
     manifest["csv_sha256"] = sha256(out)
-    # A submission whose manifest lacks the key `inputs` is always made again. This is needed if models were trained
-    # again during the prediction.
+    # If models were trained again during the prediction, the key `inputs` is left out, so that the next command makes
+    # the submission again.
     if inputs is not None and [member["checkpoints"] for member in members] == hashes:
         manifest["inputs"] = inputs_record(inputs, manifest)
     write_json(out.with_suffix(".json"), manifest)
