@@ -75,10 +75,10 @@ def _in_working_directory(path: Path) -> Path | None:
 def possible_paths(recorded: Path, holder: Path) -> Iterator[Path]:
     """Yield the existing paths that a recorded path may mean now, the most likely first.
 
-    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then the
-    path is tried with more and more of its first folders removed (a/b/c, b/c, c), in each folder above the holder and
-    in the working directory. The removed folders may have been renamed or may belong to another machine. Paths to which this
-    user has no access are left out.
+    holder: the file or folder that contains the record. An absolute path comes first, unchanged. Then the path is tried
+    with more and more of its first folders removed (a/b/c, b/c, c), in each folder above the holder and in the working
+    directory. The removed folders may have been renamed or may belong to another machine. Paths to which this user has
+    no access are left out.
     """
     above = [folder for path in (absolute(holder), holder.resolve()) for folder in path.parents]
     parts = recorded.relative_to(recorded.anchor).parts
