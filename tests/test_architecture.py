@@ -134,6 +134,17 @@ def test_public_names_are_distinct():
     assert not {name: modules for name, modules in modules_by_name.items() if len(modules) > 1}
 
 
+def test_names_say_what_the_value_is():
+    """No assignment and no parameter in src has a name that says nothing."""
+    nameless = {"found", "said", "held", "told", "at", "of", "it", "res", "out2", "tmp", "obj"}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.arg):
+                assert node.arg not in nameless, f"{path}:{node.lineno}: {node.arg}"
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                assert node.id not in nameless, f"{path}:{node.lineno}: {node.id}"
+
+
 def test_scores_import_only_labels():
     assert set(imports(PACKAGE / "metrics" / "scores.py")) == {"maskfold.labels"}
 

@@ -32,8 +32,8 @@ def finished_run(config: Config, name: str, request: TrainRequest) -> tuple[RunF
     Returns None for all other runs, and if anything is unusual or wrong. train.py then calls fit_run, which finishes
     the run or reports the error.
     """
-    found = _find_finished(config, name, request)
-    return None if found is None else _show(*found)
+    finished = _find_finished(config, name, request)
+    return None if finished is None else _show(*finished)
 
 
 def finished_repeats(
@@ -43,17 +43,17 @@ def finished_repeats(
 
     Returns None in all other cases, before anything is printed: fit_repeats has the checks and the messages.
     """
-    found = []
+    all_finished = []
     for run_name, seeded in repeat_configs(config, name, seeds).items():
         if (finished := _find_finished(seeded, run_name, request)) is None:
             return None
-        found.append(finished)
-    return _show_repeats(found)
+        all_finished.append(finished)
+    return _show_repeats(all_finished)
 
 
-def _show_repeats(found: list[tuple[RunFolder, dict, list[str]]]) -> Iterator[tuple[RunFolder, dict]]:
-    for number, (run, summary, parts) in enumerate(found, 1):
-        report(f"run {number} of {len(found)}: {run.name}")
+def _show_repeats(all_finished: list[tuple[RunFolder, dict, list[str]]]) -> Iterator[tuple[RunFolder, dict]]:
+    for number, (run, summary, parts) in enumerate(all_finished, 1):
+        report(f"run {number} of {len(all_finished)}: {run.name}")
         yield _show(run, summary, parts)
 
 
