@@ -1,4 +1,7 @@
-"""The benchmarks run on tiny data; the tests check the form of their results, not the values."""
+"""The benchmarks run on tiny data; the tests check the form of their results, not the values.
+
+They are marked long because no user runs a benchmark: run them after a change of one.
+"""
 
 import json
 import os
@@ -31,7 +34,7 @@ SPEED = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_speed_is_measured_and_plotted(synthetic, tmp_path):
     groups = ("store", "loader", "training", "inference", "startup")
     out = tmp_path / "results.json"
@@ -55,7 +58,7 @@ def test_start_up_alone_has_no_figure(tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_draws_are_disjoint_people_and_scored(tmp_path):
     make_demo(tmp_path / "raw", 60, 6, seed=1)
     words = ["--data", tmp_path / "raw", "--out", tmp_path / "draws", "--draws", 2, "--train-people", 20]
@@ -80,7 +83,7 @@ def test_draws_are_disjoint_people_and_scored(tmp_path):
     assert len(set.union(*groups)) == 56
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_blends_are_scored_on_the_held_out_people(tmp_path):
     make_demo(tmp_path / "raw", 60, 6, seed=1)
     words = ["--data", tmp_path / "raw", "--out", tmp_path / "draws", "--draws", 2, "--train-people", 20]
@@ -91,7 +94,7 @@ def test_blends_are_scored_on_the_held_out_people(tmp_path):
     assert len(rows) == 1 + 3 + 5 + 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_expected_scores_are_compared_with_those_of_other_people(tmp_path):
     make_demo(tmp_path / "raw", 50, 6, seed=1)
     words = ["--data", tmp_path / "raw", "--out", tmp_path / "sets", "--sets", 2, "--train-people", 20]
@@ -115,7 +118,7 @@ def test_expected_scores_are_compared_with_those_of_other_people(tmp_path):
     assert not people[0] & people[1]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_ablation_compares_arms_with_the_reference(tmp_path):
     make_demo(tmp_path / "raw", 12, 6, seed=1)
     words = [ROOT / "configs" / "demo.yaml", "--data.root", tmp_path / "raw", "--data.folds", 2]
@@ -135,7 +138,7 @@ def test_an_ablation_compares_arms_with_the_reference(tmp_path):
     assert "focal" in wrong.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_audit_is_measured_on_models_of_several_strengths(tmp_path):
     make_demo(tmp_path / "raw", 12, 6, seed=1)
     words = [ROOT / "configs" / "demo.yaml", "--data.root", tmp_path / "raw", "--data.folds", 2]
@@ -167,7 +170,7 @@ def benchmark(name, words, folder):
     return done
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_members_are_scored_out_of_fold_and_held_out(tmp_path):
     make_demo(tmp_path / "raw", 12, 6, seed=1)
     shared = ["--data.root", tmp_path / "raw", "--data.folds", 2, "--optim.epochs", 1, "--optim.warmup_epochs", 0]
@@ -191,7 +194,7 @@ def test_members_are_scored_out_of_fold_and_held_out(tmp_path):
     assert len(rows) == 1 + 2 + 3 + 1 + 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_shift_warning_is_measured(tmp_path):
     make_demo(tmp_path / "raw", 45, 6, seed=1)
     words = ["--data", tmp_path / "raw", "--train-people", 30, "--eval-people", 15, "--other", tmp_path / "raw"]
