@@ -24,7 +24,7 @@ help:
 	@echo "make pair      update the .ipynb of each notebook from its .py"
 	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (under 8 minutes)"
 	@echo "make bench-gpu check and measure maskfold on a GPU: benchmarks/gpu.json and .md (at most 8 minutes)"
-	@echo "make docs      write the generated parts of docs/: the configuration reference and the picture in the README"
+	@echo "make docs      write the configuration reference, the picture in the README and the flags of the schema"
 	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     only install"
 

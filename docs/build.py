@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Write the generated parts of the documentation: `make docs`.
+"""Write the generated parts of the documentation and the flags of the schema: `make docs`.
 
 configuration.md lists every key of the schema; images/synthetic_people.webp shows seven photos each of some people of
-the demo. A test fails while configuration.md does not match the schema.
+the demo; config/flags.json makes `--help` fast. Tests fail while configuration.md or flags.json does not match the
+schema.
 """
 
 import tempfile
@@ -14,6 +15,8 @@ from pydantic.fields import FieldInfo
 
 from maskfold.config.choices import choice_in
 from maskfold.config.experiment import DATA_PATHS, MAY_CHANGE_ON_RESUME, Config, ConfigSection
+from maskfold.config.flags import FLAGS_FILE
+from maskfold.config.schema_flags import write_flags
 from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo
 
@@ -144,5 +147,6 @@ def write_picture(path: Path) -> None:
 
 if __name__ == "__main__":
     (DOCS / "configuration.md").write_text(configuration(), encoding="utf-8")
+    write_flags(FLAGS_FILE)
     write_picture(PICTURE)
-    print(f"written: {DOCS / 'configuration.md'}, {PICTURE}")
+    print(f"written: {DOCS / 'configuration.md'}, {FLAGS_FILE}, {PICTURE}")

@@ -32,8 +32,12 @@ def recipe(name):
     return load_config(ROOT / "configs" / f"{name}.yaml")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("file", [name for name in CONFIGS if name not in ("demo", "resnet18")])
+def marked(file):
+    # The largest model takes longer than all the others together.
+    return pytest.param(file, marks=pytest.mark.long if file == "swin_large" else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("file", [marked(name) for name in CONFIGS if name not in ("demo", "resnet18")])
 def test_a_config_makes_an_update(script, synthetic, file):
     """One update on 42 photos from random weights, with the loss, mixing, crop and accumulation of the configuration."""
     side = SIDES.get(file, 64)

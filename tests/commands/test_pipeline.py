@@ -247,8 +247,14 @@ def test_killed_pipelines_end_with_the_same_files(synthetic, tmp_path, whole, ki
     assert again.stdout.count("is up to date") == 2, again.stdout
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("signum", "status"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+        # train.py is tested with both signals.
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.long),
+    ],
+)
 def test_a_stopped_pipeline_saves_and_resumes(synthetic, tmp_path, whole, signum, status):
     home = tmp_path / "home"
     process = start_pipeline(synthetic, home)

@@ -6,7 +6,7 @@ from typing import Literal, get_args, get_origin
 import pytest
 
 from maskfold.config import choices
-from maskfold.config.choices import choice_in, names_by_dict, names_of
+from maskfold.config.choices import choice_in, choice_of, names_by_dict
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
 from maskfold.config.experiment import Config, ConfigSection, replaced, selects_on_validation
 from maskfold.config.yaml_file import load_config
@@ -72,7 +72,7 @@ def test_every_key_with_choices_is_listed_here():
 @pytest.mark.parametrize("key", CHOICES)
 def test_the_schema_has_the_choices_of_the_code(key):
     """Also those that a dict gets from somewhere else than its own lines, which the schema would not see."""
-    assert set(names_of(FIELDS[key])) - ({"none"} - CHOICES[key]) == CHOICES[key]
+    assert set(choice_of(FIELDS[key]).names) == CHOICES[key]
 
 
 def test_a_choice_is_one_line(tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ def test_a_missing_compiler_is_one_error_and_nothing_is_written(synthetic, tmp_p
     assert not runs.exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long  # Two compilations take a minute.
 def test_cached_kernels_do_not_hide_a_missing_compiler(tmp_path):
     done = call([sys.executable, "-c", CHECK], tmp_path)
     assert done.returncode == 0, done.stderr

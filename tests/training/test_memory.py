@@ -67,7 +67,8 @@ def resident() -> int:
         pytest.param(("--optim.ema_decay", 0), marks=pytest.mark.slow),
         pytest.param(("--model.frozen_epochs", "all"), marks=pytest.mark.slow),
         pytest.param(("--run.keep", "soup", "--data.num_workers", 1), marks=pytest.mark.slow),
-        pytest.param(("--run.compile", "true", "--model.backbone", "test_resnet"), marks=pytest.mark.slow),
+        # Compiling takes minutes.
+        pytest.param(("--run.compile", "true", "--model.backbone", "test_resnet"), marks=pytest.mark.long),
     ],
     ids=lambda more: " ".join(map(str, more)),
 )

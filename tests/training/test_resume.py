@@ -245,7 +245,7 @@ def test_two_processes_pseudo_label_as_one(synthetic, tmp_path):
     near(*runs)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # A rare case of two processes that train as one.
 def test_a_batch_smaller_than_the_processes(synthetic, tmp_path):
     """42 photos in batches of 41: the last batch has one photo, and the second process none.
 
@@ -260,7 +260,7 @@ def test_a_batch_smaller_than_the_processes(synthetic, tmp_path):
 @pytest.mark.slow
 def test_two_stopped_processes_resume(synthetic, tmp_path):
     """Stopped within an epoch by SIGTERM to torchrun, then resumed."""
-    more = ("--optim.epochs", 30, "--folds", 0, "--run.checkpoint_updates", 2, *ACCUMULATED)
+    more = ("--optim.epochs", 12, "--folds", 0, "--run.checkpoint_updates", 2, *ACCUMULATED)
     done(start(synthetic, tmp_path / "whole", *more, launcher=torchrun("--nproc-per-node", 2)))
     two = torchrun("--nproc-per-node", 2)
     process = start(synthetic, tmp_path / "stopped", *more, launcher=two)

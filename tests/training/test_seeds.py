@@ -91,8 +91,14 @@ def test_wrong_seeds_are_errors_before_anything_is_written(script, synthetic, fl
     assert not Path("runs").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("how", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGINT", 130)])
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [
+        pytest.param("SIGKILL", -signal.SIGKILL, marks=pytest.mark.slow),
+        # A single run is tested with SIGINT too.
+        pytest.param("SIGINT", 130, marks=pytest.mark.long),
+    ],
+)
 def test_a_kill_in_the_second_of_three_runs(synthetic, tmp_path, how, status):
     seeds = ("--seeds", 1, 2, 3)
     done(start(synthetic, tmp_path / "unbroken", *seeds))

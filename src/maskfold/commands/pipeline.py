@@ -7,13 +7,16 @@ Every configuration key is also a flag: --section.key VALUE overrides the file.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
-from maskfold.config.experiment import Data
 from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.environment import launched_processes
 from maskfold.errors import UserError
 from maskfold.places import Places
+
+if TYPE_CHECKING:
+    from maskfold.config.experiment import Data
 
 
 def main() -> None:
@@ -89,7 +92,7 @@ def _check_new(out: Path) -> None:
         check_out(out)
 
 
-def _prepare(data: Data) -> bool:
+def _prepare(data: "Data") -> bool:
     """Prepare the data, unless an existing prepared folder is used as it is; return whether there is an eval set."""
     from maskfold.commands.prepare import run_prepare
     from maskfold.data.corrections import check_corrections

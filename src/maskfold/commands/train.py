@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
-from maskfold.config.field_types import MAX_SEED
 from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.errors import UserError
 from maskfold.places import absolute
@@ -140,6 +139,8 @@ def _results_of_repeats(
 
 def _check_seeds(seeds: list[int]) -> None:
     """Raise UserError for seeds that are out of range or given twice."""
+    from maskfold.config.field_types import MAX_SEED
+
     for seed in seeds:
         if not 0 <= seed <= MAX_SEED:
             raise UserError(f"--seeds {seed} is not valid; use whole numbers from 0 to {MAX_SEED}")

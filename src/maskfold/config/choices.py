@@ -7,11 +7,12 @@ Importing the module would import torch, so every --help and every read of a con
 import ast
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import GetCoreSchemaHandler
-from pydantic.fields import FieldInfo
-from pydantic_core import CoreSchema, core_schema
+if TYPE_CHECKING:
+    from pydantic import GetCoreSchemaHandler
+    from pydantic.fields import FieldInfo
+    from pydantic_core import CoreSchema
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -56,7 +57,9 @@ class Choice:
             raise ValueError(f"input should be {', '.join(others)} or {last}")
         return value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, source: Any, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        from pydantic_core import core_schema
+
         return core_schema.no_info_before_validator_function(self.check, handler(source))
 
 
@@ -67,10 +70,6 @@ def choice_in(annotation: Any) -> Choice | None:
     return next((choice for inner in get_args(annotation) if (choice := choice_in(inner))), None)
 
 
-def names_of(field: FieldInfo) -> tuple[str, ...]:
-    """The names that a key's flag accepts, with `none` if the key may be None; () if its values are not names."""
-    if get_origin(field.annotation) is Literal:
-        return get_args(field.annotation)
-    choice = next(filter(None, map(choice_in, (*field.metadata, field.annotation))), None)
-    empty = ("none",) if type(None) in get_args(field.annotation) else ()
-    return (*choice.names, *empty) if choice else ()
+def choice_of(field: "FieldInfo") -> Choice | None:
+    """The Choice whose names are the values of a key, or None."""
+    return next(filter(None, map(choice_in, (*field.metadata, field.annotation))), None)

@@ -7,10 +7,9 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
-from maskfold.config.choices import names_of
-from maskfold.config.experiment import Config, ConfigSection
+from maskfold.config.flags import config_flags
 from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
 from maskfold.fileio import CANNOT_WRITE
 from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error
@@ -52,38 +51,29 @@ def add_config_flags(parser: Parser) -> None:
     """Add one flag per key of the schema, `--section.key VALUE`, with its meaning and default in the help."""
     # The usage line shows one placeholder instead of more than sixty flags.
     parser.usage = f"{parser.format_usage().removeprefix('usage: ').rstrip()} [--SECTION.KEY VALUE ...]"
-    for name, field in Config.model_fields.items():
-        if isinstance(field.default, ConfigSection):
-            group = parser.add_argument_group(name)
-            for key, inner in type(field.default).model_fields.items():
-                _add_flag(group, f"{name}.{key}", inner)
-        else:
-            _add_flag(parser, name, field)
-
-
-def _add_flag(group, dotted: str, field) -> None:
-    names = names_of(field)
-    several, open_ended = isinstance(field.default, tuple), Ellipsis in get_args(field.annotation)
-    default = (" ".join(map(str, field.default)) or None) if several else field.default
-    group.add_argument(
-        f"--{dotted}",
-        # The values remain text here. The schema converts and checks them like the values of a file.
-        nargs="+" if open_ended else len(field.default) if several else None,
-        metavar="{" + ",".join(names) + "}" if names else ("H", "W") if several and not open_ended else "VALUE",
-        default=argparse.SUPPRESS,
-        help=f"{field.description} (default: {'none' if default is None else default})".replace("%", "%%"),
-    )
+    groups: dict[str, Any] = {"": parser}
+    for flag in config_flags():
+        section = flag.key.rpartition(".")[0]
+        if section not in groups:
+            groups[section] = parser.add_argument_group(section)
+        groups[section].add_argument(
+            f"--{flag.key}",
+            # The values remain text here. The schema converts and checks them like the values of a file.
+            nargs=flag.num_values,
+            metavar=flag.metavar,
+            default=argparse.SUPPRESS,
+            help=flag.meaning.replace("%", "%%"),
+        )
 
 
 def config_overrides(args: argparse.Namespace) -> dict[str, Any]:
     """The values of the flags that are keys of the schema, as text; `none` becomes None if the key may be None."""
-    flags = {key: value for key, value in vars(args).items() if "." in key or key in Config.model_fields}
-    for key, value in flags.items():
-        section, _, name = key.rpartition(".")
-        fields = type(Config.model_fields[section].default).model_fields if section else Config.model_fields
-        if value in ("none", "null") and type(None) in get_args(fields[name].annotation):
-            flags[key] = None
-    return flags
+    flag_by_key = {flag.key: flag for flag in config_flags()}
+    values = {key: value for key, value in vars(args).items() if key in flag_by_key}
+    return {
+        key: None if flag_by_key[key].may_be_none and value in ("none", "null") else value
+        for key, value in values.items()
+    }
 
 
 def _terminate(signum, _frame) -> NoReturn:

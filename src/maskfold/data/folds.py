@@ -96,7 +96,11 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
 
 
 def largest_share_difference(images: pd.DataFrame, folds: pd.DataFrame) -> float:
-    """Return the maximum over the classes of (max - min) / max of a class's shares in the folds."""
+    """Return how much the folds differ in the share of a class, for the class in which they differ most, from 0 to 1.
+
+    The share of a class is its part of the photos of a fold. The result is (largest share - smallest share) / largest
+    share.
+    """
     fold = images.person_id.map(folds.set_index("person_id").fold)
     counts = np.zeros((fold.max() + 1, NUM_CLASSES))
     np.add.at(counts, (fold, images.label), 1)

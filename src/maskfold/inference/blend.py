@@ -25,8 +25,9 @@ class Blend:
     members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: the first member's
     predictions of the N photos that all members predict out-of-fold; member_probs: float [M, N, 18], the probabilities
     of all M members for these photos. cross_fitted: the blend's predictions of these photos, with parameters fitted
-    without the photo's person; its score is that of one fold's models, not of the mean of all folds. params: fitted on
-    all people. decision_gain: the gain of the decision over the most probable label; None for the decision argmax.
+    without the photo's person; each photo is predicted by the models of one fold only, not by the mean of all folds.
+    params: fitted on all people. decision_gain: the gain of the decision over the most probable label; None for the
+    decision argmax.
     """
 
     eval_predictions: Predictions

@@ -92,9 +92,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    The number of training people is chosen so that a training person has, on average, as many sampled photos as an eval
-    person. If there are fewer training people than that, all are used, with more photos each. If the eval set is large,
-    most people have at most one sampled photo; if it is small, all photos of the sampled people are used.
+    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. The number of
+    training people is chosen so that a sampled training person has, on average, as many sampled photos as an eval
+    person. If there are fewer training people than that, all are used, with more photos each.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

@@ -104,7 +104,7 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
 
     The file name contains a hash of everything that the pixels depend on (photos, crop, sizes, decoder). An existing
     file is looked up in --cache, then in store/ of the prepared folder. A new file is written to --cache if it is
-    given, else to store/, or to a temporary folder if that folder cannot hold it. While one process builds, others
+    given, else to store/. If that folder cannot hold it, a temporary folder is used. While one process builds, others
     wait. Raises UserError if no folder has room, or if a photo is unreadable or has changed since it was prepared.
     """
     expected = prepared.meta["fingerprint" if table is prepared.images else "eval_fingerprint"]

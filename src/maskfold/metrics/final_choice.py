@@ -13,16 +13,17 @@ recorded public scores (Bishop 2006, Pattern Recognition and Machine Learning, s
 are sampled from the result.
 
 rho is estimated from the share d of the photos on which the labels of two submissions differ. Let a photo have the
-value 1 if its label is correct, else 0. If a submission has the accuracy a, its values have the variance a (1 - a). The
-values of two submissions differ on at most the share d of the photos, so rho is at least 1 - d / (2 a (1 - a)). This
+value 1 if its label is correct, else 0. If both submissions have the accuracy a, their values have the variance
+a (1 - a), and the difference of their values has the variance 2 a (1 - a) (1 - rho). This difference is 0 where the
+labels are equal and at most 1 elsewhere, so its variance is at most d, and rho is at least 1 - d / (2 a (1 - a)). This
 bound is used as rho. It is too low if the submissions make different errors on the same photos. The probabilities of
-being the best are then closer to each other than they should be, and the expected maximum is a little too high.
+being the best then differ too little, and the expected maximum is a little too high.
 
 Assumptions:
 - Only the expected score and the variance of its error are known about each T. The best of many expected scores is
   therefore not shrunk towards their mean.
 - Macro F1 is used in place of the accuracy a.
-- The correlation over people, and that of the errors of the expected scores, equal the correlation over photos.
+- The same rho holds for the values of photos, for the scores of people, and for the errors of the expected scores.
 - The public leaderboard scores half of the eval set.
 """
 
@@ -40,7 +41,8 @@ ACCURACY_RANGE = (0.05, 0.95)
 # Leaderboards show four digits. The variance of this rounding also keeps the covariance matrix of the public scores
 # invertible if two submissions are equal.
 ROUNDING_VARIANCE = 1e-4**2 / 12
-# Scores that differ by less than this are tied, because the decomposition of a singular matrix has rounding errors.
+# Scores that differ by less than this count as equal. Equal submissions have equal scores, but the sampled ones differ
+# by rounding errors.
 MAX_TIE_DIFFERENCE = 1e-6
 
 
@@ -125,10 +127,11 @@ def label_correlation(labels: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def nearest_correlation(matrix: np.ndarray) -> np.ndarray:
-    """Return a positive semidefinite matrix with diagonal 1 near a symmetric matrix with diagonal 1, float [n, n].
+    """Return a correlation matrix (positive semidefinite, with diagonal 1) that is close to the given matrix.
 
-    Negative eigenvalues become 0; then rows and columns are scaled (the spectral method of Rebonato & Jaeckel 1999, The
-    most general methodology to create a valid correlation matrix).
+    matrix: float [n, n], symmetric, with diagonal 1; it may have negative eigenvalues. They become 0; then rows and
+    columns are scaled (the spectral method of Rebonato & Jaeckel 1999, The most general methodology to create a valid
+    correlation matrix).
     """
     values, vectors = np.linalg.eigh(matrix)
     clipped = (vectors * np.maximum(values, 0)) @ vectors.T

@@ -77,7 +77,8 @@ class FoldTrainer:
         self.state = make_train_state(self.config, self.classifier, self.photos, accelerator)
         self.kept = KeptWeights(self.run, self.name, self.config.run, self.is_main)
         self.history: list[dict] = []  # one row of metrics per finished epoch
-        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)  # updates in the current epoch, and their sums
+        # The number of updates in the current epoch, and the sums of their losses and gradient norms.
+        self.step, self.sums = 0, EpochSums.zeros(accelerator.device)
         # True while training waits for the next batch: weights and optimiser are then consistent and can be saved.
         self.is_between_updates = False
         # The logger is silent until resume() has loaded the history.
@@ -104,8 +105,8 @@ class FoldTrainer:
             save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """Save a checkpoint after an error; return False without saving during an update or with several processes."""
-        # The sums of several processes can't be reduced after an error.
+        """Save a checkpoint after an error, if possible, and return whether it was saved."""
+        # Several processes can't reduce their sums after an error.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
         with contextlib.suppress(OSError):
