@@ -94,7 +94,7 @@ def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. The number of
     training people is chosen so that a sampled training person has, on average, as many sampled photos as an eval
-    person. If there are fewer training people than that, all are used, with more photos each.
+    person. If the data has too few training people for this, all of them are used, with more photos each.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

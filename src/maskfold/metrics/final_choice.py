@@ -34,15 +34,15 @@ import numpy as np
 from maskfold.metrics.bootstrap import Z_TWO_SIDED
 
 NUM_DRAWS = 20_000
-# Up to this number of submissions to select, all sets are compared.
+# To select up to this number of submissions, all sets of so many submissions are compared.
 MAX_EXHAUSTIVE = 2
 # The accuracy in the bound on rho is clipped to this range, because the bound divides by a (1 - a).
 ACCURACY_RANGE = (0.05, 0.95)
 # Leaderboards show four digits. The variance of this rounding also keeps the covariance matrix of the public scores
 # invertible if two submissions are equal.
 ROUNDING_VARIANCE = 1e-4**2 / 12
-# Scores that differ by less than this count as equal. Equal submissions have equal scores, but the sampled ones differ
-# by rounding errors.
+# Two scores are equal if their difference is smaller than this. Equal submissions have equal scores, but their sampled
+# scores differ by rounding errors.
 MAX_TIE_DIFFERENCE = 1e-6
 
 

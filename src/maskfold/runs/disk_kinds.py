@@ -1,6 +1,6 @@
 """The kinds of files that can be deleted from runs and prepared folders."""
 
-# The kind of a run folder itself.
+# Stands for a whole run folder where the other kinds stand for some of its files.
 WHOLE_RUN = "runs"
 # {kind: description}, in the order of the table and of the flags of clean.py.
 KINDS = {

@@ -59,7 +59,7 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
 
 
 def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path) -> TrainingPhotos:
-    """Add the store of the eval photos, and add the photos that pseudo.csv (path) lists to train_rows."""
+    """Add the store of the eval photos; the photos listed in pseudo.csv become training rows. path: pseudo.csv."""
     config, prepared = context.config, context.prepared
     ids, num_train = pd.Index(prepared.eval_table.image_id), len(photos.labels)
     rows, pseudo_labels = read_pseudo_labels(path, ids)
