@@ -43,9 +43,9 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     """Return (table, fits). table: one row per person and axis; in each axis the most suspect person comes first.
 
     margin: log P(label) - log P(other class), averaged over the person's photos; the other class is the one with the
-    highest mean log P. On the mask axis, the two photos incorrect_mask and normal may be exchanged: there, margin is
-    the sum of both photos' log P(own label) - log P(label of the other photo). Margins are scaled so that the median of
-    their absolute values is the same in all folds (see scaled_by_fold).
+    highest mean log P. On the mask axis, the two photos incorrect_mask and normal may be exchanged. For each of them,
+    log P(its label) - log P(the other photo's label) is computed, and margin is the sum of these two differences.
+    Margins are scaled so that the median of their absolute values is the same in all folds (see scaled_by_fold).
     field, value: the suggested correction, in the form of a corrections CSV. For the young age group, the column value
     is 29, the group's highest age; for the old group it is 60, the lowest; for the middle group it is empty, because no
     single age can be suggested.

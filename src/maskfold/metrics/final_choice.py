@@ -20,8 +20,8 @@ bound is used as rho. It is too low if the submissions make different errors on 
 being the best then differ too little, and the expected maximum is a little too high.
 
 Assumptions:
-- Only the expected score and the variance of its error are known about each T. The best of many expected scores is
-  therefore not shrunk towards their mean.
+- Each T is estimated from its own submission only. The best of many expected scores is probably too high by chance, but
+  it is not shrunk towards the mean of the others.
 - Macro F1 is used in place of the accuracy a.
 - The same rho holds for the values of photos, for the scores of people, and for the errors of the expected scores.
 - The public leaderboard scores half of the eval set.
@@ -34,7 +34,7 @@ import numpy as np
 from maskfold.metrics.bootstrap import Z_TWO_SIDED
 
 NUM_DRAWS = 20_000
-# To select up to this number of submissions, all sets of so many submissions are compared.
+# If at most this number of submissions is to be selected, all possible selections are compared.
 MAX_EXHAUSTIVE = 2
 # The accuracy in the bound on rho is clipped to this range, because the bound divides by a (1 - a).
 ACCURACY_RANGE = (0.05, 0.95)
