@@ -103,8 +103,8 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
 def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Return the rows of the mask axis. The margin is low if incorrect_mask and normal seem to be exchanged.
 
-    Only people with both photos have a row. people: person_ids [P]; of_photo: index in `people` of the person of each
-    photo, int [N]; probs: probabilities of the mask classes, float [N, 3].
+    Only people with both photos have a row. people: person_ids [P]; of_photo: for each photo, the index of its person
+    in `people`, int [N]; probs: probabilities of the mask classes, float [N, 3].
     """
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
     mask = decode_label(oof.label)[0]

@@ -92,9 +92,10 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. The number of
-    training people is chosen so that a sampled training person has, on average, as many sampled photos as an eval
-    person. If the data has too few training people for this, all of them are used, with more photos each.
+    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. If the
+    eval set is large, only a few photos of each eval person are sampled. The number of training people is therefore
+    chosen so that training people have, on average, equally few sampled photos. If the data has too few training people
+    for this, all of them are used, with more photos each.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

@@ -17,13 +17,14 @@ value 1 if its label is correct, else 0. If both submissions have the accuracy a
 a (1 - a), and the difference of their values has the variance 2 a (1 - a) (1 - rho). This difference is 0 where the
 labels are equal and at most 1 elsewhere, so its variance is at most d, and rho is at least 1 - d / (2 a (1 - a)). This
 bound is used as rho. It is too low if the submissions make different errors on the same photos. The probabilities of
-being the best then differ too little, and the expected maximum is a little too high.
+being the best are then too similar, and the expected maximum is a little too high.
 
 Assumptions:
-- Each T is estimated from its own submission only. The best of many expected scores is probably too high by chance, but
-  it is not shrunk towards the mean of the others.
+- Each mu is used as it is. The highest of many expected scores is probably too high by chance, but it is not shrunk
+  towards their mean.
 - Macro F1 is used in place of the accuracy a.
-- The same rho holds for the values of photos, for the scores of people, and for the errors of the expected scores.
+- The correlation rho of the values 0 and 1 above is also that of the scores of two submissions (e and e'), and that of
+  the errors of their expected scores (T).
 - The public leaderboard scores half of the eval set.
 """
 
@@ -86,7 +87,8 @@ def choose_final(known: KnownScores, labels: np.ndarray, count: int, seed: int =
     mean, covariance = private_scores(known, label_correlation(labels, known.expected))
     draws = draw_scores(mean, covariance, seed)
     half = Z_TWO_SIDED * np.sqrt(np.diag(covariance))
-    # select_best takes the first of equally good submissions, so they are sorted by their expected scores.
+    # select_best takes the first of equally good selections. Because submissions are sorted by expected score before,
+    # this is the one with the higher expected scores.
     order = np.argsort(-mean, kind="stable")
     selected, expected_best = select_best(draws[:, order], count)
     return FinalChoice(
