@@ -23,7 +23,7 @@ from maskfold.errors import UserError
 from maskfold.inference.blend import Blend, blend_predictions
 from maskfold.inference.cached_predictions import read_cached_predictions
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, Z_TWO_SIDED, People, Resampling, new_set_scores
+from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, Z_TWO_SIDED, Resampling, new_set_means, new_set_scores
 from maskfold.metrics.eval_posterior import (
     TEMPERATURES,
     PosteriorFamily,
@@ -187,22 +187,7 @@ def estimate_fold_gain(
     order = np.argsort(accuracies, kind="stable")
     correct = (oof.pred_labels == oof.labels).astype(np.float64)
     gain = float(np.interp(correct.mean(), accuracies[order], gains[order]))
-    new_accuracies = _new_set_accuracies(correct, oof, eval_people, resampling)
+    new_accuracies = new_set_means(correct, oof.labels, oof.people, eval_people, resampling)
     resampled = np.interp(new_accuracies, accuracies[order], gains[order])
     gain -= float(resampled.mean()) - gain
     return FoldGain(gain, float(np.hypot(resampled.std(ddof=1), MODEL_ERROR * gain)))
-
-
-def _new_set_accuracies(
-    correct: np.ndarray, oof: LabelledPredictions, new_people: int, resampling: Resampling
-) -> np.ndarray:
-    """Accuracy on new sets of `new_people` people, one sampled from each resample of the people; float [resamples].
-
-    correct: float [N], 1 if the predicted label of a photo is correct, else 0.
-    """
-    people = People(oof.labels, oof.people)
-    per_person = np.stack([np.bincount(people.person_index, weights) for weights in (correct, np.ones(len(correct)))])
-    rng = np.random.default_rng(resampling.seed)
-    samples = people.resample_to_size(rng, people.resample(rng, resampling.count), new_people)
-    num_correct, num_photos = people.totals(per_person.T[:, None], samples)[:, 0].T
-    return num_correct / num_photos

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ MAX_SAMPLED_PHOTOS, MAX_SAMPLED_EVAL_PHOTOS = 1400, 700
 # The warning describes at most MAX_NAMED differences. Each is a statistic whose own AUC differs from 0.5 by at least
 # MIN_DIFFERENCE.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
+DESCRIPTIONS = tuple(description for meanings in MEANINGS.values() for description in meanings)
 
 
 class Shift(JsonRecord):
@@ -36,7 +37,7 @@ class Shift(JsonRecord):
     auc: Annotated[float, Field(ge=0, le=1)]
     threshold: Annotated[float, Field(ge=0, le=1)]
     differs: bool
-    differences: list[str]
+    differences: list[Literal[DESCRIPTIONS]]
 
 
 class ShiftFile(JsonRecord):
@@ -94,8 +95,8 @@ def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. If the
     eval set is large, only a few photos of each eval person are sampled. The number of training people is therefore
-    chosen so that training people have, on average, equally few sampled photos. If the data has too few training people
-    for this, all of them are used, with more photos each.
+    chosen so that a training person has, on average, as few sampled photos as an eval person. If the data has too few
+    training people for this, all of them are used, with more photos each.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

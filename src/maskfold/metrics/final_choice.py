@@ -16,15 +16,14 @@ rho is estimated from the share d of the photos on which the labels of two submi
 value 1 if its label is correct, else 0. If both submissions have the accuracy a, their values have the variance
 a (1 - a), and the difference of their values has the variance 2 a (1 - a) (1 - rho). This difference is 0 where the
 labels are equal and at most 1 elsewhere, so its variance is at most d, and rho is at least 1 - d / (2 a (1 - a)). This
-bound is used as rho. It is too low if the submissions make different errors on the same photos. The probabilities of
-being the best are then too similar, and the expected maximum is a little too high.
+bound is used as rho. It is too low if the submissions make different errors on the same photos. Then the
+probabilities of being the best are too close to each other, and the expected maximum is a little too high.
 
 Assumptions:
 - Each mu is used as it is. The highest of many expected scores is probably too high by chance, but it is not shrunk
   towards their mean.
 - Macro F1 is used in place of the accuracy a.
-- The correlation rho of the values 0 and 1 above is also that of the scores of two submissions (e and e'), and that of
-  the errors of their expected scores (T).
+- rho, which is estimated from single photos, is also the correlation between two submissions in T, in e and in e'.
 - The public leaderboard scores half of the eval set.
 """
 
@@ -87,8 +86,7 @@ def choose_final(known: KnownScores, labels: np.ndarray, count: int, seed: int =
     mean, covariance = private_scores(known, label_correlation(labels, known.expected))
     draws = draw_scores(mean, covariance, seed)
     half = Z_TWO_SIDED * np.sqrt(np.diag(covariance))
-    # select_best takes the first of equally good selections. Because submissions are sorted by expected score before,
-    # this is the one with the higher expected scores.
+    # Sorted by expected score, because select_best takes the first of equally good selections.
     order = np.argsort(-mean, kind="stable")
     selected, expected_best = select_best(draws[:, order], count)
     return FinalChoice(

@@ -37,8 +37,8 @@ LABELS_FILE = "pseudo.csv"
 def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
     """Return the photos of a part, and add pseudo-labelled eval photos if pseudo.runs is set.
 
-    The rows of the eval photos follow those of the training photos; train_rows gets only the eval photos with a
-    confident label. They are selected once and recorded in the part's folder: pseudo.csv contains the photos and
+    The rows of the eval photos follow those of the training photos. Only eval photos with a confident label are added
+    to train_rows. They are selected once and recorded in the part's folder: pseudo.csv contains the photos and
     labels, and pseudo.json the models that predicted the labels.
     """
     context, part = job.context, job.part
