@@ -26,8 +26,8 @@ class Blend:
     members predict out-of-fold, with their labels and people, and the predictions of the first member only;
     member_probs: float [M, N, 18], the probabilities of all M members for these photos. cross_fitted: the blend's
     predictions of these photos; each photo is predicted by the models of one fold only, with parameters that were
-    fitted without its person. params: fitted on all people. decision_gain: the gain of the decision over the most probable label; None for the
-    decision argmax.
+    fitted without its person. params: fitted on all people. decision_gain: the gain of the decision over the most
+    probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions
