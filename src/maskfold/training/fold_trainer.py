@@ -31,8 +31,8 @@ LOG_INTERVAL = 10
 def run_job(job: FoldJob) -> None:
     """Train a part from its last checkpoint, if any; write its weights, metrics.jsonl and, for a fold, oof.npz.
 
-    The completed updates are saved after a stop request and, with a single process, after an error between two updates.
-    Finally, the data loaders' worker processes are ended and memory is freed.
+    The completed updates are saved after a stop request. A single process also saves them after an error that occurs
+    while it waits for a batch. Finally, worker processes are ended and memory is freed.
     """
     context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
     if context.stop.has_trained and context.stop.is_requested(accelerator):
