@@ -24,7 +24,7 @@ LAYERS = (
     ("inference",),
     ("pages",),
     ("evaluation", "search"),
-    ("audit",),
+    ("audit", "export"),
     ("report",),
     ("commands",),
     ("__init__",),
