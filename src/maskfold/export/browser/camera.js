@@ -108,7 +108,9 @@ export class Camera {
     const faces = answer.faces.map(([left, top, ...size]) => [
       left * scale + part.left, top * scale + part.top, ...size.map((side) => side * scale),
     ]);
-    const window = settings.crop === "face" ? answer.window : [part.top, part.left, part.height, part.width];
+    const frame = [part.top, part.left, part.height, part.width];
+    // Without a face, the centre of the picture is classified, but a frame there would suggest that this is intended.
+    const window = settings.crop === "face" && faces.length ? answer.window : frame;
     outline(context, { faces, window, width: overlay.width, height: overlay.height }, settings, 3);
   }
 

@@ -13,7 +13,7 @@ const MIN_SEEN = 0.25;
 // Bars for the probabilities of all axes; update(probs) changes them. They are built once, because the camera changes
 // them many times per second.
 export function resultBars(axes) {
-  const best = element("p", { css: "best" }, element("span", { text: "best" }), element("b"));
+  const best = element("p", { css: "best" }, element("span"), element("b"));
   const bars = element("div", { css: "bars" }), rows = {};
   for (const [axis, count] of Object.entries(axes)) {
     rows[axis] = Array.from({ length: count }, (_, i) => {
@@ -29,6 +29,7 @@ export function resultBars(axes) {
   const update = (probs) => {
     const sums = marginals(probs, axes), indices = bestClass(probs, axes);
     const names = Object.keys(axes).map((axis, i) => [axis, `@${axis}_${indices[i]}`]);
+    show(best.firstChild, "best", { n: Math.round(100 * Math.max(...probs)) });
     show(best.lastChild, "best_value", Object.fromEntries(names));
     for (const axis of Object.keys(axes)) {
       const top = sums[axis].indexOf(Math.max(...sums[axis]));
