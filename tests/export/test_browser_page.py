@@ -113,7 +113,7 @@ def test_the_runtime_is_the_published_one():
 
 
 def test_networks_that_are_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(browser_page, "MAX_GRAPH_MB", 0.03)
+    monkeypatch.setattr(browser_page, "MAX_GRAPH_MB", 0.045)
     model = tiny_page_model("none")
     with pytest.raises(UserError, match=r"tiny: the networks have .* MB.*--folds"):
         write_page(tmp_path / "app.html", model)

@@ -195,6 +195,7 @@ def test_a_device_that_computes_other_numbers(browser, tmp_path):
     row, source = model.check["inputs"][0], model.check["sources"][0]
     changed = {
         "probs": {"inputs": [row | {"probs": [row["probs"][0] + 0.001, *row["probs"][1:]]}]},
+        "photos": {"sources": [source | {"probs": source["probs"][::-1]}]},
         "pixels": {"sources": [source | {"input_sha256": "0" * 64}]},
         "nothing": {},
     }

@@ -78,12 +78,15 @@ def tiny_page_model(crop: str, temperature: float = 1.3, name: str = "tiny") -> 
     model = PageModel(name, [tiny_graph(seed) for seed in (0, 1)], temperature, data, {}, {})
     inputs = np.random.default_rng(0).integers(0, 256, (2, *data.image_size, 3), np.uint8)
     source = face_photo(1)[50:400, 30:340].copy()
-    sha256 = hashlib.sha256(EvalTransform(data)(stored_pixels(source, data)[0]).tobytes()).hexdigest()
+    preprocessed = EvalTransform(data)(stored_pixels(source, data)[0])
+    sha256 = hashlib.sha256(preprocessed.tobytes()).hexdigest()
     rows = [
         {"photo": base64.b64encode(photo.tobytes()).decode(), "probs": probs.tolist()}
         for photo, probs in zip(inputs, expected_probs(model, inputs), strict=True)
     ]
-    sources = [{"png": base64.b64encode(png_bytes(source)).decode(), "input_sha256": sha256}]
+    [probs] = expected_probs(model, preprocessed[None])
+    png = base64.b64encode(png_bytes(source)).decode()
+    sources = [{"png": png, "input_sha256": sha256, "probs": probs.tolist()}]
     check = {"inputs": rows, "sources": sources, "tolerance": 1e-4}
     scores = {"macro_f1": 0.7123, "macro_f1_ci95": [0.6912, 0.7351]}
     return PageModel(name, model.graphs, temperature, data, scores, check)

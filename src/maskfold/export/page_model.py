@@ -15,7 +15,7 @@ class PageModel:
     metrics/calibration.apply_temperature. data: the run's config.data. scores: the run's scores as in summary.json; the
     page shows macro_f1 with macro_f1_ci95. check: the content of check.json: inputs, with base64 of uint8 [H, W, 3] in
     `photo` and 18 `probs` each; sources, with base64 of a PNG file in `png` and the SHA-256 of its preprocessed pixels
-    in `input_sha256` each; and `tolerance`, the largest difference of a probability that passes.
+    in `input_sha256` and 18 `probs` each; and `tolerance`, the largest difference of a probability that passes.
     """
 
     name: str
