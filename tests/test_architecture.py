@@ -35,7 +35,13 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init_
 MAX_MODULES, MAX_LINES = 16, 200
 ENDING = re.compile(r"(ations?|ates?|ings?|ions?|ers?|ors?|ed|es|e|s)$")
 # A module of commands/ is named after its verb, also where a folder holds what the verb does: {verb: that folder}.
-FOLDER_BY_VERB = {"audit": "audit", "evaluate": "evaluation", "report": "report", "train": "training"}
+FOLDER_BY_VERB = {
+    "audit": "audit",
+    "evaluate": "evaluation",
+    "export": "export",
+    "report": "report",
+    "train": "training",
+}
 
 
 def module_of(path):
