@@ -15,8 +15,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
+import cv2
+import numpy as np
+
 from maskfold.errors import UserError
-from maskfold.export.example_faces import example_jpegs
+from maskfold.export.check_inputs import face_photos
 from maskfold.export.page_model import PageModel
 from maskfold.export.page_settings import page_settings
 from maskfold.fileio import write_text
@@ -68,7 +71,7 @@ def _page_html(model: PageModel) -> str:
 
 def _imports(model: PageModel) -> dict[str, str]:
     """The import map: name of a module -> data: URL."""
-    settings = page_settings(model) | {"examples": [_base64(photo) for photo in example_jpegs()]}
+    settings = page_settings(model) | {"examples": [_base64(_jpeg(photo)) for photo in face_photos()]}
     sources = {name: _text(BROWSER, f"{name}.js") for name in MODULES}
     sources["ort"] = gzip.decompress(RUNTIME.joinpath("ort.wasm.bundle.min.mjs.gz").read_bytes()).decode()
     for name, content in (("texts", json.loads(_text(BROWSER, "texts.json"))), ("settings", settings)):
@@ -105,6 +108,11 @@ def _text(folder: Traversable, name: str) -> str:
 def _gzip(content: bytes) -> bytes:
     # Without a time, the same model gives the same page.
     return gzip.compress(content, 6, mtime=0)
+
+
+def _jpeg(photo: np.ndarray) -> bytes:
+    """A photo, RGB uint8 [H, W, 3], as a JPEG file."""
+    return cv2.imencode(".jpg", cv2.cvtColor(photo, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def _base64(content: bytes) -> str:
