@@ -112,7 +112,7 @@ TIMM_CROP = {
 
 LICENCE = (
     "The code of maskfold has the MIT licence. The licence of the weights depends on the data that they were trained "
-    "on, and on the pretrained weights that the training started from. Whoever publishes this folder must check both and "
-    "state the licence here and in the metadata. The parts of `app.html` that come from other projects keep their "
+    "on, and on the pretrained weights that the training started from. Whoever publishes this folder must check both "
+    "and state the licence here and in the metadata. The parts of `app.html` that come from other projects keep their "
     "licences, which are inside the page."
 )
