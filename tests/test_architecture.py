@@ -196,7 +196,19 @@ print("imported:", *sorted(set({HEAVY}) & set(sys.modules)))
     return done.stdout.rpartition("imported:")[2].split()
 
 
-VERBS = ["pipeline", "prepare", "find_lr", "train", "evaluate", "submit", "report", "audit", "leaderboard", "clean"]
+VERBS = [
+    "pipeline",
+    "prepare",
+    "find_lr",
+    "train",
+    "evaluate",
+    "submit",
+    "report",
+    "audit",
+    "export",
+    "leaderboard",
+    "clean",
+]
 
 
 @pytest.mark.parametrize("verb", VERBS)
