@@ -125,7 +125,7 @@ def test_timm_loads_a_fold(exported, trained):
     with torch.no_grad():
         assert torch.allclose(theirs(ours.normalise(images)).softmax(1), ours(images).exp(), atol=1e-5)
     settings = timm.data.resolve_data_config({}, model=theirs)
-    assert settings["input_size"] == (3, 32, 32)
+    assert tuple(settings["input_size"]) == (3, 32, 32)
     assert (settings["crop_pct"], settings["crop_mode"], settings["interpolation"]) == (0.75, "squash", "bilinear")
     assert tuple(settings["mean"]) == tuple(ours.backbone.pretrained_cfg["mean"])
     assert theirs.pretrained_cfg["label_names"][0] == "worn, male, <30"
