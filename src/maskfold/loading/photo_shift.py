@@ -93,10 +93,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. If the
-    eval set is large, only a few photos of each eval person are sampled. The number of training people is therefore
-    chosen so that a training person has, on average, as few sampled photos as an eval person. If the data has too few
-    training people for this, all of them are used, with more photos each.
+    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. People of both
+    sides should have the same number of sampled photos on average, because the number of photos per person must not
+    tell them apart. So many training people are used that this holds, or all of them if they are too few.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

@@ -150,7 +150,10 @@ def _record(
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
-    """The request to predict `rows` of the eval photos with a model, and with its run's preprocessing and precision."""
+    """Describe which photos a model is to predict: `rows` of the eval photos, with its run's preprocessing and precision.
+
+    part: the part of the run `source` that the model belongs to.
+    """
     config = source.config
     store = open_store(prepared, prepared.evaluation, config.data)
     return PartRows(source, config, part, store, rows, Hardware.of(device, config.run.predict_precision))
