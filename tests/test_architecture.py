@@ -22,6 +22,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("inference",),
+    ("new_photos",),
     ("pages",),
     ("evaluation", "search"),
     ("audit",),
@@ -190,7 +191,8 @@ print("imported:", *sorted(set({HEAVY}) & set(sys.modules)))
     return done.stdout.rpartition("imported:")[2].split()
 
 
-VERBS = ["pipeline", "prepare", "find_lr", "train", "evaluate", "submit", "report", "audit", "leaderboard", "clean"]
+VERBS = ["pipeline", "prepare", "find_lr", "train", "evaluate", "submit", "report", "audit", "leaderboard"]
+VERBS += ["predict", "clean"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
