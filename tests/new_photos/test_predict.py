@@ -122,7 +122,7 @@ def test_a_table_of_paths(script, run, photos, tmp_path):
     (tmp_path / "lists" / "x").mkdir(parents=True)
     shutil.copy(one, tmp_path / "lists" / "x" / "one.jpg")
     shutil.copy(two, tmp_path / "two, 둘.jpg")
-    text = f'id;Path\n1;x/one.jpg\n2;two, 둘.jpg\n3;{two}\n4;x/one.jpg\n5;gone.jpg\n'
+    text = f"id;Path\n1;x/one.jpg\n2;two, 둘.jpg\n3;{two}\n4;x/one.jpg\n5;gone.jpg\n"
     (tmp_path / "lists" / "a.csv").write_text(text, encoding="utf-8-sig")
     done = script("predict", run, "--photos", "lists/a.csv", two)
     assert done.code == 0, done.err
@@ -153,7 +153,7 @@ def test_what_cannot_be_predicted_leaves_no_file(script, run, other, photos, tmp
     shutil.copy(other / "fold1" / "model.safetensors", run / "fold1" / "model.safetensors")
     refused(script("predict", "--from", "a.json", "--photos", photo), "fold1", "has changed")
     assert not Path("predictions.csv").exists()
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.glob(".*.csv"))
 
 
 def test_photos_of_all_sizes_are_read_as_for_validation(trained, tmp_path):

@@ -55,8 +55,8 @@ def main() -> None:
     from maskfold.new_photos.photo_list import list_photos
     from maskfold.new_photos.predictions_csv import check_csv, predict_photos
 
-    photos = list_photos(args.photos)
     check_csv(args.out, args.photos)
+    photos = list_photos(args.photos)
     if args.manifest:
         ensemble = load_submission(args.manifest, args.runs, args.runs_folder)
     else:
