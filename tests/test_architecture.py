@@ -22,6 +22,7 @@ LAYERS = (
     ("runs",),
     ("training",),
     ("inference",),
+    ("new_photos",),
     ("pages",),
     ("evaluation", "search"),
     ("audit", "export"),
@@ -196,19 +197,8 @@ print("imported:", *sorted(set({HEAVY}) & set(sys.modules)))
     return done.stdout.rpartition("imported:")[2].split()
 
 
-VERBS = [
-    "pipeline",
-    "prepare",
-    "find_lr",
-    "train",
-    "evaluate",
-    "submit",
-    "report",
-    "audit",
-    "export",
-    "leaderboard",
-    "clean",
-]
+VERBS = ["pipeline", "prepare", "find_lr", "train", "evaluate", "submit", "predict", "export", "report", "audit"]
+VERBS += ["leaderboard", "clean"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
