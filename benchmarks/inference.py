@@ -19,7 +19,7 @@ from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware, configure_process, pick_device, pick_precisions, pick_workers
 from maskfold.models.prediction_loop import predict as predict_all
 
-MODELS, PHOTOS, VIEWS = 5, 64, ("none", "hflip")
+MODELS, PHOTOS, VIEWS = 5, 32, ("none", "hflip")
 
 
 class PlainInference:

@@ -150,7 +150,7 @@ def _record(
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
-    """Describe which photos a model is to predict: `rows` of the eval photos, with its run's preprocessing and precision.
+    """Describe what a model is to predict: `rows` of the eval photos, with its run's preprocessing and precision.
 
     part: the part of the run `source` that the model belongs to.
     """
