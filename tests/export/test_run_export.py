@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 import maskfold
 from maskfold.config.experiment import Config, replaced
 from maskfold.export.check_inputs import face_photos, preprocessed
+from maskfold.export.export_folder import complete_folder
 from maskfold.export.onnx_ensemble import ensemble_graph, store_half
 from maskfold.export.onnx_graph import fold_graph
 from maskfold.export.parity import onnx_probs, torch_probs
@@ -186,6 +187,16 @@ def test_a_folder_that_is_no_export_is_kept(script, run, tmp_path):
     (tmp_path / "mine" / "model.onnx").write_text("mine")
     refused(script("export", run, "--out", "mine"), "something other than an export")
     assert (tmp_path / "mine" / "model.onnx").read_text() == "mine"
+
+
+def test_a_failure_leaves_no_new_folder(tmp_path):
+    with pytest.raises(RuntimeError), complete_folder(tmp_path / "new" / "e") as folder:
+        (folder / "model.onnx").touch()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with complete_folder(tmp_path / "new" / "e") as folder:
+        (folder / "model.onnx").touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["new/e/model.onnx"]
 
 
 def test_a_model_that_cannot_be_exported_leaves_the_old_export(script, run, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maskfold.errors import UserError
@@ -28,12 +28,14 @@ def check_replaceable(folder: Path) -> None:
 
 @contextmanager
 def complete_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new folder beside `folder`; rename it to `folder` after the block, or delete it after an error.
+    """Yield a new folder beside `folder`, and rename it to `folder` after the block.
 
-    An older export at `folder` is deleted only after the new one is complete.
+    After an error, the new folder is deleted, and so are parents that were made for it. An older export at `folder` is
+    deleted only after the new one is complete.
     """
     folder = folder.absolute()
     building, old = (folder.with_name(f".{os.getpid()}.{kind}.{folder.name}") for kind in ("new", "old"))
+    missing_parents = [parent for parent in folder.parents if not parent.exists()]
     try:
         building.mkdir(parents=True)
         yield building
@@ -46,3 +48,7 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         if old.exists() and not folder.exists():
             old.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
+        for parent in missing_parents:
+            # This fails if the export is there, because only an empty folder can be deleted in this way.
+            with suppress(OSError):
+                parent.rmdir()
