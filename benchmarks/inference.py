@@ -19,9 +19,7 @@ from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware, configure_process, pick_device, pick_precisions, pick_workers
 from maskfold.models.prediction_loop import predict as predict_all
 
-MODELS, PHOTOS, VIEWS = 5, 128, ("none", "hflip")
-# A plain loop takes four times as long as maskfold, a difference far above the spread of a few measurements.
-PLAIN_REPEATS = 3
+MODELS, PHOTOS, VIEWS = 5, 32, ("none", "hflip")
 
 
 class PlainInference:
@@ -77,7 +75,7 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
     plain = {reader: PlainInference(config, backbone, reader, paths) for reader in ("pil", "cv2")}
     values = take_turns({"ours": lambda: rate(predict), "forward": lambda: rate(forward)}, repeats)
     results = compare_medians(values, {"prediction_5_folds_hflip_vs_forward_alone": "forward"}, "images/s")
-    values = take_turns({"ours": lambda: rate(predict), **plain}, min(repeats, PLAIN_REPEATS))
+    values = take_turns({"ours": lambda: rate(predict), **plain}, repeats)
     for loop in plain.values():
         loop.process.stdin.close()
     names = {

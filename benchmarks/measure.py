@@ -28,10 +28,10 @@ class Result:
         }
 
 
-def take_turns(functions: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+def take_turns(functions: dict[str, Callable[[], float]], repeats: int, warm_up: bool = True) -> dict[str, list[float]]:
     """Call the functions in turns and collect their values over `repeats` rounds, after a warm-up round."""
     values: dict[str, list[float]] = {name: [] for name in functions}
-    for turn in range(repeats + 1):
+    for turn in range(1 - warm_up, repeats + 1):
         for name, function in functions.items():
             value = function()
             if turn:

@@ -23,12 +23,10 @@ from maskfold.fileio import write_json
 from maskfold.synthetic.demo_data import make_demo
 
 HERE = Path(__file__).parent
-# {group: seconds that it may take on two idle cores with the default data and 5 repeats}. Together with the data
+# {group: seconds that it may take on two idle cores with the default data and 3 repeats}. Together with the data
 # (rendered and prepared) they stay below 8 minutes.
-GROUPS = {"store": 10, "loader": 80, "training": 60, "inference": 105, "startup": 95, "memory": 65}
-DATA_SECONDS, NUM_PEOPLE, NUM_EVAL_PEOPLE = 60, 250, 6
-# Most measurements in a group: CPU seconds differ little from turn to turn.
-MAX_REPEATS = {"startup": 3}
+GROUPS = {"store": 10, "loader": 80, "training": 50, "inference": 90, "startup": 110, "memory": 65}
+DATA_SECONDS, NUM_PEOPLE, NUM_EVAL_PEOPLE = 45, 150, 6
 
 
 def main() -> None:
@@ -37,7 +35,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", choices=GROUPS, default=list(GROUPS), help="groups to measure (default: all)"
     )
-    parser.add_argument("--repeats", type=int, default=5, help="most measurements of each function (default: 5)")
+    parser.add_argument("--repeats", type=int, default=3, help="number of measurements of each function (default: 3)")
     parser.add_argument(
         "--backbone", default="tf_efficientnet_lite0", help="name of a timm model (default: %(default)s)"
     )
@@ -59,8 +57,8 @@ def main() -> None:
             # Each group is imported only when it is measured, because the packages of another group may be missing.
             module = __import__(group)
             print(f"measuring: {group}", file=sys.stderr, flush=True)
-            group_start, repeats = time.monotonic(), min(args.repeats, MAX_REPEATS.get(group, args.repeats))
-            results |= module.measure(data, Path(scratch), args.backbone, repeats)
+            group_start = time.monotonic()
+            results |= module.measure(data, Path(scratch), args.backbone, args.repeats)
             seconds = time.monotonic() - group_start
             print(f"{group}: {seconds:.0f} s (budget {GROUPS[group]} s)", file=sys.stderr, flush=True)
             # The file is written after each group, so that an error in the next group loses nothing.

@@ -59,7 +59,8 @@ def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str,
         name: lambda name=name, words=words: cpu_seconds(command_of(words), STATUS.get(name, 0))
         for name, words in FINISHED.items()
     }
-    values = take_turns(functions | {"torch": lambda: cpu_seconds(["-c", "import torch"])}, repeats)
+    # Nearly all commands have just run, and CPU seconds differ little from turn to turn.
+    values = take_turns(functions | {"torch": lambda: cpu_seconds(["-c", "import torch"])}, repeats, warm_up=False)
     results = {}
     for name in FINISHED:
         results |= compare_medians(values, {f"{name}_vs_import_torch": "torch"}, "CPU s", ours=name)

@@ -15,7 +15,7 @@ from maskfold.training.engine import EpochSums, Update, training_step
 from maskfold.training.fold_data import TrainingPhotos
 from maskfold.training.train_state import make_train_state
 
-BATCHES = 6
+BATCHES = 4
 
 
 def measure(data: Path, scratch: Path, backbone: str, repeats: int) -> dict[str, Result]:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from maskfold.config.choices import choice_in
 from maskfold.config.experiment import DATA_PATHS, MAY_CHANGE_ON_RESUME, Config, ConfigSection
-from maskfold.config.flags import FLAGS_FILE
+from maskfold.config.flag_record import FLAGS_FILE
 from maskfold.config.schema_flags import write_flags
 from maskfold.labels import CLASS_NAMES, GENDERS, KIND_MASK, age_group, encode_label
 from maskfold.synthetic.demo_data import make_demo

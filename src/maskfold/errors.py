@@ -58,9 +58,13 @@ def short_repr(value: object) -> str:
     return _shortened.repr(value)
 
 
+MAX_COMPARED_WORDS = 10_000
+
+
 def did_you_mean(word: str, valid_words: Iterable[str], n: int = 3) -> str:
     """`; did you mean a, b?` with up to `n` valid words that start with `word` or resemble it, or an empty string."""
-    options = list(valid_words)
+    # Comparing the word with tens of thousands of others, such as the columns of a damaged CSV, would take seconds.
+    options = list(valid_words)[:MAX_COMPARED_WORDS]
     prefixed = [option for option in options if word and option.startswith(word)]
     close = list(dict.fromkeys([*prefixed, *get_close_matches(word, options, n, 0.6)]))[:n]
     return f"; did you mean {', '.join(close)}?" if close else ""

@@ -189,6 +189,17 @@ def test_a_table_from_a_pipe(tmp_path):
     os.close(reading)
 
 
+@pytest.mark.parametrize(
+    "header", [",".join(f"c{n}" for n in range(100_000)), "x" + "," * 100_000, ",".join(["pathh"] * 100_000)]
+)
+def test_a_wide_header_takes_linear_time_and_a_short_message(tmp_path, header):
+    start = time.process_time()
+    message = refusal(tmp_path / "t.csv", header + "\n")
+    assert time.process_time() - start < 2
+    assert "(100,00" in message
+    assert len(message) < 1000
+
+
 @pytest.mark.parametrize("line", ['"' * 200_000, '"a' * 100_000, " " * 400_000 + '"', '"",' * 100_000, "," * 400_000])
 def test_reading_takes_linear_time(tmp_path, line):
     start = time.process_time()

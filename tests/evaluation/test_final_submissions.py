@@ -10,6 +10,7 @@ from conftest import refused
 from support import line_with
 
 from maskfold.evaluation.final_submissions import comparable_submissions
+from maskfold.evaluation.submission_tables import MAX_PRINTED
 from maskfold.fileio import sha256
 from maskfold.inference.submission_index import INDEX_COLUMNS, SUBMISSION_COLUMNS
 
@@ -272,3 +273,15 @@ def test_submissions_of_real_runs_in_the_organisers_folder(script, run, other, m
     done = script("leaderboard", "--final", 2)
     assert done.code == 0, done.err
     assert done.out.splitlines()[-1].startswith("select ")
+
+
+def test_a_long_index_is_cut_to_the_best(script, folder):
+    for number in range(MAX_PRINTED + 3):
+        folder.rows.append(
+            dict.fromkeys(INDEX_COLUMNS, "") | {"name": f"s{number}", "expected_submission": number / 1000}
+        )
+    folder.write_index()
+    done = script("leaderboard")
+    assert "s302" in done.out
+    assert "s2 " not in done.out
+    assert f"3 more submissions are in {Path('submissions', 'index.csv')}" in done.out

@@ -43,14 +43,16 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     """Return (table, fits). table: one row per person and axis; in each axis the most suspect person comes first.
 
     margin: log P(label) - log P(other class), averaged over the person's photos; the other class is the one with the
-    highest mean log P. On the mask axis, margin is the sum over the incorrect_mask and the normal photo; for each, the
-    other class is the label of the other photo. Margins are scaled so that the median of their absolute values is the
-    same in all folds (see scaled_by_fold). field, value: the correction, as in a corrections CSV. An age group is
-    suggested as the value 29 (young), 60 (old) or empty (middle, where no single age can be suggested). proposed: true
-    on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only ranked and their
-    p_wrong is NaN, because the models are systematically wrong near the borders of age groups, and the fit would report
-    these errors as wrong labels. If the models do not separate the classes of an axis, nothing is fitted, p_wrong is
-    NaN and no correction is proposed.
+    highest mean log P. On the mask axis, the two photos incorrect_mask and normal may be exchanged. For each of them,
+    log P(its label) - log P(the other photo's label) is computed, and margin is the sum of these two differences.
+    Margins are scaled so that the median of their absolute values is the same in all folds (see scaled_by_fold).
+    field, value: the suggested correction, in the form of a corrections CSV. For the young age group, the column value
+    is 29, the group's highest age; for the old group it is 60, the lowest; for the middle group it is empty, because no
+    single age can be suggested.
+    proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
+    ranked and their p_wrong is NaN, because the models are systematically wrong near the borders of age groups, and the
+    fit would report these errors as wrong labels. If the models do not separate the classes of an axis, nothing is
+    fitted, p_wrong is NaN and no correction is proposed.
     confident_learning: whether cleanlab (Northcutt et al. 2021) reports the label as wrong; on the mask axis, whether
     it reports the labels of both photos; None if cleanlab is not installed or a class is absent.
     fits: {axis: the fit}.
@@ -101,8 +103,8 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
 def _swapped_photos(oof: OutOfFold, people: np.ndarray, of_photo: np.ndarray, probs: np.ndarray) -> pd.DataFrame:
     """Return the rows of the mask axis. The margin is low if incorrect_mask and normal seem to be exchanged.
 
-    Only people with both photos have a row. people: person_ids [P]; of_photo: index in `people` of the person of each
-    photo, int [N]; probs: probabilities of the mask classes, float [N, 3].
+    Only people with both photos have a row. people: person_ids [P]; of_photo: for each photo, the index of its person
+    in `people`, int [N]; probs: probabilities of the mask classes, float [N, 3].
     """
     logs = np.log(np.maximum(probs.astype(np.float64), MIN_PROB))
     mask = decode_label(oof.label)[0]

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from maskfold.config.flags import config_flags
+from maskfold.config.config_flags import config_flags
 from maskfold.errors import ResourceError, TimeIsUp, UserError, did_you_mean
 from maskfold.fileio import CANNOT_WRITE
 from maskfold.machine_limits import kill_child_processes, raise_file_limit, too_many_files_error

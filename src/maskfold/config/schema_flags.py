@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 
 from maskfold.config.choices import choice_of
 from maskfold.config.experiment import Config, ConfigSection
-from maskfold.config.flags import Flag, source_hash
+from maskfold.config.flag_record import Flag, source_hash
 
 
 def schema_fields() -> dict[str, FieldInfo]:

@@ -96,10 +96,10 @@ def check_folds(images: pd.DataFrame, folds: pd.DataFrame) -> None:
 
 
 def largest_share_difference(images: pd.DataFrame, folds: pd.DataFrame) -> float:
-    """Return how much the folds differ in the share of a class, for the class in which they differ most, from 0 to 1.
+    """Return the largest relative difference between folds in how frequent a class is, 0..1.
 
-    The share of a class is its part of the photos of a fold. The result is (largest share - smallest share) / largest
-    share.
+    For each class, its share of the photos is computed in every fold, and then (largest share - smallest share) /
+    largest share. The result is the maximum over the classes.
     """
     fold = images.person_id.map(folds.set_index("person_id").fold)
     counts = np.zeros((fold.max() + 1, NUM_CLASSES))

@@ -18,6 +18,8 @@ TRAIN_COLUMNS = ("id", "gender", "race", "age", "path")
 EVAL_COLUMNS = ("ImageID", "ans")
 # Excel writes semicolons in countries whose decimal mark is a comma, and tabs in its format `Unicode text`.
 SEPARATORS = (",", ";", "\t")
+# A message shows at most this number of columns of a header.
+MAX_SHOWN_COLUMNS = 30
 
 
 def read_table(
@@ -120,8 +122,9 @@ def _find_columns(
     names, keys = [name.strip() for name in header], list(map(name_key, header))
     positions, missing, repeated = [], [], []
     for column in columns:
+        wanted = name_key(column)
         candidates = [index for index, name in enumerate(names) if name == column]
-        candidates = candidates or [index for index, key in enumerate(keys) if key == name_key(column)]
+        candidates = candidates or [index for index, key in enumerate(keys) if key == wanted]
         positions.append(candidates[0] if candidates else len(header))
         missing += [] if candidates or column in optional else [column]
         repeated += [column] if len(candidates) > 1 else []
@@ -131,7 +134,10 @@ def _find_columns(
         hint = did_you_mean(missing[0], unused, 1) if len(missing) == 1 else ""
         if len(names) == 1 < len(columns) == len(missing) == names[0].count(",") + 1:
             hint = "; all columns are in one cell, so split it into columns in the spreadsheet"
-        faults.append(f"column {', '.join(missing)} is missing (the header is {','.join(names)}){hint}; {fix}")
+        header_text = ",".join(names[:MAX_SHOWN_COLUMNS])
+        if len(names) > MAX_SHOWN_COLUMNS:
+            header_text += f",... ({len(names):,} columns)"
+        faults.append(f"column {', '.join(missing)} is missing (the header is {header_text}){hint}; {fix}")
     if faults:
         raise UserError(f"{where}: {'; '.join(faults)}")
     return positions

@@ -7,8 +7,12 @@ from rich.markup import escape
 
 from maskfold.evaluation.final_submissions import comparable_submissions, submissions_on_record
 from maskfold.evaluation.score_tables import terminal_table, wide_console
+from maskfold.inference.submission_index import INDEX_FILE
 from maskfold.metrics.final_choice import MAX_EXHAUSTIVE, FinalChoice, choose_final
 from maskfold.metrics.score_text import ci_text
+
+# A terminal shows no longer table at a glance, and formatting a thousand rows takes seconds.
+MAX_PRINTED = 300
 
 
 def print_submissions(folder: Path) -> None:
@@ -19,7 +23,7 @@ def print_submissions(folder: Path) -> None:
     )
     for column in table.columns[1:4]:
         column.justify = "left"
-    for row in rows.itertuples():
+    for row in rows.head(MAX_PRINTED).itertuples():
         expected, bounds = _cell(row.expected_submission), (row.submission_low, row.submission_high)
         if not np.isnan(bounds).any():
             expected += f" {ci_text(bounds, 3)}"
@@ -28,6 +32,8 @@ def print_submissions(folder: Path) -> None:
         words = map(escape, (row.name, created, row.members, row.tta))
         table.add_row(*words, expected, _cell(row.board_score))
     wide_console().print(table)
+    if len(rows) > MAX_PRINTED:
+        print(f"note: {len(rows) - MAX_PRINTED} more submissions are in {folder / INDEX_FILE}")
     if rows.expected_submission.isna().any():
         print(
             "note: some submissions have no expected score (an older version made them, or the eval set has too few "

@@ -47,8 +47,8 @@ def blend_runs(
 ) -> Blend:
     """Predict with each run, fit the parameters of `blend` and `decision` on out-of-fold predictions, and apply them.
 
-    A decision that accepts_decision() rejects is not used. In that case `params` has no factors, but `decision_gain`
-    is still set. Raises UserError if members have different data or folds; the message names the difference.
+    If `accepts_decision` returns False, the decision is not used: `params` then has no factors, but `decision_gain` is
+    set. Raises UserError if members have different data or folds; the message names the difference.
     """
     datasets, predicted = _predict(runs, views, need_folds=True)
     return blend_predictions(runs, datasets[0], predicted, blend, decision)

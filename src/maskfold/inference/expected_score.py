@@ -23,7 +23,7 @@ from maskfold.errors import UserError
 from maskfold.inference.blend import Blend, blend_predictions
 from maskfold.inference.cached_predictions import read_cached_predictions
 from maskfold.inference.ensemble_gain import load_gain
-from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, Z_TWO_SIDED, People, Resampling, new_set_scores
+from maskfold.metrics.bootstrap import DEFAULT_RESAMPLING, Z_TWO_SIDED, Resampling, new_set_means, new_set_scores
 from maskfold.metrics.eval_posterior import (
     TEMPERATURES,
     PosteriorFamily,
@@ -38,7 +38,7 @@ from maskfold.runs.run_folder import RunFolder
 
 # The part of the gain's standard error that comes from errors of the posterior, as a share of the gain. The sample of
 # people adds its own error. The value was measured: see EXPERIMENTS.md, "Expected score of a submission".
-MODEL_ERROR = 0.1
+MODEL_ERROR = 0.05
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def expect_score(
 
     eval_people: the number of people in the eval set, above 0. repeats: the gain that was estimated from repeats.
     """
-    gain = estimate_fold_gain(oof, unlabelled, resampling)
+    gain = estimate_fold_gain(oof, unlabelled, eval_people, resampling)
     if repeats is not None:
         gain = combine_gains(gain, repeats)
     estimate = min(max(macro_f1(oof.labels, oof.pred_labels) + gain.gain, 0.0), 1.0)
@@ -161,12 +161,17 @@ def expect_score(
 
 
 def estimate_fold_gain(
-    oof: LabelledPredictions, unlabelled: EvalPredictions, resampling: Resampling = DEFAULT_RESAMPLING
+    oof: LabelledPredictions,
+    unlabelled: EvalPredictions,
+    eval_people: int,
+    resampling: Resampling = DEFAULT_RESAMPLING,
 ) -> FoldGain:
     """Estimate the gain on the eval photos under the posterior.
 
     The temperature of the posterior is the one at which the expected accuracy of one fold's models, averaged over the
-    folds, equals their accuracy on `oof`.
+    folds, equals their accuracy on `oof`. Their true accuracy on the eval people differs from it, because both are
+    samples of people. The gain is a curved function of the accuracy, so this difference causes a bias, which is
+    estimated by resampling and subtracted (Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 10).
     """
     log_prior = learnt_log_prior(log_probs_of(oof.probs), oof.labels)
     family = PosteriorFamily(log_probs_of(unlabelled.fold_probs).mean(0) - log_prior, np.log(class_shares(oof.labels)))
@@ -182,14 +187,7 @@ def estimate_fold_gain(
     order = np.argsort(accuracies, kind="stable")
     correct = (oof.pred_labels == oof.labels).astype(np.float64)
     gain = float(np.interp(correct.mean(), accuracies[order], gains[order]))
-    resampled = np.interp(_resampled_accuracy(correct, oof, resampling), accuracies[order], gains[order])
+    new_accuracies = new_set_means(correct, oof.labels, oof.people, eval_people, resampling)
+    resampled = np.interp(new_accuracies, accuracies[order], gains[order])
+    gain -= float(resampled.mean()) - gain
     return FoldGain(gain, float(np.hypot(resampled.std(ddof=1), MODEL_ERROR * gain)))
-
-
-def _resampled_accuracy(correct: np.ndarray, oof: LabelledPredictions, resampling: Resampling) -> np.ndarray:
-    """Accuracy on each resample of the people, float [resamples]."""
-    people = People(oof.labels, oof.people)
-    per_person = np.stack([np.bincount(people.person_index, weights) for weights in (correct, np.ones(len(correct)))])
-    samples = people.resample(np.random.default_rng(resampling.seed), resampling.count)
-    num_correct, num_photos = people.totals(per_person.T[:, None], samples)[:, 0].T
-    return num_correct / num_photos

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ MAX_SAMPLED_PHOTOS, MAX_SAMPLED_EVAL_PHOTOS = 1400, 700
 # The warning describes at most MAX_NAMED differences. Each is a statistic whose own AUC differs from 0.5 by at least
 # MIN_DIFFERENCE.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
+DESCRIPTIONS = tuple(description for meanings in MEANINGS.values() for description in meanings)
 
 
 class Shift(JsonRecord):
@@ -36,7 +37,7 @@ class Shift(JsonRecord):
     auc: Annotated[float, Field(ge=0, le=1)]
     threshold: Annotated[float, Field(ge=0, le=1)]
     differs: bool
-    differences: list[str]
+    differences: list[Literal[DESCRIPTIONS]]
 
 
 class ShiftFile(JsonRecord):
@@ -92,9 +93,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. The number of
-    training people is chosen so that a sampled training person has, on average, as many sampled photos as an eval
-    person. If there are fewer training people than that, all are used, with more photos each.
+    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. People of both
+    sides should have the same number of sampled photos on average, because the number of photos per person must not
+    tell them apart. So many training people are used that this holds, or all of them if they are too few.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

@@ -116,7 +116,7 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
         path = usable or cache_folder.choose_folder(default, int(np.prod(shape)), "the store of decoded photos") / name
         if usable is None:
             with locked(path.parent):
-                # These files are left over from killed processes: a process that still builds a store holds the lock.
+                # While this process holds the lock, no other one is building: these files are from killed processes.
                 for temporary in path.parent.glob(".*.npy") if locks.locks_enabled else ():
                     temporary.unlink()
                 if not _is_usable(path, shape, cache_folder):

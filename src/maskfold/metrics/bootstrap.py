@@ -136,6 +136,23 @@ def new_set_scores(
     return metrics_from_tally(np.reshape(totals, (-1, *tallies.shape[1:])))["macro_f1"]
 
 
+def new_set_means(
+    values: np.ndarray, labels, people, new_people: int, resampling: Resampling = DEFAULT_RESAMPLING
+) -> np.ndarray:
+    """Means of a value of photos over new sets of `new_people` people, float [resamples].
+
+    One set is sampled from each resample of the people; all have the same proportions of gender and age group. values:
+    float [N], one per photo; labels: int [N]; people: [N], the person of each photo.
+    """
+    resampled_people = People(labels, people)
+    columns = [np.bincount(resampled_people.person_index, weights) for weights in (values, np.ones(len(values)))]
+    rng = np.random.default_rng(resampling.seed)
+    samples = resampled_people.resample(rng, resampling.count)
+    samples = resampled_people.resample_to_size(rng, samples, new_people)
+    sums, num_photos = resampled_people.totals(np.stack(columns, 1)[:, None], samples)[:, 0].T
+    return sums / num_photos
+
+
 def class_intervals(labels, pred_labels, people, resampling: Resampling = DEFAULT_RESAMPLING) -> list[list[float]]:
     """The 95 % interval [low, high] of the F1 of each of the 18 classes."""
     resampled_people = People(labels, people)

@@ -16,14 +16,14 @@ rho is estimated from the share d of the photos on which the labels of two submi
 value 1 if its label is correct, else 0. If both submissions have the accuracy a, their values have the variance
 a (1 - a), and the difference of their values has the variance 2 a (1 - a) (1 - rho). This difference is 0 where the
 labels are equal and at most 1 elsewhere, so its variance is at most d, and rho is at least 1 - d / (2 a (1 - a)). This
-bound is used as rho. It is too low if the submissions make different errors on the same photos. The probabilities of
-being the best then differ too little, and the expected maximum is a little too high.
+bound is used as rho. It is too low if the submissions make different errors on the same photos. Then the
+probabilities of being the best are too close to each other, and the expected maximum is a little too high.
 
 Assumptions:
-- Only the expected score and the variance of its error are known about each T. The best of many expected scores is
-  therefore not shrunk towards their mean.
+- Each mu is used as it is. The highest of many expected scores is probably too high by chance, but it is not shrunk
+  towards their mean.
 - Macro F1 is used in place of the accuracy a.
-- The same rho holds for the values of photos, for the scores of people, and for the errors of the expected scores.
+- rho, which is estimated from single photos, is also the correlation between two submissions in T, in e and in e'.
 - The public leaderboard scores half of the eval set.
 """
 
@@ -34,15 +34,15 @@ import numpy as np
 from maskfold.metrics.bootstrap import Z_TWO_SIDED
 
 NUM_DRAWS = 20_000
-# Up to this number of submissions to select, all sets are compared.
+# If at most this number of submissions is to be selected, all possible selections are compared.
 MAX_EXHAUSTIVE = 2
 # The accuracy in the bound on rho is clipped to this range, because the bound divides by a (1 - a).
 ACCURACY_RANGE = (0.05, 0.95)
 # Leaderboards show four digits. The variance of this rounding also keeps the covariance matrix of the public scores
 # invertible if two submissions are equal.
 ROUNDING_VARIANCE = 1e-4**2 / 12
-# Scores that differ by less than this count as equal. Equal submissions have equal scores, but the sampled ones differ
-# by rounding errors.
+# Two scores are equal if their difference is smaller than this. Equal submissions have equal scores, but their sampled
+# scores differ by rounding errors.
 MAX_TIE_DIFFERENCE = 1e-6
 
 
@@ -86,7 +86,7 @@ def choose_final(known: KnownScores, labels: np.ndarray, count: int, seed: int =
     mean, covariance = private_scores(known, label_correlation(labels, known.expected))
     draws = draw_scores(mean, covariance, seed)
     half = Z_TWO_SIDED * np.sqrt(np.diag(covariance))
-    # select_best takes the first of equally good submissions, so they are sorted by their expected scores.
+    # Sorted by expected score, because select_best takes the first of equally good selections.
     order = np.argsort(-mean, kind="stable")
     selected, expected_best = select_best(draws[:, order], count)
     return FinalChoice(

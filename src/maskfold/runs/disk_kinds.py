@@ -1,6 +1,6 @@
 """The kinds of files that can be deleted from runs and prepared folders."""
 
-# The kind of a run folder itself.
+# The kind that stands for a whole run folder. All other kinds stand for some files in a run or in prepared data.
 WHOLE_RUN = "runs"
 # {kind: description}, in the order of the table and of the flags of clean.py.
 KINDS = {

@@ -105,8 +105,8 @@ class FoldTrainer:
             save_checkpoint(self.run, self.name, checkpoint | {"train_state": pack_state(self.state)})
 
     def save_between_updates(self) -> bool:
-        """Save a checkpoint after an error, if possible, and return whether it was saved."""
-        # Several processes can't reduce their sums after an error.
+        """Try to save a checkpoint after an error. Return False if the state is inconsistent and can't be saved."""
+        # Several processes can't reduce their sums after an error. If the disk is full, the last checkpoint remains.
         if not self.is_between_updates or self.accelerator.num_processes > 1:
             return False
         with contextlib.suppress(OSError):

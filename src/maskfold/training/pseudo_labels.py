@@ -37,8 +37,8 @@ LABELS_FILE = "pseudo.csv"
 def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
     """Return the photos of a part, and add pseudo-labelled eval photos if pseudo.runs is set.
 
-    The rows of the eval photos follow those of the training photos; train_rows gets only the eval photos with a
-    confident label. They are selected once and recorded in the part's folder: pseudo.csv contains the photos and
+    The rows of the eval photos follow those of the training photos. Only eval photos with a confident label are added
+    to train_rows. They are selected once and recorded in the part's folder: pseudo.csv contains the photos and
     labels, and pseudo.json the models that predicted the labels.
     """
     context, part = job.context, job.part
@@ -59,7 +59,7 @@ def training_photos(job: FoldJob, accelerator: Accelerator) -> TrainingPhotos:
 
 
 def _with_eval_photos(photos: TrainingPhotos, context: TrainContext, path: Path) -> TrainingPhotos:
-    """Add the store of the eval photos, and add the photos that pseudo.csv (path) lists to train_rows."""
+    """Add the store of the eval photos; the photos listed in pseudo.csv become training rows. path: pseudo.csv."""
     config, prepared = context.config, context.prepared
     ids, num_train = pd.Index(prepared.eval_table.image_id), len(photos.labels)
     rows, pseudo_labels = read_pseudo_labels(path, ids)
@@ -150,7 +150,10 @@ def _record(
 
 
 def _rows_for(source: RunFolder, part: str, prepared: Prepared, rows: np.ndarray, device: torch.device) -> PartRows:
-    """The request to predict `rows` of the eval photos with a model, and with its run's preprocessing and precision."""
+    """Describe what a model is to predict: `rows` of the eval photos, with its run's preprocessing and precision.
+
+    part: the part of the run `source` that the model belongs to.
+    """
     config = source.config
     store = open_store(prepared, prepared.evaluation, config.data)
     return PartRows(source, config, part, store, rows, Hardware.of(device, config.run.predict_precision))

@@ -1,17 +1,10 @@
-"""The flags of the configuration keys, one per key of the schema, read from flags.json.
-
-The schema needs pydantic, whose import takes longer than all the rest of `--help`. `make docs` therefore writes what
-the command line needs into flags.json. If a module of the schema has changed since, the flags are taken from the schema
-instead, so an outdated file only costs time.
-"""
+"""The flag of a configuration key, and the file with the flags of all keys."""
 
 import hashlib
-import json
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from maskfold.config import choices
+from maskfold.config.choices import Choice
 
 FLAGS_FILE = Path(__file__).with_name("flags.json")
 SCHEMA_MODULES = [Path(__file__).with_name(name) for name in ("experiment.py", "field_types.py", "schema.py")]
@@ -37,23 +30,9 @@ class Flag(NamedTuple):
         """argparse's metavar. The names of a choice are read from the code, so they are always up to date."""
         if self.choice:
             module, variables, without = self.choice
-            names = choices.Choice(module, *variables, without=without).names
+            names = Choice(module, *variables, without=without).names
             return "{" + ",".join((*names, "none") if self.may_be_none else names) + "}"
         return tuple(self.placeholders) if len(self.placeholders) > 1 else self.placeholders[0]
-
-
-@cache
-def config_flags() -> list[Flag]:
-    """The flags of all keys, in the order of the schema."""
-    try:
-        content = json.loads(FLAGS_FILE.read_text(encoding="utf-8"))
-        if content["sources"] == source_hash():
-            return [Flag(*values) for values in content["flags"]]
-    except OSError:
-        pass
-    from maskfold.config.schema_flags import flags_of_schema
-
-    return flags_of_schema()
 
 
 def source_hash() -> str:

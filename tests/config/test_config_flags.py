@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from maskfold.config import flags
-from maskfold.config.flags import FLAGS_FILE, SCHEMA_MODULES, config_flags
+from maskfold.config import config_flags as flags
+from maskfold.config import flag_record
+from maskfold.config.config_flags import config_flags
+from maskfold.config.flag_record import FLAGS_FILE, SCHEMA_MODULES
 from maskfold.config.schema_flags import flags_of_schema, schema_fields, write_flags
 
 
@@ -36,7 +38,7 @@ def test_the_file_has_the_flags_of_the_schema(monkeypatch, uncached):
 @pytest.mark.parametrize("changed", [module.name for module in SCHEMA_MODULES])
 def test_a_changed_schema_is_noticed(tmp_path, monkeypatch, uncached, changed):
     modules = [Path(shutil.copy(module, tmp_path)) for module in SCHEMA_MODULES]
-    monkeypatch.setattr(flags, "SCHEMA_MODULES", modules)
+    monkeypatch.setattr(flag_record, "SCHEMA_MODULES", modules)
     monkeypatch.setattr("maskfold.config.schema_flags.flags_of_schema", lambda: ["of the schema"])
     assert config_flags() != ["of the schema"]
     config_flags.cache_clear()
