@@ -177,7 +177,7 @@ def test_memory_does_not_grow_with_the_photos(script, run, photos, monkeypatch, 
     """Only a few chunks are read ahead, and each chunk is written before the next one is predicted."""
     photo = next(photos.glob("[!.]*.jpg"))
     (tmp_path / "many.csv").write_text("path\n" + f"{photo}\n" * 200)
-    monkeypatch.setattr(predictions_csv, "MAX_CHUNK", 8)
+    monkeypatch.setattr(predictions_csv, "MAX_CHUNK_PHOTOS", 8)
     sizes, predict_chunk = [], predictions_csv._predict_chunk
 
     def spy(ensemble, paths, chunk, keys):

@@ -5,10 +5,13 @@ the run folders are needed, not the data. They are not changed, and nothing else
 """
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def main() -> None:
@@ -72,7 +75,8 @@ def main() -> None:
     print(f"predictions: {args.out}")
 
 
-def _print_counts(num_by_label: Sequence[int]) -> None:
+def _print_counts(num_by_label: "np.ndarray") -> None:
+    """Print the number of photos of each class; num_by_label: int [18]."""
     from maskfold.evaluation.score_tables import terminal_table, wide_console
     from maskfold.labels import CLASS_NAMES
 

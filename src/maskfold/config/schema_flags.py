@@ -13,7 +13,7 @@ from maskfold.config.flag_record import Flag, source_hash
 
 def schema_fields() -> dict[str, FieldInfo]:
     """The field of each key, by dotted key, in the order of the schema."""
-    fields = {}
+    fields: dict[str, FieldInfo] = {}
     for name, field in Config.model_fields.items():
         if isinstance(field.default, ConfigSection):
             fields |= {f"{name}.{key}": inner for key, inner in type(field.default).model_fields.items()}

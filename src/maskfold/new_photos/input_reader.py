@@ -1,7 +1,7 @@
 """Read photos in threads while models predict earlier photos."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +34,7 @@ def preprocessing_key(data: Data) -> str:
     return f"{store_name(data, '', ())} {data.image_size}"
 
 
-def read_chunks(paths: Sequence[Path], configs: Sequence[Data], chunk_size: int) -> Iterator[list[Inputs]]:
+def read_chunks(paths: Sequence[Path], configs: Sequence[Data], chunk_size: int) -> Generator[list[Inputs], None, None]:
     """Yield the photos in chunks, in order. One thread per core reads CHUNKS_AHEAD chunks ahead.
 
     configs: the configurations of the data with which the models were trained.

@@ -19,11 +19,11 @@ from maskfold.new_photos.input_reader import Inputs, preprocessing_key, read_chu
 from maskfold.progress import progress
 
 # The largest number of photos that are predicted together.
-MAX_CHUNK = 1024
+MAX_CHUNK_PHOTOS = 1024
 
 
 @dataclass
-class Counts:
+class PredictionCounts:
     """What has been predicted.
 
     by_label: int [18], the number of photos of each predicted class. num_errors: the number of photos that could not be
@@ -49,18 +49,18 @@ def check_csv(out: Path, named: Sequence[Path]) -> None:
         raise UserError(f"--out {out}: would overwrite this file, which --photos names; give another --out")
 
 
-def predict_photos(ensemble: Ensemble, photos: Sequence[Path], out: Path) -> Counts:
+def predict_photos(ensemble: Ensemble, photos: Sequence[Path], out: Path) -> PredictionCounts:
     """Predict the photos and write `out`. It is written in parts, so memory does not grow with the number of photos.
 
     The rows have the order of `photos`. Columns: those of prediction_table, and `error`, which is empty for a photo
     that was read. In the row of a photo that could not be read, all columns but path and error are empty. Raises
     UserError, and writes no file, if no photo can be read or if the models do not fit into the GPU's memory.
     """
-    counts = Counts()
+    counts = PredictionCounts()
     configs = [model.config for model in ensemble.models]
     keys = [preprocessing_key(config.data) for config in configs]
     # A multiple of all batch sizes, so that each model gets the same batches as for a submission.
-    chunk_size = min(math.lcm(*(config.optim.batch_size for config in configs)), MAX_CHUNK)
+    chunk_size = min(math.lcm(*(config.optim.batch_size for config in configs)), MAX_CHUNK_PHOTOS)
 
     def write(temporary: Path) -> None:
         with (
