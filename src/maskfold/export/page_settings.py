@@ -36,7 +36,7 @@ def page_settings(model: PageModel) -> dict[str, Any]:
         "max_srgb_difference": MAX_SRGB_DIFFERENCE,
         # Size of the training photos: the camera's picture is cut and scaled to it.
         "photo_size": (HEIGHT, WIDTH),
-        "is_decode_reduced": getattr(model.data, "decode", "full") == "reduced",
+        "is_decode_reduced": model.data.decode == "reduced",
         "axes": {axis: len(names) for axis, names in AXES.items()},
         "scores": model.scores,
         "check": model.check,
