@@ -10,7 +10,7 @@ from maskfold.errors import UserError
 from maskfold.loading.dataset import NO_LABEL, Batch
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
-from maskfold.models.prediction import predict
+from maskfold.models.prediction_loop import predict
 
 # Largest difference of a probability between onnxruntime and PyTorch, both in fp32, and with weights stored as fp16.
 # Rounding weights to fp16 usually changes a probability by less than 0.01, and a broken graph by more than 0.1.

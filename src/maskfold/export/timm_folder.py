@@ -14,7 +14,7 @@ from maskfold.labels import CLASS_NAMES, NUM_CLASSES
 from maskfold.models.architecture import CFG_KEYS, LOAD_ERRORS, Architecture, find_architecture
 from maskfold.models.classifier import Classifier
 from maskfold.models.heads import FactoredHead, JointHead
-from maskfold.models.prediction import OUTPUTS
+from maskfold.models.prediction_loop import OUTPUTS
 from maskfold.models.timm_library import timm
 from maskfold.runs.part_weights import Weights, write_weights
 
