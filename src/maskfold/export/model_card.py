@@ -176,7 +176,7 @@ def _preprocessing(config: Config) -> str:
         ),
     }.get(data.crop, f"The crop is `{data.crop}`.")
     text = f"{crop} Then it is resized to {height}x{width}. {PREPROCESSING}"
-    if getattr(data, "decode", "reduced") == "reduced":
+    if data.decode == "reduced":
         text += (
             " In training, large JPEG files were decoded at reduced size, which changes pixels a little. For the same "
             "file, other programs may thus give slightly different probabilities."
