@@ -22,8 +22,8 @@ class Blend:
 
     eval_predictions, pred_labels: the probabilities and labels of the E eval photos. fold_probs: float [K, E, 18], the
     probabilities of the eval photos when only the models of one fold are blended, for each of the K folds that all
-    members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: the N photos that all
-    members predict out-of-fold, with their labels and people, and the predictions of the first member only;
+    members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: ids, labels and
+    people of the N photos that all members predict out-of-fold (its probabilities are those of the first member);
     member_probs: float [M, N, 18], the probabilities of all M members for these photos. cross_fitted: the blend's
     predictions of these photos; each photo is predicted by the models of one fold only, with parameters that were
     fitted without its person. params: fitted on all people. decision_gain: the gain of the decision over the most

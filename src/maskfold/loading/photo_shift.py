@@ -25,8 +25,8 @@ SHIFT_FILE = "shift.json"
 SHIFT_VERSION = 2
 # Maximum numbers of photos that are compared. More photos would take longer and hardly change the result.
 MAX_SAMPLED_PHOTOS, MAX_SAMPLED_EVAL_PHOTOS = 1400, 700
-# The warning describes at most MAX_NAMED differences. Each is a statistic whose own AUC differs from 0.5 by at least
-# MIN_DIFFERENCE.
+# The warning describes at most MAX_NAMED differences. Each is a statistic that alone distinguishes
+# eval from training photos, with an AUC that differs from 0.5 by at least MIN_DIFFERENCE.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
 DESCRIPTIONS = {description for meanings in MEANINGS.values() for description in meanings}
 
@@ -99,9 +99,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. A training
-    person should have as many sampled photos as an eval person, on average. The number of training people is chosen
-    accordingly; if the data has fewer, all of them are used.
+    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. The more
+    training people are used, the fewer photos of each are sampled. Their number is chosen so that a training person has
+    as many sampled photos as an eval person, on average; if the data has too few people, all are used.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table

@@ -108,7 +108,7 @@ def variance_parts(known: KnownScores) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _variance(expected: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Return sd ** 2 of the intervals expected -+ Z_TWO_SIDED * sd, float [n].
+    """Return the variance of each score, float [n], from its interval, if its errors are normally distributed.
 
     An end may have been clipped to 0 or 1, so the longer side of each interval is used.
     """

@@ -31,8 +31,8 @@ LOG_INTERVAL = 10
 def run_job(job: FoldJob) -> None:
     """Train a part from its last checkpoint, if any; write its weights, metrics.jsonl and, for a fold, oof.npz.
 
-    The completed updates are saved after a stop request and, with a single process, after an error between two updates.
-    Finally, the data loaders' worker processes are ended and memory is freed.
+    The completed updates are saved after a stop request. In training with one process, they are also saved after an
+    error while it waits for a batch. Finally, worker processes are ended and memory is freed.
     """
     context, trainer, accelerator = job.context, None, make_accelerator(job.context.config)
     if context.stop.has_trained and context.stop.is_requested(accelerator):
@@ -62,7 +62,7 @@ def run_job(job: FoldJob) -> None:
 
 
 class FoldTrainer:
-    """The training of one part. Its state is in the checkpoint, or follows from the config and the update number."""
+    """The training of one part. What is not in a checkpoint can be computed from the config and the update number."""
 
     def __init__(self, job: FoldJob, accelerator: Accelerator):
         self.job, self.accelerator, self.is_main = job, accelerator, accelerator.is_main_process
