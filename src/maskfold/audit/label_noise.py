@@ -46,9 +46,9 @@ def find_suspects(oof: OutOfFold) -> tuple[pd.DataFrame, dict[str, Contamination
     highest mean log P. On the mask axis, the two photos incorrect_mask and normal may be exchanged. For each of them,
     log P(its label) - log P(the other photo's label) is computed, and margin is the sum of these two differences.
     Margins are scaled so that the median of their absolute values is the same in all folds (see scaled_by_fold).
-    field, value: the suggested correction, in the form of a corrections CSV. For the young age group, the column value
-    is 29, the group's highest age; for the old group it is 60, the lowest; for the middle group it is empty, because no
-    single age can be suggested.
+    field, value: the suggested correction, in the form of a corrections CSV. If it is the young age group, `value` is
+    29, the group's highest age; if it is the old group, 60, its lowest; if it is the middle group, `value` is empty,
+    because no single age can be suggested.
     proposed: true on gender and mask if the axis has evidence of wrong labels and p_wrong is above 0.5. Ages are only
     ranked and their p_wrong is NaN, because the models are systematically wrong near the borders of age groups, and the
     fit would report these errors as wrong labels. If the models do not separate the classes of an axis, nothing is

@@ -107,8 +107,8 @@ class DiskNames:
     def resolve(self, name: str) -> Path:
         """Return the path of `name` as written if it exists, else the path that `find` returns.
 
-        If `find` returns None, return the path as written. This is fast for a path that exists as written, because then
-        no folder has to be read.
+        If `find` returns None, return the path as written. No folder is read if the path as written exists, so this
+        method is fast for names without faults.
         """
         path = self.root / name
         return path if is_found(path) else self.find(name) or path

@@ -22,12 +22,12 @@ class Blend:
 
     eval_predictions, pred_labels: the probabilities and labels of the E eval photos. fold_probs: float [K, E, 18], the
     probabilities of the eval photos when only the models of one fold are blended, for each of the K folds that all
-    members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: the first member's
-    predictions of the N photos that all members predict out-of-fold; member_probs: float [M, N, 18], the probabilities
-    of all M members for these photos. cross_fitted: the blend's predictions of these photos, with parameters fitted
-    without the photo's person; each photo is predicted by the models of one fold only, not by the mean of all folds.
-    params: fitted on all people. decision_gain: the gain of the decision over the most probable label; None for the
-    decision argmax.
+    members have finished; fold_pred_labels: int [K, E], the labels chosen from fold_probs. oof: the N photos that all
+    members predict out-of-fold, with their labels and people, and the predictions of the first member only;
+    member_probs: float [M, N, 18], the probabilities of all M members for these photos. cross_fitted: the blend's
+    predictions of these photos; each photo is predicted by the models of one fold only, with parameters that were
+    fitted without its person. params: fitted on all people. decision_gain: the gain of the decision over the most
+    probable label; None for the decision argmax.
     """
 
     eval_predictions: Predictions

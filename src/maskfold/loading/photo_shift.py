@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from maskfold.data.images_table import Prepared
 from maskfold.data.same_data import check_given_root
@@ -28,7 +28,13 @@ MAX_SAMPLED_PHOTOS, MAX_SAMPLED_EVAL_PHOTOS = 1400, 700
 # The warning describes at most MAX_NAMED differences. Each is a statistic whose own AUC differs from 0.5 by at least
 # MIN_DIFFERENCE.
 MIN_DIFFERENCE, MAX_NAMED = 0.1, 3
-DESCRIPTIONS = tuple(description for meanings in MEANINGS.values() for description in meanings)
+DESCRIPTIONS = {description for meanings in MEANINGS.values() for description in meanings}
+
+
+def _known_description(text: str) -> str:
+    if text not in DESCRIPTIONS:
+        raise ValueError("an unknown difference")
+    return text
 
 
 class Shift(JsonRecord):
@@ -37,7 +43,7 @@ class Shift(JsonRecord):
     auc: Annotated[float, Field(ge=0, le=1)]
     threshold: Annotated[float, Field(ge=0, le=1)]
     differs: bool
-    differences: list[Literal[DESCRIPTIONS]]
+    differences: list[Annotated[str, AfterValidator(_known_description)]]
 
 
 class ShiftFile(JsonRecord):
@@ -93,9 +99,9 @@ def _measure(prepared: Prepared) -> dict | None:
 def sample_photos(prepared: Prepared) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return rows of images.csv and of eval.csv, both sampled at random.
 
-    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. People of both
-    sides should have the same number of sampled photos on average, because the number of photos per person must not
-    tell them apart. So many training people are used that this holds, or all of them if they are too few.
+    At most MAX_SAMPLED_EVAL_PHOTOS eval photos are used, and about MAX_SAMPLED_PHOTOS training photos. A training
+    person should have as many sampled photos as an eval person, on average. The number of training people is chosen
+    accordingly; if the data has fewer, all of them are used.
     """
     rng = np.random.default_rng(0)
     images, evaluation = prepared.images, prepared.eval_table
