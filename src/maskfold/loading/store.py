@@ -129,11 +129,7 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
     """Return the file name of a store. image_id: the ids of the photos in the order of the table."""
     size, keys = store_size(data), CROPS[data.crop].keys
-<<<<<<< HEAD
     # crop_size is in the entry `crop` and not in `face`, so that the names of existing stores do not change.
-=======
-    # crop_size is in the entry `crop` below and not in `face`, so that the names of existing stores do not change.
->>>>>>> predict2
     preprocessing = {
         "version": VERSION,
         "photos": photos_fingerprint,
