@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # The tests run one thread each; a test that waits for a process leaves its core to another.
 PARALLEL := -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test test-all test-long fuzz notebooks pair bench bench-gpu docs lint .venv
+.PHONY: help demo test test-all test-long fuzz notebooks pair bench bench-gpu docs browser-runtime lint .venv
 
 help:
 	@echo "make demo      install, render synthetic data, train folds, write and score submissions/demo.csv"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench     compare the speed with other pipelines: benchmarks/results.json and .png (under 8 minutes)"
 	@echo "make bench-gpu check and measure maskfold on a GPU: benchmarks/gpu.json and .md (at most 8 minutes)"
 	@echo "make docs      write the configuration reference, the picture in the README and the flags of the schema"
+	@echo "make browser-runtime  get the files of onnxruntime-web from npm again and check their hashes"
 	@echo "make lint      ruff check, ruff format --check and mypy"
 	@echo "make .venv     only install"
 
@@ -67,6 +68,15 @@ bench-gpu: .venv
 # Run it after a change of the schema or of the synthetic people.
 docs: .venv
 	@$(PY) docs/build.py
+
+# The page of an export contains these files. To update them, change the version, sha256sums.txt and LICENSE.
+ORT_WEB := 1.30.0
+RUNTIME := $(CURDIR)/src/maskfold/export/browser/onnxruntime-web
+browser-runtime:
+	@folder=$$(mktemp -d) && cd "$$folder" && npm pack --silent onnxruntime-web@$(ORT_WEB) && tar xzf *.tgz \
+	  && cd package/dist && sha256sum --check "$(RUNTIME)/sha256sums.txt" \
+	  && for file in ort-wasm-simd-threaded.wasm ort.wasm.bundle.min.mjs; do gzip -9nc $$file > "$(RUNTIME)/$$file.gz"; done; \
+	status=$$?; rm -rf "$$folder"; exit $$status
 
 lint: .venv
 	@$(PY) -m ruff check .

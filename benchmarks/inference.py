@@ -17,7 +17,7 @@ from maskfold.loading.store import open_store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware, configure_process, pick_device, pick_precisions, pick_workers
-from maskfold.models.prediction import predict as predict_all
+from maskfold.models.prediction_loop import predict as predict_all
 
 MODELS, PHOTOS, VIEWS = 5, 32, ("none", "hflip")
 

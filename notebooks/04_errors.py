@@ -29,6 +29,7 @@ from maskfold.loading.transforms import EvalTransform
 from maskfold.metrics.bootstrap import class_intervals
 from maskfold.metrics.calibration import assess_calibration
 from maskfold.metrics.confusion import confusion_matrices, most_confident_errors
+from maskfold.metrics.group_scores import scores_by_group
 from maskfold.metrics.scores import class_table
 from maskfold.pages.figures import (
     accuracy_by_age,
@@ -41,7 +42,6 @@ from maskfold.pages.figures import (
 )
 from maskfold.report.gradcam_section import gradcam_examples
 from maskfold.report.group_findings import group_findings, possible_causes
-from maskfold.report.group_scores import scores_by_group
 from maskfold.runs.run_data import prepared_of
 from maskfold.runs.run_folder import RunFolder, find_run
 

@@ -20,6 +20,7 @@ from figure import draw
 from startup import FINISHED
 
 SPEED = {
+    "store_build_vs_full_decode",
     "store_build_vs_reduced_decode",
     "loader_128x96_vs_organisers",
     "loader_128x96_vs_timm_create_loader",

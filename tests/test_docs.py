@@ -28,11 +28,11 @@ PAGES = [README, KOREAN, *GUIDES]
 LINKING = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "EXPERIMENTS.md"]
 # A block of code, and the comment above it that says why the tests do not run it: `<!-- needs: several GPUs -->`.
 BLOCK = re.compile(r"(?:<!-- needs: ([^\n]+) -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
-NEEDS = ("real data", "several GPUs", "two machines", "a W&B account", "minutes", "a GPU")
+NEEDS = ("real data", "several GPUs", "two machines", "a W&B account", "minutes", "a GPU", "npm")
 # The reader's data folder in examples, and the folder of the demo that replaces it in tests.
 OWN_DATA, DEMO_DATA = "/path/to/data", "data/demo"
-# Endings of file names that look like a key, such as pseudo.csv.
-FILES = ("csv", "json", "safetensors")
+# Endings of file names that look like a key, such as pseudo.csv or model.onnx.
+FILES = ("csv", "json", "safetensors", "onnx")
 # Settings that make the experiments small, so that each command takes seconds.
 SMALL = {"data": {"image_size": [32, 32]}, "model": {"backbone": "test_resnet", "pretrained": False}}
 SMALL |= {"optim": {"epochs": 1, "warmup_epochs": 0, "accum_steps": 1}}

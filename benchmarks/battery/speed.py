@@ -18,7 +18,7 @@ from maskfold.loading.transforms import make_train_transform
 from maskfold.machine_limits import num_cores
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware, check_compiler
-from maskfold.models.prediction import predict
+from maskfold.models.prediction_loop import predict
 from maskfold.models.tta import VIEWS
 
 TRAINING_TARGET, PREDICTION_TARGET = 0.95, 0.90

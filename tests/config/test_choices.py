@@ -38,6 +38,7 @@ CHOICES = {
 }
 # Keys whose choices are two or three branches of a function, not a dict.
 SWITCHES = {
+    "data.decode",
     "data.num_workers",
     "model.frozen_epochs",
     "model.head_init",

@@ -50,17 +50,20 @@ def test_jpeg_size_of_random_bytes(junk):
 
 
 def test_reduction():
+    reduced = {"decode": "reduced"}
     # A crop of 384x288 for a store of 160x120: 2.4 times as large.
-    assert reduction((512, 384), Data()) == 2
+    assert reduction((512, 384), Data(**reduced)) == 2
     # 4.8 times as large as a store of 80x60.
-    assert reduction((512, 384), small()) == 4
+    assert reduction((512, 384), small(**reduced)) == 4
     # The whole photo of 512x384: 3.2 times as large.
-    assert reduction((512, 384), Data(crop="none")) == 2
+    assert reduction((512, 384), Data(crop="none", **reduced)) == 2
     # EXIF data may rotate this photo, which then has fewer rows than the crop.
-    assert reduction((512, 170), Data()) == 1
-    assert reduction((100, 80), Data()) == 1
+    assert reduction((512, 170), Data(**reduced)) == 1
+    assert reduction((100, 80), Data(**reduced)) == 1
     # A face may be a small part of the photo.
-    assert reduction((512, 384), Data(crop="face")) == 1
+    assert reduction((512, 384), Data(crop="face", **reduced)) == 1
+    # The default decodes all pixels.
+    assert all(reduction((4096, 3072), Data(crop=name)) == 1 for name in CROPS)
 
 
 def test_reduced_decoding_gives_a_similar_photo(prepared):
@@ -125,12 +128,17 @@ def test_the_names_of_existing_stores_do_not_change(monkeypatch, name, digest):
     """Otherwise a new version would decode all photos again."""
     monkeypatch.setattr(store_module.cv2, "__version__", "5.0.0")
     monkeypatch.setattr(store_module, "VERSION", 2)
-    data = Data(crop=name, crop_size=(64, 48), face_margin=0.5, image_size=(32, 32))
+    data = Data(crop=name, crop_size=(64, 48), face_margin=0.5, image_size=(32, 32), decode="reduced")
     stored = store_module.store_name(data, "0123456789abcdef", ["a/mask1", "b/normal"])
     assert stored == f"{name}-40x40-{digest}.npy"
     changed = {"none": {}, "center": {"crop_size": (64, 50)}, "face": {"face_margin": 0.75}}[name]
     other = store_module.store_name(data.model_copy(update=changed), "0123456789abcdef", ["a/mask1", "b/normal"])
     assert (other == stored) == (not changed)
+    # Both ways to decode give the same pixels only where the whole photo is needed to find a face.
+    full = store_module.store_name(
+        data.model_copy(update={"decode": "full"}), "0123456789abcdef", ["a/mask1", "b/normal"]
+    )
+    assert (full == stored) == (name == "face")
 
 
 @given(boxes, st.integers(16, 300), st.integers(16, 300), st.floats(0, 4))

@@ -84,6 +84,17 @@ def test_the_store_is_built_once_per_preprocessing(prepared):
     assert len({first.path, *(open_store(prepared, prepared.images, data).path for data in others)}) == 4
 
 
+def test_the_decode_is_part_of_the_store(prepared):
+    """Photos of 384x512 for a store of 40x30: a reduced decode gives other pixels, and a store of its own."""
+    full, reduced = (data_config(decode=decode) for decode in ("full", "reduced"))
+    stores = [open_store(prepared, prepared.images, data) for data in (full, reduced)]
+    path = prepared.photo_paths(prepared.images)[3]
+    whole = crop_and_resize(read_photo(path).image, full)
+    np.testing.assert_array_equal(stores[0][3], whole)
+    assert not np.array_equal(stores[1][3], whole)
+    assert np.abs(stores[1][3].astype(int) - whole).mean() < 6
+
+
 def test_full_disks_are_an_error_before_building(prepared, monkeypatch):
     usage = shutil.disk_usage(".")._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)

@@ -15,10 +15,10 @@ from maskfold.audit.label_noise import find_suspects
 from maskfold.data.images_table import load_prepared
 from maskfold.labels import age_group, decode_label, encode_label
 from maskfold.metrics.bootstrap import Resampling
+from maskfold.metrics.group_scores import scores_by_group
 from maskfold.probabilities import load_predictions
 from maskfold.report.data_card import data_card
 from maskfold.report.group_findings import PossibleCauses, group_findings, possible_causes
-from maskfold.report.group_scores import scores_by_group
 
 AGES, GENDERS = ("<30", "30-59", ">=60"), ("male", "female")
 

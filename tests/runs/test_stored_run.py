@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, refused
 
 import maskfold
 from maskfold import format_version
@@ -136,7 +136,10 @@ def test_prediction_needs_no_data(stored):
 
 
 def test_finished_folds_are_skipped(script, stored):
-    """The command that trained the run trains nothing again."""
+    """The command that trained the run trains nothing again. Its photos were decoded at reduced size."""
+    assert "decode" not in (stored / "config.yaml").read_text()
+    assert RunFolder(stored).config.data.decode == "reduced"
+    refused(script("train", "stored.yaml", "--data.decode", "full"), "data.decode: started with reduced, now full")
     weights = (stored / "fold0" / "model.safetensors").read_bytes()
     done = script("train", "stored.yaml")
     assert done.code == 0, done.err

@@ -14,7 +14,7 @@ from maskfold.errors import UserError
 from maskfold.loading.sampler import PhotoBatchSampler
 from maskfold.models.classifier import build_classifier
 from maskfold.models.device import Hardware
-from maskfold.models.prediction import predict
+from maskfold.models.prediction_loop import predict
 from maskfold.models.tta import VIEWS
 from maskfold.training.optim import lr_factor, make_optimizer, set_lr
 

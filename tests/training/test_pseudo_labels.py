@@ -108,7 +108,7 @@ def test_the_labels_are_the_mean_of_the_tta_views_above_the_threshold(script, sy
     from maskfold.loading.transforms import EvalTransform
     from maskfold.models.classifier import build_classifier
     from maskfold.models.device import Hardware
-    from maskfold.models.prediction import predict
+    from maskfold.models.prediction_loop import predict
     from maskfold.runs.part_weights import load_part
 
     assert pseudo(script, synthetic, "b", "--pseudo.runs", "a", "--folds", 1).code == 0

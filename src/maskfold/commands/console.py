@@ -19,6 +19,8 @@ VERBS = {
     "report": "write a run's report as one HTML page",
     "audit": "find wrong labels and duplicate people",
     "submit": "blend runs into a submission",
+    "predict": "predict any photos with finished runs",
+    "export": "write a run as an ONNX model and as timm models, for other programs",
     "leaderboard": "list the submissions on record, and choose the final ones",
     "clean": "list the disk space of runs and data, and delete files",
 }

@@ -22,13 +22,13 @@ class Data(ConfigSection):
     )
     image_size: tuple[Pixels, Pixels] = Field((128, 96), description="height and width of the model's input, in pixels")
     crop: Annotated[str, Choice("loading/crops.py", "CROPS")] = Field(
-        "center",
-        description="crop before resizing; center: of crop_size; face: around the face, or center if no face is found",
+        "center", description="crop before resizing; center: of crop_size; face: around the face, or center without one"
     )
     crop_size: tuple[Pixels, Pixels] = Field((384, 288), description="height and width of the centre crop, in pixels")
     face_margin: Float = Field(
         0.25, ge=0, le=4, description="with crop face: margin above and below the face, as a multiple of its height"
     )
+    decode: Literal["full", "reduced"] = Field("full", description="reduced: shrink JPEGs while decoding; faster")
     augment: Augment = Field(
         "light",
         description="training augmentation: a preset, none, or (only in YAML) a list of albumentations transforms",

@@ -132,7 +132,7 @@ def _find_columns(
     if missing:
         unused = [name for name in names if name and name not in columns]
         hint = did_you_mean(missing[0], unused, 1) if len(missing) == 1 else ""
-        if len(names) == 1 and len(columns) == len(missing) == names[0].count(",") + 1:
+        if len(names) == 1 < len(columns) == len(missing) == names[0].count(",") + 1:
             hint = "; all columns are in one cell, so split it into columns in the spreadsheet"
         header_text = ",".join(names[:MAX_SHOWN_COLUMNS])
         if len(names) > MAX_SHOWN_COLUMNS:

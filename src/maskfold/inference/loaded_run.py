@@ -1,20 +1,21 @@
 """A finished run as a model that predicts any photos, for notebooks and services."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-from maskfold.config.experiment import Config
+from maskfold.config.experiment import Config, Data
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode_label, marginals
 from maskfold.loading.dataset import NO_LABEL, Batch
 from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
-from maskfold.models.prediction import predict
+from maskfold.models.prediction_loop import predict
 from maskfold.models.tta import canonical_views
 from maskfold.probabilities import mean_probs
 from maskfold.runs.part_weights import finished_model
@@ -54,27 +55,37 @@ class RunModel:
         Columns: path (empty for arrays), label 0..17, mask, gender, age, and the probabilities of their eight classes.
         Raises UserError for an unreadable or damaged file, an array of another shape or dtype, or an unknown TTA view.
         """
-        views, probs = canonical_views(tta, "tta"), np.empty((0, len(CLASS_NAMES)), np.float32)
-        if len(images):
-            _, model_probs = predict(self.models, self._batches(images), self.hardware, views)
-            probs = mean_probs(model_probs)
-        return _table([str(image) if isinstance(image, str | Path) else "" for image in images], probs)
+        views = canonical_views(tta, "tta")
+        probs = self.probs((self._preprocess(image, number) for number, image in enumerate(images)), views)
+        paths = [str(image) if isinstance(image, str | Path) else "" for image in images]
+        return prediction_table(paths, probs, probs.argmax(1))
 
-    def _batches(self, images: Sequence[Image]) -> Iterator[Batch]:
-        """Yield the images in batches, without labels."""
-        size = self.config.optim.batch_size
-        for start in range(0, len(images), size):
-            rows = range(start, min(start + size, len(images)))
-            pixels = np.stack([self._preprocess(images[row], row) for row in rows])
-            labels = torch.full((len(rows),), NO_LABEL)
-            yield Batch(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, torch.tensor(rows))
+    def probs(self, inputs: Iterable[np.ndarray], views: tuple[str, ...]) -> np.ndarray:
+        """Return the mean probabilities of all models and views, float32 [N, 18].
+
+        inputs: N preprocessed photos, uint8 [*image_size, 3]; they are read batch by batch. views: as canonical_views
+        returns them.
+        """
+        batches = self._batches(iter(inputs))
+        if (first := next(batches, None)) is None:
+            return np.empty((0, len(CLASS_NAMES)), np.float32)
+        _, model_probs = predict(self.models, chain([first], batches), self.hardware, views)
+        return mean_probs(model_probs)
+
+    def _batches(self, inputs: Iterator[np.ndarray]) -> Iterator[Batch]:
+        """Yield the inputs in batches of the size that training and submissions use, without labels."""
+        start = 0
+        while pixels := list(islice(inputs, self.config.optim.batch_size)):
+            rows = torch.arange(start, start + len(pixels))
+            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+            yield Batch(images, torch.full((len(rows),), NO_LABEL), rows)
+            start += len(pixels)
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
         """Crop and resize a photo as for validation, uint8 [*image_size, 3]. number: its index, for messages."""
         data = self.config.data
         if isinstance(image, str | Path):
-            photo = read_stored_photo(Path(image), data, check_damage=True)
-            return EvalTransform(data)(photo.pixels)
+            return read_input(Path(image), data)
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
@@ -82,8 +93,19 @@ class RunModel:
         return EvalTransform(data)(pixels)
 
 
-def _table(paths: list[str], probs: np.ndarray) -> pd.DataFrame:
-    labels = probs.argmax(1)
+def read_input(path: Path, data: Data) -> np.ndarray:
+    """Read a photo file, and crop and resize the photo as for validation: uint8 [*image_size, 3].
+
+    Raises UserError for a missing, unreadable or damaged file.
+    """
+    return EvalTransform(data)(read_stored_photo(path, data, check_damage=True).pixels)
+
+
+def prediction_table(paths: Sequence[str], probs: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    """Return a table with one row per photo. probs: float [N, 18]; labels: int [N], the predicted labels.
+
+    Columns: path, label, mask, gender, age, and the probabilities of the eight classes of these three axes.
+    """
     columns = {"path": paths, "label": labels}
     for (axis, names), index in zip(AXES.items(), decode_label(labels), strict=True):
         columns[axis] = [AGE_NAMES.get(names[n], names[n]) for n in index]

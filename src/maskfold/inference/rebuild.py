@@ -27,9 +27,7 @@ def rebuild(
     manifest = read_manifest(manifest_path)
     out = manifest_path.with_suffix(".csv") if out is None else out
     check_output(out.parent, "--out", out)
-    runs = [RunFolder(_find_member(member, manifest_path, runs_folder), places) for member in manifest["members"]]
-    for run, member in zip(runs, manifest["members"], strict=True):
-        _check_checkpoints(run, member, manifest_path)
+    runs = member_runs(manifest_path, manifest, runs_folder, places)
     params = BlendParams(manifest["temperatures"], manifest["weights"], manifest["factors"])
     views = canonical_views(manifest["tta"], f"{manifest_path}: tta")
     predictions, pred_labels, prepared = apply_blend(runs, views, params)
@@ -50,6 +48,19 @@ def rebuild(
 
     write_submission(out, table, info, check_hash)
     return out
+
+
+def member_runs(
+    manifest_path: Path, manifest: dict, runs_folder: Path | None = None, places: Places | None = None
+) -> list[RunFolder]:
+    """Find the run of each member of a manifest, in order; see rebuild for the arguments.
+
+    Raises UserError if a run is missing or has other checkpoints than the manifest records.
+    """
+    runs = [RunFolder(_find_member(member, manifest_path, runs_folder), places) for member in manifest["members"]]
+    for run, member in zip(runs, manifest["members"], strict=True):
+        _check_checkpoints(run, member, manifest_path)
+    return runs
 
 
 def _find_member(member: dict, manifest: Path, runs_folder: Path | None) -> Path:

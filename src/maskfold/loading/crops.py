@@ -96,11 +96,12 @@ def store_size(data: Data) -> PhotoSize:
 
 
 def reduction(size: PhotoSize, data: Data) -> int:
-    """Return the largest factor, 1, 2, 4 or 8, by which decoding may shrink a photo of `size`.
+    """Return the factor, 1, 2, 4 or 8, by which decoding shrinks a photo of `size`.
 
-    Shrinking must not make the crop smaller than a stored photo.
+    With data.decode reduced it is the largest factor that does not make the crop smaller than a stored photo, else 1.
     """
-    if CROPS[data.crop].needs_face:
+    # A face is searched for in the whole photo.
+    if data.decode == "full" or CROPS[data.crop].needs_face:
         return 1
     # EXIF data may rotate the photo after decoding, so the factor must be valid for both orientations.
     max_reduction = min(_shrink_to_store(size, data), _shrink_to_store(size[::-1], data))

@@ -18,7 +18,7 @@ from maskfold.loading.transforms import EvalTransform, sample_seeds
 from maskfold.locks import locked
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
-from maskfold.models.prediction import predict, reporting
+from maskfold.models.prediction_loop import predict, reporting
 from maskfold.progress import progress
 
 

@@ -38,8 +38,8 @@ class Store:
     """The stored photos: store[row] is RGB uint8 [H, W, 3].
 
     Each process opens the file itself, at first use, because pickling a memory map would copy the photos. cache: the
-    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None to accept any. handle: the
-    open file of the store. It stays open until this object is deleted; clean.py does not delete the file before that.
+    cache folder for features of these photos. shape: the expected shape [N, H, W, 3]; None: any. handle: the open file
+    of the store. It stays open until this object is deleted; clean.py does not delete the file before that.
     """
 
     def __init__(
@@ -129,17 +129,18 @@ def open_store(prepared: Prepared, table: "pd.DataFrame", data: Data) -> Store:
 def store_name(data: Data, photos_fingerprint: str, image_id: Iterable[str]) -> str:
     """Return the file name of a store. image_id: the ids of the photos in the order of the table."""
     size, keys = store_size(data), CROPS[data.crop].keys
-    # crop_size is in the entry `crop` below and not in `face`, so that the names of existing stores do not change.
-    other_values = [getattr(data, key) for key in keys if key != "crop_size"]
+    # crop_size is in the entry `crop` and not in `face`, so that the names of existing stores do not change.
     preprocessing = {
         "version": VERSION,
         "photos": photos_fingerprint,
         "ids": hashlib.sha256("\n".join(image_id).encode()).hexdigest(),
         "crop": [data.crop, data.crop_size if "crop_size" in keys else None],
-        "face": other_values or None,
+        "face": [getattr(data, key) for key in keys if key != "crop_size"] or None,
         "size": size,
         "decoder": cv2.__version__,
     }
+    # With data.decode reduced, the names stay those of existing stores. With crop face, data.decode has no effect.
+    preprocessing |= {"decode": "full"} if data.decode == "full" and not CROPS[data.crop].needs_face else {}
     digest = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode()).hexdigest()[:12]
     return f"{data.crop}-{size[0]}x{size[1]}-{digest}.npy"
 
@@ -160,8 +161,7 @@ def _is_usable(path: Path, shape: tuple[int, ...], cache_folder: CacheFolder) ->
 
 
 def _build(path: Path, prepared: Prepared, table: "pd.DataFrame", data: Data, expected: str) -> None:
-    paths = prepared.photo_paths(table)
-    shape = (len(paths), *store_size(data), 3)
+    paths, shape = prepared.photo_paths(table), (len(table), *store_size(data), 3)
 
     def write(temporary: Path) -> None:
         pixels_start = write_header(temporary, shape)

@@ -26,7 +26,7 @@ class StoredPhoto(NamedTuple):
 def read_stored_photo(
     path: Path, data: Data, reduction_of: Callable[[PhotoSize], int] | None = None, check_damage: bool = False
 ) -> StoredPhoto:
-    """Read a photo file, crop the photo and resize it. Decoding shrinks the photo as far as the crop allows.
+    """Read a photo file, crop the photo and resize it. With data.decode reduced, decoding shrinks the photo.
 
     reduction_of: function (height, width) -> factor, from a caller that caches crops.reduction; None to call
     crops.reduction. check_damage: as in read_photo. Raises UserError as read_photo does.

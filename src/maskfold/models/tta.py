@@ -25,7 +25,8 @@ def _window(images: "torch.Tensor", scale: float, x: float = 0.0, y: float = 0.0
     from torch.nn.functional import affine_grid, grid_sample
 
     matrix = torch.tensor([[scale, 0, 2 * x], [0, scale, 2 * y]], device=images.device)
-    grid = affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    # In an exported graph, len(images) would be a constant.
+    grid = affine_grid(matrix.expand(images.shape[0], 2, 3), list(images.shape), align_corners=False)
     return grid_sample(images.float(), grid, padding_mode="reflection", align_corners=False)
 
 

@@ -11,8 +11,8 @@ from maskfold.audit.label_noise import MIN_EVIDENCE, Contamination
 from maskfold.data.images_table import Prepared
 from maskfold.labels import stratum
 from maskfold.loading.store import Store
+from maskfold.metrics.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 from maskfold.probabilities import OutOfFold
-from maskfold.report.group_scores import ERRORS, classes_by_group, groups_of_same_kind
 
 # Minimum difference between a group and all other people for a possible cause to be reported: in the share of wrong
 # labels (0 to 1), and in mean brightness or sharpness (in standard deviations over all people).

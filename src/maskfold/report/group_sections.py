@@ -9,13 +9,13 @@ from maskfold.data.images_table import Prepared
 from maskfold.labels import AXES, KIND_MASK, decode_label
 from maskfold.loading.store import Store
 from maskfold.metrics.bootstrap import score_intervals
+from maskfold.metrics.group_scores import ERRORS, scores_by_group
 from maskfold.metrics.score_text import ci_text
 from maskfold.metrics.scores import scores
 from maskfold.pages.figures import accuracy_by_age, group_intervals
 from maskfold.pages.html_page import figure, note, table
 from maskfold.probabilities import OutOfFold
 from maskfold.report.group_findings import group_findings, possible_causes
-from maskfold.report.group_scores import ERRORS, scores_by_group
 
 
 def age_and_photo_section(oof: OutOfFold, prepared: Prepared) -> str:

@@ -14,7 +14,7 @@ from maskfold.loading.store import Store
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware, free_device_memory, pick_workers
-from maskfold.models.prediction import predict, reporting
+from maskfold.models.prediction_loop import predict, reporting
 from maskfold.runs.part_weights import finished_model
 from maskfold.runs.run_folder import RunFolder
 

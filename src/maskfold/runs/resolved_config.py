@@ -19,8 +19,8 @@ def resolve_config(
 ) -> Config:
     """Return the config with the paths of the data, the number and the seed of the folds, and resolved precisions.
 
-    recorded: the resolved config with which a run was started; its precisions and its optim.accum_steps replace `auto`
-    in `config`. Without `recorded`, optim.accum_steps may stay `auto`; resolve_accum_steps() replaces it later.
+    recorded: the resolved config with which a run was started (see with_recorded_values). Without `recorded`,
+    optim.accum_steps may stay `auto`; resolve_accum_steps() replaces it later.
     """
     from maskfold.models.device import pick_precisions
 
@@ -46,7 +46,12 @@ def resolve_config(
 
 
 def with_recorded_values(config: Config, recorded: Config) -> Config:
-    """Replace `auto` in the precisions and in optim.accum_steps by the values with which a run was started."""
+    """Replace values in `config` by those with which a run was started.
+
+    These are `auto` in the precisions and in optim.accum_steps, and data.decode if neither a file nor a flag sets it:
+    its default was another one when old runs were started.
+    """
     auto_keys = [key for key in ("precision", "predict_precision") if getattr(config.run, key) == "auto"]
     optim = {"accum_steps": recorded.optim.accum_steps} if config.optim.accum_steps == "auto" else {}
-    return replaced(config, run={key: getattr(recorded.run, key) for key in auto_keys}, optim=optim)
+    data = {} if "decode" in config.data.model_fields_set else {"decode": recorded.data.decode}
+    return replaced(config, data=data, run={key: getattr(recorded.run, key) for key in auto_keys}, optim=optim)

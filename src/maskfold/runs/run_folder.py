@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from maskfold.config.experiment import Config, fixed_values
+from maskfold.config.experiment import Config, fixed_values, replaced
 from maskfold.config.yaml_file import config_text, load_config
 from maskfold.data.images_table import Prepared
 from maskfold.errors import UserError, indented_list
@@ -88,7 +88,10 @@ class RunFolder:
 
     @property
     def config(self) -> Config:
-        return load_config(self.folder / "config.yaml")
+        """The configuration of the run. Keys that are newer than the run have the value with which it was trained."""
+        config = load_config(self.folder / "config.yaml")
+        # Before this key was added, all photos were decoded at reduced size.
+        return config if "decode" in config.data.model_fields_set else replaced(config, data={"decode": "reduced"})
 
     def cache_paths(self, name: str) -> list[Path]:
         """The possible paths of a cached file; a new file is written to the first. --cache has one folder per run."""

@@ -16,7 +16,7 @@ from maskfold.labels import NUM_CLASSES
 from maskfold.loading.dataset import Batch
 from maskfold.models.classifier import Classifier, build_classifier
 from maskfold.models.device import Hardware
-from maskfold.models.prediction import predict
+from maskfold.models.prediction_loop import predict
 from maskfold.models.targets import UNKNOWN_AGE
 from maskfold.progress import report
 from maskfold.training.accelerators import free_memory, make_accelerator, process_state

@@ -17,7 +17,7 @@ from maskfold.loading.store import ConcatStore, Store
 from maskfold.loading.transforms import EvalTransform, make_train_transform
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware, pick_workers
-from maskfold.models.prediction import predict
+from maskfold.models.prediction_loop import predict
 from maskfold.training.fold_job import Part
 
 

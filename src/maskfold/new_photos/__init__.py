@@ -1,0 +1,1 @@
+"""Predict photos that belong to no prepared data, with the models of finished runs."""
