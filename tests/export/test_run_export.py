@@ -44,6 +44,7 @@ def photos_of(count: int, size, seed: int = 5) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, *size, 3), np.uint8)
 
 
+# An export takes 20 seconds. `make test` has one test with it, so that only one of its processes exports.
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
     """The export of the tiny run with two views and the fitted temperature."""
@@ -77,6 +78,7 @@ def test_model_gives_the_probabilities_of_load_run(exported, trained):
     assert metadata["run"] == "tiny"
 
 
+@pytest.mark.slow
 def test_check_json_holds_for_the_model(exported, trained):
     out, _ = exported
     check = json.loads((out / "check.json").read_text())
@@ -94,6 +96,7 @@ def test_check_json_holds_for_the_model(exported, trained):
     assert len({source["input_sha256"] for source in check["sources"]}) == 2
 
 
+@pytest.mark.slow
 def test_the_folder_has_no_person_and_no_path(exported, trained):
     out, _ = exported
     oof = load_predictions(trained.run.folder / "oof.npz", out_of_fold=True)
@@ -104,6 +107,7 @@ def test_the_folder_has_no_person_and_no_path(exported, trained):
         assert not [text for text in private if text.encode() in content], path
 
 
+@pytest.mark.slow
 def test_the_card_is_a_card_of_the_hub(exported, trained):
     cards = pytest.importorskip("huggingface_hub")
     card = cards.ModelCard.load(exported[0] / "README.md")
@@ -115,6 +119,7 @@ def test_the_card_is_a_card_of_the_hub(exported, trained):
         assert f"## {title}" in card.text
 
 
+@pytest.mark.slow
 def test_timm_loads_a_fold(exported, trained):
     import timm
 
@@ -155,6 +160,7 @@ def test_crop_pct_by_hand():
     assert crop_pct(data.model_copy(update={"crop": "face"})) == 1
 
 
+@pytest.mark.slow
 def test_one_fold_in_half_precision_replaces_an_export(script, run, tmp_path):
     whole = script("export", run, "--out", "e")
     assert whole.code == 0, whole.err
@@ -199,6 +205,7 @@ def test_a_failure_leaves_no_new_folder(tmp_path):
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")] == ["new/e/model.onnx"]
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_exported_leaves_the_old_export(script, run, tmp_path, monkeypatch):
     from maskfold.models import heads
 
