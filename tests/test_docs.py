@@ -190,6 +190,22 @@ def test_the_configuration_reference_is_up_to_date():
     assert all(f"`{key}`" in build.configuration() for key in KEYS)
 
 
+# Words of an unnatural English, which have clearer replacements.
+REPLACED_WORDS = re.compile(r"\b(mend|mended|gone on with|goes on with|taken for|surest|whom|be told|was told)\b", re.I)
+
+
+def test_replaced_words_are_not_used():
+    """In all tracked text but the licences of other projects."""
+    paths = ["src", "scripts", "notebooks", "README.md", "docs", "configs", ":!*/LICENSE"]
+    done = subprocess.run(["git", "ls-files", *paths], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    texts = [ROOT / name for name in done.stdout.splitlines() if not name.endswith((".gz", ".onnx", ".webp"))]
+    assert len(texts) > 200
+    lines = [(path.name, line) for path in texts for line in path.read_text(encoding="utf-8").splitlines()]
+    assert not [(name, line) for name, line in lines if REPLACED_WORDS.search(line)]
+
+
 def test_troubleshooting_covers_all_modules_that_raise():
     """The comment below each heading names the modules whose messages the section explains."""
     package = ROOT / "src" / "maskfold"
