@@ -7,6 +7,7 @@ same probabilities as PyTorch, which is checked. An older export at --out is rep
 from pathlib import Path
 
 from maskfold.config.cli import Parser
+from maskfold.config.ensemble_flags import add_tta_flag
 
 
 def main() -> None:
@@ -19,13 +20,7 @@ def main() -> None:
         metavar="FOLD",
         help="numbers of the folds to export, and full for the refit (default: all finished models)",
     )
-    parser.add_argument(
-        "--tta",
-        nargs="+",
-        default=["none"],
-        metavar="VIEW",
-        help="TTA views to average, such as none hflip (default: none)",
-    )
+    add_tta_flag(parser, default=["none"])
     parser.add_argument(
         "--temperature",
         default="1",

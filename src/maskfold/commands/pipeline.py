@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser, add_config_flags, config_overrides
+from maskfold.config.ensemble_flags import add_tta_flag
 from maskfold.config.place_flags import add_cache_flags, places_of
 from maskfold.environment import launched_processes
 from maskfold.errors import UserError
@@ -27,13 +28,7 @@ def main() -> None:
         "--refit", action="store_true", help="also train a model on all people, into full/ (default: no)"
     )
     parser.add_argument("--name", help="name of the run (default: the name of the file)")
-    parser.add_argument(
-        "--tta",
-        nargs="+",
-        default=["none"],
-        metavar="VIEW",
-        help="TTA views to average, such as none hflip (default: none)",
-    )
+    add_tta_flag(parser, default=["none"])
     parser.add_argument("--out", type=Path, help="submission CSV to write (default: submissions/<run>.csv)")
     parser.add_argument(
         "--truth", type=Path, help="CSV of the true labels (ImageID,ans), to score the submission (default: none)"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maskfold.config.cli import Parser
+from maskfold.config.ensemble_flags import add_runs_folder_flag, add_tta_flag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,22 +28,14 @@ def main() -> None:
         metavar="PATH",
         help="photos, folders (searched recursively), or CSV files with a column `path` (default: none)",
     )
-    parser.add_argument(
-        "--tta", nargs="+", metavar="VIEW", help="TTA views to average, such as none hflip (default: none)"
-    )
+    add_tta_flag(parser)
     parser.add_argument(
         "--from",
         dest="manifest",
         type=Path,
         help="use the runs, views, weights, temperatures and factors of this manifest (.json) (default: none)",
     )
-    parser.add_argument(
-        "--runs",
-        dest="runs_folder",
-        type=Path,
-        metavar="DIR",
-        help="folder that holds the runs for --from (default: the paths in the manifest, or runs/)",
-    )
+    add_runs_folder_flag(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="CSV to write (default: predictions.csv)"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from maskfold.config.choices import dict_names
 from maskfold.config.cli import Parser
+from maskfold.config.ensemble_flags import add_runs_folder_flag, add_tta_flag
 from maskfold.config.place_flags import add_cache_flags, add_data_flags, places_of
 from maskfold.places import Places
 
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="*", help="run folders, or names under runs/")
-    parser.add_argument(
-        "--tta", nargs="+", metavar="VIEW", help="TTA views to average, such as none hflip (default: none)"
-    )
+    add_tta_flag(parser)
     parser.add_argument(
         "--tta-report", action="store_true", help="print the out-of-fold gain of each TTA view (default: no)"
     )
@@ -47,13 +46,7 @@ def main() -> None:
         metavar=("NAME", "SCORE"),
         help="record the leaderboard score of a submission (default: none)",
     )
-    parser.add_argument(
-        "--runs",
-        dest="runs_folder",
-        type=Path,
-        metavar="DIR",
-        help="folder that holds the runs for --from (default: the paths in the manifest, or runs/)",
-    )
+    add_runs_folder_flag(parser)
     add_data_flags(parser)
     add_cache_flags(parser)
     args = parser.parse_args()
