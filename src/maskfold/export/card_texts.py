@@ -22,9 +22,9 @@ Do not use it
 - to state someone's gender: the model predicts a label of its training data, which has two values;
 - as a medical or safety device.
 
-**People must be informed.** Inferring age or gender from faces is biometric categorisation. In the European Union, whoever
-operates such a system must inform the people exposed to it (AI Act, Regulation (EU) 2024/1689, Article 50(3)). Data
-protection law also applies. Other countries have rules of their own.
+**People must be informed.** Inferring age or gender from faces is biometric categorisation. In the European Union,
+whoever operates such a system must inform the people exposed to it (AI Act, Regulation (EU) 2024/1689, Article 50(3)).
+Data protection law also applies. Other countries have rules of their own.
 
 The scores below hold for photos like those of the training data: one person, facing the camera. They say little about
 other cameras, lighting, poses and populations.
