@@ -14,12 +14,13 @@ from safetensors.torch import load_file
 
 import maskfold
 from maskfold.config.experiment import Config, replaced
-from maskfold.export.check_inputs import face_photos, preprocessed
+from maskfold.export.check_inputs import face_photos
 from maskfold.export.export_folder import complete_folder
 from maskfold.export.onnx_ensemble import ensemble_graph, store_half
 from maskfold.export.onnx_graph import fold_graph
 from maskfold.export.parity import onnx_probs, torch_probs
 from maskfold.export.timm_folder import crop_pct, write_timm_folder
+from maskfold.inference.loaded_run import preprocessed
 from maskfold.labels import NUM_CLASSES
 from maskfold.metrics.calibration import apply_temperature
 from maskfold.models.classifier import build_classifier

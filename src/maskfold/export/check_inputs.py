@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 
 from maskfold.config.experiment import Data
+from maskfold.inference.loaded_run import preprocessed
 from maskfold.labels import CLASS_NAMES
-from maskfold.loading.stored_photo import stored_pixels
-from maskfold.loading.transforms import EvalTransform
 from maskfold.synthetic.rendering import render_photo, sample_appearance
 
 CHECK_FORMAT = 1
@@ -35,11 +34,6 @@ def face_photos() -> list[np.ndarray]:
         rng = np.random.default_rng(seed)
         photos.append(render_photo(sample_appearance(female, age, rng), wearing, rng))
     return photos
-
-
-def preprocessed(photo: np.ndarray, data: Data) -> np.ndarray:
-    """Crop and resize a photo, RGB uint8 [H, W, 3], to the model's input, uint8 [*image_size, 3]."""
-    return EvalTransform(data)(stored_pixels(photo, data)[0])
 
 
 def model_inputs(data: Data) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from maskfold.errors import UserError
-from maskfold.loading.dataset import NO_LABEL, Batch
+from maskfold.loading.dataset import unlabelled_batch
 from maskfold.models.classifier import Classifier
 from maskfold.models.device import Hardware
 from maskfold.models.prediction_loop import predict
@@ -36,14 +36,7 @@ def compared_batches(inputs: np.ndarray) -> list[np.ndarray]:
 
 def torch_probs(model: Classifier, views: Sequence[str], batches: Sequence[np.ndarray]) -> np.ndarray:
     """The probabilities of a model by the prediction loop of submit.py in fp32 on the CPU, float32 [N, 18]."""
-    loaded = [
-        Batch(
-            torch.from_numpy(photos).permute(0, 3, 1, 2),
-            torch.full((len(photos),), NO_LABEL),
-            torch.arange(len(photos)),
-        )
-        for photos in batches
-    ]
+    loaded = [unlabelled_batch(photos) for photos in batches]
     return predict([model], loaded, Hardware(torch.device("cpu"), torch.float32), views)[1][0]
 
 

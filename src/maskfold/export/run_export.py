@@ -13,7 +13,7 @@ import torch
 from maskfold.config.experiment import Config
 from maskfold.errors import UserError
 from maskfold.export.browser_page import write_page
-from maskfold.export.check_inputs import check_content, model_inputs, preprocessed, source_photos
+from maskfold.export.check_inputs import check_content, model_inputs, source_photos
 from maskfold.export.export_folder import (
     CARD_FILE,
     CHECK_FILE,
@@ -39,6 +39,7 @@ from maskfold.export.parity import (
 )
 from maskfold.export.timm_folder import write_timm_folder
 from maskfold.fileio import write_atomic, write_json, write_text
+from maskfold.inference.loaded_run import preprocessed
 from maskfold.metrics.calibration import MAX_TEMPERATURE, apply_temperature, fit_temperature
 from maskfold.models.device import configure_process
 from maskfold.models.tta import canonical_views

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from maskfold.config.experiment import Config, Data
 from maskfold.errors import UserError
 from maskfold.labels import AGE_GROUPS, AXES, CLASS_NAMES, GENDERS, decode_label, marginals
-from maskfold.loading.dataset import NO_LABEL, Batch
+from maskfold.loading.dataset import Batch, unlabelled_batch
 from maskfold.loading.stored_photo import read_stored_photo, stored_pixels
 from maskfold.loading.transforms import EvalTransform
 from maskfold.models.device import prediction_hardware
@@ -76,9 +75,7 @@ class RunModel:
         """Yield the inputs in batches of the size that training and submissions use, without labels."""
         start = 0
         while pixels := list(islice(inputs, self.config.optim.batch_size)):
-            rows = torch.arange(start, start + len(pixels))
-            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
-            yield Batch(images, torch.full((len(rows),), NO_LABEL), rows)
+            yield unlabelled_batch(np.stack(pixels), start)
             start += len(pixels)
 
     def _preprocess(self, image: Image, number: int) -> np.ndarray:
@@ -89,8 +86,12 @@ class RunModel:
         if not (isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3):
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UserError(f"images[{number}]: {kind} is not valid; give a path or a uint8 RGB array [H, W, 3]")
-        pixels, _ = stored_pixels(np.ascontiguousarray(image), data)
-        return EvalTransform(data)(pixels)
+        return preprocessed(np.ascontiguousarray(image), data)
+
+
+def preprocessed(photo: np.ndarray, data: Data) -> np.ndarray:
+    """Crop and resize a photo, RGB uint8 [H, W, 3], as for validation: uint8 [*image_size, 3]."""
+    return EvalTransform(data)(stored_pixels(photo, data)[0])
 
 
 def read_input(path: Path, data: Data) -> np.ndarray:

@@ -27,6 +27,12 @@ class Batch(NamedTuple):
     rows: torch.Tensor
 
 
+def unlabelled_batch(photos: np.ndarray, first_row: int = 0) -> Batch:
+    """Make a batch of preprocessed photos uint8 [B, H, W, 3], which get consecutive rows from `first_row` on."""
+    rows = torch.arange(first_row, first_row + len(photos))
+    return Batch(torch.from_numpy(photos).permute(0, 3, 1, 2), torch.full((len(photos),), NO_LABEL), rows)
+
+
 class PhotoDataset(Dataset):
     """Dataset that loads the photos of a list of SampleKeys as one Batch.
 
