@@ -12,6 +12,8 @@ from maskfold.places import Places, is_found, possible_paths
 
 # The default parent folder of prepared folders.
 PREPARED_FOLDERS = Path("data/prepared")
+# Height and width of the competition's photos, in pixels. Other sizes are accepted too.
+PHOTO_SIZE = (512, 384)
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from maskfold.config.experiment import Data
+from maskfold.data.raw_layout import PHOTO_SIZE
 from maskfold.export.page_model import PageModel
 from maskfold.labels import AXES
 from maskfold.loading.crops import MAX_BILINEAR_SHRINK, store_size
 from maskfold.loading.faces import DETECT_SIDE, MIN_SCORE
 from maskfold.metrics.calibration import MIN_PROB
 from maskfold.photos.color_profiles import MAX_SRGB_DIFFERENCE
-from maskfold.synthetic.portrait import HEIGHT, WIDTH
 
 
 def preprocessing_settings(data: Data) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def page_settings(model: PageModel) -> dict[str, Any]:
         "min_prob": MIN_PROB,
         "max_srgb_difference": MAX_SRGB_DIFFERENCE,
         # Size of the training photos: the camera's picture is cut and scaled to it.
-        "photo_size": (HEIGHT, WIDTH),
+        "photo_size": PHOTO_SIZE,
         "is_decode_reduced": model.data.decode == "reduced",
         "axes": {axis: len(names) for axis, names in AXES.items()},
         "scores": model.scores,

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from maskfold.config.experiment import Config, Data
+from maskfold.data.raw_layout import PHOTO_SIZE
 from maskfold.errors import UserError
 from maskfold.fileio import write_json
 from maskfold.labels import CLASS_NAMES, NUM_CLASSES
@@ -18,8 +19,6 @@ from maskfold.models.prediction_loop import OUTPUTS
 from maskfold.models.timm_library import timm
 from maskfold.runs.part_weights import Weights, write_weights
 
-# Height and width of the competition's photos. timm's crop is a share of the photo, maskfold's a number of pixels.
-PHOTO_SIZE = (512, 384)
 # Largest difference between the outputs of timm's model and ours for which they count as the same model: of a
 # probability, or of a feature relative to the largest feature.
 MAX_TIMM_DIFFERENCE = 1e-5
@@ -90,6 +89,7 @@ def timm_config(architecture: Architecture, data: Data, num_classes: int, num_fe
 def crop_pct(data: Data) -> float:
     """The share of a photo's sides that timm's transform keeps: that of the centre crop of a photo of PHOTO_SIZE.
 
+    timm's crop is a share of the photo, maskfold's a number of pixels.
     The mean of both sides if they differ, because timm has one number. It is 1 for the crops none and face: timm has
     no face detector.
     """

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-WIDTH, HEIGHT = 384, 512
+from maskfold.data.raw_layout import PHOTO_SIZE
+
+HEIGHT, WIDTH = PHOTO_SIZE
 MASK_COLOURS = ((240, 240, 242), (178, 208, 230), (50, 50, 54), (225, 205, 210), (120, 130, 120))
 # Positions in pixels: x of the centre line of the face, and y of its landmarks.
 CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
