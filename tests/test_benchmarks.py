@@ -11,13 +11,10 @@ import sys
 import pandas as pd
 import pytest
 from conftest import ROOT
-
-from maskfold.synthetic.demo_data import make_demo
-
-sys.path.append(str(ROOT / "benchmarks"))
-
 from figure import draw
 from startup import FINISHED
+
+from maskfold.synthetic.demo_data import make_demo
 
 SPEED = {
     "store_build_vs_full_decode",

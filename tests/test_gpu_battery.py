@@ -12,18 +12,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import ROOT
-
-from maskfold.errors import UserError
-
-sys.path.append(str(ROOT / "benchmarks"))
-
 from battery import packages, recipes
 from battery.context import Context
 from battery.results import Results, Row, SectionResult
 from battery.schedule import SECTIONS, default_sections
 from battery.section_runner import run_section
 from battery.updates import OPTIONS
+from conftest import ROOT
+
+from maskfold.errors import UserError
 
 GPU = ROOT / "benchmarks" / "gpu.py"
 # Packages without which the battery runs.
