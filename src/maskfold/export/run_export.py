@@ -129,7 +129,7 @@ def check_packages() -> None:
 
 
 def _requested_parts(run: RunFolder, folds: Sequence[str] | None) -> list[str]:
-    """The names of the requested parts. Raises UserError for one that is not finished, or is named twice."""
+    """The names of the requested parts, each once. Raises UserError for one that is not finished."""
     finished = run.finished_parts
     if not finished:
         raise UserError(f"{run.folder}: no fold is finished; train it first")
