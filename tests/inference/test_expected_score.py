@@ -13,6 +13,7 @@ from conftest import first_quick, refused
 from simulated_members import simulate_people, simulate_probs, softmax
 from support import line_with
 
+from maskfold.inference import expected_score
 from maskfold.inference.blend import blend_predictions
 from maskfold.inference.expected_score import (
     EvalPredictions,
@@ -95,6 +96,27 @@ def test_the_gain_of_models_with_errors_of_their_own_is_found():
     assert min(gains) > 0.03
     # The error of the posterior is a part of the standard error, and has the same sign in all sets.
     assert abs(np.mean(errors)) < 2 * np.mean(std_errors) < np.mean(gains)
+
+
+def test_the_bias_from_the_sampling_error_of_the_accuracy_is_subtracted(monkeypatch):
+    """With the same curve of gains, resampled accuracies whose mean gain is lower by b raise the estimate by b."""
+    rng = np.random.default_rng(3)
+    labels, people = simulate_people(120, rng)
+    probs = simulate_fold_probs(rng, labels, 0.8, 0.8)
+    oof = LabelledPredictions(probs[0], probs[0].argmax(1), labels, people)
+    unlabelled = EvalPredictions(probs, probs.argmax(2), probs.mean(0).argmax(1))
+    accuracy = float((oof.pred_labels == labels).mean())
+
+    def gain_with(accuracies: list[float]) -> float:
+        monkeypatch.setattr(expected_score, "new_set_means", lambda *_: np.array(accuracies))
+        return expected_score.estimate_fold_gain(oof, unlabelled, 120, RESAMPLING).gain
+
+    uncorrected = gain_with([accuracy, accuracy])
+    lower, higher = (2 * uncorrected - gain_with([value, value]) for value in (accuracy - 0.05, accuracy + 0.05))
+    assert lower != pytest.approx(higher, abs=1e-4)
+    both = gain_with([accuracy - 0.05, accuracy + 0.05])
+    assert both == pytest.approx(2 * uncorrected - (lower + higher) / 2)
+    assert gain_with([accuracy + 0.05] * 2) == pytest.approx(2 * uncorrected - higher)
 
 
 def test_the_gains_of_fold_models_and_of_repeats_are_combined_by_hand():

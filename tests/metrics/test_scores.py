@@ -6,7 +6,7 @@ from simulation import coverage, metric_coverage, simulate, strata_sizes
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
 
 from maskfold.labels import stratum
-from maskfold.metrics.bootstrap import Resampling, _proportional, class_intervals, score_intervals
+from maskfold.metrics.bootstrap import Resampling, _proportional, class_intervals, new_set_means, score_intervals
 from maskfold.metrics.scores import METRICS, class_table, macro_f1, scores
 
 labels_18 = st.lists(st.tuples(st.integers(0, 17), st.integers(0, 17)), min_size=1, max_size=60)
@@ -83,6 +83,20 @@ def test_shares_are_proportional_whole_numbers(sizes, n):
 def test_the_simulation_has_the_real_strata():
     assert strata_sizes(2700) == [549, 410, 83, 732, 817, 109]
     assert sum(strata_sizes(601)) == 601
+
+
+def test_means_of_new_sets_vary_by_both_samples_of_people():
+    """The variance of a mean over people is s^2 (1/n + 1/m): the n people and the m new people are both samples."""
+    rng, num_people, new_people = np.random.default_rng(0), 300, 150
+    people, labels = np.repeat(np.arange(num_people), 2), np.zeros(2 * num_people, int)
+    of_person = rng.normal(5, 2, num_people)
+    means = new_set_means(of_person[people], labels, people, new_people, Resampling(count=4000))
+    assert means.mean() == pytest.approx(of_person.mean(), abs=0.02)
+    assert means.std() == pytest.approx(of_person.std() * (1 / num_people + 1 / new_people) ** 0.5, rel=0.05)
+    assert (
+        new_set_means(np.full(len(people), 0.25), labels, people, new_people, Resampling(count=5)).tolist()
+        == [0.25] * 5
+    )
 
 
 @pytest.mark.slow
