@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from maskfold.data.raw_layout import PHOTO_SIZE
-
-HEIGHT, WIDTH = PHOTO_SIZE
+WIDTH, HEIGHT = 384, 512
 MASK_COLOURS = ((240, 240, 242), (178, 208, 230), (50, 50, 54), (225, 205, 210), (120, 130, 120))
-CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128  # pixels: x of the face's centre line, y of the others
+# Positions in pixels: x of the centre line of the face, and y of its landmarks.
+CX, EYES, NOSE, MOUTH, CHIN, TOP = 192, 232, 282, 318, 366, 128
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,8 @@ def _line(image, points, colour, thickness, alpha=1.0):
 
 
 def _ellipse(image, centre, axes, colour, start=0, end=360, thickness=-1):
-    cv2.ellipse(image, tuple(map(round, centre)), tuple(map(round, axes)), 0, start, end, colour, thickness, cv2.LINE_AA)
+    centre, axes = tuple(map(round, centre)), tuple(map(round, axes))
+    cv2.ellipse(image, centre, axes, 0, start, end, colour, thickness, cv2.LINE_AA)
 
 
 def _outline(person: Appearance, n: int = 48) -> np.ndarray:
